@@ -51,11 +51,11 @@ class Run:
 
     @property
     def id(self) -> str:
-        dataset = roots.dataset(self.data, self.corpus)
+        dataset = self.dataset
         determines = {k: v for k, v in self.recipe.items() if k != "protocol"} | {
             "validation": self.recipe["protocol"]["validation"],
-            "corpus": _corpus_digest(self.data, self.corpus),
-            "features": {a: dataset.features[a].passport.sha256 for a in self.arrays.values() if a in dataset.features},
+            "corpus": _digest(dataset),
+            "features": {name: feature.passport.sha256 for name, feature in dataset.features.items()},
             "code": code_digest(models.module_of(self.recipe["model"]["name"])),
             "seed": self.seed,
             "fold": self.fold,
@@ -66,6 +66,11 @@ class Run:
     def arrays(self) -> dict[str, str]:
         """modality -> the feature array that the recipe names for it."""
         return {m: self.recipe["data"][m] for m in batches.MODALITIES}
+
+    @property
+    def dataset(self) -> roots.Dataset:
+        """The corpus with those of the recipe's arrays that the data root has."""
+        return _dataset(self.data, self.corpus, tuple(self.arrays.values()))
 
     @property
     def folder(self) -> Path:
@@ -95,7 +100,7 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
     training.make_deterministic()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    dataset = roots.dataset(run.data, run.corpus)
+    dataset = run.dataset
     recipe, labels = run.recipe, dataset.corpus.labels
     splits = batches.splits(
         dataset, arrays=run.arrays, standardize=recipe["data"]["standardize"],
@@ -201,9 +206,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 @cache
-def _corpus_digest(data: str, corpus: str) -> str:
-    table = roots.dataset(data, corpus).corpus.table
-    columns = table[["utterance", "dialogue", "speaker", "label", "split"]]
+def _dataset(data: str, corpus: str, arrays: tuple[str, ...]) -> roots.Dataset:
+    there = roots.arrays(data, corpus)
+    return roots.dataset(data, corpus, features=[name for name in arrays if name in there])
+
+
+@cache
+def _digest(dataset: roots.Dataset) -> str:
+    """A hash of what a fit reads of the utterance table."""
+    columns = dataset.corpus.table[["utterance", "dialogue", "speaker", "label", "split"]]
     return hashlib.sha256(columns.to_csv(index=False).encode()).hexdigest()[:16]
 
 

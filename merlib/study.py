@@ -90,7 +90,7 @@ def _count_records(paper: Paper, row: Row, table: declarations.Table, data: str)
     records = []
     for cell in declarations.row_cells(paper, table, row):
         if cell.metric == "count" and cell.corpus in roots.corpora(data):
-            corpus = roots.dataset(data, cell.corpus).corpus
+            corpus = roots.dataset(data, cell.corpus, features=()).corpus
             count = int((corpus.table["label"] == corpus.labels.index(cell.emotion)).sum())
             key = {"data": data, "row": cell.row, "column": cell.column, "fold": 0, "seed": 0, "selection": "val"}
             records.append(
@@ -109,6 +109,15 @@ def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=[*KEYS, "value", "n", "epoch", "run", "features", "never_predicted"])
     return pd.read_csv(path, keep_default_na=False, na_values={"value": [""], "epoch": [""]})
+
+
+def recorded(paper: str) -> dict[tuple[str, str, str], set[str]]:
+    """(table, row, column) -> the data roots that have records of it."""
+    found: dict[tuple[str, str, str], set[str]] = {}
+    for path in results_folder(".").glob(f"*/records/{paper}/*.csv"):
+        for row, column in pd.read_csv(path, usecols=["row", "column"]).drop_duplicates().itertuples(index=False):
+            found.setdefault((path.stem, row, column), set()).add(path.parents[2].name)
+    return found
 
 
 def write_records(paper: str, table: str, data: str, records: list[dict[str, Any]]) -> None:

@@ -6,6 +6,7 @@ copies: these become the quotes they stand for. StartTime and EndTime are in the
 in some rows. Clips are looked for beside the CSV files, under the folder names of MELD.Raw.
 """
 
+import codecs
 import io
 import re
 from pathlib import Path
@@ -20,6 +21,9 @@ COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "St
 BAD_CLIPS = ("train_dia125_utt3", "dev_dia110_utt7", "test_dia110_utt7")
 
 
+codecs.register_error("cp1252", lambda e: (e.object[e.start : e.end].decode("cp1252", errors="replace"), e.end))
+
+
 def read(source: Path) -> Corpus:
     """The seven-class corpus from the three CSV files in the folder `source`."""
     source = Path(source)
@@ -29,15 +33,7 @@ def read(source: Path) -> Corpus:
 def decode(raw: bytes) -> str:
     """UTF-8 text; bytes that are not UTF-8, and the C1 controls that a wrong decoding leaves, are read as cp1252."""
 
-    parts = []
-    while raw:
-        try:
-            parts.append(raw.decode("utf-8"))
-            break
-        except UnicodeDecodeError as error:
-            parts += [raw[: error.start].decode("utf-8"), raw[error.start : error.end].decode("cp1252", errors="replace")]
-            raw = raw[error.end :]
-    text = "".join(parts).removeprefix("\ufeff")
+    text = raw.decode("utf-8", errors="cp1252").removeprefix("\ufeff")
     return re.sub("[\x80-\x9f]", lambda c: c[0].encode("latin-1").decode("cp1252", errors="replace"), text)
 
 

@@ -31,7 +31,9 @@ def simam(x: Tensor, *, axis: int | tuple[int, ...], mask: Tensor | None = None,
 def match(q: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
     """Softmax attention of each query over its dialogue's memory, unscaled. q: b k d; memory: b n d. Returns b k d."""
     memory = memory.unsqueeze(1)
-    return F.scaled_dot_product_attention(q.unsqueeze(1), memory, memory, attn_mask=mask[:, None, None], scale=1.0)[:, 0]
+    return F.scaled_dot_product_attention(q.unsqueeze(1), memory, memory, attn_mask=mask[:, None, None], scale=1.0)[
+        :, 0
+    ]
 
 
 def softmax(q: Tensor, memory: Tensor, mask: Tensor, refine: Callable) -> tuple[Tensor, Tensor]:
@@ -67,11 +69,15 @@ AXES = {
 }
 
 
-class LstmCell(nn.LSTMCell):
+class LstmCell(nn.Module):
     """nn.LSTMCell over any leading axes: the reasoning of DialogueCRN itself."""
 
+    def __init__(self, *, inputs: int, dim: int):
+        super().__init__()
+        self.cell = nn.LSTMCell(inputs, dim)
+
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        state = super().forward(x.flatten(0, -2), state)
+        state = self.cell(x.flatten(0, -2), state)
         return state[0].unflatten(0, x.shape[:-1]), state
 
 
@@ -93,7 +99,7 @@ def build_cell(name: str, *, dim: int, heads: int) -> nn.Module:
         "mlstm": partial(MLstmCell, inputs=2 * dim, dim=dim, heads=heads),
         "slstm": partial(SLstmCell, inputs=2 * dim, dim=dim, heads=heads),
         "vil": partial(VilCell, inputs=2 * dim, dim=dim, heads=heads),
-        "lstm": partial(LstmCell, 2 * dim, dim),
+        "lstm": partial(LstmCell, inputs=2 * dim, dim=dim),
     }
     return choose(cells, name, "cell")()
 
@@ -130,6 +136,10 @@ class Reasoning(nn.Module):
 class Unchanged(nn.Module):
     """Utterances without their context: b n d -> b n d."""
 
+    def __init__(self, *, width: int):
+        super().__init__()
+        self.width = width
+
     def forward(self, x: Tensor, mask: Tensor, speaker: Tensor) -> Tensor:
         return x
 
@@ -151,5 +161,65 @@ class BiLstm(nn.Module):
         return pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
-class PartyBiLstm(BiLstm):
-    pass
+class PartyBiLstm(nn.Module):
+    """Perception of each speaker: one bidirectional LSTM over the utterances of each party by itself, all at once."""
+
+    def __init__(self, *, speakers: int, rnn: BiLstm):
+        super().__init__()
+        self.speakers = speakers
+        self.rnn = rnn
+
+    def forward(self, x: Tensor, mask: Tensor, speaker: Tensor) -> Tensor:
+        """x: b n d_in; speaker: b n, smaller than `speakers`. Returns b n d."""
+        b, n = mask.shape
+        dialogue, place = (torch.arange(k, device=x.device) for k in (b, n))
+        party = torch.arange(self.speakers, device=x.device)
+        own = (speaker.unsqueeze(1) == party.unsqueeze(1)) & mask.unsqueeze(1)  # b p n
+        order = (~own).int().argsort(dim=-1, stable=True)  # b p n, a party's own utterances first and in their order
+        lines = x[dialogue[:, None, None], order].flatten(0, 1)  # b n d -> (b p) n d
+        real = (place < own.sum(-1, keepdim=True)).flatten(0, 1)  # (b p) n
+        lines = self.rnn(lines, real, speaker).unflatten(0, (b, self.speakers))
+        dialogue = dialogue.unsqueeze(1)
+        return lines[dialogue, speaker, order.argsort(-1)[dialogue, speaker, place]]  # b p n d -> b n d
+
+
+class DialogueCRN(nn.Module):
+    """Perception and reasoning of the situation and, with `speaker_branch`, of each speaker, concatenated.
+
+    `perception=False` reasons about the utterances themselves (the released MFCRE); the speaker branch *is* its
+    perception, and keeps it. The projection W_q is shared by both branches, as in DialogueCRN's code.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        speakers: int,
+        turns: int,
+        cell: str,
+        cell_heads: int,
+        attention: str,
+        simam_axis: str,
+        perception: bool,
+        speaker_branch: bool,
+        perception_layers: int,
+        mask_padding: bool,
+        dropout: float,
+    ):
+        super().__init__()
+        rnn = partial(BiLstm, inputs=dim, dim=dim, layers=perception_layers, dropout=dropout, mask_padding=mask_padding)
+        situation = rnn() if perception else Unchanged(width=dim)
+        perceive = [PartyBiLstm(speakers=speakers, rnn=rnn()), situation] if speaker_branch else [situation]
+        reasoning = partial(Reasoning, dim=dim, turns=turns, cell=cell, cell_heads=cell_heads, attention=attention)
+        self.perceive = nn.ModuleList(perceive)
+        self.query = nn.Linear(dim, 2 * dim)  # W_q, b_q
+        self.reason = nn.ModuleList(reasoning(simam_axis=simam_axis) for _ in perceive)
+        self.width = 2 * dim * len(perceive)
+
+    def forward(self, x: Tensor, mask: Tensor, speaker: Tensor) -> Tensor:
+        """x: b n d; mask, speaker: b n. Returns [q^(T) of the speaker branch;] q^(T) of the situation: b n width."""
+        found = []
+        for perceive, reason in zip(self.perceive, self.reason, strict=True):
+            memory = perceive(x, mask, speaker)
+            found.append(reason(self.query(memory), memory, mask))
+        return torch.cat(found, dim=-1)

@@ -160,8 +160,11 @@ class MLstmLayer(nn.Module):
         x, z = self.up(x).chunk(2, dim=-1)
         past = F.silu(self.conv(x))
         qkv = torch.stack([self.query(past), self.key(past), self.value(x)])  # three b s d
-        i, f = rearrange(at_least_float32(self.gates(rearrange(qkv, "three b s d -> b s (three d)"))),
-                         "b s (two h) -> two b h s", two=2)
+        i, f = rearrange(
+            at_least_float32(self.gates(rearrange(qkv, "three b s d -> b s (three d)"))),
+            "b s (two h) -> two b h s",
+            two=2,
+        )
         q, k, v = rearrange(qkv, "three b s (h e) -> three b h s e", h=self.heads)
         h = self.norm(rearrange(mlstm_parallel(q, k, v, i, f), "b h s e -> b s h e"))
         return self.down((h + self.skip * past) * F.silu(z))

@@ -1,38 +1,45 @@
 """Time loops over many dialogues and many networks at once: packing by turn, late weight gradients, grouped GRU cells.
 
-Shapes: s networks of one shape side by side, b dialogues, n turns, k utterances of one turn (dialogues still going on),
-N utterances in all, i inputs, h hidden units. Rows are packed by turn; within a turn longer dialogues come first, so
-the dialogues that go on are always a prefix of the previous turn's rows, and no step computes padding.
+Shapes: m streams, r directions, s = m r networks of one shape side by side, b dialogues, n turns, N utterances in all,
+k dialogues that reach a turn, i inputs, h hidden units. Within a turn longer dialogues come first: the dialogues that
+go on are a prefix of the turn before, and no step computes padding.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-@dataclass(frozen=True)
 class Turns:
-    """Where the utterances of padded dialogues stand when packed by turn.
+    """Padded dialogues packed by turn, once for each direction (r: 1, or 2 with the reversed dialogues).
 
-    `order[r]` is the row, among the utterances `walked` in dialogue-major order, that packed row r shows; `place` is
-    its inverse; `sizes` counts the utterances of each turn.
+    `rows` (r N) is the place of every packed utterance in the flattened (b n) axis; `sizes` counts the utterances of
+    each turn. Real utterances stand first in a dialogue. `walked` (b n) are those to visit: the mask, or more of it.
     """
 
-    order: Tensor
-    place: Tensor
-    sizes: list[int]
+    def __init__(self, *, mask: Tensor, walked: Tensor, directions: int):
+        self.shape, self.sizes = mask.shape, walked.sum(0).tolist()
+        forward = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+        backward = torch.where(mask, mask.sum(1, keepdim=True) - 1 - forward, forward)
+        rank = walked.sum(1).argsort(descending=True, stable=True).argsort()  # b, longest dialogue first
+        place = walked.flatten().nonzero().squeeze(1)  # N
+        steps = torch.stack((forward, backward)[:directions]) * len(mask) + rank[:, None]  # r b n
+        self.rows = place[steps[:, walked].argsort(dim=1)]
 
-    @classmethod
-    def pack(cls, walked: Tensor, turn: Tensor) -> "Turns":
-        """walked: b n, True on utterances to visit (prefixes); turn: b n, the step at which each is visited."""
-        longest_first = walked.sum(1).argsort(descending=True, stable=True)
-        rank = longest_first.argsort()  # dialogue -> its column within a turn
-        order = (turn * len(walked) + rank[:, None])[walked].argsort()
-        return cls(order=order, place=order.argsort(), sizes=walked.sum(0).tolist())
+    def pack(self, x: Tensor) -> Tensor:
+        """m b n ... -> (m r) N ..."""
+        return x.flatten(1, 2).index_select(1, self.rows.flatten()).unflatten(1, self.rows.shape).flatten(0, 1)
+
+    def unpack(self, x: Tensor) -> Tensor:
+        """(m r) N d -> m b n (r d), zero where nothing was visited."""
+        x = x.unflatten(0, (-1, len(self.rows)))  # m r N d
+        padded = x.new_zeros(len(x), self.shape.numel(), x.shape[-1])
+        return torch.cat(
+            [padded.index_copy(1, rows, x[:, way]) for way, rows in enumerate(self.rows)], dim=-1
+        ).unflatten(1, self.shape)
 
 
 class _LateWeightGradient(torch.autograd.Function):
@@ -72,6 +79,7 @@ class GroupedGru(nn.Module):
 
     def __init__(self, *, networks: int, inputs: int, hidden: int):
         super().__init__()
+        self.hidden = hidden
         bound = 1 / math.sqrt(hidden)
         shapes = {"weight_ih": (3 * hidden, inputs), "weight_hh": (3 * hidden, hidden)}
         shapes |= {"bias_ih": (3 * hidden,), "bias_hh": (3 * hidden,)}
@@ -79,12 +87,20 @@ class GroupedGru(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.empty(networks, *shape).uniform_(-bound, bound)))
 
     def project(self, x: Tensor) -> Tensor:
-        """The input's share of the gates, for all rows at once. x: s N i', i' <= i leading inputs -> s N 3h."""
+        """The gates' share of the first inputs, for all rows at once: s N i', i' <= i -> s N 3h."""
         return torch.baddbmm(self.bias_ih[:, None], x, self.weight_ih[..., : x.shape[-1]].mT)
 
-    def recurrent(self, sizes: Sequence[int]) -> StepLinear:
-        """The hidden state's share of the gates: s k h -> s k 3h at each step."""
-        return StepLinear(self.bias_hh[:, None].expand(-1, sum(sizes), -1), self.weight_hh, sizes)
+    def steps(self, x: Tensor, sizes: Sequence[int], states: int = 1) -> tuple[StepLinear, StepLinear]:
+        """The gates' shares of all inputs and of the hidden state, one step of a loop after the other.
+
+        x (s N i') is known before the loop; the other inputs come step by step. `states` hidden states belong to
+        every utterance (the parties of a dialogue, say), with rows (k states).
+        """
+        hidden = self.bias_hh[:, None].expand(-1, sum(sizes) * states, -1)
+        return (
+            StepLinear(self.project(x), self.weight_ih[..., x.shape[-1] :], sizes),
+            StepLinear(hidden, self.weight_hh, [k * states for k in sizes]),
+        )
 
 
 def gru(inputs: Tensor, hidden: Tensor, state: Tensor) -> Tensor:

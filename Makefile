@@ -1,0 +1,37 @@
+# make help
+
+PYTHON ?= python3
+DATA ?= twin
+PAPER ?=
+TABLE ?=
+SEEDS ?= 0
+CORES ?= $(shell nproc)
+PY := .venv/bin/python
+BATCH := data=$(DATA) paper=$(PAPER) table=$(TABLE) seeds=$(SEEDS)
+
+.PHONY: help reproduce test lab clean
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo "            DATA=<root> PAPER=<id> TABLE=<n> SEEDS=0,1,2 CORES=<n> narrow or widen reproduce"
+
+reproduce: .venv/ready  ## regenerate every table on the synthetic twin (or DATA=<root>), then print the comparison
+	@mkdir -p results/cache
+	@flock --nonblock results/cache/batch.lock true || echo "Another batch runs in this folder; waiting until it ends."
+	PATH="$(CURDIR)/.venv/bin:$$PATH" flock results/cache/batch.lock $(PY) -m snakemake --nolock --cores $(CORES) --rerun-incomplete --keep-going --quiet --config $(BATCH)
+	$(PY) -m merlib report --data $(DATA)
+
+test: .venv/ready  ## the tests, on two cores in minutes
+	$(PY) -m pytest -q -n 2
+
+lab: .venv/ready  ## open the notebooks in JupyterLab
+	.venv/bin/jupyter lab notebooks/00_start_here.ipynb
+
+clean:  ## remove the environment and everything that can be made again
+	rm -rf .venv results/cache results/twin data/twin .snakemake
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@

@@ -1,0 +1,5 @@
+"""`python -m merlib` is the command `merlib`."""
+
+from merlib.cli import main
+
+main()

@@ -1,0 +1,2 @@
+def conv_emotion(s): raise NotImplementedError
+def multiemo(s): raise NotImplementedError

@@ -1,0 +1,45 @@
+"""Floors: what plain models reach on the same features. A method that does not clear them has shown nothing.
+
+Shapes: b dialogues, n turns, i = sum of the feature widths, c classes.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+class ConcatMlp(nn.Module):
+    """Each utterance alone: concatenated features, one hidden layer, class scores. Speakers are not used."""
+
+    def __init__(self, *, dims: dict[str, int], classes: int, speakers: int, hidden: int, dropout: float):
+        super().__init__()
+        self.modalities = tuple(dims)
+        self.embed = nn.Linear(sum(dims.values()), hidden)
+        self.classify = nn.Linear(hidden, classes)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        x = torch.cat([batch[name] for name in self.modalities], dim=-1)  # b n i
+        z = F.relu(self.embed(self.drop(x)))
+        return {"logits": self.classify(self.drop(z)), "embedding": z}
+
+
+class BiGru(nn.Module):
+    """A bidirectional GRU over the dialogue on concatenated features. Speakers are not used."""
+
+    def __init__(self, *, dims: dict[str, int], classes: int, speakers: int, hidden: int, layers: int, dropout: float):
+        super().__init__()
+        self.modalities = tuple(dims)
+        between = dropout if layers > 1 else 0.0
+        width = sum(dims.values())
+        self.rnn = nn.GRU(width, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
+        self.classify = nn.Linear(2 * hidden, classes)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        x = torch.cat([batch[name] for name in self.modalities], dim=-1)  # b n i
+        lengths = batch["mask"].sum(1).cpu()  # packing visits no padding
+        packed = pack_padded_sequence(self.drop(x), lengths, batch_first=True, enforce_sorted=False)
+        z, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.shape[1])  # b n 2h
+        return {"logits": self.classify(self.drop(z)), "embedding": z}

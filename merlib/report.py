@@ -1,0 +1,157 @@
+"""Printed beside reproduced: the one join that notebooks, pages and the README's scoreboard all use."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from merlib import declarations, study
+from merlib.declarations import Paper, Table
+from merlib.runs import results_folder, write_text
+
+COLUMNS = [
+    "row", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "test_peak", "difference", "noise",
+    "verdict", "never_predicted", "data", "features",
+]  # fmt: skip
+
+
+def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
+    """Every cell of a table, one a line, in percent as printed.
+
+    reproduced: mean over seeds and folds, at the epoch selected on validation (rows that declare `protocol.select = "test_peak"`: at
+    the test peak); spread: their standard deviation; test_peak: the mean at the best test epoch; noise: half the 95 % interval that
+    the test set's size alone allows a score; verdict: `within` when printed and reproduced differ by no more than noise and two
+    spreads together, else `below` or `above`, `not run`, or `` where nothing is printed.
+    """
+    declared = declarations.load(paper)
+    found = declared.table(table)
+    records = study.read_records(paper, found.id, data)
+    lines = []
+    for row in found.row:
+        for cell in declarations.row_cells(declared, found, row):
+            mine = records[(records["row"] == row.id) & (records["column"] == cell.column)]
+            if cell.printed is not None or len(mine):
+                line = {"row": row.id, "label": row.label, "column": cell.column, "printed": _number(cell.printed), "data": data}
+                lines.append(line | _reproduced(mine, _selects_on(declared, row), cell.metric) if row.runs else line)
+    joined = pd.DataFrame(lines, columns=[c for c in COLUMNS if c != "verdict" and c != "difference"])
+    joined["difference"] = (joined["reproduced"].astype(float) - joined["printed"].astype(float)).round(4)
+    joined["verdict"] = [_verdict(line) for line in joined.itertuples()]
+    return joined[COLUMNS]
+
+
+def _selects_on(paper: Paper, row: declarations.Row) -> str:
+    if row.kind == "fact":
+        return "val"
+    return declarations.recipe(paper, row, paper.corpora[0])["protocol"]["select"]
+
+
+def _reproduced(records: pd.DataFrame, selection: str, metric: str) -> dict:
+    chosen = records[records["selection"] == selection]
+    if chosen.empty:
+        return {"n_seeds": 0, "n_folds": 0}
+    value, n = chosen["value"].astype(float), int(chosen["n"].iloc[0])
+    p = min(max(value.mean() / 100, 0.0), 1.0)
+    peak = records.loc[records["selection"] == "test_peak", "value"].astype(float)
+    return {
+        "reproduced": value.mean(),
+        "spread": value.std(ddof=1) if len(value) > 1 else float("nan"),
+        "n_seeds": chosen["seed"].nunique(),
+        "n_folds": chosen["fold"].nunique(),
+        "test_peak": peak.mean() if len(peak) else float("nan"),
+        "noise": 0.0 if metric == "count" else 196 * math.sqrt(p * (1 - p) / n),
+        "never_predicted": " ".join(sorted({name for names in chosen.get("never_predicted", []) for name in str(names).split()} - {"nan"})),
+        "features": chosen["features"].iloc[0],
+    }
+
+
+def _verdict(line) -> str:
+    if pd.isna(line.printed):
+        return ""
+    if pd.isna(line.reproduced):
+        return "not run"
+    allowed = line.noise + 2 * (0.0 if pd.isna(line.spread) else line.spread)
+    return "within" if abs(line.difference) <= allowed + 1e-9 else "below" if line.difference < 0 else "above"
+
+
+def _number(printed: str | None) -> float:
+    return float("nan") if printed is None else float(printed)
+
+
+def scoreboard(data: str) -> pd.DataFrame:
+    """The headline of every paper: its own rows, the baselines and floors that this study trained, accuracy and weighted F1."""
+    boards = []
+    for paper, table in _tables(data):
+        scores = [name for name, column in table.columns.items() if column.metric in ("accuracy", "weighted_f1")]
+        if any(column.metric == "f1" for column in table.columns.values()):
+            board = compare(paper.id, table.id, data)
+            board = board[board["column"].isin(scores) & board["reproduced"].notna()]
+            boards.append(board.assign(paper=paper.id, table=table.id))
+    columns = ["paper", "table", "label", "column", "printed", "reproduced", "spread", "n_seeds", "test_peak", "verdict"]
+    return pd.concat(boards)[columns] if boards else pd.DataFrame(columns=columns)
+
+
+def summary(data: str) -> pd.DataFrame:
+    """One line a table: how many numbers are printed, how many of them this study reproduced, and how they compare."""
+    lines = []
+    for paper, table in _tables(data):
+        board = compare(paper.id, table.id, data)
+        mine = board[board["printed"].notna() & board["label"].isin({r.label for r in table.row if r.runs})]
+        counts = mine["verdict"].value_counts()
+        lines.append(
+            {"paper": paper.id, "table": table.id, "printed": int(board["printed"].notna().sum()), "ours to reproduce": len(mine)}
+            | {verdict: int(counts.get(verdict, 0)) for verdict in ("within", "below", "above", "not run")}
+            | {"mean difference": mine["difference"].mean(), "mean test peak - val": (mine["test_peak"] - mine["reproduced"]).mean()}
+        )
+    return pd.DataFrame(lines)
+
+
+def write(data: str) -> Path:
+    """results/<data>/report.md: the summary, then every table with printed beside reproduced, and the figures there are."""
+    root = results_folder(data)
+    lines = [f"# Printed beside reproduced, on `{data}`", "", _caveat(data), "", _markdown(summary(data)), ""]
+    for paper, table in _tables(data):
+        board = compare(paper.id, table.id, data)
+        shown = board[board["reproduced"].notna()].drop(columns=["data", "features", "row"])
+        lines += [f"## {paper.id}/{table.id}: {table.caption}", ""]
+        for features in sorted(set(board["features"].dropna()) - {""}):
+            lines.append(f"- features: {features}")
+        cited = len(board) - len(shown)
+        lines += ["", _markdown(shown) if len(shown) else "Nothing recorded yet.", "", f"{cited} printed numbers of this table have no run here.", ""]
+    for picture in sorted((root / "figures").rglob("*.png")):
+        lines += [f"![{picture.stem}]({picture.relative_to(root)})", ""]
+    path = root / "report.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "\n".join(lines))
+    return path
+
+
+def write_scoreboard(readme: Path, data: str) -> None:
+    """Replace what stands between the scoreboard markers of the README by the scoreboard of a data root."""
+    text = readme.read_text(encoding="utf-8")
+    start, end = "<!-- scoreboard -->\n", "<!-- /scoreboard -->"
+    if start not in text or end not in text:
+        raise ValueError(f"{readme} has no scoreboard markers {start!r} ... {end!r}")
+    before, after = text.split(start)[0], text.split(end)[1]
+    write_text(readme, f"{before}{start}{_markdown(scoreboard(data))}\n{end}{after}")
+
+
+def _tables(data: str) -> Iterator[tuple[Paper, Table]]:
+    for name in declarations.papers():
+        paper = declarations.load(name)
+        for table in paper.tables.values():
+            if table.id != "readings" or study.records_path(name, table.id, data).exists():
+                yield paper, table
+
+
+def _caveat(data: str) -> str:
+    if data == "twin":
+        return "**Synthetic twin**: these numbers say that everything runs, and nothing about the papers' claims."
+    return (
+        "Printed numbers come from the papers' own features, reproduced ones from the features named in each table; a difference "
+        "mixes both. `reproduced` is selected on validation; `test_peak` is what selection on the test set would have given."
+    )
+
+
+def _markdown(board: pd.DataFrame) -> str:
+    return board.map(lambda v: "" if pd.isna(v) else f"{v:.2f}" if isinstance(v, float) else v).to_markdown(index=False)
