@@ -1,160 +1,156 @@
-"""The command line: `merlib doctor | cells | compare | run | notebook | report | data`. Exit 0 done, 1 the run failed, 2 bad arguments.
+"""The command line `merlib`. Exit 0 done, 1 the run failed, 2 bad arguments.
 
 With --json, a command prints one JSON document on standard output and nothing else.
 """
 
+import argparse
 import json
 import sys
 import tomllib
+from argparse import Namespace
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from merlib import declarations
 from merlib.declarations import DeclarationError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-data_app = typer.Typer(no_args_is_help=True, help="Bring data in: import a corpus, encode its text, make the twin.")
-app.add_typer(data_app, name="data")
 
-Data = Annotated[str, typer.Option(help="The data root: a folder below data/ (or MERLIB_DATA); `twin` is synthetic.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
-Set = Annotated[list[str], typer.Option("--set", help="A recipe leaf or reading: train.lr=1e-3, readings.cell=slstm.")]
-
-
-@app.command()
-def doctor(as_json: AsJson = False) -> None:
-    """What data is here, what each paper still needs, how to get it, and under which licence."""
+def doctor(args: Namespace) -> None:
+    """what data is here, what each paper still needs, how to get it, and under which licence"""
     from merlib.features import roots
 
-    report = roots.describe()
-    print(json.dumps(report, indent=1) if as_json else roots.as_text(report))
+    report = roots.describe(declarations.needs())
+    print(json.dumps(report, indent=1) if args.json else roots.as_text(report))
 
 
-@app.command()
-def cells(as_json: AsJson = False, paper: Annotated[str | None, typer.Argument()] = None) -> None:
-    """Every printed number: its address, what it measures, our recipe for it, and where it has been recorded."""
+def cells(args: Namespace) -> None:
+    """every printed number: its address, what it measures, our recipe for it, where it has been recorded"""
     from merlib import study
 
     listed = []
-    for name in [paper] if paper else declarations.papers():
-        declared = declarations.load(name)
+    for name in [args.paper] if args.paper else declarations.papers():
+        paper = declarations.load(name)
         recorded = study.recorded(name)
-        for cell in declarations.cells(declared):
-            row = declared.tables[cell.table].find(cell.row) if cell.table in declared.tables else None
-            recipe = declarations.recipe(declared, row, cell.corpus) if row and row.runs and row.kind == "own" else None
+        for cell in declarations.cells(paper):
             where = sorted(recorded.get((cell.table, cell.row, cell.column), ()))
-            listed.append(cell.model_dump() | {"recipe": recipe, "recorded": where})
-    if as_json:
+            listed.append(cell.model_dump() | {"recipe": declarations.recipe_of(paper, cell), "recorded": where})
+    if args.json:
         print(json.dumps(listed))
-    else:
-        for cell in listed:
-            print(f"{cell['paper']}/{cell['table']}/{cell['row']}.{cell['column']} = {cell['printed']} ({cell['kind']})")
+    for cell in [] if args.json else listed:
+        print(f"{cell['paper']}/{cell['table']}/{cell['row']} {cell['column']} = {cell['printed']} ({cell['kind']})")
 
 
-@app.command()
-def compare(paper: str, table: str, data: Data = "twin", as_json: AsJson = False) -> None:
-    """Printed beside reproduced, for one table."""
+def compare(args: Namespace) -> None:
+    """printed beside reproduced, for one table"""
     from merlib import report
 
-    board = report.compare(paper, table, data)
-    if as_json:
-        print(board.to_json(orient="records"))
-    else:
-        print(board.drop(columns=["data", "features", "row"]).round(2).to_string(index=False, na_rep=""))
+    board = report.compare(args.paper, args.table, args.data)
+    shown = board.drop(columns=["data", "features", "row"]).round(2)
+    print(board.to_json(orient="records") if args.json else shown.to_string(index=False, na_rep=""))
 
 
-@app.command()
-def run(
-    paper: str, table: str, row: Annotated[str | None, typer.Argument()] = None, data: Data = "twin",
-    seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0", device: str | None = None, set_: Set = [],  # noqa: B006
-) -> None:  # fmt: skip
-    """Train what is missing of a table, or of one row of it, and write its records. With --set the records are only shown."""
+def run(args: Namespace) -> None:
+    """train what is missing of a table, or of one of its rows, and write its records (with --set: only show them)"""
     from merlib import study
 
-    change = dict(_assignment(text) for text in set_)
-    chosen = tuple(_number(seed) for seed in seeds.split(","))
-    records = study.run_table(paper, table, row=row, data=data, seeds=chosen, device=device, change=change or None)
+    records = study.run_table(
+        args.paper, args.table, row=args.row, data=args.data, seeds=args.seeds, device=args.device, change=dict(args.set) or None or None,
+    )
     shown = ["row", "column", "seed", "selection", "value", "epoch", "never_predicted"]
     print(records.reindex(columns=shown).to_string(index=False, na_rep=""))
-    print(f"recorded in {study.records_path(paper, declarations.load(paper).table(table).id, data)}" if not change else "not recorded (--set)")
+    path = study.records_path(args.paper, declarations.load(args.paper).table(args.table).id, args.data)
+    print("not recorded, because of --set" if args.set else f"recorded in {path}")
 
 
-@app.command()
-def notebook(source: Path, target: Path, parameter: Annotated[list[tuple[str, str]], typer.Option("-p", help="KEY VALUE")] = []) -> None:  # noqa: B006
-    """Execute a notebook strictly: unknown or mistyped parameters are refused."""
+def notebook(args: Namespace) -> None:
+    """execute a notebook strictly: an unknown or mistyped parameter is refused"""
     from merlib import headless
 
-    headless.run(source, target, {key: _value(value) for key, value in parameter})
+    headless.run(args.source, args.target, {key: _value(text) for key, text in args.parameter})
 
 
-@app.command()
-def report(data: Data = "twin", readme: Annotated[Path | None, typer.Option(help="Also write the scoreboard there.")] = None) -> None:
-    """The comparison summary, and results/<data>/report.md with every table."""
+def report(args: Namespace) -> None:
+    """the comparison summary, and results/<data>/report.md with every table"""
     from merlib import report as reporting
 
-    path = reporting.write(data)
-    if readme:
-        reporting.write_scoreboard(readme, data)
-    print(reporting.summary(data).round(2).to_string(index=False, na_rep=""))
+    path = reporting.write(args.data)
+    if args.readme:
+        reporting.write_scoreboard(args.readme, args.data)
+    print(reporting.summary(args.data).round(2).to_string(index=False, na_rep=""))
     print(f"\nThe report lies in {path}")
 
 
-@data_app.command("import")
-def import_(kind: str, source: Path, data: Annotated[str, typer.Argument(help="The data root to import into.")]) -> None:
-    """Import a corpus. KIND: prepared (a TOML), iemocap, meld (official folders), conv-emotion, multiemo (public pickles)."""
+def data_import(args: Namespace) -> None:
+    """import a corpus: KIND is prepared (a TOML), iemocap, meld (official folders), conv-emotion, multiemo (public pickles)"""
     from merlib.features import roots
 
-    for corpus in roots.import_source(kind, source, data):
-        print(f"imported {corpus} into {roots.root_path(data) / corpus}")
+    for path in roots.import_source(args.kind, args.source, args.data):
+        print(path)
 
 
-@data_app.command()
-def text(
-    data: str, corpus: str, encoder: str = "minilm", pool: str = "mean", context: str = "alone", name: str = "text",
-    device: str | None = None,
-) -> None:  # fmt: skip
-    """Encode the utterances' text into a feature array. ENCODER: minilm, or any Hugging Face encoder by name or path."""
-    from merlib.features import roots
+def data_text(args: Namespace) -> None:
+    """encode a corpus's text into a feature array; ENCODER is minilm, or any Hugging Face encoder by name or path"""
+    from merlib.features import text
 
-    print(roots.encode_text(data, corpus, encoder=encoder, pool=pool, context=context, name=name, device=device))
+    print(text.add(args.data, args.corpus, name=args.name, encoder=args.encoder, pool=args.pool, context=args.context))
 
 
-@data_app.command()
-def twin() -> None:
-    """Make the synthetic twin of every corpus (otherwise made on first use)."""
-    from merlib.features import roots
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(prog="merlib", description="Printed numbers of papers, their recipes and their verdicts.")
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
 
-    for corpus in roots.corpora("twin"):
-        print(roots.dataset("twin", corpus).corpus.source)
+    def command(function, name: str | None = None, under=commands) -> argparse.ArgumentParser:
+        made = under.add_parser(name or function.__name__, help=function.__doc__, description=function.__doc__)
+        made.set_defaults(function=function)
+        return made
+
+    def choose_data(made: argparse.ArgumentParser) -> None:
+        made.add_argument("--data", default="twin", help="data root: a folder below data/ (or MERLIB_DATA); twin is synthetic")
+
+    as_json = {"action": "store_true", "help": "one JSON document on standard output, nothing else"}
+    command(doctor).add_argument("--json", **as_json)
+    made = command(cells)
+    made.add_argument("paper", nargs="?")
+    made.add_argument("--json", **as_json)
+    made = command(compare)
+    made.add_argument("paper")
+    made.add_argument("table")
+    made.add_argument("--json", **as_json)
+    choose_data(made)
+    made = command(run)
+    made.add_argument("paper")
+    made.add_argument("table")
+    made.add_argument("row", nargs="?")
+    made.add_argument("--seeds", type=_seeds, default=(0,), help="comma-separated")
+    made.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    made.add_argument("--set", type=_assignment, action="append", default=[], help="a leaf or reading: readings.cell=slstm")
+    choose_data(made)
+    made = command(notebook)
+    made.add_argument("source", type=Path)
+    made.add_argument("target", type=Path)
+    made.add_argument("-p", dest="parameter", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
+    made = command(report)
+    made.add_argument("--readme", type=Path, help="also write the scoreboard into this file")
+    choose_data(made)
+    data = commands.add_parser("data", help="bring data in").add_subparsers(required=True, metavar="COMMAND")
+    made = command(data_import, "import", data)
+    made.add_argument("kind")
+    made.add_argument("source", type=Path)
+    made.add_argument("data", help="the data root to import into")
+    made = command(data_text, "text", data)
+    made.add_argument("data")
+    made.add_argument("corpus")
+    made.add_argument("--encoder", default="minilm")
+    made.add_argument("--pool", choices=("mean", "cls"), default="mean")
+    made.add_argument("--context", choices=("alone", "dialogue"), default="alone")
+    made.add_argument("--name", default="text", help="name of the feature array")
+    return root
 
 
-def _assignment(text: str) -> tuple[str, object]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise DeclarationError(f"--set {text!r}: write key=value, such as train.lr=1e-3 or readings.cell=slstm")
-    return key, _value(value)
-
-
-def _value(text: str) -> object:
-    """A TOML literal (1e-3, true, "text", [0, 1]); anything else is the text itself."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _number(text: str) -> int:
-    if not text.strip().isdigit():
-        raise DeclarationError(f"{text!r} is no seed: give whole numbers, such as --seeds 0,1,2")
-    return int(text)
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Entry point: a wrong request exits with 2, a failed run with 1, each with one plain message on standard error."""
+    args = parser().parse_args(arguments)
     try:
-        app()
+        args.function(args)
     except Exception as error:
         code = _exit_code(error)
         if code is None:
@@ -173,3 +169,24 @@ def _exit_code(error: Exception) -> int | None:
     if isinstance(error, DeclarationError | NotebookError):
         return 2
     return 1 if isinstance(error, CorpusError | FeatureError | TrainingError | RunFailed | OSError) else None
+
+
+def _assignment(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r}: write key=value, such as train.lr=1e-3 or readings.cell=slstm")
+    return key, _value(value)
+
+
+def _value(text: str) -> object:
+    """A TOML literal (1e-3, true, "text", [0, 1]); anything else is the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    if not all(part.isdigit() for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers, such as 0,1,2")
+    return tuple(map(int, text.split(",")))

@@ -199,6 +199,21 @@ def recipe(
     return result
 
 
+def recipe_of(paper: Paper, cell: Cell) -> dict[str, dict] | None:
+    """The recipe behind a printed number; None where it is quoted or a fact."""
+    row = paper.tables[cell.table].find(cell.row) if cell.table in paper.tables else None
+    return recipe(paper, row, cell.corpus) if row and row.runs and row.kind == "own" else None
+
+
+def needs() -> dict[str, dict[str, list[str]]]:
+    """{paper: {corpus: modalities}}: what each paper reads."""
+    modalities = ("text", "audio", "visual")
+    return {
+        paper.id: {corpus: [m for m in modalities if m in paper.recipe["data"]] for corpus in paper.corpora}
+        for paper in map(load, papers())
+    }
+
+
 def _cell(paper: Paper, table: Table, row: Row, name: str, printed: str | None) -> Cell:
     column = _one_of(table.columns, name, f"column of {table.id}")
     corpus = column.corpus or row.corpus

@@ -1,17 +1,14 @@
 """MFCRE: its parts against numbers from the modules they come from; the network against what a mask promises."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
+from oracles import below, load
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.models.mfcre import Mfcre, Transformer, sinusoid
+from merlib.models.mfcre import Gate, Mfcre, Transformer, sinusoid
 from merlib.models.reasoning import DialogueCRN, PartyBiLstm, Reasoning, simam
 
-FIXTURES = Path(__file__).parent / "fixtures"
 WIDTHS = {"text": 7, "audio": 5, "visual": 6}
 LENGTHS = [7, 1, 4]  # utterances of the three dialogues of a batch
 RECIPE = {
@@ -46,17 +43,6 @@ READINGS = {
 CHANGES = pytest.mark.parametrize("change", READINGS.values(), ids=READINGS)
 MODALITIES = pytest.mark.parametrize("names", [["text"], ["text", "visual"], list(WIDTHS)], ids="+".join)
 exact = {"rtol": 1e-10, "atol": 1e-10}
-
-
-def load(name: str) -> dict[str, Tensor]:
-    """Every array of a fixture; floats in float64."""
-    with np.load(FIXTURES / f"{name}.npz") as arrays:
-        tensors = {key: torch.from_numpy(arrays[key]) for key in arrays.files if key != "meta_json"}
-    return {key: value.double() if value.is_floating_point() else value for key, value in tensors.items()}
-
-
-def weights(fixture: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in fixture.items() if key.startswith(prefix)}
 
 
 def network(names=tuple(WIDTHS), *, seed: int = 0, **change) -> Mfcre:
@@ -95,14 +81,28 @@ def test_simam_is_the_official_module(rank, axis):
 
 def test_simam_takes_its_lambda():
     fixture = load("simam")
-    torch.testing.assert_close(simam(fixture["in4"], axis=(2, 3), floor=0.1), fixture["out4_lam01"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        simam(fixture["in4"], axis=(2, 3), floor=0.1), fixture["out4_lam01"], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_simam_over_utterances_leaves_padding_out():
-    x, mask = torch.randn(2, 6, 3).double(), torch.arange(6) < torch.tensor([[6], [4]])
-    padded = simam(x, axis=1, mask=mask)
-    torch.testing.assert_close(padded[1, :4], simam(x[1:, :4], axis=1)[0], **exact)
-    torch.testing.assert_close(simam(x[:, :1], axis=1), x[:, :1] * torch.tensor(0.5).double().sigmoid())  # one utterance
+    x = torch.randn(2, 6, 3).double()
+    padded = simam(x, axis=1, mask=torch.arange(6) < torch.tensor([[6], [2]]))
+    for dialogue, length in enumerate((6, 2)):
+        line = x[dialogue, :length]
+        energy = (line - line.mean(0)).square() / (4 * (line.var(0) + 1e-4)) + 0.5
+        torch.testing.assert_close(padded[dialogue, :length], line * energy.sigmoid(), **exact)
+    torch.testing.assert_close(
+        simam(x[:, :1], axis=1), x[:, :1] * torch.tensor(0.5).double().sigmoid()
+    )  # one utterance
+
+
+def test_an_undecided_gate_halves_its_stream():
+    gate, x = Gate(streams=3, dim=4), torch.randn(2, 5, 3, 4)
+    for linear in gate.gates:
+        nn.init.zeros_(linear.weight)
+    torch.testing.assert_close(gate(x), gate.concat(x / 2))
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def reasoning() -> tuple[Reasoning, dict[str, Tensor]]:
 
 
 def lstm_cell(fixture: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {f"cell.cell.{key.removesuffix('_l0')}": value for key, value in weights(fixture, prefix).items()}
+    return {f"cell.cell.{key.removesuffix('_l0')}": value for key, value in below(fixture, prefix).items()}
 
 
 def test_reasoning_is_that_of_dialoguecrn_turn_by_turn(reasoning):
@@ -147,14 +147,14 @@ def test_dialoguecrn_is_the_original_with_both_branches(case, turns):
     )  # fmt: skip
     for perceive, name in zip((crn.perceive[0].rnn, crn.perceive[1]), ("rnn_parties", "rnn"), strict=True):
         perceive.rnn = nn.LSTM(10, 6, 2, batch_first=True, bidirectional=True)
-        perceive.rnn.load_state_dict(weights(fixture, f"case{case}/w/{name}."))
-    crn.query.load_state_dict(weights(fixture, f"case{case}/w/cognition_net.fc."))
+        perceive.rnn.load_state_dict(below(fixture, f"case{case}/w/{name}."))
+    crn.query.load_state_dict(below(fixture, f"case{case}/w/cognition_net.fc."))
     for place, steps, reason in zip((0, 1), turns, reversed(crn.reason), strict=True):  # the situation is their first
         reason.turns = steps
         found = lstm_cell(fixture, f"case{case}/w/cognition_net.reason_modules.{place}.lstm.")
         reason.load_state_dict(found or reason.state_dict())
     hidden = crn.double()(x, mask, q.argmax(-1)).relu()
-    classifier = weights(fixture, f"case{case}/w/cognition_net.smax_fc.")
+    classifier = below(fixture, f"case{case}/w/cognition_net.smax_fc.")
     scores = F.linear(hidden, classifier["weight"], classifier["bias"]).log_softmax(-1)[mask]
     torch.testing.assert_close(scores, fixture[f"case{case}/out/log_prob"], rtol=1e-4, atol=2e-5)
 
@@ -180,7 +180,7 @@ def sdt_transformer(fixture: dict[str, Tensor]) -> Transformer:
     module = Transformer(layers=2, dim=16, heads=4, ff=20, dropout=0.0).double()
     state = {}
     for i in range(2):
-        w = weights(fixture, f"sdt/w/transformer_inter.{i}.")
+        w = below(fixture, f"sdt/w/transformer_inter.{i}.")
         for p in ("weight", "bias"):
             state[f"layers.{i}.attend.query.{p}"] = w[f"self_attn.linear_q.{p}"]
             state[f"layers.{i}.attend.key_value.{p}"] = torch.cat([w[f"self_attn.linear_{x}.{p}"] for x in "kv"])
@@ -217,9 +217,12 @@ def test_outputs_have_their_declared_shapes(names):
     out = network(names)(dialogues())
     shapes = {key: tuple(value.shape) for key, value in out.items()}
     assert shapes == {"logits": (3, 7, 4), "embedding": (3, 7, 16), "fused": (3, 7, len(names), 16)}
-    assert network(names).float()({k: v.float() if v.is_floating_point() else v for k, v in dialogues().items()})[
-        "logits"
-    ].dtype == torch.float32
+    assert (
+        network(names)
+        .float()({k: v.float() if v.is_floating_point() else v for k, v in dialogues().items()})["logits"]
+        .dtype
+        == torch.float32
+    )
 
 
 @MODALITIES
@@ -268,6 +271,25 @@ def test_three_modalities_have_nine_transformers_and_one_has_one():
     assert len(network(["audio"]).encoder.transformers) == 1
 
 
+def test_a_modality_asks_and_the_others_answer():
+    """Text's streams read audio, through attention only; the released code's merge lets nothing of audio through."""
+    plain = {"names": ["text", "audio"], "context": "none", "fusion": "concat", "merge": "sum"}
+    batch = dialogues()
+    other = batch | {"audio": batch["audio"].flip(-1)}
+
+    def change_of_text(model: Mfcre) -> float:
+        with torch.no_grad():
+            return float((model(batch)["fused"] - model(other)["fused"])[:, :, 0].abs().max())
+
+    deaf = network(**plain)
+    for layer in deaf.encoder.transformers["audio_to_text"].layers:
+        for parameter in layer.attend.out.parameters():
+            nn.init.zeros_(parameter)
+    assert change_of_text(network(**plain)) > 1e-4
+    assert change_of_text(deaf) == 0.0
+    assert change_of_text(network(**plain | {"merge": "intra"})) == 0.0
+
+
 def test_two_runs_are_the_same_to_the_last_bit():
     first, second = (network().train() for _ in range(2))
     losses = []
@@ -290,7 +312,9 @@ def test_bfloat16_autocast_stays_near(cell):
     torch.testing.assert_close(half.float(), full, rtol=0.1, atol=0.1)
 
 
-@pytest.mark.parametrize("key", ["context", "cell", "attention", "simam_axis", "encoder", "merge", "position", "fusion"])
+@pytest.mark.parametrize(
+    "key", ["context", "cell", "attention", "simam_axis", "encoder", "merge", "position", "fusion"]
+)
 def test_an_unknown_reading_is_refused_with_the_known_ones(key):
     with pytest.raises(ValueError, match=f"{key} = 'typo' is unknown: choose one of {RECIPE[key]}|{RECIPE[key]}"):
         network(**{key: "typo"})

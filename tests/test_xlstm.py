@@ -1,10 +1,8 @@
 """The xLSTM cells against numbers from the official modules, and against their own step-by-step definition."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
+from oracles import below, load
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,15 +19,6 @@ from merlib.models.xlstm import (
     mlstm_step,
     slstm_step,
 )
-
-FIXTURES = Path(__file__).parent / "fixtures"
-
-
-def load(name: str) -> dict[str, Tensor]:
-    """Every array of a fixture; floats in float64."""
-    with np.load(FIXTURES / f"{name}.npz") as arrays:
-        tensors = {key: torch.from_numpy(arrays[key]) for key in arrays.files if key != "meta_json"}
-    return {key: value.double() if value.is_floating_point() else value for key, value in tensors.items()}
 
 
 MLSTM, SLSTM = load("xlstm_mlstm"), load("xlstm_slstm")
@@ -61,7 +50,7 @@ def official_inputs() -> tuple[Tensor, ...]:
 
 def load_layer(layer: MLstmLayer, prefix: str) -> None:
     """The official parameters under their names here; the official gain of a norm is stored as gain - 1."""
-    w = {key.removeprefix(prefix): value for key, value in MLSTM.items() if key.startswith(prefix)}
+    w = below(MLSTM, prefix)
     cell = {name: torch.cat([w[f"mlstm_cell.{g}gate.{name}"] for g in "if"]) for name in ("weight", "bias")}
     layer.load_state_dict(
         {
@@ -107,7 +96,9 @@ def test_gradient_of_parallel_mlstm_equals_that_of_the_recurrence():
     leaves = [random(2, 2, 5, 4, seed=s).requires_grad_() for s in range(3)]
     leaves += [random(2, 2, 5, seed=s).requires_grad_() for s in (3, 4)]
     r = random(2, 2, 5, 4, seed=5)
-    parallel, recurrent = (torch.autograd.grad((form(*leaves) * r).sum(), leaves) for form in (mlstm_parallel, unrolled))
+    parallel, recurrent = (
+        torch.autograd.grad((form(*leaves) * r).sum(), leaves) for form in (mlstm_parallel, unrolled)
+    )
     for mine, theirs in zip(parallel, recurrent, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=2e-5, atol=2e-5)
 
@@ -210,7 +201,7 @@ def test_slstm_cell_continues_from_a_state():
 @pytest.mark.parametrize("name", ["layer", "layer_noconv"])
 def test_official_slstm_layer_is_reached_with_the_documented_order_of_its_gates(name):
     """Convolution and SiLU before the gates fgate -> input slot and igate -> forget slot; zgate, ogate see x itself."""
-    w = {key.removeprefix(f"{name}/w/"): value for key, value in SLSTM.items() if key.startswith(f"{name}/w/")}
+    w = below(SLSTM, f"{name}/w/")
     x = past = SLSTM[f"{name}/in"].requires_grad_()
     if name == "layer":
         conv = CausalConv(dim=8).double()

@@ -17,7 +17,7 @@ from merlib.corpora.iemocap import default_split
 from merlib.corpora.table import LABELS, Corpus, build
 
 WIDTHS = {"text": 48, "audio": 32, "visual": 24}
-GAINS = {"text": 3.0, "audio": 2.4, "visual": 1.8}  # length of a class's prototype; noise has length 1 in every direction
+GAINS = {"text": 1.8, "audio": 1.5, "visual": 1.2}  # length of a class's prototype; noise has length 1 in every direction
 BLUR = 0.75  # how far each of a confused pair is drawn to the other's prototype's midpoint
 
 
@@ -29,7 +29,8 @@ class Twin:
     dialogues: dict[str, int]
     longest: int
     mean_length: float
-    stay: float  # chance that a speaker's emotion does not start anew at the next turn
+    stay: float  # chance that a speaker's emotion is still the same at the next turn
+    echo: float  # where it is not, chance that it is the one of the turn before, whoever spoke
     switch: float  # chance that the next turn is another speaker's
     confused: dict[str, tuple[tuple[str, str], ...]]
 
@@ -38,7 +39,7 @@ TWINS = {
     "iemocap6": Twin(
         counts={"train": (504, 839, 1324, 933, 742, 1468), "test": (144, 245, 384, 170, 299, 381)},
         dialogues={"train": 120, "test": 31},
-        longest=110, mean_length=49.2, stay=0.7, switch=0.69,
+        longest=110, mean_length=49.2, stay=0.65, echo=0.4, switch=0.69,
         confused={
             "text": (("happy", "excited"), ("angry", "frustrated")),
             "audio": (("happy", "neutral"), ("angry", "excited"), ("sad", "frustrated")),
@@ -52,7 +53,7 @@ TWINS = {
             "test": (1256, 281, 50, 208, 402, 68, 345),
         },
         dialogues={"train": 1038, "val": 114, "test": 280},
-        longest=24, mean_length=9.6, stay=0.6, switch=0.77,
+        longest=24, mean_length=9.6, stay=0.6, echo=0.4, switch=0.77,
         confused={
             "text": (("disgust", "anger"), ("fear", "sadness")),
             "audio": (("surprise", "joy"), ("disgust", "neutral"), ("fear", "anger")),
@@ -147,20 +148,24 @@ def _turns(rng: np.random.Generator, speakers: list[str], length: int, switch: f
 
 
 def _labels(table: pd.DataFrame, twin: Twin, rng: np.random.Generator) -> np.ndarray:
-    """Class of every row: along a speaker's turns a run of one emotion goes on with chance `stay`; else a new one starts, drawn by share.
+    """Class of every row: at a speaker's next turn the emotion stays with chance `stay`, else is caught from the turn before with chance
+    `echo`, else is drawn anew by share.
 
-    The draw is without replacement, so that counts are exact: runs are put in random order, and the line of utterances they form is cut
-    where the counts of the classes say.
+    The draw is without replacement, so that counts are exact: runs of one emotion are put in random order, and the line of utterances that
+    they form is cut where the counts of the classes say.
     """
-    labels = np.empty(len(table), dtype=int)
-    for split in table["split"].unique():
-        rows = table.index[table["split"] == split]
-        rows = table.loc[rows].sort_values(["dialogue", "speaker"], kind="stable").index.to_numpy()
-        keys = table.loc[rows, ["dialogue", "speaker"]]
-        new = (keys != keys.shift()).any(axis=1).to_numpy() | (rng.random(len(rows)) > twin.stay)
-        run = new.cumsum() - 1
-        line = rows[np.argsort(rng.permutation(run[-1] + 1)[run], kind="stable")]
-        labels[line] = np.repeat(np.arange(len(twin.counts["train"])), _quota(table, split, twin))
+    stay, echo = rng.random((2, len(table)))
+    run, last = np.arange(len(table)), {}
+    for i, key in enumerate(zip(table["dialogue"], table["speaker"], strict=True)):
+        if key in last and stay[i] < twin.stay:
+            run[i] = run[last[key]]
+        elif i and table["dialogue"].iat[i - 1] == key[0] and echo[i] < twin.echo:
+            run[i] = run[i - 1]
+        last[key] = i
+    line = np.argsort(rng.permutation(len(table))[run], kind="stable")
+    split, labels = table["split"].to_numpy(), np.empty(len(table), dtype=int)
+    for part in table["split"].unique():
+        labels[line[split[line] == part]] = np.repeat(np.arange(len(twin.counts["train"])), _quota(table, part, twin))
     return labels
 
 

@@ -64,7 +64,7 @@ def dataset(data: str, corpus: str, *, features: Sequence[str] | None = None) ->
 
 def corpora(data: str) -> list[str]:
     """The corpora of the root `data`; the twin has all."""
-    return sorted(twin.CORPORA) if data == "twin" else sorted(p.parent.name for p in root_path(data).glob("*/corpus.json"))
+    return sorted(twin.TWINS) if data == "twin" else sorted(p.parent.name for p in root_path(data).glob("*/corpus.json"))
 
 
 def arrays(data: str, corpus: str) -> list[str]:

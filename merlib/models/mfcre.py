@@ -124,18 +124,9 @@ class ModalityEncoder(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        modalities: Sequence[str],
-        width: int,
-        dim: int,
-        layers: int,
-        heads: int,
-        ff: int,
-        merge: str,
-        position: str,
-        dropout: float,
-    ):
+        self, *, modalities: Sequence[str], width: int, dim: int, layers: int, heads: int, ff: int, merge: str,
+        position: str, dropout: float,
+    ):  # fmt: skip
         super().__init__()
         merged = choose(MERGES, merge, "merge")
         self.position = choose(POSITIONS, position, "position")
@@ -178,53 +169,19 @@ class Mfcre(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        dims: dict[str, int],
-        classes: int,
-        speakers: int,
-        dim: int,
-        context: str,
-        cell: str,
-        cell_heads: int,
-        turns: int,
-        attention: str,
-        simam_axis: str,
-        perception: bool,
-        speaker_branch: bool,
-        encoder: str,
-        encoder_layers: int,
-        encoder_heads: int,
-        encoder_ff: int,
-        merge: str,
-        position: str,
-        fusion: str,
-        fusion_layers: int,
-        fusion_heads: int,
-        fusion_ff: int,
-        head_dim: int,
-        mask_padding: bool,
-        dropout: float,
-        perception_layers: int = 2,
-    ):
+        self, *, dims: dict[str, int], classes: int, speakers: int, dim: int, dropout: float, mask_padding: bool,
+        context: str, cell: str, cell_heads: int, turns: int, attention: str, simam_axis: str,
+        perception: bool, speaker_branch: bool, perception_layers: int = 2,
+        encoder: str, encoder_layers: int, encoder_heads: int, encoder_ff: int, merge: str, position: str,
+        fusion: str, fusion_layers: int, fusion_heads: int, fusion_ff: int, head_dim: int,
+    ):  # fmt: skip
         super().__init__()
         names = list(dims)
+        reasoning = {"turns": turns, "cell": cell, "cell_heads": cell_heads, "attention": attention}
+        perceiving = {"perception": perception, "perception_layers": perception_layers, "mask_padding": mask_padding}
+        branches = {"speaker_branch": speaker_branch, "speakers": speakers, "simam_axis": simam_axis}
         contexts = {
-            "dialoguecrn": partial(
-                DialogueCRN,
-                dim=dim,
-                speakers=speakers,
-                turns=turns,
-                cell=cell,
-                cell_heads=cell_heads,
-                attention=attention,
-                simam_axis=simam_axis,
-                perception=perception,
-                perception_layers=perception_layers,
-                speaker_branch=speaker_branch,
-                mask_padding=mask_padding,
-                dropout=dropout,
-            ),
+            "dialoguecrn": partial(DialogueCRN, dim=dim, dropout=dropout, **reasoning, **perceiving, **branches),
             "none": partial(Unchanged, width=dim),
         }
         transformers = {"layers": encoder_layers, "heads": encoder_heads, "ff": encoder_ff, "dropout": dropout}

@@ -15,6 +15,13 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from merlib.models.xlstm import MLstmBlock, MLstmCell, SLstmCell
 
 
+def choose(options: dict, name: str, key: str):
+    """options[name], or an error that lists the options."""
+    if name not in options:
+        raise ValueError(f"{key} = {name!r} is unknown: choose one of {', '.join(options)}")
+    return options[name]
+
+
 def simam(x: Tensor, *, axis: int | tuple[int, ...], mask: Tensor | None = None, floor: float = 1e-4) -> Tensor:
     """Weigh each value by how far it stands out along `axis`: x sigmoid(1 / E), the simAM energy E (eq. 2).
 
@@ -104,13 +111,6 @@ def build_cell(name: str, *, dim: int, heads: int) -> nn.Module:
     return choose(cells, name, "cell")()
 
 
-def choose(options: dict, name: str, key: str):
-    """options[name], or an error that lists the options."""
-    if name not in options:
-        raise ValueError(f"{key} = {name!r} is unknown: choose one of {', '.join(options)}")
-    return options[name]
-
-
 class Reasoning(nn.Module):
     """`turns` times: the cell reads the query, the attention retrieves from the memory, both make the next query.
 
@@ -191,21 +191,9 @@ class DialogueCRN(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        dim: int,
-        speakers: int,
-        turns: int,
-        cell: str,
-        cell_heads: int,
-        attention: str,
-        simam_axis: str,
-        perception: bool,
-        speaker_branch: bool,
-        perception_layers: int,
-        mask_padding: bool,
-        dropout: float,
-    ):
+        self, *, dim: int, speakers: int, turns: int, cell: str, cell_heads: int, attention: str, simam_axis: str,
+        perception: bool, perception_layers: int, speaker_branch: bool, mask_padding: bool, dropout: float,
+    ):  # fmt: skip
         super().__init__()
         rnn = partial(BiLstm, inputs=dim, dim=dim, layers=perception_layers, dropout=dropout, mask_padding=mask_padding)
         situation = rnn() if perception else Unchanged(width=dim)

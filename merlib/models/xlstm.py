@@ -53,10 +53,11 @@ def mlstm_parallel(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Ten
 
     Causal, so padding after a sequence never reaches it.
     """
-    decay = F.logsigmoid(f).cumsum(-1)
+    s = q.shape[-2]
+    past = torch.ones(s, s, dtype=torch.bool, device=q.device).tril()
+    decay = (F.logsigmoid(f).unsqueeze(-2) * past).sum(-1)  # a running sum; cumsum is not deterministic on a GPU
     log_weight = decay.unsqueeze(-1) - decay.unsqueeze(-2) + i.unsqueeze(-2)  # b h s -> b h s t
-    future = torch.ones_like(log_weight, dtype=torch.bool).triu(1)
-    log_weight = log_weight.masked_fill(future, -torch.inf)
+    log_weight = log_weight.masked_fill(~past, -torch.inf)
     return _read(q, k, v, log_weight, log_weight.amax(-1, keepdim=True))
 
 
@@ -104,15 +105,16 @@ class MLstmCell(nn.Module):
         return *qkvo, *rearrange(at_least_float32(self.gates(x)), "... (two h) -> two ... h 1 1", two=2)
 
     def forward(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """x: ... d_in; state: k, v (... h t e) and i, log f (... h t 1) of the steps so far. Returns ... d, state."""
+        """x: ... d_in. Returns h ... d and the state: k, v (... h t e), what the gates leave of each of these t steps
+        (log, ... h t 1) and of the empty memory before them (log, ... h 1 1)."""
         q, k, v, o, i, f = self.split(x)
-        step = (k, v, i, F.logsigmoid(f))
-        state = step if state is None else tuple(torch.cat(pair, dim=-2) for pair in zip(state, step, strict=True))
-        k, v, i, log_f = state
-        empty = log_f.sum(-2, keepdim=True)  # ... h 1 1, what is left of the empty memory of the start, m = 0
-        log_weight = (i + empty - log_f.cumsum(-2)).mT  # ... h t 1 -> ... h 1 t
-        h = _read(q, k, v, log_weight, torch.maximum(log_weight.amax(-1, keepdim=True), empty))
-        return o.sigmoid().flatten(-3) * self.norm(h.squeeze(-2)), state
+        log_f = F.logsigmoid(f)
+        old_k, old_v, old_weight, empty = state or (k[..., :0, :], v[..., :0, :], i[..., :0, :], torch.zeros_like(f))
+        k, v = torch.cat([old_k, k], dim=-2), torch.cat([old_v, v], dim=-2)
+        log_weight, empty = torch.cat([old_weight + log_f, i], dim=-2), empty + log_f
+        m = torch.maximum(log_weight.amax(-2, keepdim=True), empty)
+        h = _read(q, k, v, log_weight.mT, m)
+        return o.sigmoid().flatten(-3) * self.norm(h.squeeze(-2)), (k, v, log_weight, empty)
 
 
 class BlockLinear(nn.Module):

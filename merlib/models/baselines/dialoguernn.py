@@ -62,6 +62,9 @@ class DialogueRnnContext(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # a recurrence adds up what half precision rounds away
             u = turns.pack(x.to(self.global_cell.weight_ih.dtype))  # s N d
             e = self._emotions(self._speakers(u, party, real, turns.sizes), turns.sizes)
+        if self.through_padding:
+            forward = torch.arange(len(e), device=e.device) % self.directions == 0  # s
+            e = e.where(real[..., None] | forward[:, None, None], 0.0)  # the released code pads the reversed with zeros
         return turns.unpack(e)
 
     def _speakers(self, u: Tensor, party: Tensor, real: Tensor, sizes: list[int]) -> Tensor:

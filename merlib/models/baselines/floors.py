@@ -4,6 +4,8 @@ Shapes: b dialogues, n turns, i = sum of the feature widths, c classes.
 """
 
 import torch
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -43,3 +45,13 @@ class BiGru(nn.Module):
         packed = pack_padded_sequence(self.drop(x), lengths, batch_first=True, enforce_sorted=False)
         z, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.shape[1])  # b n 2h
         return {"logits": self.classify(self.drop(z)), "embedding": z}
+
+
+def majority(*, seed: int):
+    """The most frequent class of the training split, whatever the input."""
+    return DummyClassifier(strategy="most_frequent", random_state=seed)
+
+
+def logistic(*, seed: int, c: float):
+    """Multinomial logistic regression on the concatenated vectors of an utterance; c: inverse strength of the L2 penalty."""
+    return LogisticRegression(C=c, max_iter=2000, random_state=seed)
