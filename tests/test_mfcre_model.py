@@ -93,9 +93,8 @@ def test_simam_over_utterances_leaves_padding_out():
         line = x[dialogue, :length]
         energy = (line - line.mean(0)).square() / (4 * (line.var(0) + 1e-4)) + 0.5
         torch.testing.assert_close(padded[dialogue, :length], line * energy.sigmoid(), **exact)
-    torch.testing.assert_close(
-        simam(x[:, :1], axis=1), x[:, :1] * torch.tensor(0.5).double().sigmoid()
-    )  # one utterance
+    one = x[:, :1]
+    torch.testing.assert_close(simam(one, axis=1), one * torch.tensor(0.5).double().sigmoid())
 
 
 def test_an_undecided_gate_halves_its_stream():

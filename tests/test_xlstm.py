@@ -20,7 +20,6 @@ from merlib.models.xlstm import (
     slstm_step,
 )
 
-
 MLSTM, SLSTM = load("xlstm_mlstm"), load("xlstm_slstm")
 close32 = {"rtol": 2e-4, "atol": 2e-4}  # the fixture's float32 arrays
 close64 = {"rtol": 1e-9, "atol": 1e-9}

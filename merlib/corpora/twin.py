@@ -17,7 +17,7 @@ from merlib.corpora.iemocap import default_split
 from merlib.corpora.table import LABELS, Corpus, build
 
 WIDTHS = {"text": 48, "audio": 32, "visual": 24}
-GAINS = {"text": 1.8, "audio": 1.5, "visual": 1.2}  # length of a class's prototype; noise has length 1 in every direction
+GAINS = {"text": 1.5, "audio": 1.25, "visual": 1.0}  # length of a class's prototype; noise has length 1 in every direction
 BLUR = 0.75  # how far each of a confused pair is drawn to the other's prototype's midpoint
 
 
@@ -27,6 +27,7 @@ class Twin:
 
     counts: dict[str, tuple[int, ...]]
     dialogues: dict[str, int]
+    gain: float  # how clear the signal is
     longest: int
     mean_length: float
     stay: float  # chance that a speaker's emotion is still the same at the next turn
@@ -39,7 +40,7 @@ TWINS = {
     "iemocap6": Twin(
         counts={"train": (504, 839, 1324, 933, 742, 1468), "test": (144, 245, 384, 170, 299, 381)},
         dialogues={"train": 120, "test": 31},
-        longest=110, mean_length=49.2, stay=0.65, echo=0.4, switch=0.69,
+        gain=0.93, longest=110, mean_length=49.2, stay=0.65, echo=0.4, switch=0.69,
         confused={
             "text": (("happy", "excited"), ("angry", "frustrated")),
             "audio": (("happy", "neutral"), ("angry", "excited"), ("sad", "frustrated")),
@@ -53,7 +54,7 @@ TWINS = {
             "test": (1256, 281, 50, 208, 402, 68, 345),
         },
         dialogues={"train": 1038, "val": 114, "test": 280},
-        longest=24, mean_length=9.6, stay=0.6, echo=0.4, switch=0.77,
+        gain=0.7, longest=24, mean_length=9.6, stay=0.6, echo=0.4, switch=0.77,
         confused={
             "text": (("disgust", "anger"), ("fear", "sadness")),
             "audio": (("surprise", "joy"), ("disgust", "neutral"), ("fear", "anger")),
@@ -190,13 +191,13 @@ def _apportion(counts: tuple[int, ...], total: int) -> np.ndarray:
 def _values(modality: str, table: pd.DataFrame, names: tuple[str, ...], twin: Twin, rng: np.random.Generator) -> np.ndarray:
     """clarity * prototype(class) + habit(speaker) + noise, n d."""
     width = WIDTHS[modality]
-    prototype = GAINS[modality] * np.linalg.qr(rng.normal(size=(width, len(names))))[0].T  # c d, all equally far apart
+    prototype = twin.gain * GAINS[modality] * np.linalg.qr(rng.normal(size=(width, len(names))))[0].T  # c d, all equally far apart
     sharp = prototype.copy()
     for pair in twin.confused[modality]:
         i = [names.index(p) for p in pair]
         prototype[i] = BLUR * sharp[i].mean(axis=0) + (1 - BLUR) * sharp[i]
     who, speakers = pd.factorize(table["speaker"])
-    habit = rng.normal(scale=0.4, size=(len(speakers), width))
+    habit = rng.normal(scale=0.2, size=(len(speakers), width))
     clarity = rng.uniform(0.2, 1.8, size=(len(table), 1))
     noise = rng.normal(size=(len(table), width))
     return (clarity * prototype[table["label"]] + habit[who] + noise).astype(np.float32)

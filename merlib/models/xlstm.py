@@ -144,7 +144,7 @@ class CausalConv(nn.Module):
 
 
 class MLstmLayer(nn.Module):
-    """An mLSTM between an up- and a down-projection (Beck et al. 2024, Fig. 11; Vision-LSTM's ViL layer). b s d."""
+    """An mLSTM between an up- and a down-projection (Beck et al. 2024; the layer of Vision-LSTM). b s d."""
 
     def __init__(self, *, dim: int, heads: int, expansion: int = 2):
         super().__init__()
