@@ -47,10 +47,12 @@ def run(source: Path, target: Path, parameters: dict[str, Any], *, progress: boo
     The copy's metadata `merlib` says which source (sha256), parameters, commit and seconds made it. Raises NotebookError before anything
     runs, and RunFailed after keeping what there is as `<target>.failed.ipynb`.
     """
+    from merlib.runs import commit
+
     source, target = Path(source).resolve(), Path(target).resolve()
     notebook = _read(source)
     values = _given(_parameters(notebook, source), parameters, source)
-    began = time.monotonic()
+    made_by, began = commit(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.ipynb"
         error = _execute(notebook, draft, values, source.parent, progress and {"desc": target.stem})
@@ -58,11 +60,9 @@ def run(source: Path, target: Path, parameters: dict[str, Any], *, progress: boo
     started = [cell for cell in executed.cells if cell.cell_type == "code" and cell.metadata.papermill.start_time]
     if error is None and len(started) < sum(cell.cell_type == "code" for cell in executed.cells):
         error = "the cell ended the kernel's work (sys.exit?) before the last cell"
-    from merlib.runs import commit
-
     executed.metadata["merlib"] = {
         "source": source.name, "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(), "parameters": values,
-        "commit": commit(), "seconds": round(time.monotonic() - began, 1),
+        "commit": made_by, "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
     kept, failed = (target, target.with_suffix(".failed.ipynb"))[:: 1 if error is None else -1]
     _write(_tidy(executed), kept)

@@ -24,6 +24,7 @@ READINGS = {
     "slstm": {"cell": "slstm"},
     "lstm": {"cell": "lstm"},
     "vil": {"cell": "vil"},
+    "one turn": {"turns": 1},
     "two turns": {"turns": 2},
     "simam gate": {"attention": "simam_gate"},
     "simam sum": {"attention": "simam_sum"},

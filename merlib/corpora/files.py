@@ -10,10 +10,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`; it takes the place of `path` when the block ends well and vanishes when it does not.
+    """A temporary file beside `path`, which takes its place when the block ends well and vanishes when it does not.
 
-    A process that is killed leaves `path` as it was (and a `.part` file that no reader looks at); of two processes that write at
-    once, the later one wins whole.
+    A process that is killed leaves `path` as it was, and a `.part` file that no reader looks at; of two processes that
+    write at once, the later one wins whole.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,13 @@
-"""IEMOCAP (Busso et al. 2008): the official layout with majority labels, and the protocol of the six-class task.
+"""IEMOCAP (Busso et al. 2008): the official layout with majority labels, and the split of the six-class task.
 
-    <source>/Session1..5/dialog/EmoEvaluation/<dialogue>.txt      times, majority label of three raters or `xxx`
-    <source>/Session1..5/dialog/transcriptions/<dialogue>.txt     the turns in order, with text
-    <source>/Session1..5/sentences/wav/<dialogue>/<utterance>.wav and dialog/avi/DivX/<dialogue>.avi, where present
+    Session1..5/dialog/EmoEvaluation/<dialogue>.txt       times, and the majority label of the raters or `xxx`
+    Session1..5/dialog/transcriptions/<dialogue>.txt      the turns in order, with text
+    Session1..5/sentences/wav/<dialogue>/<utterance>.wav  and dialog/avi/DivX/<dialogue>.avi, where present
 
-Two label lists are in use. The *conversational release* (IEMOCAP_features.pkl, 7433 utterances) has 648 happy utterances, of which the
-raters of 53 had no majority (`xxx`). The *majority* labels of the raw release give 595, hence 7380. This reader gives the second, as
-the corpus `iemocap6_majority`; with a label list of the first (`labels={utterance: class}`) it gives `iemocap6`.
+Two lists of labels are in use. The conversational release (IEMOCAP_features.pkl; 7433 utterances) has 648 happy
+utterances; the raters of 53 of these had no majority. The majority labels of the raw release give 595, hence 7380.
+This reader gives the second, as the corpus `iemocap6_majority`; handed the first list (`labels={utterance: class}`),
+it gives `iemocap6`.
 """
 
 import hashlib
@@ -16,81 +17,81 @@ from pathlib import Path
 
 import pandas as pd
 
+from merlib.corpora.official import LABELS
 from merlib.corpora.table import Corpus, CorpusError, build
 
-CLASSES = {"hap": "happy", "sad": "sad", "neu": "neutral", "ang": "angry", "exc": "excited", "fru": "frustrated"}
+MAJORITY = {short: i for i, short in enumerate(("hap", "sad", "neu", "ang", "exc", "fru"))}
 TEST_SESSION = "Ses05"
-EVALUATION = re.compile(r"^\[(?P<start>[\d.]+) - (?P<end>[\d.]+)\]\t(?P<utterance>Ses\S+)\t(?P<majority>\w+)\t", re.MULTILINE)
+RATED = re.compile(
+    r"^\[(?P<start>[\d.]+) - (?P<end>[\d.]+)\]\t(?P<utterance>Ses\S+)\t(?P<majority>\w+)\t", re.MULTILINE
+)
 TURN = re.compile(r"^(?P<utterance>Ses\d\d[FM]_\S+) \[[\d.]+-[\d.]+\]: ?(?P<text>.*)$", re.MULTILINE)
 
 
 def default_split(dialogues: Iterable[str], *, seed: int = 0, per_session: int = 3) -> dict[str, str]:
-    """Split of each dialogue: Session 5 is test; three dialogues of each other session are val, twelve of 120; the rest train.
+    """The split of each dialogue: Session 5 is test, three dialogues of each other session are val, the rest train.
 
-    The release names no validation dialogues. Ours are those whose sha256 of "<seed>:<dialogue>" is smallest: a draw that no version of
-    any library can change.
+    The release names no validation dialogues. Ours, 12 of 120, are those of each session whose sha256 of
+    "<seed>:<dialogue>" is smallest: a draw that no version of any library can change.
     """
-    names = sorted(set(dialogues))
+    names = sorted(set(dialogues), key=lambda d: hashlib.sha256(f"{seed}:{d}".encode()).hexdigest())
     split = {d: "test" if d.startswith(TEST_SESSION) else "train" for d in names}
-    for session in sorted({d[:5] for d in names} - {TEST_SESSION}):
-        drawn = sorted((d for d in names if d[:5] == session), key=lambda d: hashlib.sha256(f"{seed}:{d}".encode()).hexdigest())
-        split |= dict.fromkeys(drawn[:per_session], "val")
+    for session in {d[:5] for d in names} - {TEST_SESSION}:
+        split |= dict.fromkeys([d for d in names if d.startswith(session)][:per_session], "val")
     return split
 
 
-def speaker(utterance: str) -> str:
-    """The actor of an utterance id, session and sex: Ses01M_impro01_F000 -> 01F."""
-    return utterance[3:5] + utterance.rsplit("_", 1)[1][0]
-
-
 def read(source: Path, *, labels: str | Mapping[str, str] = "majority") -> Corpus:
-    """The six-class corpus in the official layout at `source`.
+    """The six-class corpus in the official layout.
 
     Args:
         source: the folder that holds Session1 to Session5.
-        labels: "majority", or the class of each utterance as a release lists them (see `pickles.iemocap`): then exactly those
-            utterances are kept.
+        labels: "majority", or the class of every utterance of another release's list: then exactly those are kept.
     """
     source = Path(source)
-    if labels == "conversational":
+    if isinstance(labels, str) and labels != "majority":
         raise CorpusError(
-            "The official layout has no conversational labels: 53 of their 648 happy utterances have no majority here. Read them with "
-            "merlib.corpora.pickles from IEMOCAP_features.pkl, or from a prepared table, or take labels='majority' (595 happy)."
+            f"labels={labels!r}: the official layout has majority labels only (595 happy, 7380 in all). The list of "
+            "the conversational release (648 happy, 7433 in all) is in IEMOCAP_features.pkl; hand it over as a mapping."
         )
     sessions = [source / f"Session{i}" for i in range(1, 6)]
     if missing := [s.name for s in sessions if not (s / "dialog" / "EmoEvaluation").is_dir()]:
-        raise CorpusError(f"{source}: {missing} have no dialog/EmoEvaluation; expected the official full release, all five sessions.")
+        raise CorpusError(
+            f"{source}: {missing} have no dialog/EmoEvaluation; expected all five sessions of the full release."
+        )
     rows = pd.DataFrame([row for session in sessions for row in _session(session, source)])
+    name = "iemocap6_majority" if isinstance(labels, str) else "iemocap6"
     if isinstance(labels, str):
-        rows["label"] = rows["majority"].map({short: i for i, short in enumerate(CLASSES)})
+        rows["label"] = rows["majority"].map(MAJORITY)
+    elif unknown := sorted(set(labels) - set(rows["utterance"])):
+        raise CorpusError(f"{source}: {len(unknown)} labelled utterances are not in the release, first {unknown[:3]}.")
     else:
-        if unknown := sorted(set(labels) - set(rows["utterance"])):
-            raise CorpusError(f"{source}: {len(unknown)} labelled utterances are not in the release, first {unknown[:3]}.")
-        rows["label"] = rows["utterance"].map(labels).map({name: i for i, name in enumerate(CLASSES.values())})
+        rows["label"] = rows["utterance"].map({u: LABELS[name].index(c) for u, c in labels.items()})
     rows = rows.dropna(subset="label")
     rows["split"] = rows["dialogue"].map(default_split(rows["dialogue"]))
-    name = "iemocap6_majority" if isinstance(labels, str) else "iemocap6"
     return build(name, rows, source=f"official layout, {'majority' if isinstance(labels, str) else 'given'} labels")
 
 
 def _session(session: Path, source: Path) -> list[dict]:
-    """Every turn of a session that has an evaluation, dialogue by dialogue, in the order of the transcription."""
+    """Every rated turn of a session, dialogue by dialogue, in the order of the transcriptions."""
     rows = []
     for file in sorted((session / "dialog" / "EmoEvaluation").glob("Ses*.txt")):
-        rated = {m["utterance"]: m for m in EVALUATION.finditer(file.read_text(encoding="latin-1"))}
         script = session / "dialog" / "transcriptions" / file.name
         if not script.exists():
-            raise CorpusError(f"{script} is not there; expected a transcription for {file.name}. Unpack the full release.")
+            raise CorpusError(
+                f"{script} is not there; expected a transcription for {file.name}. Unpack the full release."
+            )
+        rated = {m["utterance"]: m for m in RATED.finditer(file.read_text(encoding="latin-1"))}
         turns = {m["utterance"]: m["text"].strip() for m in TURN.finditer(script.read_text(encoding="latin-1"))}
         if missing := sorted(set(rated) - set(turns)):
             raise CorpusError(f"{script}: {len(missing)} rated utterances have no transcript, first {missing[:3]}.")
+        avi = session / "dialog" / "avi" / "DivX" / f"{file.stem}.avi"
         for name in (u for u in turns if u in rated):
-            wav, avi = session / "sentences" / "wav" / file.stem / f"{name}.wav", session / "dialog" / "avi" / "DivX" / f"{file.stem}.avi"
-            rows.append(
-                {"utterance": name, "dialogue": file.stem, "speaker": speaker(name), "text": turns[name]}
-                | {key: float(rated[name][key]) for key in ("start", "end")}
-                | {"majority": rated[name]["majority"], "audio": _media(wav, source), "video": _media(avi, source)}
-            )
+            wav = session / "sentences" / "wav" / file.stem / f"{name}.wav"
+            row = {"utterance": name, "dialogue": file.stem, "speaker": name[3:5] + name.rsplit("_", 1)[1][0]}
+            row |= {"text": turns[name], "majority": rated[name]["majority"]}
+            row |= {"start": float(rated[name]["start"]), "end": float(rated[name]["end"])}
+            rows.append(row | {"audio": _media(wav, source), "video": _media(avi, source)})
     return rows
 
 

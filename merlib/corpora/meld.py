@@ -1,9 +1,10 @@
-"""MELD (Poria et al. 2019): the official CSV files train_, dev_ and test_sent_emo.csv, and their quirks.
+"""MELD (Poria et al. 2019): the official files train_, dev_ and test_sent_emo.csv, and their quirks.
 
-Dialogue_ID starts again in every file: dialogues become train_0, dev_0, test_0, and utterances train_dia0_utt3, after the clips' names.
-Utterance_ID has gaps and train has no dialogue 60; turns are numbered anew. Files are UTF-8, with single cp1252 bytes for quotes in some
-copies: these become the quotes they stand for. StartTime and EndTime are in the episode, `00:16:16,059`, with one digit for the hour
-in some rows. Clips are looked for beside the CSV files, under the folder names of MELD.Raw.
+Dialogue_ID starts anew in every file: dialogues become train_0, dev_0, test_0, and utterances train_dia0_utt3, after
+the clips' names. Utterance_ID has gaps, and train has no dialogue 60; turns are numbered anew. The files are UTF-8, in
+some copies with single cp1252 bytes, which become the quotes that they stand for. StartTime and EndTime are in the
+episode, `00:16:16,059`, in some rows with one digit for the hour. Clips are looked for beside the CSV files, under the
+folder names of MELD.Raw.
 """
 
 import codecs
@@ -13,41 +14,45 @@ from pathlib import Path
 
 import pandas as pd
 
-from merlib.corpora.table import LABELS, Corpus, CorpusError, build
+from merlib.corpora.official import LABELS
+from merlib.corpora.table import Corpus, CorpusError, build
 
-FILES = {"train": ("train", "train_splits"), "dev": ("val", "dev_splits_complete"), "test": ("test", "output_repeated_splits_test")}
+FILES = {  # part of the ids: our split, folder of the clips
+    "train": ("train", "train_splits"),
+    "dev": ("val", "dev_splits_complete"),
+    "test": ("test", "output_repeated_splits_test"),
+}
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
-# Clips that users of MELD.Raw report as missing or impossible to decode: their `video` is "" even where a file lies there.
+# Clips of MELD.Raw that users report as missing or impossible to decode: their `video` is "" even where such a file
+# lies there.
 BAD_CLIPS = ("train_dia125_utt3", "dev_dia110_utt7", "test_dia110_utt7")
-
 
 codecs.register_error("cp1252", lambda e: (e.object[e.start : e.end].decode("cp1252", errors="replace"), e.end))
 
 
 def read(source: Path) -> Corpus:
     """The seven-class corpus from the three CSV files in the folder `source`."""
-    source = Path(source)
-    return build("meld", pd.concat([_split(source, part) for part in FILES], ignore_index=True), source="official CSV files")
+    rows = pd.concat([_split(Path(source), part) for part in FILES], ignore_index=True)
+    return build("meld", rows, source="official CSV files")
 
 
 def decode(raw: bytes) -> str:
     """UTF-8 text; bytes that are not UTF-8, and the C1 controls that a wrong decoding leaves, are read as cp1252."""
-
     text = raw.decode("utf-8", errors="cp1252").removeprefix("\ufeff")
     return re.sub("[\x80-\x9f]", lambda c: c[0].encode("latin-1").decode("cp1252", errors="replace"), text)
 
 
 def seconds(time: str) -> float:
-    """Seconds of `h:mm:ss,mmm` (or with a point)."""
+    """Seconds of `h:mm:ss,mmm`, with a comma or a point."""
     match = re.fullmatch(r"\s*(\d+):(\d+):(\d+)[,.](\d+)\s*", time)
     if not match:
-        raise CorpusError(f"MELD time {time!r}; expected h:mm:ss,mmm.")
-    hours, minutes, whole, rest = match.groups()
-    return int(hours) * 3600 + int(minutes) * 60 + int(whole) + float(f"0.{rest}")
+        raise CorpusError(f"MELD time {time!r}; expected h:mm:ss,mmm. Take the official file.")
+    hours, minutes, whole, fraction = match.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + float(f"{whole}.{fraction}")
 
 
 def _split(source: Path, part: str) -> pd.DataFrame:
-    """The rows of one CSV file in our columns, sorted by dialogue and turn."""
+    """The rows of one CSV file in our columns, in order of dialogue and turn."""
     split, clips = FILES[part]
     file = source / f"{part}_sent_emo.csv"
     if not file.exists():
@@ -59,19 +64,18 @@ def _split(source: Path, part: str) -> pd.DataFrame:
     raw = raw.sort_values(["d", "u"], kind="stable")
     emotion = raw["Emotion"].str.strip().str.lower()
     if wrong := sorted(set(emotion) - set(LABELS["meld"])):
-        raise CorpusError(f"{file}: emotions {wrong}; expected {LABELS['meld']}.")
+        raise CorpusError(f"{file}: emotions {wrong}; expected {LABELS['meld']}. Take the official file.")
     clip = "dia" + raw["d"].astype(str) + "_utt" + raw["u"].astype(str)
-    there = [c for c in clip if (source / clips / f"{c}.mp4").exists() and f"{part}_{c}" not in BAD_CLIPS]
-    return pd.DataFrame(
-        {
-            "utterance": f"{part}_" + clip,
-            "dialogue": f"{part}_" + raw["d"].astype(str),
-            "speaker": raw["Speaker"].str.strip(),
-            "label": emotion.map(LABELS["meld"].index),
-            "split": split,
-            "start": raw["StartTime"].map(seconds),
-            "end": raw["EndTime"].map(seconds),
-            "text": raw["Utterance"],
-            "video": (clips + "/" + clip + ".mp4").where(clip.isin(there), ""),
-        }
-    )
+    there = [(source / clips / f"{c}.mp4").exists() and f"{part}_{c}" not in BAD_CLIPS for c in clip]
+    columns = {
+        "utterance": f"{part}_" + clip,
+        "dialogue": f"{part}_" + raw["d"].astype(str),
+        "speaker": raw["Speaker"].str.strip(),
+        "label": emotion.map(LABELS["meld"].index),
+        "split": split,
+        "start": raw["StartTime"].map(seconds),
+        "end": raw["EndTime"].map(seconds),
+        "text": raw["Utterance"],
+        "video": (f"{clips}/" + clip + ".mp4").where(there, ""),
+    }
+    return pd.DataFrame(columns)

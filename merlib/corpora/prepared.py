@@ -1,4 +1,4 @@
-'''A prepared table: one short TOML file that says how a lab's own table and features map to ours. No code, no pickle.
+"""A prepared table: one short TOML file that says how a lab's own table and features map to ours. No code, no pickle.
 
     corpus = "iemocap6"                       # whose labels and official counts hold: iemocap6, iemocap6_majority or meld
     name = "our IEMOCAP release, 2024"        # free text: kept as the corpus' source
@@ -35,7 +35,7 @@
     fitted_on = "nothing"                     #   and the split that any later fit has seen
 
 The array may hold more utterances than the table, in any order; rows are found by id.
-'''
+"""
 
 import tomllib
 from pathlib import Path
@@ -47,7 +47,18 @@ from merlib.corpora import iemocap
 from merlib.corpora.table import DTYPES, LABELS, MODALITIES, SPLITS, Array, Corpus, CorpusError, build
 
 KEYS = {"corpus", "name", "utterances", "unlabelled", "columns", "labels", "split", "dialogues", "features"}
-FEATURE_KEYS = {"file", "ids", "values", "modality", "divide", "extractor", "version", "weights_sha256", "trained_on", "fitted_on"}
+FEATURE_KEYS = {
+    "file",
+    "ids",
+    "values",
+    "modality",
+    "divide",
+    "extractor",
+    "version",
+    "weights_sha256",
+    "trained_on",
+    "fitted_on",
+}
 
 
 def read(path: Path) -> tuple[Corpus, dict[str, Array]]:
@@ -56,7 +67,9 @@ def read(path: Path) -> tuple[Corpus, dict[str, Array]]:
     try:
         about = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise CorpusError(f"{path}: {error}. A prepared table is a TOML file; see merlib/corpora/prepared.py.") from None
+        raise CorpusError(
+            f"{path}: {error}. A prepared table is a TOML file; see merlib/corpora/prepared.py."
+        ) from None
     _known(about, KEYS, {"corpus", "name", "utterances", "columns", "labels"}, str(path))
     if about["corpus"] not in LABELS:
         raise CorpusError(f"{path}: corpus = {about['corpus']!r}; expected one of {sorted(LABELS)}.")
@@ -105,7 +118,9 @@ def _in_turn(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     bad = rows["turn"].isna() | rows.duplicated(["dialogue", "turn"], keep=False)
     if bad.any():
         first = list(rows.loc[bad, "utterance"][:3])
-        raise CorpusError(f"{path}: {bad.sum()} turns are empty, not numbers or not unique in their dialogue, first {first}.")
+        raise CorpusError(
+            f"{path}: {bad.sum()} turns are empty, not numbers or not unique in their dialogue, first {first}."
+        )
     order = rows.groupby("dialogue", sort=False).ngroup()
     return rows.assign(order=order).sort_values(["order", "turn"], kind="stable")
 
@@ -113,7 +128,9 @@ def _in_turn(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
 def _classes(values: pd.Series, about: dict, path: Path) -> pd.Series:
     names, mapping = LABELS[about["corpus"]], about["labels"]
     if wrong := sorted(set(mapping.values()) - set(names) - {""}):
-        raise CorpusError(f"{path} [labels]: {wrong} are no classes of {about['corpus']}; expected {names}, or '' for none.")
+        raise CorpusError(
+            f"{path} [labels]: {wrong} are no classes of {about['corpus']}; expected {names}, or '' for none."
+        )
     keys = values.str.strip().str.removesuffix(".0")  # a column of numbers with gaps is often written 3.0
     if unknown := sorted(set(keys) - set(mapping) - {""}):
         raise CorpusError(f"{path} [labels]: the values {unknown} have no class; map them, to '' where they mean none.")
@@ -147,17 +164,23 @@ def _array(name: str, spec: dict, ids: tuple[str, ...], path: Path) -> Array:
         raise CorpusError(f"{where}: modality = {spec['modality']!r}; expected one of {MODALITIES}.")
     found, values = _loaded(path.parent / spec["file"], spec, where)
     if len(found) != len(values) or values.ndim < 2:
-        raise CorpusError(f"{where}: {len(found)} ids for values of shape {values.shape}; expected one row (n, ...) an id.")
+        raise CorpusError(
+            f"{where}: {len(found)} ids for values of shape {values.shape}; expected one row (n, ...) an id."
+        )
     index = pd.Index(found)
     if not index.is_unique:
         raise CorpusError(f"{where}: duplicate ids, first {list(index[index.duplicated()][:3])}.")
     place = index.get_indexer(list(ids))
     if (place < 0).any():
-        raise CorpusError(f"{where}: {(place < 0).sum()} utterances are not found, first {ids[int((place < 0).argmax())]}.")
+        raise CorpusError(
+            f"{where}: {(place < 0).sum()} utterances are not found, first {ids[int((place < 0).argmax())]}."
+        )
     values = values[place].astype(np.float32) / np.float32(spec.get("divide", 1))
     bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if bad.any():
-        raise CorpusError(f"{where}: NaN or infinity in {bad.sum()} rows, first {ids[int(bad.argmax())]}. Repair or leave out.")
+        raise CorpusError(
+            f"{where}: NaN or infinity in {bad.sum()} rows, first {ids[int(bad.argmax())]}. Repair or leave out."
+        )
     return Array(values, **{k: spec[k] for k in passport})
 
 

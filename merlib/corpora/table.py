@@ -5,7 +5,7 @@ Columns, one row per utterance, dialogues one after the other and turns in order
     utterance  unique id                          label       index into `Corpus.labels`, -1 for none
     dialogue   id of the conversation             split       train, val or test
     turn       0, 1, 2, ... within the dialogue   start, end  seconds, NaN when unknown
-    speaker    name or code of who speaks         text, audio, video  transcript; media paths below the source, "" for none
+    speaker    name or code of who speaks         text, audio, video  transcript; media paths below the source; or ""
 """
 
 import json
@@ -15,43 +15,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from merlib.corpora import official
 from merlib.corpora.files import atomic, sha256
+from merlib.corpora.official import SPLITS
 
-SPLITS = ("train", "val", "test")
 DTYPES = {
     "utterance": "str", "dialogue": "str", "turn": "int64", "speaker": "str", "label": "int64", "split": "str",
     "start": "float64", "end": "float64", "text": "str", "audio": "str", "video": "str",
 }  # fmt: skip
-LABELS = {
-    "iemocap6": ("happy", "sad", "neutral", "angry", "excited", "frustrated"),
-    "iemocap6_majority": ("happy", "sad", "neutral", "angry", "excited", "frustrated"),
-    "meld": ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"),
-}
 MODALITIES = ("text", "audio", "visual")
-# Published counts (MFCRE Table 1; the releases themselves). IEMOCAP names no validation split, so train and val count together.
-OFFICIAL = {
-    "iemocap6": {
-        "utterances": {"train+val": 5810, "test": 1623},
-        "dialogues": {"train+val": 120, "test": 31},
-        "classes": dict(zip(LABELS["iemocap6"], (648, 1084, 1708, 1103, 1041, 1849), strict=True)),
-    },
-    "iemocap6_majority": {
-        "classes": dict(zip(LABELS["iemocap6"], (595, 1084, 1708, 1103, 1041, 1849), strict=True)),
-    },
-    "meld": {
-        "utterances": {"train": 9989, "val": 1109, "test": 2610},
-        "dialogues": {"train": 1038, "val": 114, "test": 280},
-        "classes": dict(zip(LABELS["meld"], (6436, 1636, 358, 1002, 2308, 361, 1607), strict=True)),
-    },
-}
-REMEDY = {
-    "iemocap6": (
-        "7433 utterances with 648 happy ones are the conversational release (IEMOCAP_features.pkl, or a prepared table made from "
-        "it). Majority labels of the raw release give 7380 with 595 happy: those are iemocap6_majority, never to be mixed."
-    ),
-    "iemocap6_majority": "Use the full release, Session1 to Session5, with every dialog/EmoEvaluation and dialog/transcriptions file.",
-    "meld": "Use the three official files train_sent_emo.csv, dev_sent_emo.csv and test_sent_emo.csv, unchanged.",
-}
 
 
 class CorpusError(ValueError):
@@ -73,14 +45,14 @@ class Corpus:
         return tuple(self.table["utterance"])
 
     def counts(self) -> dict:
-        """Utterances and dialogues per split, utterances per class, as plain numbers."""
-        groups = self.table.groupby("split")
-        utterances, dialogues = groups.size(), groups["dialogue"].nunique()
-        classes = self.table["label"].value_counts()
+        """Utterances, dialogues and utterances of each class, per split and as plain numbers."""
+        parts = {s: self.table[self.table["split"] == s] for s in SPLITS}
         return {
-            "utterances": {s: int(utterances.get(s, 0)) for s in SPLITS},
-            "dialogues": {s: int(dialogues.get(s, 0)) for s in SPLITS},
-            "classes": {name: int(classes.get(i, 0)) for i, name in enumerate(self.labels)},
+            "utterances": {s: len(part) for s, part in parts.items()},
+            "dialogues": {s: part["dialogue"].nunique() for s, part in parts.items()},
+            "classes": {
+                s: [int((part["label"] == i).sum()) for i in range(len(self.labels))] for s, part in parts.items()
+            },
         }
 
 
@@ -88,8 +60,8 @@ class Corpus:
 class Array:
     """One value (n, ...) per utterance, in table order, and what its passport will say of its origin.
 
-    `trained_on` names the data (and labels) the extractor has learned from; `fitted_on` names the split that any further fit, such as
-    a projection or a normalisation, has seen. Both are "unknown" when a release does not say.
+    `trained_on` names the data and labels that the extractor has learned from; `fitted_on` names the split that any
+    further fit, such as a projection or a normalisation, has seen. Both are "unknown" when a release does not say.
     """
 
     values: np.ndarray
@@ -102,57 +74,71 @@ class Array:
 
 
 def build(name: str, rows: pd.DataFrame, source: str) -> Corpus:
-    """Complete the columns of `rows` (missing start and end become NaN, missing text and media ""), set dtypes, and check."""
-    missing = [c for c in ("utterance", "dialogue", "speaker", "label", "split") if c not in rows]
-    if missing:
-        raise CorpusError(f"{name}: columns {missing} are missing; found {sorted(rows)}; a table needs {sorted(DTYPES)}.")
+    """The corpus `name` from `rows`, checked; columns that are missing are completed, but for the five `needed`."""
+    needed = ["utterance", "dialogue", "speaker", "label", "split"]
+    if missing := [c for c in needed if c not in rows]:
+        raise CorpusError(f"{name}: columns {missing} are missing; found {sorted(rows)}; a table needs {needed}.")
     rows = rows.reset_index(drop=True)
-    defaults = {"turn": rows.groupby("dialogue").cumcount(), "start": np.nan, "end": np.nan, "text": "", "audio": "", "video": ""}
-    rows = rows.assign(**{c: v for c, v in defaults.items() if c not in rows})
-    made = Corpus(name=name, labels=LABELS[name], table=rows[list(DTYPES)].astype(DTYPES), source=source)
-    check(made)
-    return made
+    turns = rows.groupby("dialogue").cumcount()
+    rest = dict.fromkeys(DTYPES, "") | {"turn": turns, "start": np.nan, "end": np.nan}
+    rows = rows.assign(**{c: rest[c] for c in DTYPES if c not in rows})[list(DTYPES)].astype(DTYPES)
+    corpus = Corpus(name=name, labels=official.LABELS[name], table=rows, source=source)
+    check(corpus)
+    return corpus
 
 
 def check(corpus: Corpus) -> None:
     """Raise CorpusError unless ids are unique, labels and splits known, dialogues whole and turns 0, 1, 2, ...
 
-    IEMOCAP's protocol tests on actors that training never hears, so there the test speakers must be new.
+    IEMOCAP's protocol tests on actors whom training never hears, so there the test speakers must be new.
     """
-    t, name = corpus.table, corpus.name
+    t, name, classes = corpus.table, corpus.name, len(corpus.labels)
 
     def demand(good: pd.Series, what: str, remedy: str) -> None:
         if not good.all():
-            bad = t[~good]
-            raise CorpusError(f"{name}: {what}: {len(bad)} rows, first {list(bad['utterance'][:3])}. {remedy}")
+            raise CorpusError(
+                f"{name}: {what}: {(~good).sum()} rows, first {list(t['utterance'][~good][:3])}. {remedy}"
+            )
 
-    demand(~t["utterance"].duplicated(), "duplicate utterance ids", "Ids must be unique; make them from dialogue and turn.")
-    demand(t["label"].between(-1, len(corpus.labels) - 1), f"labels outside -1..{len(corpus.labels) - 1}", "Map them to classes.")
+    demand(~t["utterance"].duplicated(), "duplicate utterance ids", "Make them unique, from dialogue and turn.")
+    demand(t["label"].between(-1, classes - 1), f"labels outside -1 to {classes - 1}", f"Map them to {corpus.labels}.")
     demand(t["split"].isin(SPLITS), f"splits other than {SPLITS}", "Map the source's names to these.")
     first = t.groupby("dialogue")["split"].transform("first")
-    demand(t["split"] == first, "dialogues that cross splits", "Split by dialogue: context must not leak into the test set.")
-    turn = t["dialogue"].ne(t["dialogue"].shift()).cumsum().pipe(lambda run: t.groupby(run).cumcount())
-    demand(t["turn"] == turn, "turns that are not 0, 1, 2, ... in order", "Sort by dialogue and turn, and number them anew.")
-    heads = t[t["turn"] == 0]["dialogue"]
-    demand(~t["dialogue"].isin(heads[heads.duplicated()]), "dialogues in several pieces", "Put each dialogue's rows together.")
+    demand(
+        t["split"] == first,
+        "dialogues that cross splits",
+        "Split by dialogue: context must not leak into the test set.",
+    )
+    run = t["dialogue"].ne(t["dialogue"].shift()).cumsum()
+    demand(
+        t["turn"] == t.groupby(run).cumcount(),
+        "turns that are not 0, 1, 2, ...",
+        "Sort by dialogue and turn; renumber.",
+    )
+    demand(~t.duplicated(["dialogue", "turn"]), "dialogues in several pieces", "Put each dialogue's rows together.")
     if name.startswith("iemocap"):
-        heard = set(t.loc[t["split"] != "test", "speaker"])
-        demand(~((t["split"] == "test") & t["speaker"].isin(heard)), "test speakers who also train", "Test on Session 5 only.")
+        heard = set(t["speaker"][t["split"] != "test"])
+        demand(
+            (t["split"] != "test") | ~t["speaker"].isin(heard),
+            "test speakers who also train",
+            "Test on Session 5 only.",
+        )
 
 
 def expect(corpus: Corpus) -> None:
-    """Raise CorpusError unless the counts are those that the corpus is known by (`OFFICIAL`)."""
-    found = corpus.counts()
-    for part in ("utterances", "dialogues"):
-        found[part]["train+val"] = found[part]["train"] + found[part]["val"]
+    """Raise CorpusError unless dialogues and classes are as many, in every split, as the corpus is known for
+    (`official`)."""
+    found, name = corpus.counts(), corpus.name
+    for part in ("utterances", "dialogues", "classes"):
+        found[part]["train+val"] = np.add(found[part]["train"], found[part]["val"]).tolist()
     wrong = [
-        f"{part} {key}: found {found[part][key]}, expected {n}"
-        for part, numbers in OFFICIAL[corpus.name].items()
-        for key, n in numbers.items()
-        if found[part][key] != n
+        f"{split} has {found['utterances'][split]} utterances in {found['dialogues'][split]} dialogues, by class "
+        f"{found['classes'][split]}; expected {sum(classes)} in {official.DIALOGUES[name][split]}, {list(classes)}"
+        for split, classes in official.CLASSES[name].items()
+        if found["classes"][split] != list(classes) or found["dialogues"][split] != official.DIALOGUES[name][split]
     ]
     if wrong:
-        raise CorpusError(f"{corpus.name} from {corpus.source}: {'; '.join(wrong)}. {REMEDY[corpus.name]}")
+        raise CorpusError(f"{name} from {corpus.source}: {'; '.join(wrong)}. {official.REMEDY[name]}")
 
 
 def save(corpus: Corpus, folder: Path) -> None:
@@ -161,7 +147,13 @@ def save(corpus: Corpus, folder: Path) -> None:
     with atomic(folder / "utterances.parquet") as part:
         corpus.table.to_parquet(part, index=False)
         digest = sha256(part)
-    about = {"name": corpus.name, "labels": corpus.labels, "source": corpus.source, "table_sha256": digest, **corpus.counts()}
+    about = {
+        "name": corpus.name,
+        "labels": corpus.labels,
+        "source": corpus.source,
+        "table_sha256": digest,
+        **corpus.counts(),
+    }
     with atomic(folder / "corpus.json") as part:
         part.write_text(json.dumps(about, indent=1) + "\n")
 
@@ -171,17 +163,17 @@ def load(folder: Path) -> Corpus:
     folder = Path(folder)
     try:
         about = json.loads((folder / "corpus.json").read_text())
-        digest = sha256(folder / "utterances.parquet")
+        found, said = sha256(folder / "utterances.parquet"), about["table_sha256"]
     except FileNotFoundError as error:
-        raise CorpusError(f"{error.filename} is not there; import the corpus again: merlib data import.") from None
-    except json.JSONDecodeError as error:
-        raise CorpusError(f"{folder / 'corpus.json'} is damaged ({error}); import the corpus again.") from None
-    if digest != about["table_sha256"]:
+        raise CorpusError(f"{error.filename} is not there; import the corpus again.") from None
+    except (json.JSONDecodeError, KeyError) as error:
         raise CorpusError(
-            f"{folder / 'utterances.parquet'} has sha256 {digest[:12]}, corpus.json expects {about['table_sha256'][:12]}: "
-            "a damaged file or two imports mixed; delete the folder and import the corpus again."
-        )
+            f"{folder / 'corpus.json'} is damaged ({error!r}); delete it and import the corpus again."
+        ) from None
+    if found != said:
+        what = f"{folder / 'utterances.parquet'} has sha256 {found[:12]}, corpus.json expects {said[:12]}"
+        raise CorpusError(f"{what}: damaged, or two imports mixed; delete {folder} and import the corpus again.")
     table = pd.read_parquet(folder / "utterances.parquet").astype(DTYPES)
-    loaded = Corpus(name=about["name"], labels=tuple(about["labels"]), table=table, source=about["source"])
-    check(loaded)
-    return loaded
+    corpus = Corpus(name=about["name"], labels=tuple(about["labels"]), table=table, source=about["source"])
+    check(corpus)
+    return corpus

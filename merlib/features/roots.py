@@ -56,7 +56,9 @@ def dataset(data: str, corpus: str, *, features: Sequence[str] | None = None) ->
     if data == "twin":
         _make_twin(folder)
     if not (folder / "corpus.json").exists():
-        raise CorpusError(f"{folder}: the root {data!r} has no {corpus}. Import it: merlib data import. {ACCESS.get(corpus, '')}")
+        raise CorpusError(
+            f"{folder}: the root {data!r} has no {corpus}. Import it: merlib data import. {ACCESS.get(corpus, '')}"
+        )
     loaded = table.load(folder)
     names = sorted(p.stem for p in (folder / "features").glob("*.safetensors")) if features is None else features
     return Dataset(loaded, {n: store.read(folder, n, ids=loaded.ids, corpus=corpus) for n in names})
@@ -64,7 +66,9 @@ def dataset(data: str, corpus: str, *, features: Sequence[str] | None = None) ->
 
 def corpora(data: str) -> list[str]:
     """The corpora of the root `data`; the twin has all."""
-    return sorted(twin.TWINS) if data == "twin" else sorted(p.parent.name for p in root_path(data).glob("*/corpus.json"))
+    return (
+        sorted(twin.TWINS) if data == "twin" else sorted(p.parent.name for p in root_path(data).glob("*/corpus.json"))
+    )
 
 
 def arrays(data: str, corpus: str) -> list[str]:
@@ -89,7 +93,9 @@ def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
         if (folder / "corpus.json").exists():
             columns = ["utterance", "dialogue", "turn", "label", "split"]
             if not table.load(folder).table[columns].equals(corpus.table[columns]):
-                raise CorpusError(f"{folder} holds other ids, labels or splits than {source}; import it into another root.")
+                raise CorpusError(
+                    f"{folder} holds other ids, labels or splits than {source}; import it into another root."
+                )
         else:
             table.save(corpus, folder)
         files = [add(folder, corpus, name, array) for name, array in arrays.items()]
@@ -108,7 +114,9 @@ def describe(needs: Mapping[str, Mapping[str, Sequence[str]]]) -> dict:
     """
     base = root_path("")
     names = sorted(p.name for p in base.iterdir() if p.is_dir()) if base.is_dir() else []
-    roots = {root: {f.parent.name: _about(f.parent) for f in sorted((base / root).glob("*/corpus.json"))} for root in names}
+    roots = {
+        root: {f.parent.name: _about(f.parent) for f in sorted((base / root).glob("*/corpus.json"))} for root in names
+    }
     missing = {
         root: {
             paper: {c: lacks for c, wanted in corpora.items() if (lacks := _lacks(roots[root].get(c), wanted))}
@@ -136,7 +144,11 @@ def _about(folder: Path) -> dict:
     for file in sorted((folder / "features").glob("*.safetensors")):
         try:
             passport = store.open_passport(file)
-            features[file.stem] = asdict(passport) | {"ids": len(passport.ids), "bytes": file.stat().st_size, "summary": passport.summary()}
+            features[file.stem] = asdict(passport) | {
+                "ids": len(passport.ids),
+                "bytes": file.stat().st_size,
+                "summary": passport.summary(),
+            }
         except store.FeatureError as error:
             features[file.stem] = {"error": str(error)}
     return {"source": corpus.source, **corpus.counts(), "features": features}
@@ -161,7 +173,12 @@ def _make_twin(folder: Path) -> None:
         try:
             table.save(corpus, part)
             for modality, array in values.items():
-                about = {"extractor": f"synthetic twin, seed {TWIN_SEED}", "version": code, "trained_on": "nothing", "fitted_on": "nothing"}
+                about = {
+                    "extractor": f"synthetic twin, seed {TWIN_SEED}",
+                    "version": code,
+                    "trained_on": "nothing",
+                    "fitted_on": "nothing",
+                }
                 add(part, corpus, modality, Array(array, modality, **about))
             shutil.rmtree(folder, ignore_errors=True)
             part.chmod(0o755)

@@ -75,13 +75,19 @@ def check(values: np.ndarray, passport: Passport, where: str) -> None:
     if len(passport.ids) != len(values) or len(set(passport.ids)) != len(values):
         raise FeatureError(f"{where}: {len(values)} rows for {len(set(passport.ids))} different ids. {AGAIN}")
     if passport.modality not in MODALITIES or values.dtype.kind != "f" or values.ndim < 2:
-        raise FeatureError(f"{where}: {passport.modality} {found}; expected one of {MODALITIES} and floats of shape (n, ...).")
+        raise FeatureError(
+            f"{where}: {passport.modality} {found}; expected one of {MODALITIES} and floats of shape (n, ...)."
+        )
     bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if bad.any():
         first = passport.ids[int(bad.argmax())]
-        raise FeatureError(f"{where}: NaN or infinity at utterance {first} ({bad.sum()} such rows). Repair the extraction or drop them.")
+        raise FeatureError(
+            f"{where}: NaN or infinity at utterance {first} ({bad.sum()} such rows). Repair the extraction or drop them."
+        )
     if digest(values) != passport.sha256:
-        raise FeatureError(f"{where}: the values' sha256 differs from the passport's {passport.sha256[:12]}: damaged. {AGAIN}")
+        raise FeatureError(
+            f"{where}: the values' sha256 differs from the passport's {passport.sha256[:12]}: damaged. {AGAIN}"
+        )
 
 
 def path(folder: Path, name: str) -> Path:
@@ -114,13 +120,17 @@ def read(folder: Path, name: str, *, ids: tuple[str, ...], corpus: str | None = 
         raise FeatureError(f"{file}: no such feature; here are {here}. Import it, or encode it.")
     stamp, values = _opened(file, values=True)
     if (stamp.name, stamp.corpus) != (name, corpus or stamp.corpus):
-        raise FeatureError(f"{file}: its passport is of {stamp.corpus}/{stamp.name}, not {corpus or stamp.corpus}/{name}. {AGAIN}")
+        raise FeatureError(
+            f"{file}: its passport is of {stamp.corpus}/{stamp.name}, not {corpus or stamp.corpus}/{name}. {AGAIN}"
+        )
     check(values, stamp, str(file))
     place = {u: i for i, u in enumerate(stamp.ids)}
     missing, foreign = [u for u in ids if u not in place], sorted(set(stamp.ids) - set(ids))
     if missing or foreign:
         what = f"{len(missing)} utterances are missing, first {missing[:1]}; {len(foreign)} are foreign, first {foreign[:1]}"
-        raise FeatureError(f"{file}: {what}. The corpus and the feature must come from the same release; import both again.")
+        raise FeatureError(
+            f"{file}: {what}. The corpus and the feature must come from the same release; import both again."
+        )
     return Feature(values if stamp.ids == tuple(ids) else values[[place[u] for u in ids]], stamp)
 
 

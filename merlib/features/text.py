@@ -55,7 +55,9 @@ def encode(
     Returns: float32 values (n, d) in table order and what their passport says.
     """
     if pool not in ("cls", "mean") or context not in ("alone", "dialogue") or over not in ("current", "all"):
-        raise ValueError(f"pool={pool!r}, context={context!r}, over={over!r}; expected cls|mean, alone|dialogue, current|all.")
+        raise ValueError(
+            f"pool={pool!r}, context={context!r}, over={over!r}; expected cls|mean, alone|dialogue, current|all."
+        )
     folder, origin = _located(encoder, trained_on)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
@@ -67,8 +69,14 @@ def encode(
         inputs = [(ids, slice(0, len(ids))) for ids, _ in inputs]
     values = _states(model, inputs, tokenizer.pad_token_id, pool=pool, batch_size=batch_size, device=device)
     how = "CLS" if pool == "cls" else "masked mean"
-    where = "alone" if context == "alone" else f"dialogue window of {max_tokens}" + (f", {over} tokens" if pool == "mean" else "")
-    return Array(values, modality="text", **origin | {"extractor": f"{origin['extractor']} {how}, {where}"}, fitted_on="nothing")
+    where = (
+        "alone"
+        if context == "alone"
+        else f"dialogue window of {max_tokens}" + (f", {over} tokens" if pool == "mean" else "")
+    )
+    return Array(
+        values, modality="text", **origin | {"extractor": f"{origin['extractor']} {how}, {where}"}, fitted_on="nothing"
+    )
 
 
 def windows(corpus: Corpus, tokenizer, *, context: str, max_tokens: int) -> list[tuple[list[int], slice]]:
@@ -79,7 +87,9 @@ def windows(corpus: Corpus, tokenizer, *, context: str, max_tokens: int) -> list
         return [(ids, slice(0, len(ids))) for ids in inputs]
     spoken = [f"{name(corpus, s)}: {t}" for s, t in zip(corpus.table["speaker"], texts, strict=True)]
     opening = tokenizer(spoken, add_special_tokens=False)["input_ids"]
-    following = tokenizer([f" {t}" for t in spoken], add_special_tokens=False)["input_ids"]  # some tokenizers mark the space
+    following = tokenizer([f" {t}" for t in spoken], add_special_tokens=False)[
+        "input_ids"
+    ]  # some tokenizers mark the space
     separator = [tokenizer.sep_token_id] * (tokenizer.num_special_tokens_to_add(pair=True) - 2)
     inputs = []
     for rows in corpus.table.groupby("dialogue", sort=False).indices.values():
@@ -99,7 +109,9 @@ def _window(i, rows, opening, following, separator, tokenizer, max_tokens: int) 
         if (room := room - len(following[j])) < 0:
             break
         past, future = ([j, *past], future) if j < i else (past, [*future, j])
-    before, after = ([t for k, j in enumerate(side) for t in (following if k else opening)[j]] for side in (past, future))
+    before, after = (
+        [t for k, j in enumerate(side) for t in (following if k else opening)[j]] for side in (past, future)
+    )
     head = [tokenizer.cls_token_id, *before, *separator]
     return [*head, *current, *separator, *after, tokenizer.sep_token_id], slice(len(head), len(head) + len(current))
 
