@@ -30,10 +30,10 @@ from merlib.models.mfcre import Mfcre
 from merlib.training import BUCKET, forward_packed
 
 WIDTHS = {"text": 768, "audio": 512, "visual": 1000}
-DIM, HEADS, FF, LAYERS, CLASSES, SPEAKERS = 256, 4, 1024, 6, 6, 2
+DIM, HEADS, FF, LAYERS, CLASSES, SPEAKERS, DROPOUT = 256, 4, 1024, 6, 6, 2, 0.1
 SHARED = {
     "dims": WIDTHS, "classes": CLASSES, "speakers": SPEAKERS, "dim": DIM, "fusion_layers": LAYERS,
-    "fusion_heads": HEADS, "fusion_ff": FF, "head_dim": DIM, "mask_padding": True, "dropout": 0.1,
+    "fusion_heads": HEADS, "fusion_ff": FF, "head_dim": DIM, "mask_padding": True, "dropout": DROPOUT,
 }  # fmt: skip
 MULTIEMO = {
     "context": "dialoguernn", "text_context": True, "directions": 2, "global_dim": DIM, "party_dim": DIM,
@@ -114,13 +114,14 @@ class PlainLayer(nn.Module):
     def __init__(self):
         super().__init__()
         self.attend = nn.ModuleList(PlainAttention() for _ in range(2))
-        self.feed_forward = nn.Sequential(nn.Linear(DIM, FF), nn.ReLU(), nn.Linear(FF, DIM))
+        self.feed_forward = nn.Sequential(nn.Linear(DIM, FF), nn.ReLU(), nn.Linear(FF, DIM), nn.Dropout(DROPOUT))
         self.norms = nn.ModuleList(nn.LayerNorm(DIM) for _ in range(3))
+        self.drop = nn.Dropout(DROPOUT)
 
     def forward(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        x = self.norms[0](x + self.attend[0](x, first))
-        x = self.norms[1](x + self.attend[1](x, second))
-        return self.norms[2](x + self.feed_forward(x))
+        x = self.norms[0](x + self.drop(self.attend[0](x, first)))
+        x = self.norms[1](x + self.drop(self.attend[1](x, second)))
+        return self.norms[2](x + self.drop(self.feed_forward(x)))
 
 
 class PlainMultiEmo(nn.Module):
@@ -185,7 +186,7 @@ def dialogues(count: int, device: str) -> Dialogues:
     )
 
 
-def measure(network: str, count: int, device: str, repeats: int) -> dict[str, float]:
+def measure(network: str, count: int, device: str, repeats: int, bucket) -> dict[str, float]:
     """Median seconds of a step after one that warms up, utterances in the step, and peak memory in GB."""
     torch.manual_seed(0)
     split, everything = dialogues(count, device), torch.arange(count)
@@ -232,12 +233,13 @@ def main() -> None:
     parser.add_argument(
         "--networks", nargs="+", choices=["plain", "multiemo", "mfcre"], default=["plain", "multiemo", "mfcre"]
     )
+    parser.add_argument("--bucket", type=int, default=None)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # measure one, print it as JSON
     args = parser.parse_args()
     if args.here:
-        print(json.dumps(measure(args.networks[0], args.dialogues[0], args.device, args.repeats)))
+        print(json.dumps(measure(args.networks[0], args.dialogues[0], args.device, args.repeats, args.bucket)))
         return
     found = []
     for count in args.dialogues:

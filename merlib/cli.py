@@ -53,7 +53,13 @@ def run(args: Namespace) -> None:
     from merlib import study
 
     records = study.run_table(
-        args.paper, args.table, row=args.row, data=args.data, seeds=args.seeds, device=args.device, change=dict(args.set) or None or None,
+        args.paper,
+        args.table,
+        row=args.row,
+        data=args.data,
+        seeds=args.seeds,
+        device=args.device,
+        change=dict(args.set) or None or None,
     )
     shown = ["row", "column", "seed", "selection", "value", "epoch", "never_predicted"]
     print(records.reindex(columns=shown).to_string(index=False, na_rep=""))
@@ -95,7 +101,9 @@ def data_text(args: Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(prog="merlib", description="Printed numbers of papers, their recipes and their verdicts.")
+    root = argparse.ArgumentParser(
+        prog="merlib", description="Printed numbers of papers, their recipes and their verdicts."
+    )
     commands = root.add_subparsers(required=True, metavar="COMMAND")
 
     def command(function, name: str | None = None, under=commands) -> argparse.ArgumentParser:
@@ -104,7 +112,9 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     def choose_data(made: argparse.ArgumentParser) -> None:
-        made.add_argument("--data", default="twin", help="data root: a folder below data/ (or MERLIB_DATA); twin is synthetic")
+        made.add_argument(
+            "--data", default="twin", help="data root: a folder below data/ (or MERLIB_DATA); twin is synthetic"
+        )
 
     as_json = {"action": "store_true", "help": "one JSON document on standard output, nothing else"}
     command(doctor).add_argument("--json", **as_json)
@@ -122,7 +132,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("row", nargs="?")
     made.add_argument("--seeds", type=_seeds, default=(0,), help="comma-separated")
     made.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
-    made.add_argument("--set", type=_assignment, action="append", default=[], help="a leaf or reading: readings.cell=slstm")
+    made.add_argument(
+        "--set", type=_assignment, action="append", default=[], help="a leaf or reading: readings.cell=slstm"
+    )
     choose_data(made)
     made = command(notebook)
     made.add_argument("source", type=Path)

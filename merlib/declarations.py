@@ -251,6 +251,8 @@ def _check(paper: Paper) -> None:
         if len(ids) != len(set(ids)):
             raise DeclarationError(f"{paper.id}/{table.id}: row ids repeat: {ids}")
         for row in table.row:
+            for name in row.reported:
+                _one_of(table.columns, name, f"column of {paper.id}/{table.id}")
             for cell in row_cells(paper, table, row):
                 if row.runs and row.kind == "own":
                     recipe(paper, row, _one_of({c: c for c in paper.corpora}, cell.corpus, f"corpus of {paper.id}"))

@@ -1,8 +1,9 @@
 """Strict papermill: a notebook runs with the parameters it declares or not at all, and what it leaves is whole.
 
-The cell tagged `parameters` holds plain assignments of literals, at most six. Papermill by itself runs the defaults when a name is mistyped
-and says nothing of a kernel that the system killed; here both are errors. The kernel is the interpreter that calls, with its merlib, started
-in the notebook's own folder as JupyterLab starts it; kernels that are registered elsewhere play no part.
+The cell tagged `parameters` holds plain assignments of literals, at most six. Papermill by itself runs the defaults
+when a name is mistyped and says nothing of a kernel that the system killed; here both are errors. The kernel is the
+interpreter that calls, with its merlib, started in the notebook's own folder as JupyterLab starts it; kernels that are
+registered elsewhere play no part.
 """
 
 import ast
@@ -18,13 +19,14 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from merlib import declarations
 from merlib.corpora.files import atomic
 
 MOST_PARAMETERS = 6
 PROGRESS_BAR = "application/vnd.jupyter.widget-view+json"
 KILLED = (
-    "the kernel died. The system kills a process that asks for more memory than there is: lower the recipe's train.batch, run fewer "
-    "jobs at once (snakemake --cores), or take a corpus with fewer utterances"
+    "the kernel died. The system kills a process that asks for more memory than there is: lower the recipe's "
+    "train.batch, run fewer jobs at once (snakemake --cores), or take a corpus with fewer utterances"
 )
 
 
@@ -37,15 +39,20 @@ class RunFailed(RuntimeError):
 
 
 def parameters(source: Path) -> dict[str, Any]:
-    """The parameters of a source notebook and their defaults. Raises NotebookError unless it has the shape described above."""
+    """The parameters of a source notebook and their defaults. Raises NotebookError unless it has the shape above."""
     return _parameters(_read(Path(source)), source)
 
 
-def run(source: Path, target: Path, parameters: dict[str, Any], *, progress: bool = True) -> None:
-    """Execute `source` with `parameters` over its defaults and write the executed copy to `target`, whole or not at all.
+def tables(source: Path) -> list[str]:
+    """The tables that a source notebook is about, from its metadata `{"merlib": {"tables": [...]}}`."""
+    return list(_read(Path(source)).metadata.get("merlib", {}).get("tables", []))
 
-    The copy's metadata `merlib` says which source (sha256), parameters, commit and seconds made it. Raises NotebookError before anything
-    runs, and RunFailed after keeping what there is as `<target>.failed.ipynb`.
+
+def run(source: Path, target: Path, parameters: dict[str, Any], *, progress: bool = True) -> None:
+    """Execute `source` with `parameters` over its defaults; write the executed copy to `target`, whole or not at all.
+
+    The copy's metadata `merlib` say which source (sha256), parameters and commit made it, in how many seconds. Raises
+    NotebookError before anything runs, and RunFailed after keeping what there is as `<target>.failed.ipynb`.
     """
     from merlib.runs import commit
 
@@ -57,15 +64,17 @@ def run(source: Path, target: Path, parameters: dict[str, Any], *, progress: boo
         draft = Path(folder) / "draft.ipynb"
         error = _execute(notebook, draft, values, source.parent, progress and {"desc": target.stem})
         executed = nbformat.read(draft, as_version=4)
-    started = [cell for cell in executed.cells if cell.cell_type == "code" and cell.metadata.papermill.start_time]
-    if error is None and len(started) < sum(cell.cell_type == "code" for cell in executed.cells):
-        error = "the cell ended the kernel's work (sys.exit?) before the last cell"
-    executed.metadata["merlib"] = {
-        "source": source.name, "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(), "parameters": values,
-        "commit": made_by, "seconds": round(time.monotonic() - began, 1),
-    }  # fmt: skip
-    kept, failed = (target, target.with_suffix(".failed.ipynb"))[:: 1 if error is None else -1]
-    _write(_tidy(executed), kept)
+    code = [cell for cell in executed.cells if cell.cell_type == "code"]
+    started = [cell for cell in code if cell.metadata.papermill.start_time]
+    if error is None and len(started) < len(code):
+        error = "the kernel's work ended here, before the last cell (sys.exit?)"
+    digest, seconds = hashlib.sha256(source.read_bytes()).hexdigest(), round(time.monotonic() - began, 1)
+    about = {"source": source.name, "source_sha256": digest, "parameters": values, "commit": made_by}
+    executed.metadata["merlib"] = about | {"seconds": seconds}
+    failed = target.with_suffix(".failed.ipynb")
+    kept = target if error is None else failed
+    with atomic(kept) as part:
+        nbformat.write(_tidy(executed), part)
     if error is not None:
         line = started[-1].source.strip().splitlines()[0] if started else "before the first cell"
         raise RunFailed(f"{source.name}: In [{len(started)}], `{line}`: {error}. What there is was kept in {kept}")
@@ -81,14 +90,16 @@ def _read(source: Path) -> NotebookNode:
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError) as error:
         raise NotebookError(f"{source} is not a notebook: {str(error).splitlines()[0]}") from None
     if any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells):
-        raise NotebookError(f"{source} carries outputs; sources are kept without them: clear them (nbstripout {source})")
+        raise NotebookError(f"{source} carries outputs; sources are kept without: clear them (nbstripout {source})")
     return notebook
 
 
 def _parameters(notebook: NotebookNode, source: Path) -> dict[str, Any]:
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
-        raise NotebookError(f"{source}: {len(tagged)} cells are tagged `parameters`, expected one: tag the cell of plain assignments")
+        raise NotebookError(
+            f"{source}: {len(tagged)} cells are tagged `parameters`, expected one: tag the cell of plain assignments"
+        )
     found = {}
     try:
         for line in ast.parse(tagged[0].source).body:
@@ -98,14 +109,16 @@ def _parameters(notebook: NotebookNode, source: Path) -> dict[str, Any]:
                 case _:
                     raise ValueError(f"`{ast.unparse(line)}`")
     except (TypeError, ValueError, SyntaxError) as error:
-        raise NotebookError(f"{source}: the parameters cell may only assign literals, `name = value`; found {error}") from None
+        raise NotebookError(
+            f"{source}: the parameters cell may only assign literals, `name = value`; found {error}"
+        ) from None
     if len(found) > MOST_PARAMETERS:
-        raise NotebookError(f"{source}: {len(found)} parameters, at most {MOST_PARAMETERS} are allowed: {', '.join(found)}")
+        raise NotebookError(f"{source}: {len(found)} parameters, at most {MOST_PARAMETERS} are allowed: {list(found)}")
     return found
 
 
 def _given(defaults: dict[str, Any], given: dict[str, Any], source: Path) -> dict[str, Any]:
-    """Defaults with the given values laid over them; a value must be of its default's type (an int may stand for a float)."""
+    """Defaults with the given values laid over them; a value has its default's type (an int may stand for a float)."""
     values = dict(defaults)
     for name, value in given.items():
         if name not in defaults:
@@ -116,8 +129,9 @@ def _given(defaults: dict[str, Any], given: dict[str, Any], source: Path) -> dic
         if isinstance(default, float) and type(value) is int:
             value = float(value)
         if default is not None and type(value) is not type(default):
+            found, expected = type(value).__name__, type(default).__name__
             raise NotebookError(
-                f"{source}: {name} = {value!r} is of type {type(value).__name__}; its default {default!r} is of type {type(default).__name__}"
+                f"{source}: {name} = {value!r} is of type {found}; expected {expected}, as its default {default!r}"
             )
         values[name] = value
     return values
@@ -128,18 +142,19 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _execute(notebook: NotebookNode, draft: Path, values: dict[str, Any], folder: Path, progress: dict | bool) -> str | None:
+def _execute(
+    notebook: NotebookNode, draft: Path, values: dict[str, Any], folder: Path, progress: dict | bool
+) -> str | None:
     """Run all cells, saving to `draft` after each; returns what went wrong, or None."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.execute import remove_error_markers
 
     nbformat.write(notebook, draft)
+    kernel = {"kernel_name": "python3", "language": "python", "kernel_manager_class": _kernel_of_this_interpreter()}
+    look = {"progress_bar": progress, "record_timing": False}
     try:
-        papermill.execute_notebook(
-            str(draft), str(draft), values, kernel_name="python3", language="python", progress_bar=progress, cwd=folder,
-            kernel_manager_class=_kernel_of_this_interpreter(), record_timing=False,
-        )  # fmt: skip
+        papermill.execute_notebook(str(draft), str(draft), values, cwd=folder, **kernel, **look)
     except papermill.PapermillExecutionError as error:
         nbformat.write(remove_error_markers(nbformat.read(draft, as_version=4)), draft)
         return f"{error.ename}: {error.evalue}"
@@ -152,14 +167,21 @@ def _kernel_of_this_interpreter() -> type:
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
 
+    from merlib.features.roots import root_path
+    from merlib.runs import results_folder
+
     try:
         from ipykernel.kernelspec import get_kernel_dict
     except ImportError:
-        raise NotebookError("this environment has no Jupyter kernel: install ipykernel, or use the environment of `make lab`") from None
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+        raise NotebookError(
+            "this environment has no Jupyter kernel: install ipykernel, or use the environment of `make lab`"
+        ) from None
+    modules = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    places = {"DATA": root_path(""), "RESULTS": results_folder(""), "PAPERS": declarations.papers_folder()}
+    env = {f"MERLIB_{name}": str(path.resolve()) for name, path in places.items()}  # it works in another folder
 
     class Kernel(AsyncKernelManager):
-        kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=ERROR"]), env={"PYTHONPATH": path})
+        kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=ERROR"]), env=env | {"PYTHONPATH": modules})
 
     return Kernel
 
@@ -175,8 +197,3 @@ def _tidy(executed: NotebookNode) -> NotebookNode:
         if cell.cell_type == "code":
             cell["outputs"] = [output for output in cell.outputs if PROGRESS_BAR not in output.get("data", {})]
     return executed
-
-
-def _write(notebook: NotebookNode, path: Path) -> None:
-    with atomic(path) as part:
-        nbformat.write(notebook, part)

@@ -32,7 +32,13 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
         for cell in declarations.row_cells(declared, found, row):
             mine = records[(records["row"] == row.id) & (records["column"] == cell.column)]
             if cell.printed is not None or len(mine):
-                line = {"row": row.id, "label": row.label, "column": cell.column, "printed": _number(cell.printed), "data": data}
+                line = {
+                    "row": row.id,
+                    "label": row.label,
+                    "column": cell.column,
+                    "printed": _number(cell.printed),
+                    "data": data,
+                }
                 lines.append(line | _reproduced(mine, _selects_on(declared, row), cell.metric) if row.runs else line)
     joined = pd.DataFrame(lines, columns=[c for c in COLUMNS if c != "verdict" and c != "difference"])
     joined["difference"] = (joined["reproduced"].astype(float) - joined["printed"].astype(float)).round(4)
@@ -60,7 +66,9 @@ def _reproduced(records: pd.DataFrame, selection: str, metric: str) -> dict:
         "n_folds": chosen["fold"].nunique(),
         "test_peak": peak.mean() if len(peak) else float("nan"),
         "noise": 0.0 if metric == "count" else 196 * math.sqrt(p * (1 - p) / n),
-        "never_predicted": " ".join(sorted({name for names in chosen.get("never_predicted", []) for name in str(names).split()} - {"nan"})),
+        "never_predicted": " ".join(
+            sorted({name for names in chosen.get("never_predicted", []) for name in str(names).split()} - {"nan"})
+        ),
         "features": chosen["features"].iloc[0],
     }
 
@@ -87,7 +95,18 @@ def scoreboard(data: str) -> pd.DataFrame:
             board = compare(paper.id, table.id, data)
             board = board[board["column"].isin(scores) & board["reproduced"].notna()]
             boards.append(board.assign(paper=paper.id, table=table.id))
-    columns = ["paper", "table", "label", "column", "printed", "reproduced", "spread", "n_seeds", "test_peak", "verdict"]
+    columns = [
+        "paper",
+        "table",
+        "label",
+        "column",
+        "printed",
+        "reproduced",
+        "spread",
+        "n_seeds",
+        "test_peak",
+        "verdict",
+    ]
     return pd.concat(boards)[columns] if boards else pd.DataFrame(columns=columns)
 
 
@@ -99,9 +118,17 @@ def summary(data: str) -> pd.DataFrame:
         mine = board[board["printed"].notna() & board["label"].isin({r.label for r in table.row if r.runs})]
         counts = mine["verdict"].value_counts()
         lines.append(
-            {"paper": paper.id, "table": table.id, "printed": int(board["printed"].notna().sum()), "ours to reproduce": len(mine)}
+            {
+                "paper": paper.id,
+                "table": table.id,
+                "printed": int(board["printed"].notna().sum()),
+                "ours to reproduce": len(mine),
+            }
             | {verdict: int(counts.get(verdict, 0)) for verdict in ("within", "below", "above", "not run")}
-            | {"mean difference": mine["difference"].mean(), "mean test peak - val": (mine["test_peak"] - mine["reproduced"]).mean()}
+            | {
+                "mean difference": mine["difference"].mean(),
+                "mean test peak - val": (mine["test_peak"] - mine["reproduced"]).mean(),
+            }
         )
     return pd.DataFrame(lines)
 
@@ -117,7 +144,13 @@ def write(data: str) -> Path:
         for features in sorted(set(board["features"].dropna()) - {""}):
             lines.append(f"- features: {features}")
         cited = len(board) - len(shown)
-        lines += ["", _markdown(shown) if len(shown) else "Nothing recorded yet.", "", f"{cited} printed numbers of this table have no run here.", ""]
+        lines += [
+            "",
+            _markdown(shown) if len(shown) else "Nothing recorded yet.",
+            "",
+            f"{cited} printed numbers of this table have no run here.",
+            "",
+        ]
     for picture in sorted((root / "figures").rglob("*.png")):
         lines += [f"![{picture.stem}]({picture.relative_to(root)})", ""]
     path = root / "report.md"
@@ -154,4 +187,4 @@ def _caveat(data: str) -> str:
 
 
 def _markdown(board: pd.DataFrame) -> str:
-    return board.map(lambda v: "" if pd.isna(v) else f"{v:.2f}" if isinstance(v, float) else v).to_markdown(index=False)
+    return board.map(lambda v: "" if pd.isna(v) else f"{v:.2f}" if isinstance(v, float) else v).to_markdown(index=False, disable_numparse=True)

@@ -8,6 +8,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from merlib import declarations
+from merlib.corpora.table import CorpusError
 from merlib.declarations import Cell, Paper, Row
 from merlib.features import roots
 from merlib.runs import Run, commit, execute, results_folder, write_text
@@ -26,7 +27,9 @@ def runs_of(
 ) -> list[tuple[Row, str, Run]]:
     """The runs behind a table (or one row of it) for one seed: (row, corpus, run), in the table's order."""
     found = paper.table(table)
-    there = set(roots.corpora(data))
+    there = set(roots.corpora(data)) & set(paper.corpora)
+    if not there:
+        raise CorpusError(f"the root {data!r} ({roots.root_path(data)}) has none of {paper.corpora}: see `merlib doctor`")
     result = []
     for declared in [found.find(row)] if row else found.row:
         if declared.runs and declared.kind == "own":

@@ -50,6 +50,7 @@ def make_deterministic() -> None:
     """Same seed, same bits, on one machine: deterministic kernels only, plain attention on GPU."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # every array is written before it is read
     torch.backends.cuda.enable_mem_efficient_sdp(False)
     torch.backends.cuda.enable_flash_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
@@ -162,7 +163,7 @@ def _epoch(model, loss, train, optimizer, recipe, *, seed: int, epoch: int, buck
             ) from error
         norm = nn.utils.clip_grad_norm_(model.parameters(), recipe["clip"])
         if not torch.isfinite(norm):
-            values = json.dumps({k: float(v) for k, v in named.items()})
+            values = json.dumps({k: float(v.detach()) for k, v in named.items()})
             raise TrainingError(
                 f"epoch {epoch + 1}, step {step + 1}: a gradient is not finite (losses {values}): lower train.lr or train.clip"
             )

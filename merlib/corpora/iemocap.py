@@ -28,11 +28,12 @@ RATED = re.compile(
 TURN = re.compile(r"^(?P<utterance>Ses\d\d[FM]_\S+) \[[\d.]+-[\d.]+\]: ?(?P<text>.*)$", re.MULTILINE)
 
 
-def default_split(dialogues: Iterable[str], *, seed: int = 0, per_session: int = 3) -> dict[str, str]:
+def default_split(dialogues: Iterable[str], *, seed: int = 5, per_session: int = 3) -> dict[str, str]:
     """The split of each dialogue: Session 5 is test, three dialogues of each other session are val, the rest train.
 
     The release names no validation dialogues. Ours, 12 of 120, are those of each session whose sha256 of
-    "<seed>:<dialogue>" is smallest: a draw that no version of any library can change.
+    "<seed>:<dialogue>" is smallest: a draw that no version of any library can change. Of the seeds 0 to 11, 5 draws the
+    classes most nearly in their shares.
     """
     names = sorted(set(dialogues), key=lambda d: hashlib.sha256(f"{seed}:{d}".encode()).hexdigest())
     split = {d: "test" if d.startswith(TEST_SESSION) else "train" for d in names}

@@ -1,6 +1,6 @@
 """Data roots: $MERLIB_DATA (or ./data) / <root> / <corpus> / {utterances.parquet, corpus.json, features/*.safetensors}.
 
-The root `twin` makes itself; the others are filled once by `import_source` from what the user has.
+The root `twin` makes itself; the others are filled by `import_source`, once, from what the user has.
 """
 
 import hashlib
@@ -8,30 +8,26 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
 
 from merlib.corpora import iemocap, meld, pickles, prepared, table, twin
+from merlib.corpora.official import ACCESS
 from merlib.corpora.table import Array, Corpus, CorpusError
 from merlib.features import store
 from merlib.features.store import Feature
 
-TWIN_SEED, TWIN_SCALE = 0, 0.25  # the twin that every quick run uses: about 38 and 358 dialogues
+TWIN_SEED, TWIN_SCALE = 0, 0.25  # the twin of every quick run: 38 dialogues of IEMOCAP, 358 of MELD
 KINDS = {
-    "prepared": lambda source: prepared.read(source),
+    "prepared": prepared.read,
     "iemocap": lambda source: (iemocap.read(source), {}),
     "meld": lambda source: (meld.read(source), {}),
-    "conv-emotion": lambda source: pickles.conv_emotion(source),
-    "multiemo": lambda source: pickles.multiemo(source),
+    "conv-emotion": pickles.conv_emotion,
+    "multiemo": pickles.multiemo,
 }
-ACCESS = {
-    "iemocap6": "IEMOCAP: a signed release form at https://sail.usc.edu/iemocap/ (USC; no redistribution), or the public feature "
-    "pickle IEMOCAP_features.pkl of conv-emotion. The 7433 utterances of the six-class task need the pickle's labels.",
-    "iemocap6_majority": "IEMOCAP: a signed release form at https://sail.usc.edu/iemocap/ (USC; no redistribution).",
-    "meld": "MELD (GPL-3): the three CSV files in github.com/declare-lab/MELD, data/MELD; clips in MELD.Raw.tar.gz on its page.",
-}
+IDENTITY = ["utterance", "dialogue", "turn", "label", "split"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,86 +52,76 @@ def dataset(data: str, corpus: str, *, features: Sequence[str] | None = None) ->
     if data == "twin":
         _make_twin(folder)
     if not (folder / "corpus.json").exists():
-        raise CorpusError(
-            f"{folder}: the root {data!r} has no {corpus}. Import it: merlib data import. {ACCESS.get(corpus, '')}"
-        )
+        access = ACCESS.get(corpus, f"Known corpora: {sorted(ACCESS)}.")
+        raise CorpusError(f"{folder}: the root {data!r} has no {corpus}; import it. {access}")
     loaded = table.load(folder)
-    names = sorted(p.stem for p in (folder / "features").glob("*.safetensors")) if features is None else features
+    names = arrays(data, corpus) if features is None else features
     return Dataset(loaded, {n: store.read(folder, n, ids=loaded.ids, corpus=corpus) for n in names})
 
 
 def corpora(data: str) -> list[str]:
-    """The corpora of the root `data`; the twin has all."""
-    return (
-        sorted(twin.TWINS) if data == "twin" else sorted(p.parent.name for p in root_path(data).glob("*/corpus.json"))
-    )
+    """The corpora of the root `data`; the twin has all that it can make."""
+    return sorted(twin.TWINS if data == "twin" else (f.parent.name for f in root_path(data).glob("*/corpus.json")))
 
 
 def arrays(data: str, corpus: str) -> list[str]:
     """The feature arrays that a corpus of the root `data` has, by name."""
     if data == "twin":
         _make_twin(root_path(data) / corpus)
-    return sorted(p.stem for p in (root_path(data) / corpus / "features").glob("*.safetensors"))
+    return sorted(f.stem for f in (root_path(data) / corpus / "features").glob("*.safetensors"))
 
 
 def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
-    """Read `source` as `kind` (a key of `KINDS`), check it against the official counts, and write it into the root `data`.
+    """Read `source` as `kind` (of `KINDS`), check it against the official counts, and write it into the root `data`.
 
-    Returns the files of the corpus and its features. Importing the same again changes nothing; features of the same corpus from several
-    sources may share a root, but another table (other ids, labels or splits) needs a root of its own.
+    Importing the same again changes nothing. Features from several sources may share a root if their tables agree in
+    ids, labels and splits; another table needs another root. Returns the files of the corpus and of the features
+    imported.
     """
-    if kind not in KINDS:
-        raise CorpusError(f"kind {kind!r}; expected one of {sorted(KINDS)}.")
-    corpus, arrays = KINDS[kind](Path(source))
+    if kind not in KINDS or data == "twin":
+        raise CorpusError(
+            f"kind {kind!r} into root {data!r}; expected one of {sorted(KINDS)}, and a root other than twin."
+        )
+    corpus, values = KINDS[kind](Path(source))
     table.expect(corpus)
     folder = root_path(data) / corpus.name
     with _lock(folder):
-        if (folder / "corpus.json").exists():
-            columns = ["utterance", "dialogue", "turn", "label", "split"]
-            if not table.load(folder).table[columns].equals(corpus.table[columns]):
-                raise CorpusError(
-                    f"{folder} holds other ids, labels or splits than {source}; import it into another root."
-                )
-        else:
+        if not (folder / "corpus.json").exists():
             table.save(corpus, folder)
-        files = [add(folder, corpus, name, array) for name, array in arrays.items()]
-    return [folder / "utterances.parquet", *files]
+        elif not table.load(folder).table[IDENTITY].equals(corpus.table[IDENTITY]):
+            raise CorpusError(f"{folder} holds other ids, labels or splits than {source}; import it into another root.")
+        return [folder / "utterances.parquet", *(add(folder, corpus, n, array) for n, array in values.items())]
 
 
 def add(folder: Path, corpus: Corpus, name: str, array: Array) -> Path:
-    """Write `array`, whose rows are the corpus' utterances in order, as the feature `name` of the corpus in `folder`."""
+    """Write `array`, one row per utterance in order, as the feature `name` of the corpus in `folder`."""
     return store.write(folder, array.values, store.passport(corpus, name, array))
 
 
 def describe(needs: Mapping[str, Mapping[str, Sequence[str]]]) -> dict:
-    """What is here, what is missing, and how to get it, as plain data for `merlib doctor`.
+    """What is here, what is missing and how to get it, as plain data for `merlib doctor`.
 
-    `needs` is {paper: {corpus: modalities}}. Only headers are read; `dataset` checks the values.
+    `needs` is {paper: {corpus: modalities}}. Of the features only headers are read; `dataset` checks the values.
     """
     base = root_path("")
     names = sorted(p.name for p in base.iterdir() if p.is_dir()) if base.is_dir() else []
-    roots = {
-        root: {f.parent.name: _about(f.parent) for f in sorted((base / root).glob("*/corpus.json"))} for root in names
-    }
-    missing = {
-        root: {
-            paper: {c: lacks for c, wanted in corpora.items() if (lacks := _lacks(roots[root].get(c), wanted))}
-            for paper, corpora in needs.items()
-        }
-        for root in roots
-    }
+    roots = {r: {f.parent.name: _about(f.parent) for f in sorted((base / r).glob("*/corpus.json"))} for r in names}
+    missing = {r: {paper: _missing(here, corpora) for paper, corpora in needs.items()} for r, here in roots.items()}
     return {"data": str(base), "roots": roots, "missing": missing, "access": ACCESS}
 
 
-def _lacks(about: dict | None, wanted: Sequence[str]) -> list[str]:
-    if about is None or "error" in about:
-        return ["the corpus", *wanted]
-    have = {f["modality"] for f in about["features"].values() if "error" not in f}
-    return [m for m in wanted if m not in have]
+def _missing(here: dict, corpora: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Of each corpus that a paper needs, what a root lacks: `corpus`, or modalities."""
+    lacks = {}
+    for name, wanted in corpora.items():
+        have = {f.get("modality") for f in here.get(name, {}).get("features", {}).values()}
+        lacks[name] = [] if "features" in here.get(name, {}) else ["corpus"]
+        lacks[name] += [m for m in wanted if m not in have]
+    return {name: what for name, what in lacks.items() if what}
 
 
 def _about(folder: Path) -> dict:
-    """One corpus of a root: counts, source, and the passport of every feature without its ids; errors as text."""
+    """A corpus of a root: its source, counts, and passports (with the number of ids instead of them); or its error."""
     try:
         corpus = table.load(folder)
     except CorpusError as error:
@@ -143,15 +129,31 @@ def _about(folder: Path) -> dict:
     features = {}
     for file in sorted((folder / "features").glob("*.safetensors")):
         try:
-            passport = store.open_passport(file)
-            features[file.stem] = asdict(passport) | {
-                "ids": len(passport.ids),
-                "bytes": file.stat().st_size,
-                "summary": passport.summary(),
-            }
+            passport, size = store.read_passport(file), file.stat().st_size
         except store.FeatureError as error:
             features[file.stem] = {"error": str(error)}
+        else:
+            extra = {"ids": len(passport.ids), "bytes": size, "summary": passport.summary()}
+            features[file.stem] = asdict(passport) | extra
     return {"source": corpus.source, **corpus.counts(), "features": features}
+
+
+def as_text(report: dict) -> str:
+    """The report of `describe` for people."""
+    lines = [f"data in {report['data']} (set MERLIB_DATA to change it)"]
+    for root, here in report["roots"].items():
+        for corpus, about in here.items():
+            counts = about.get("error") or f"{sum(about['utterances'].values())} utterances; {about['source']}"
+            lines.append(f"  {root}/{corpus}: {counts}")
+            for name, feature in about.get("features", {}).items():
+                size = f", {feature['bytes'] / 2**20:.1f} MiB" if "bytes" in feature else ""
+                lines.append(f"    {name}: {feature.get('error') or feature['summary']}{size}")
+        for paper, corpora in report["missing"][root].items():
+            what = "; ".join(f"{corpus} lacks {', '.join(lacks)}" for corpus, lacks in corpora.items())
+            lines.append(f"  {root} for {paper}: {what or 'all it needs is here'}")
+    return "\n".join(
+        [*lines, "how to get the corpora, and their licences:", *(f"  {t}" for t in report["access"].values())]
+    )
 
 
 def _lock(folder: Path) -> FileLock:
@@ -161,27 +163,20 @@ def _lock(folder: Path) -> FileLock:
 
 
 def _make_twin(folder: Path) -> None:
-    """Make the twin of the corpus `folder.name` unless it is there already, from this code, seed and scale."""
+    """Make the twin of the corpus `folder.name`, unless it is there already from this code, seed and scale."""
     code = hashlib.sha256(Path(twin.__file__).read_bytes()).hexdigest()[:12]
     source = f"synthetic twin, seed {TWIN_SEED}, scale {TWIN_SCALE}, code {code}"
+    about = {"extractor": f"synthetic twin, seed {TWIN_SEED}", "version": code, "trained_on": "nothing"}
     with _lock(folder):
-        if (folder / "corpus.json").exists() and f'"{source}"' in (folder / "corpus.json").read_text():
+        if (folder / "corpus.json").exists() and table.load(folder).source == source:
             return
+        for orphan in folder.parent.glob(f".{folder.name}.part-*"):  # of a process that was killed: we hold the lock
+            shutil.rmtree(orphan)
         corpus, values = twin.make(folder.name, seed=TWIN_SEED, scale=TWIN_SCALE)
-        corpus = Corpus(corpus.name, corpus.labels, corpus.table, source)
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
-            table.save(corpus, part)
-            for modality, array in values.items():
-                about = {
-                    "extractor": f"synthetic twin, seed {TWIN_SEED}",
-                    "version": code,
-                    "trained_on": "nothing",
-                    "fitted_on": "nothing",
-                }
-                add(part, corpus, modality, Array(array, modality, **about))
-            shutil.rmtree(folder, ignore_errors=True)
-            part.chmod(0o755)
-            part.rename(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.part-"))
+        for modality, array in values.items():
+            add(part, corpus, modality, Array(array, modality, fitted_on="nothing", **about))
+        table.save(replace(corpus, source=source), part)
+        part.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)

@@ -1,15 +1,50 @@
 """Parts that MultiEMO and MFCRE share unchanged: the MultiAttn fusion network and the classification head.
 
-Shapes: b dialogues, n utterances, m modalities, d = dim, h heads, c classes. Masks are True on real utterances.
+Shapes: b dialogues, n utterances (padded), N real utterances of all dialogues, m modalities, d = dim, h heads of width
+e, c classes. Masks are True on real utterances.
 Sources: Shi & Huang 2023 (MultiEMO), Sec. 3.4-3.5; the MFCRE paper, Sec. 3.4-3.5, eq. (6)-(9).
 """
 
 from collections.abc import Sequence
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+def padded_attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
+    """q, k, v: b n h e; keys: b 1 1 n, the positions that may be attended (None: all). Returns b n h e."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # b n h e -> b h n e
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=keys).transpose(1, 2)
+
+
+class Rows:
+    """The utterances of padded dialogues, one row each: only attention has to know where a dialogue ends.
+
+    On a CPU each dialogue attends by itself, so padding costs nothing; a GPU prefers one padded call.
+    """
+
+    def __init__(self, mask: Tensor):
+        """mask: b n."""
+        self.mask, self.padded = mask, mask.is_cuda
+        self.sizes = [] if self.padded else mask.sum(1).tolist()
+        self.places = mask.flatten().nonzero().squeeze(1)  # N
+
+    def pack(self, x: Tensor) -> Tensor:
+        """b n ... -> N ..."""
+        return x.flatten(0, 1).index_select(0, self.places)
+
+    def unpack(self, x: Tensor) -> Tensor:
+        """N ... -> b n ..., zero on padding."""
+        padded = x.new_zeros(self.mask.numel(), *x.shape[1:])
+        return padded.index_copy(0, self.places, x).unflatten(0, self.mask.shape)
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """N h e each -> N h e."""
+        if self.padded:
+            return self.pack(padded_attention(*map(self.unpack, (q, k, v)), self.mask[:, None, None]))
+        dialogues = zip(*(x.unsqueeze(0).split(self.sizes, dim=1) for x in (q, k, v)), strict=True)
+        return torch.cat([padded_attention(*qkv, None) for qkv in dialogues], dim=1).squeeze(0)
 
 
 class CrossAttention(nn.Module):
@@ -24,12 +59,12 @@ class CrossAttention(nn.Module):
         self.key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, source: Tensor, keys: Tensor | None) -> Tensor:
-        """x, source: b n d; keys: b 1 1 n, the positions that may be attended (None: all). Returns b n d."""
-        q = rearrange(self.query(x), "b n (h e) -> b h n e", h=self.heads)
-        k, v = rearrange(self.key_value(source), "b n (two h e) -> two b h n e", two=2, h=self.heads)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
-        return self.out(rearrange(attended, "b h n e -> b n (h e)"))
+    def forward(self, x: Tensor, source: Tensor, keys: Rows | Tensor | None) -> Tensor:
+        """x, source: N d with the Rows they are, or b n d with b 1 1 n, what may be attended (None: all). As x."""
+        q = self.query(x).unflatten(-1, (self.heads, -1))  # ... d -> ... h e
+        k, v = self.key_value(source).unflatten(-1, (2, self.heads, -1)).unbind(-3)
+        attended = keys.attention(q, k, v) if isinstance(keys, Rows) else padded_attention(q, k, v, keys)
+        return self.out(attended.flatten(-2))
 
 
 class MultiAttnLayer(nn.Module):
@@ -44,9 +79,10 @@ class MultiAttnLayer(nn.Module):
         self.last_norm = nn.LayerNorm(dim)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, sources: Sequence[Tensor], keys: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, sources: Sequence[Tensor], rows: Rows) -> Tensor:
+        """x, sources: N d. Returns N d."""
         for attend, norm, source in zip(self.attend, self.norms, sources, strict=True):
-            x = norm(x + self.drop(attend(x, source, keys)))
+            x = norm(x + self.drop(attend(x, source, rows)))
         return self.last_norm(x + self.drop(self.feed_forward(x)))
 
 
@@ -77,15 +113,16 @@ class MultiAttn(nn.Module):
         )
 
     def forward(self, x: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
-        """x: b n d for each modality; mask: b n. Returns the fused features, b n d for each modality."""
-        keys = mask[:, None, None, :] if self.mask_padding else None  # b n -> b 1 1 n
+        """x: b n d for each modality; mask: b n. Returns the fused features, b n d for each modality, 0 on padding."""
+        rows = Rows(mask if self.mask_padding else torch.ones_like(mask))
+        x = {name: rows.pack(x[name]) for name in self.stacks}  # b n d -> N d
         fused = {}
         for name, stack in self.stacks.items():
             sources = [x[other] for other in self.stacks if other != name]
             fused[name] = x[name]
             for layer in stack:
-                fused[name] = layer(fused[name], sources, keys)
-        return fused
+                fused[name] = layer(fused[name], sources, rows)
+        return {name: rows.unpack(value) for name, value in fused.items()}
 
 
 class Head(nn.Module):

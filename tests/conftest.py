@@ -1,0 +1,22 @@
+"""What several tests share: a data folder of their own, and the real data, which is never in the repository."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def data_folder(tmp_path, monkeypatch) -> Path:
+    """An empty $MERLIB_DATA."""
+    monkeypatch.setenv("MERLIB_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real corpora, $MERLIB_SHARED_DATA; tests that need it are skipped where it is not."""
+    folder = Path(os.environ.get("MERLIB_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real corpora in {folder}; set MERLIB_SHARED_DATA")
+    return folder

@@ -1,0 +1,124 @@
+"""Declarations: every printed number is there, every recipe resolves, every mistake is named."""
+
+import tomllib
+from collections import Counter
+
+import pytest
+
+from merlib import declarations
+from merlib.declarations import DeclarationError
+
+PAPER = declarations.load("mfcre")
+OURS = PAPER.table("4").find("ours")
+
+
+def test_every_printed_number_of_the_tables_is_listed():
+    counts = Counter((c.table, c.kind) for c in declarations.cells(PAPER) if c.table.startswith("table"))
+    assert counts == {
+        ("table1", "fact"): 13, ("table2", "cited"): 94, ("table2", "own"): 8, ("table3", "cited"): 95, ("table3", "own"): 9,
+        ("table4", "own"): 28, ("table5", "own"): 42, ("table6", "own"): 24, ("table7", "own"): 24, ("table8", "own"): 24,
+        ("table9", "own"): 32,
+    }  # fmt: skip
+
+
+def test_digits_stay_as_printed():
+    printed = {(c.table, c.row, c.column): c.printed for c in declarations.cells(PAPER)}
+    assert printed["table9", "layers_6", "iemocap_accuracy"] == "80.47"
+    assert printed["table3", "zhang_et_al", "f1_neutral"] == "78.40"  # not 78.4
+    assert printed["settings", "train.lr", "value"] == "0.00001"  # not 1e-05
+    assert printed["settings", "train.batch", "meld"] == "100"
+
+
+def test_a_row_is_the_base_recipe_with_one_change():
+    full = declarations.recipe(PAPER, OURS, "iemocap6")
+    for row in PAPER.table("4").row[1:]:
+        changed = declarations.recipe(PAPER, row, "iemocap6")
+        differs = [(s, k) for s in full for k in full[s] if full[s][k] != changed[s][k]]
+        assert len(differs) == 1, row.id
+
+
+def test_leaves_differ_by_corpus():
+    layers = {c: declarations.recipe(PAPER, OURS, c)["model"]["fusion_layers"] for c in PAPER.corpora}
+    assert layers == {"iemocap6": 6, "meld": 2}
+
+
+def test_a_base_replaces_the_model_and_keeps_the_rest():
+    recipe = declarations.recipe(PAPER, PAPER.table("2").find("multiemo"), "meld")
+    assert recipe["model"]["name"] == "multiemo" and "cell" not in recipe["model"]
+    assert recipe["loss"] == declarations.recipe(PAPER, OURS, "meld")["loss"]
+
+
+def test_readings_switch_and_their_table_runs_each_option():
+    switched = declarations.recipe(PAPER, OURS, "meld", change={"readings.optimiser": "as_printed"})
+    assert (switched["train"]["lr"], switched["train"]["schedule"]) == (1e-5, "step")
+    options = {row.id for row in PAPER.table("readings").row}
+    assert {"default", "cell_slstm", "cell_lstm", "cell_vil", "padding_unmasked"} <= options
+
+
+def test_the_twin_changes_only_keys_that_the_recipe_has():
+    recipe = declarations.recipe(PAPER, PAPER.table("2").find("majority"), "iemocap6", twin=True)
+    assert recipe["model"] == {"name": "majority"}
+    assert declarations.recipe(PAPER, OURS, "meld", twin=True)["model"]["dim"] < 256
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model.cel": "lstm"}, "did you mean .*model.cell"),
+        ({"readings.cell": "gru"}, "no option of reading cell; there are: mlstm, slstm, lstm, vil"),
+        ({"readings.cells": "lstm"}, "no reading of mfcre"),
+        ({"model.turns": "3"}, "expected a {'number'}"),
+        ({"model.mask_padding": 1}, "expected a {'bool'}"),
+    ],
+)
+def test_a_wrong_change_is_refused_with_what_would_be_right(change, says):
+    with pytest.raises(DeclarationError, match=says):
+        declarations.recipe(PAPER, OURS, "iemocap6", change=change)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        ("paper.toml", 'default = "mlstm"', 'default = "gru"', "gru"),
+        ("paper.toml", 'title = "', 'titel = "', "title"),
+        ("paper.toml", 'slstm = { model.cell = "slstm" }', "slstm = { model.dim = 3 }", "must change the same leaves"),
+        ("tables/table4.toml", 'model.context = "none"', 'model.contxt = "none"', "contxt"),
+        ("tables/table4.toml", 'id = "wo_simam"', 'id = "ours"', "repeat"),
+        ("tables/table4.toml", "meld_accuracy = ", "meld_acc = ", "meld_acc"),
+        ("tables/table4.toml", "caption = ", "caption ", "not valid TOML"),
+    ],
+)
+def test_a_mistake_in_a_declaration_is_named(tmp_path, monkeypatch, file, old, new, says):
+    source = declarations.papers_folder() / "mfcre"
+    for path in source.rglob("*.toml"):
+        target = tmp_path / "mfcre" / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = path.read_text()
+        if str(path.relative_to(source)) == file:
+            assert old in text
+            text = text.replace(old, new, 1)
+        target.write_text(text)
+    monkeypatch.setenv("MERLIB_PAPERS", str(tmp_path))
+    with pytest.raises(DeclarationError, match=says):
+        declarations.load("mfcre")
+
+
+def test_unknown_paper_table_and_row_say_what_there_is():
+    for ask in (
+        lambda: declarations.load("mfcr"),
+        lambda: PAPER.table("12"),
+        lambda: PAPER.table("4").find("wo_everything"),
+    ):
+        with pytest.raises(DeclarationError, match="there are: "):
+            ask()
+
+
+def test_declarations_know_no_torch():
+    source = (declarations.papers_folder().parent / "merlib" / "declarations.py").read_text()
+    assert "torch" not in source.replace("no torch here", "")
+
+
+def test_every_leaf_of_the_recipe_has_a_source():
+    tree = tomllib.loads((declarations.papers_folder() / "mfcre" / "paper.toml").read_text())
+    leaves = [(s, k, leaf) for s, section in tree["recipe"].items() for k, leaf in section.items()]
+    assert all(isinstance(leaf, list) and len(leaf) == 2 and len(leaf[1]) > 5 for *_, leaf in leaves), leaves

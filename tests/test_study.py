@@ -1,0 +1,184 @@
+"""A study on a tiny twin: a run is one training whoever asks, records are tidy, and the report joins them."""
+
+import json
+import math
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from merlib import declarations, report, runs, study
+from merlib.features import roots
+
+PAPER = declarations.load("mfcre")
+FAST = {"model.dim": 16, "model.head_dim": 16, "train.epochs": 1, "model.fusion_layers": 1, "model.encoder_layers": 1}
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """An empty results folder and a tiny twin."""
+    monkeypatch.setenv("MERLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MERLIB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(roots, "TWIN_SCALE", 0.04)
+    for function in (runs._dataset, runs._digest):
+        function.cache_clear()
+    return tmp_path
+
+
+def planned(table: str, row: str, **options) -> dict[str, runs.Run]:
+    return {corpus: run for _, corpus, run in study.runs_of(PAPER, table, row=row, **options)}
+
+
+def test_two_tables_that_ask_for_the_same_run_share_it(tiny):
+    assert planned("table4", "ours")["meld"].id == planned("table3", "ours")["meld"].id
+    assert planned("table5", "alpha_0_8")["meld"].id == planned("table3", "ours")["meld"].id
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seed": 1},
+        {"change": {"train.lr": 0.5}},
+        {"change": {"readings.padding": "unmasked"}},
+        {"change": {"protocol.validation": "random_5_percent"}},
+    ],
+)
+def test_whatever_determines_the_numbers_is_in_the_identity(tiny, other):
+    assert planned("table4", "ours", **other)["meld"].id != planned("table4", "ours")["meld"].id
+
+
+def test_what_does_not_determine_them_is_not(tiny):
+    asked = planned("table4", "ours", change={"protocol.select": "test_peak"})["meld"]
+    assert asked.id == planned("table4", "ours")["meld"].id
+
+
+def test_other_feature_values_are_another_run(tiny):
+    before = planned("table4", "ours")["meld"].id
+    folder = roots.root_path("twin") / "meld"
+    feature = roots.dataset("twin", "meld").features["text"]
+    from dataclasses import replace
+
+    from merlib.features import store
+
+    values = np.array(feature.values)
+    values[0, 0] += 1
+    store.write(folder, values, replace(feature.passport, sha256=store.digest(values)))
+    runs._dataset.cache_clear()
+    assert planned("table4", "ours")["meld"].id != before
+
+
+def test_the_code_of_a_network_counts_and_comments_do_not(tmp_path, monkeypatch):
+    package = tmp_path / "merlib"
+    (package / "models").mkdir(parents=True)
+    monkeypatch.setattr(runs, "PACKAGE", package)
+
+    def digest(net: str, blocks: str = "x = 1") -> str:
+        runs.code_digest.cache_clear()
+        (package / "models" / "net.py").write_text(net)
+        (package / "models" / "blocks.py").write_text(blocks)
+        return runs.code_digest("merlib.models.net")
+
+    base = digest("from merlib.models import blocks\ny = 2")
+    assert base == digest('"""Words."""\nfrom merlib.models import blocks  # why\n\ny = 2')
+    assert base != digest("from merlib.models import blocks\ny = 3")
+    assert base != digest("from merlib.models import blocks\ny = 2", blocks="x = 2")
+    runs.code_digest.cache_clear()
+
+
+def test_records_hold_every_column_both_selections_and_what_was_run(tiny):
+    records = study.run_table("mfcre", "table3", row="bigru", seeds=(0, 1), progress=False)
+    there = study.read_records("mfcre", "table3", "twin")
+    assert len(records) == len(there) == 9 * 2 * 2 and not there.duplicated(study.KEYS).any()
+    result = json.loads(next((tiny / "results/cache/runs").glob("*/run.json")).read_text())
+    mine = there[(there["run"] == result["id"]) & (there["selection"] == "val")].set_index("column")["value"]
+    assert mine["f1_joy"] == pytest.approx(100 * result["selected"]["val"]["scores"]["f1/joy"], abs=1e-4)
+    peaks = there[there["column"] == "weighted_f1"].pivot(index="seed", columns="selection", values="value")
+    assert (peaks["test_peak"] >= peaks["val"]).all()
+    history = [row["test/weighted_f1"] for row in result["history"]]
+    peak = result["selected"]["test_peak"]
+    assert peak["epoch"] == int(np.argmax(history)) and peak["scores"]["weighted_f1"] == max(history)
+
+
+def test_a_finished_run_is_not_trained_again(tiny):
+    first = study.run_table("mfcre", "table3", row="logistic", progress=False)
+    file = next((tiny / "results/cache/runs").glob("*/run.json"))
+    before = file.stat().st_mtime_ns
+    again = study.run_table("mfcre", "table3", row="logistic", progress=False)
+    assert file.stat().st_mtime_ns == before
+    pd.testing.assert_frame_equal(first, again)
+
+
+def test_a_changed_recipe_is_shown_and_not_recorded(tiny):
+    records = study.run_table("mfcre", "table3", row="ours", change=FAST, progress=False)
+    assert len(records) and not study.records_path("mfcre", "table3", "twin").exists()
+
+
+def test_facts_are_counted_in_the_corpus(tiny):
+    study.run_table("mfcre", "table1", progress=False)
+    board = report.compare("mfcre", "table1").set_index(["row", "column"])
+    corpus = roots.dataset("twin", "meld").corpus
+    assert board.loc[("meld", "joy"), "reproduced"] == (corpus.table["label"] == corpus.labels.index("joy")).sum()
+
+
+def records_of(row: str, values: dict[str, list[float]], **more) -> list[dict]:
+    return [
+        {"data": "twin", "row": row, "column": "weighted_f1", "fold": 0, "seed": seed, "selection": selection, "value": value}
+        | {"n": 2610, "features": "text: x (3)", "never_predicted": ""} | more
+        for selection, found in values.items() for seed, value in enumerate(found)
+    ]  # fmt: skip
+
+
+def test_compare_joins_printed_and_reproduced_with_the_spread(tiny):
+    study.write_records("mfcre", "table3", "twin", records_of("ours", {"val": [60.0, 62.0], "test_peak": [63.0, 65.0]}))
+    study.write_records(
+        "mfcre", "table3", "twin", records_of("ours_as_published", {"val": [60.0], "test_peak": [66.0]})
+    )
+    study.write_records(
+        "mfcre", "table3", "twin", records_of("bigru", {"val": [58.0], "test_peak": [58.5]}, never_predicted="fear")
+    )
+    board = report.compare("mfcre", "3").set_index(["row", "column"])
+    ours = board.loc[("ours", "weighted_f1")]
+    assert (ours["printed"], ours["reproduced"], ours["test_peak"], ours["n_seeds"]) == (69.78, 61.0, 64.0, 2)
+    assert ours["spread"] == pytest.approx(math.sqrt(2)) and ours["difference"] == pytest.approx(-8.78)
+    assert ours["noise"] == pytest.approx(196 * math.sqrt(0.61 * 0.39 / 2610)) and ours["verdict"] == "below"
+    published = board.loc[("ours_as_published", "weighted_f1")]
+    assert (published["printed"], published["reproduced"]) == (69.78, 66.0)  # the test peak is what the row declares
+    assert board.loc[("bigru", "weighted_f1"), "never_predicted"] == "fear"
+    assert (
+        pd.isna(board.loc[("bigru", "weighted_f1"), "printed"]) and board.loc[("bigru", "weighted_f1"), "verdict"] == ""
+    )
+    cited = board.loc[("sdt", "accuracy")]
+    assert cited["printed"] == 67.55 and pd.isna(cited["reproduced"])
+
+
+def test_new_records_replace_old_ones_of_the_same_address_only(tiny):
+    study.write_records("mfcre", "table3", "twin", records_of("ours", {"val": [60.0, 62.0]}))
+    study.write_records("mfcre", "table3", "twin", records_of("ours", {"val": [59.0]}))
+    assert study.read_records("mfcre", "table3", "twin")["value"].tolist() == [59.0, 62.0]
+
+
+def test_two_batches_that_write_at_once_lose_nothing(tiny):
+    def write(seed):
+        study.write_records(
+            "mfcre", "table3", "twin", [records_of("ours", {"val": [1.0]})[0] | {"seed": seed, "value": seed}]
+        )
+
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert study.read_records("mfcre", "table3", "twin")["value"].tolist() == list(range(12))
+
+
+def test_the_report_and_the_scoreboard_say_what_was_recorded(tiny):
+    study.write_records("mfcre", "table3", "twin", records_of("ours", {"val": [61.0], "test_peak": [64.0]}))
+    text = report.write("twin").read_text()
+    assert "Synthetic twin" in text and "69.78" in text and "61.00" in text and "text: x (3)" in text
+    readme = tiny / "README.md"
+    readme.write_text("before\n<!-- scoreboard -->\nold\n<!-- /scoreboard -->\nafter\n")
+    report.write_scoreboard(readme, "twin")
+    assert "61.00" in readme.read_text() and "old" not in readme.read_text() and readme.read_text().endswith("after\n")
+    summary = report.summary("twin").set_index("table")
+    assert summary.loc["table3", "below"] == 1 and summary.loc["table4", "not run"] == 28

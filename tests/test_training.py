@@ -1,0 +1,174 @@
+"""Training: what is selected, what it may see, and that a stopped run ends with the same bits."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from merlib import batches, training
+from merlib.corpora import twin
+from merlib.features.roots import Dataset
+from merlib.features.store import Feature
+from merlib.losses import build_loss
+
+ROOT = Path(__file__).parents[1]
+RECIPE = {
+    "optimizer": "adam", "lr": 3e-3, "beta1": 0.9, "beta2": 0.999, "weight_decay": 1e-5, "batch": 8, "epochs": 6, "patience": 9,
+    "clip": 1.0, "precision": "float32", "schedule": "plateau", "schedule_factor": 0.5, "schedule_every": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data():
+    corpus, arrays = twin.make("meld", scale=0.05)
+    dataset = Dataset(corpus, {name: Feature(values, None) for name, values in arrays.items()})
+    return corpus.labels, batches.splits(dataset, arrays={m: m for m in arrays}, standardize=True)
+
+
+class Net(nn.Module):
+    """A recurrent net with dropout: small, and all of its randomness counts."""
+
+    def __init__(self, dims, classes):
+        super().__init__()
+        self.names = list(dims)
+        self.rnn = nn.GRU(sum(dims.values()), 16, batch_first=True)
+        self.out = nn.Sequential(nn.Dropout(0.3), nn.Linear(16, classes))
+
+    def forward(self, batch):
+        h = self.rnn(torch.cat([batch[m] for m in self.names], -1))[0]
+        return {"logits": self.out(h), "embedding": h}
+
+
+class Watch:
+    """An observer that scores nothing but keeps count, and can stop the run as a kill would."""
+
+    def __init__(self, stop_after=None):
+        self.stop_after, self.state = stop_after, {"seen": 0}
+
+    def __call__(self, epoch, model):
+        self.state["seen"] += 1
+        if epoch == self.stop_after:
+            raise KeyboardInterrupt
+        return {"test/seen": self.state["seen"]}
+
+
+def run(data, *, recipe=RECIPE, **options):
+    labels, splits = data
+    torch.manual_seed(0)
+    model = Net(batches.dims(splits["train"]), len(labels))
+    counts = torch.bincount(splits["train"].label, minlength=len(labels))
+    loss = build_loss({"name": "cross_entropy", "class_weights": "none"}, class_counts=counts)
+    return training.fit(
+        model, loss, splits["train"], splits["val"], recipe=recipe, labels=labels, seed=1, progress=False, **options
+    )
+
+
+def same(one: training.Fit, other: training.Fit) -> bool:
+    equal = all(torch.equal(value, other.best_state[name]) for name, value in one.best_state.items())
+    return equal and one.history == other.history and one.best_epoch == other.best_epoch
+
+
+def test_same_seed_same_bits_and_another_seed_others(data):
+    assert same(run(data), run(data))
+    labels, splits = data
+    assert not same(run(data), run(data, recipe=RECIPE | {"lr": 1e-3}))
+
+
+@pytest.mark.parametrize("stopped_after", [0, 2, 4])
+def test_a_resumed_run_ends_with_the_same_bits(data, tmp_path, stopped_after):
+    whole = run(data, observer=Watch())
+    file = tmp_path / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        run(data, observer=Watch(stopped_after), checkpoint=file, checkpoint_seconds=0)
+    assert same(run(data, observer=Watch(), checkpoint=file, checkpoint_seconds=0), whole)
+
+
+def test_the_observer_cannot_influence_the_fit(data):
+    plain, watched = run(data), run(data, observer=Watch())
+    assert all(torch.equal(value, watched.best_state[name]) for name, value in plain.best_state.items())
+
+
+def test_the_selected_epoch_is_the_first_best_on_validation(data):
+    done = run(data)
+    scores = [row["val/weighted_f1"] for row in done.history]
+    assert (done.best_epoch, done.best_score) == (int(np.argmax(scores)), max(scores))
+
+
+def test_patience_stops_a_run_that_no_longer_improves(data):
+    done = run(data, recipe=RECIPE | {"lr": 0.0, "epochs": 20, "patience": 3})
+    assert done.best_epoch == 0 and len(done.history) == 4
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"), [("step", [3e-3, 3e-3, 1.5e-3, 1.5e-3, 7.5e-4, 7.5e-4]), ("plateau", [3e-3] * 6)]
+)
+def test_the_learning_rate_follows_the_schedule(data, schedule, expected):
+    every = 2 if schedule == "step" else 100
+    done = run(data, recipe=RECIPE | {"schedule": schedule, "schedule_every": every})
+    assert [row["lr"] for row in done.history] == pytest.approx(expected)
+
+
+def test_predictions_keep_the_order_of_the_ids_whatever_the_batch(data):
+    labels, splits = data
+    torch.manual_seed(0)
+    model = Net(batches.dims(splits["test"]), len(labels))
+    whole, single = (training.predict(model, splits["test"], batch=size)["logits"] for size in (100, 1))
+    torch.testing.assert_close(whole, single, rtol=1e-4, atol=1e-5)
+    some = torch.tensor([5, 2])
+    packed, label = training.forward_packed(model, splits["test"], some, bucket=1)
+    assert len(packed["logits"]) == len(label) == splits["test"].lengths[some].sum()
+
+
+def test_a_gradient_that_is_not_finite_stops_with_the_place_and_a_remedy(data):
+    class Broken(nn.Module):
+        def forward(self, outputs, label):
+            return {"loss": outputs["logits"].sum() * float("inf")}
+
+    labels, splits = data
+    with pytest.raises(training.TrainingError, match="epoch 1, step 1.*lower train.lr"):
+        training.fit(
+            Net(batches.dims(splits["train"]), len(labels)), Broken(), splits["train"], splits["val"], recipe=RECIPE,
+            labels=labels, seed=0, progress=False,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["optimizer", "schedule", "precision"])
+def test_an_unknown_choice_names_the_known_ones(data, key):
+    with pytest.raises(ValueError, match="there (is|are)"):
+        run(data, recipe=copy.deepcopy(RECIPE) | {key: "magic"})
+
+
+def test_a_run_killed_in_the_middle_ends_with_the_same_numbers(tmp_path):
+    """`kill -9` while the real command trains; then the same command again, against one that was never killed."""
+    command = [sys.executable, "-m", "merlib", "run", "mfcre", "table3", "bigru"]
+    env = os.environ | {"MERLIB_DATA": str(tmp_path / "data"), "MERLIB_CHECKPOINT_SECONDS": "0", "OMP_NUM_THREADS": "1"}
+
+    def start(results: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=env | {"MERLIB_RESULTS": str(tmp_path / results)}, stderr=subprocess.DEVNULL
+        )
+
+    assert start("whole").wait(timeout=120) == 0
+    killed = start("killed")
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "killed").glob("cache/runs/*/checkpoint.pt")):
+        assert killed.poll() is None and time.monotonic() < deadline, "no checkpoint was written before the end"
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not list((tmp_path / "killed").glob("cache/runs/*/run.json")), "the run ended before it was killed"
+    assert start("killed").wait(timeout=120) == 0
+    one, other = [next((tmp_path / r).glob("cache/runs/*/")) / "predictions.npz" for r in ("whole", "killed")]
+    with np.load(one) as a, np.load(other) as b:
+        assert set(a) == set(b) and all(np.array_equal(a[k], b[k]) for k in a)
+    records = [(tmp_path / r / "twin" / "records" / "mfcre" / "table3.csv").read_text() for r in ("whole", "killed")]
+    values = [[line.split(",")[:7] for line in text.splitlines()] for text in records]
+    assert values[0] == values[1]
