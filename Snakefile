@@ -76,7 +76,7 @@ rule report:
     log:
         RESULTS / "logs" / "report.log",
     shell:
-        "{sys.executable:q} -m merlib report --data {DATA:q} > {log:q} 2>&1 || {{ tail -n 5 {log:q} >&2; exit 1; }}"
+        "{sys.executable:q} -m merlib report --data {DATA:q} > {log:q} 2>&1 || {{ tail -n 3 {log:q} >&2; exit 1; }}"
 
 
 for item in JOBS:
@@ -99,4 +99,4 @@ for item in JOBS:
             gpu=1,
         shell:
             "{sys.executable:q} -m merlib notebook {input.notebook:q} {output:q} {params.flags} > {log:q} 2>&1 "
-            "|| {{ tail -n 5 {log:q} >&2; exit 1; }}"
+            "|| {{ tail -n 3 {log:q} >&2; exit 1; }}"

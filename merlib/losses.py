@@ -43,13 +43,14 @@ def swfc(z: Tensor, label: Tensor, class_weights: Tensor, *, tau: float, gamma: 
     if variant == "code":
         z = F.normalize(z, dim=-1)
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    score = (z @ z.T / tau).masked_fill(itself, torch.finfo(z.dtype).min)  # finite: a lone utterance gives no nan
-    log_s = score.log_softmax(dim=1)  # N N
+    score = (z / tau) @ z.T
+    score.masked_fill_(itself, torch.finfo(z.dtype).min)  # finite: a lone utterance gives no nan
     positive = (label[:, None] == label) & ~itself
-    focal = (-torch.expm1(log_s)) ** gamma * log_s  # (1 - s)^gamma log s, without cancellation where s is near 1
-    mean = torch.where(positive, focal, 0.0).sum(1) / positive.sum(1).clamp(min=1)
-    cost = -(class_weights[label] * mean)
-    return cost.mean() if variant == "code" else cost.sum()
+    log_s = score.log_softmax(dim=1).masked_select(positive)  # N N -> pairs of one class, a fraction of it
+    focal = (-torch.expm1(log_s)) ** gamma * log_s  # (1 - s)^gamma log s, exact where s is near 0 or 1
+    share = class_weights[label] / positive.sum(1).clamp(min=1)  # w_{y_i} / |R_i|
+    total = -(share[:, None].expand_as(positive).masked_select(positive) * focal).sum()
+    return total / len(z) if variant == "code" else total
 
 
 def soft_hgr(fused: Tensor, *, variant: str) -> Tensor:

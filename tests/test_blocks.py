@@ -6,7 +6,7 @@ from oracles import load, meta, multiattn_state
 from torch import Tensor
 from torch.testing import assert_close
 
-from merlib.models.blocks import CrossAttention, Head, MultiAttn
+from merlib.models.blocks import CrossAttention, Head, MultiAttn, Rows
 
 MODALITIES = ("text", "audio", "visual")
 SMALL = {"dim": 8, "heads": 2, "ff": 12, "layers": 2, "dropout": 0.0}
@@ -51,9 +51,10 @@ def test_each_stage_gives_the_released_values(original, released):
     for norm in (*layer.norms, layer.last_norm):
         norm.register_forward_hook(lambda _module, _inputs, out: seen.append(out))
     x, audio = original["in/text"], original["in/audio"]
-    layer(x, [audio, original["in/visual"]], None)
+    rows = Rows(torch.ones(x.shape[:2], dtype=torch.bool))
+    layer(rows.pack(x), [rows.pack(audio), rows.pack(original["in/visual"])], rows)
     for stage, value in enumerate(seen, start=1):
-        assert_close(value, original[f"mid/text_layer0_stage{stage}"], **SINGLE)
+        assert_close(rows.unpack(value), original[f"mid/text_layer0_stage{stage}"], **SINGLE)
     attend = layer.attend[0]
     with torch.no_grad():
         attend.out.weight.copy_(torch.eye(x.shape[-1]))
@@ -106,13 +107,23 @@ def test_every_parameter_and_input_receives_gradient(names):
 @SUBSETS
 def test_keys_and_values_are_the_unfused_inputs_at_every_layer(names):
     net, (x, mask) = build(names), inputs(names)
-    expected = {}
-    for query in names:
-        expected[query] = x[query]
+    rows = Rows(mask)
+    packed = {name: rows.pack(v) for name, v in x.items()}
+    for query, found in net(x, mask).items():
+        expected = packed[query]
         for layer in net.stacks[query]:
-            sources = [x[other] for other in MODALITIES if other in names and other != query]
-            expected[query] = layer(expected[query], sources, mask[:, None, None])
-    assert_close(net(x, mask), expected, **EXACT)
+            expected = layer(expected, [packed[o] for o in MODALITIES if o in names and o != query], rows)
+        assert_close(found[mask], expected, **EXACT)
+
+
+def test_dialogues_attend_alike_alone_and_padded():
+    """A CPU takes dialogue by dialogue, a GPU one padded call."""
+    (x, mask), rows = inputs(("text",)), Rows(torch.arange(5) < torch.tensor([5, 2, 3])[:, None])
+    q, k, v = (rows.pack(x["text"]).unflatten(-1, (2, 4)) * scale for scale in (1, 2, 3))
+    alone = rows.attention(q, k, v)
+    rows.padded = True
+    assert_close(rows.attention(q, k, v), alone, **EXACT)
+    assert_close(rows.unpack(rows.pack(x["text"])), x["text"] * mask[..., None])
 
 
 def test_dropout_sites_follow_the_released_code():

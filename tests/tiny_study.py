@@ -12,7 +12,7 @@ ROWS = {
     "table1": None,  # every row
     "table2": {"sc_lstm", "multiemo", "ours", "ours_as_published", "majority", "bigru"},
     "table3": {"multiemo", "ours", "logistic"},
-    "table4": {"ours", "wo_dialoguecrn", "wo_swfc"},
+    "table4": {"ours", "wo_dialoguecrn", "wo_simam"},
     "table5": {"alpha_0_4", "alpha_0_8", "tau_0_5"},
 }
 TWIN = """[twin]

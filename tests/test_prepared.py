@@ -1,0 +1,219 @@
+"""A prepared table maps a lab's own files to ours, and says precisely what is wrong when it cannot."""
+
+import numpy as np
+import pytest
+
+from merlib.corpora import prepared, table
+from merlib.corpora.table import CorpusError
+
+TOML = """
+corpus = "iemocap6"
+name = "a lab"
+utterances = "utterances.csv"
+unlabelled = "drop"
+[columns]
+utterance = "utt"
+dialogue = "dia"
+turn = "pos"
+speaker = "who"
+label = "emo"
+split = "fold"
+text = "said"
+start = "from"
+[labels]
+0 = "happy"
+fru = "frustrated"
+xxx = ""
+[split]
+dev = "val"
+[features.audio]
+file = "audio.npz"
+ids = "utt"
+values = "is10"
+modality = "audio"
+extractor = "openSMILE IS10"
+version = "2.3"
+weights_sha256 = ""
+trained_on = "nothing"
+fitted_on = "train"
+"""
+CSV = """utt,dia,pos,who,emo,fold,said,from
+b2,Ses01F_b,7,01M,fru,train,NA,2.5
+b1,Ses01F_b,3,01F,0.0,train,"caf\u00e9, no",
+a1,Ses02F_a,0,02F,0,dev,yes,1
+a2,Ses02F_a,1,02M,xxx,dev,hm,2
+a3,Ses02F_a,2,02F,,dev,hm,3
+c1,Ses05F_c,0,05F,fru,test,so,1
+"""
+ORDER = ["b1", "b2", "a1", "c1"]
+STORED = ["c1", "extra", "a1", "b2", "b1"]
+VALUES = np.arange(10, dtype=np.float64).reshape(5, 2)
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """A lab's folder, and a way to read it after edits of the TOML file and the CSV file."""
+
+    def read(toml=(), csv=(), **arrays):
+        changed = [TOML, CSV]
+        for k, edits in enumerate((toml, csv)):
+            for old, new in edits:
+                assert old in changed[k]
+                changed[k] = changed[k].replace(old, new)
+        (tmp_path / "lab.toml").write_text(changed[0], encoding="utf-8")
+        (tmp_path / "utterances.csv").write_text(changed[1], encoding="utf-8")
+        np.savez(tmp_path / "audio.npz", **({"utt": np.array(STORED), "is10": VALUES} | arrays))
+        return prepared.read(tmp_path / "lab.toml")
+
+    read.folder = tmp_path
+    return read
+
+
+def test_table_and_features_arrive_in_our_order(lab):
+    corpus, features = lab()
+    t = corpus.table
+    assert list(t["utterance"]) == ORDER and list(t["turn"]) == [0, 1, 0, 0]
+    assert list(t["label"]) == [0, 5, 0, 5] and list(t["split"]) == ["train", "train", "val", "test"]
+    assert list(t["text"]) == ["caf\u00e9, no", "NA", "yes", "so"] and t["start"].isna().tolist() == [
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert corpus.source == "prepared: a lab"
+    array = features["audio"]
+    np.testing.assert_array_equal(array.values, VALUES[[STORED.index(u) for u in ORDER]])
+    assert array.values.dtype == np.float32
+    assert (array.modality, array.extractor, array.version) == ("audio", "openSMILE IS10", "2.3")
+    assert (array.trained_on, array.fitted_on, array.weights_sha256) == ("nothing", "train", "")
+
+
+def test_unlabelled_rows_may_stay_as_context(lab):
+    all_of_them = {"utt": np.array([*ORDER, "a2", "a3"]), "is10": np.ones((6, 2))}
+    corpus, _ = lab(toml=[('unlabelled = "drop"', 'unlabelled = "keep"')], **all_of_them)
+    assert list(corpus.table["utterance"]) == ["b1", "b2", "a1", "a2", "a3", "c1"]
+    assert list(corpus.table["label"]) == [0, 5, 0, -1, -1, 5]
+
+
+def test_without_turns_the_order_of_the_rows_counts(lab):
+    corpus, _ = lab(toml=[('turn = "pos"\n', "")])
+    assert list(corpus.table["utterance"]) == ["b2", "b1", "a1", "c1"]
+
+
+def test_bytes_become_fractions(lab):
+    pictures = np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3)
+    _, features = lab(toml=[('modality = "audio"', 'modality = "audio"\ndivide = 255')], is10=pictures)
+    np.testing.assert_allclose(features["audio"].values[0], pictures[4] / 255, rtol=1e-6)
+    assert features["audio"].values.shape == (4, 2, 3)
+
+
+def test_npy_and_csv_files_serve_as_well(lab):
+    expected = lab()[1]["audio"].values
+    np.save(lab.folder / "audio.npy", VALUES)
+    (lab.folder / "ids.txt").write_text("\n".join(STORED))
+    edits = [
+        ('file = "audio.npz"', 'file = "audio.npy"'),
+        ('ids = "utt"', 'ids = "ids.txt"'),
+        ('values = "is10"\n', ""),
+    ]
+    np.testing.assert_array_equal(lab(toml=edits)[1]["audio"].values, expected)
+    rows = "\n".join(f"{u},{a},{b}" for u, (a, b) in zip(STORED, VALUES, strict=True))
+    (lab.folder / "audio.csv").write_text(f"utt,f0,f1\n{rows}\n")
+    edits = [('file = "audio.npz"', 'file = "audio.csv"'), ('values = "is10"\n', "")]
+    np.testing.assert_array_equal(lab(toml=edits)[1]["audio"].values, expected)
+    edits[1] = ('values = "is10"', 'values = ["f1"]')
+    np.testing.assert_array_equal(lab(toml=edits)[1]["audio"].values, expected[:, 1:])
+
+
+def test_splits_by_dialogue_and_by_default(lab):
+    no_column = [('split = "fold"\n', ""), ('[split]\ndev = "val"\n', "")]
+    by_dialogue = '[dialogues]\nval = ["Ses01F_b"]\ntest = ["Ses05F_c"]\n'
+    corpus, _ = lab(toml=[*no_column[:1], ('[split]\ndev = "val"\n', by_dialogue)])
+    assert list(corpus.table["split"]) == ["val", "val", "train", "test"]
+    assert list(lab(toml=no_column)[0].table["split"]) == ["val", "val", "val", "test"]  # one dialogue a session
+    meld = [('corpus = "iemocap6"', 'corpus = "meld"'), ('"happy"', '"joy"'), ('"frustrated"', '"anger"')]
+    with pytest.raises(CorpusError, match="no split; name its column"):
+        lab(toml=[*no_column, *meld])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[columns]", "[column]", r"unknown keys \['column'\], missing keys \['columns'\]"),
+        ('corpus = "iemocap6"', 'corpus = "iemocap"', "corpus = 'iemocap'.*expected one of"),
+        ('unlabelled = "drop"', 'unlabelled = "yes"', "unlabelled = 'yes'"),
+        ('name = "a lab"', "name = ", "lab.toml.*docstring"),
+        ('utterance = "utt"', 'utterance = "id"', r"columns \['id'\] are not there; found \['utt'"),
+        ('speaker = "who"\n', "", r"\[columns\]: unknown keys \[\], missing keys \['speaker'\]"),
+        ('fru = "frustrated"', 'fru = "cross"', r"\['cross'\] are no classes of iemocap6"),
+        ('xxx = ""', "", r"the values \['xxx'\] are not mapped"),
+        ('dev = "val"', "", r"the values \['dev'\] are not mapped"),
+        ('[split]\ndev = "val"', "[dialogues]\nval = []\ntest = []", r"the values \['dev'\]"),
+        ('ids = "utt"', 'ids = "id"', r"\[features.audio\]: cannot read .*id is not a file"),
+        ('file = "audio.npz"', 'file = "none.npz"', "cannot read .*No such file"),
+        ('modality = "audio"', 'modality = "sound"', "modality = 'sound'"),
+        ('fitted_on = "train"', "", r"missing keys \['fitted_on'\]"),
+    ],
+)
+def test_what_is_wrong_in_the_toml_file_is_named(lab, old, new, message):
+    with pytest.raises(CorpusError, match=message):
+        lab(toml=[(old, new)])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("b2,", "b1,", "duplicate utterance ids.*'b1'"),
+        ("01M,fru,train", "01M,fru,test", "dialogues that cross splits"),
+        ("01F_b,7", "01F_b,3", "2 turns are no numbers, or twice"),
+        ("01F_b,7", "01F_b,", "1 turns are no numbers"),
+        ("05F,fru", "01F,fru", "test speakers who also train"),
+        ("c1,Ses05F_c", "c9,Ses05F_c", "1 utterances are not found, first c9"),
+    ],
+)
+def test_what_is_wrong_in_the_table_is_named(lab, old, new, message):
+    with pytest.raises(CorpusError, match=message):
+        lab(csv=[(old, new)])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"is10": np.where(VALUES == 6, np.nan, VALUES)}, "NaN or infinity in 1 rows, first b2"),
+        ({"utt": np.array(["c1", "a1", "a1", "b2", "b1"])}, r"duplicate ids, first \['a1'\]"),
+        ({"is10": VALUES[:4]}, r"5 ids for values of shape \(4, 2\)"),
+        ({"is10": VALUES[:, 0]}, r"expected numbers of shape \(n, ...\)"),
+        ({"is10": VALUES.astype(str)}, "type <U"),
+        ({"is10": VALUES.astype(object)}, "cannot read .*allow_pickle"),
+    ],
+)
+def test_what_is_wrong_in_an_array_is_named(lab, arrays, message):
+    with pytest.raises(CorpusError, match=message):
+        lab(**arrays)
+
+
+def test_files_that_are_not_utf8_are_refused(lab):
+    lab()
+    (lab.folder / "utterances.csv").write_bytes(CSV.encode("latin-1"))
+    with pytest.raises(CorpusError, match="utterances.csv.*UTF-8"):
+        prepared.read(lab.folder / "lab.toml")
+    (lab.folder / "lab.toml").write_bytes(TOML.replace("a lab", "caf\u00e9").encode("latin-1"))
+    with pytest.raises(CorpusError, match="lab.toml"):
+        prepared.read(lab.folder / "lab.toml")
+
+
+def test_the_real_conversational_labels_have_the_official_counts(shared_data, tmp_path):
+    folder = shared_data / "iemocap"
+    labels = "".join(
+        f'{k} = "{name}"\n' for k, name in enumerate(("happy", "sad", "neutral", "angry", "excited", "frustrated"))
+    )
+    (tmp_path / "real.toml").write_text(
+        f'''corpus = "iemocap6"\nname = "real"\nutterances = "{folder / "utterances.csv"}"\nunlabelled = "drop"\n[columns]
+utterance = "utt"\ndialogue = "dialogue"\nturn = "erc6_pos"\nspeaker = "speaker"\nlabel = "erc6_label"\nsplit = "erc6_split"
+[labels]\n{labels}[features.audio]\nfile = "{folder / "acoustic.npz"}"\nids = "utt"\nvalues = "hsf47"\nmodality = "audio"
+extractor = "hsf47"\nversion = ""\nweights_sha256 = ""\ntrained_on = "nothing"\nfitted_on = "unknown"\n'''
+    )
+    corpus, features = prepared.read(tmp_path / "real.toml")
+    table.expect(corpus)
+    assert corpus.counts()["dialogues"] == {"train": 108, "val": 12, "test": 31}
+    assert features["audio"].values.shape == (7433, 47)
