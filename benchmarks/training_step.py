@@ -201,9 +201,9 @@ def measure(network: str, count: int, device: str, repeats: int, bucket) -> dict
     optimizer = torch.optim.Adam(net.to(device).parameters(), lr=1e-4)
 
     def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
         outputs, label = forward_packed(net, split, everything, bucket=bucket)
         loss = plain_loss(outputs, label) if network == "plain" else contrastive(outputs, label)["loss"]
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         if device == "cuda":

@@ -87,7 +87,7 @@ def _read(source: Path) -> NotebookNode:
         nbformat.validate(notebook)
     except FileNotFoundError:
         raise NotebookError(f"{source}: there is no such notebook") from None
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, nbformat.ValidationError) as error:
         raise NotebookError(f"{source} is not a notebook: {str(error).splitlines()[0]}") from None
     if any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells):
         raise NotebookError(f"{source} carries outputs; sources are kept without: clear them (nbstripout {source})")

@@ -29,7 +29,7 @@ def class_weights_swfc(counts: Tensor, alpha: float) -> Tensor:
 
 def class_weights_batch(label: Tensor, *, classes: int, alpha: float) -> Tensor:
     """(N / n_c)^alpha for each class, counted in the batch (eq. 12). label: N, all labelled."""
-    return (len(label) / torch.bincount(label, minlength=classes).clamp(min=1)) ** alpha
+    return (len(label) / torch.bincount(label, minlength=classes).clamp(min=1).double()) ** alpha
 
 
 def swfc(z: Tensor, label: Tensor, class_weights: Tensor, *, tau: float, gamma: float, variant: str) -> Tensor:
@@ -48,7 +48,7 @@ def swfc(z: Tensor, label: Tensor, class_weights: Tensor, *, tau: float, gamma: 
     positive = (label[:, None] == label) & ~itself
     log_s = score.log_softmax(dim=1).masked_select(positive)  # N N -> pairs of one class, a fraction of it
     focal = (-torch.expm1(log_s)) ** gamma * log_s  # (1 - s)^gamma log s, exact where s is near 0 or 1
-    share = class_weights[label] / positive.sum(1).clamp(min=1)  # w_{y_i} / |R_i|
+    share = class_weights.to(z)[label] / positive.sum(1).clamp(min=1)  # w_{y_i} / |R_i|
     total = -(share[:, None].expand_as(positive).masked_select(positive) * focal).sum()
     return total / len(z) if variant == "code" else total
 

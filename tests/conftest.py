@@ -20,3 +20,19 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real corpora in {folder}; set MERLIB_SHARED_DATA")
     return folder
+
+
+@pytest.fixture
+def exit_status_of():
+    """A function that does `work` in a forked process and gives its exit status; negative when a signal ended it."""
+
+    def forked(work) -> int:
+        if not (pid := os.fork()):
+            try:
+                work()
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    return forked

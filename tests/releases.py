@@ -57,7 +57,7 @@ def dump(path: Path, data: object, protocol: int = 2) -> Path:
 
 
 def iemocap_layout(folder: Path, corpus: Corpus, *, majority: dict[str, str] | None = None) -> Path:
-    """EmoEvaluation and transcriptions of `corpus`, with the noise that the official files have."""
+    """EmoEvaluation (turns in another order) and transcriptions of `corpus`, with the noise of the official files."""
     for name, part in corpus.table.groupby("dialogue", sort=False):
         base = folder / f"Session{name[4]}" / "dialog"
         rated, turns = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n"], []
@@ -67,7 +67,7 @@ def iemocap_layout(folder: Path, corpus: Corpus, *, majority: dict[str, str] | N
             rated += ["C-E2:\tNeutral;\t()\n", "A-E3:\tval 3; act 2; dom  2;\t()\n", "\n"]
             turns += [f"{u.utterance} [{u.start:08.4f}-{u.end:08.4f}]: {u.text}\n"]
         turns.insert(1, f"{name}_MXX0 [000.0000-001.0000]: not rated\n")
-        for kind, lines in (("EmoEvaluation", rated[::-1][3:] + rated[:0]), ("transcriptions", [*turns, "M: aside\n"])):
+        for kind, lines in (("EmoEvaluation", rated[::-1]), ("transcriptions", [*turns, "M: aside\n"])):
             (base / kind).mkdir(parents=True, exist_ok=True)
             (base / kind / f"{name}.txt").write_text("".join(lines), encoding="latin-1")
             (base / kind / f"._{name}.txt").write_bytes(b"\x00\x05\x16\x07")

@@ -151,7 +151,7 @@ def test_inverse_class_weights_give_dialoguernns_weighted_mean():
 
 def test_weights_in_the_batch_favour_rare_classes():
     weights = class_weights_batch(torch.tensor([0, 0, 0, 2]), classes=3, alpha=0.5)
-    assert_close(weights[[0, 2]], torch.tensor([4 / 3, 4.0]) ** 0.5)
+    assert_close(weights[[0, 2]], torch.tensor([4 / 3, 4.0], dtype=torch.double) ** 0.5)
 
 
 @pytest.mark.parametrize(

@@ -202,17 +202,40 @@ def test_files_that_are_not_utf8_are_refused(lab):
         prepared.read(lab.folder / "lab.toml")
 
 
+REAL = """
+corpus = "iemocap6"
+name = "real"
+utterances = "{folder}/utterances.csv"
+unlabelled = "drop"
+[columns]
+utterance = "utt"
+dialogue = "dialogue"
+turn = "erc6_pos"
+speaker = "speaker"
+label = "erc6_label"
+split = "erc6_split"
+[labels]
+0 = "happy"
+1 = "sad"
+2 = "neutral"
+3 = "angry"
+4 = "excited"
+5 = "frustrated"
+[features.audio]
+file = "{folder}/acoustic.npz"
+ids = "utt"
+values = "hsf47"
+modality = "audio"
+extractor = "hsf47"
+version = ""
+weights_sha256 = ""
+trained_on = "nothing"
+fitted_on = "unknown"
+"""
+
+
 def test_the_real_conversational_labels_have_the_official_counts(shared_data, tmp_path):
-    folder = shared_data / "iemocap"
-    labels = "".join(
-        f'{k} = "{name}"\n' for k, name in enumerate(("happy", "sad", "neutral", "angry", "excited", "frustrated"))
-    )
-    (tmp_path / "real.toml").write_text(
-        f'''corpus = "iemocap6"\nname = "real"\nutterances = "{folder / "utterances.csv"}"\nunlabelled = "drop"\n[columns]
-utterance = "utt"\ndialogue = "dialogue"\nturn = "erc6_pos"\nspeaker = "speaker"\nlabel = "erc6_label"\nsplit = "erc6_split"
-[labels]\n{labels}[features.audio]\nfile = "{folder / "acoustic.npz"}"\nids = "utt"\nvalues = "hsf47"\nmodality = "audio"
-extractor = "hsf47"\nversion = ""\nweights_sha256 = ""\ntrained_on = "nothing"\nfitted_on = "unknown"\n'''
-    )
+    (tmp_path / "real.toml").write_text(REAL.format(folder=shared_data / "iemocap"))
     corpus, features = prepared.read(tmp_path / "real.toml")
     table.expect(corpus)
     assert corpus.counts()["dialogues"] == {"train": 108, "val": 12, "test": 31}

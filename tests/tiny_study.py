@@ -1,15 +1,14 @@
-"""A study small enough to test with: the declarations of the paper cut to a few rows, and a few units for two epochs."""
+"""A study small enough to test with: the declarations of the paper cut to a few rows, a few units and two epochs."""
 
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ROWS = {
-    "table1": None,  # every row
+    "table1": {"iemocap", "meld"},
     "table2": {"sc_lstm", "multiemo", "ours", "ours_as_published", "majority", "bigru"},
     "table3": {"multiemo", "ours", "logistic"},
     "table4": {"ours", "wo_dialoguecrn", "wo_simam"},
@@ -32,35 +31,31 @@ train.epochs = 2
 """
 
 
-def declare(folder: Path) -> Path:
-    """Write the cut declarations below `folder`; returns the folder for MERLIB_PAPERS."""
-    papers = folder / "papers"
-    shutil.copytree(ROOT / "papers", papers)
+def declare(folder: Path) -> None:
+    """Write the cut declarations into `folder`/papers."""
+    papers = shutil.copytree(ROOT / "papers", folder / "papers")
     paper = papers / "mfcre" / "paper.toml"
     before, after = re.split(r"^\[twin\]\n", paper.read_text(), flags=re.MULTILINE)
     assert not re.search(r"^\[", after, flags=re.MULTILINE), "[twin] is expected to be the last section"
     paper.write_text(before + TWIN)
     for table in (papers / "mfcre" / "tables").glob("*.toml"):
         head, *rows = re.split(r"^(?=\[\[row\]\])", table.read_text(), flags=re.MULTILINE)
-        kept = [r for r in rows if ROWS.get(table.stem) is None or re.search(r'^id = "(.+)"', r, re.M)[1] in ROWS[table.stem]]
-        table.write_text(head + "".join(kept)) if table.stem in ROWS else table.unlink()
-    return papers
+        kept = [row for row in rows if re.search(r'^id = "(.+)"', row, re.MULTILINE)[1] in ROWS.get(table.stem, ())]
+        table.write_text(head + "".join(kept))
+        if not kept:
+            table.unlink()
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """Variables under which merlib reads and writes below `folder` only. Data and declarations are made once."""
+    """Variables under which merlib reads and writes below `folder` only, on one thread."""
     places = {"MERLIB_DATA": folder / "data", "MERLIB_RESULTS": folder / "results", "MERLIB_PAPERS": folder / "papers"}
-    return os.environ | {name: str(path) for name, path in places.items()} | {"PYTHONPATH": str(ROOT)} | more
+    fixed = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return os.environ | {name: str(path) for name, path in places.items()} | fixed | more
 
 
-def merlib(*arguments: object, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """`python -m merlib ...` on one thread."""
-    command = [sys.executable, "-m", "merlib", *map(str, arguments)]
-    return subprocess.run(command, env=env | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
-
-
-def snakemake(folder: Path, *arguments: str, **config: str) -> list[str]:
-    """The command of a batch, with Snakemake's own notes below `folder`."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+def batch(folder: Path, *arguments: str, **config: str) -> list[str]:
+    """The command of a batch as `make reproduce` gives it, with its lock and Snakemake's own notes in `folder`."""
+    run = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
     told = [f"{key}={value}" for key, value in config.items()]
-    return [*command, "--nolock", "--cores", "2", "--rerun-incomplete", *arguments, "--config", *told]
+    flags = ["--nolock", "--cores", "2", "--rerun-incomplete", *arguments, "--config", *told]
+    return ["flock", str(folder / "batch.lock"), *run, *flags]

@@ -126,8 +126,7 @@ def check(corpus: Corpus) -> None:
 
 
 def expect(corpus: Corpus) -> None:
-    """Raise CorpusError unless dialogues and classes are as many, in every split, as the corpus is known for
-    (`official`)."""
+    """Raise CorpusError unless every split has as many dialogues, and of each class, as `official` says."""
     found, name = corpus.counts(), corpus.name
     for part in ("utterances", "dialogues", "classes"):
         found[part]["train+val"] = np.add(found[part]["train"], found[part]["val"]).tolist()

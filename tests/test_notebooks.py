@@ -1,0 +1,92 @@
+"""Source notebooks: their shape, and what they do with a data root that lacks a corpus and a modality."""
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import tiny_study
+from tiny_study import ROOT
+
+from merlib import headless
+from merlib.features import roots
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("**/*.ipynb"))
+NAMES = [p.relative_to(ROOT / "notebooks").with_suffix("").as_posix() for p in NOTEBOOKS]
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=NAMES)
+def source(request) -> Path:
+    return request.param
+
+
+def test_the_notebooks_that_the_design_names_are_there():
+    studies = [f"{p.name}/{n}" for p in (ROOT / "papers").iterdir() if p.is_dir() for n in ("1_preprocess", "2_train")]
+    assert {"00_start_here", *studies} <= set(NAMES)
+
+
+def test_it_is_committed_clean(source):
+    raw = json.loads(source.read_text())
+    assert (raw["nbformat"], raw["nbformat_minor"]) == (4, 5)
+    ids = [cell["id"] for cell in raw["cells"]]
+    assert len(ids) == len(set(ids))
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in raw["cells"])
+    assert raw["metadata"]["kernelspec"]["name"] == "python3"
+
+
+def test_its_parameters_come_first_and_are_all_read(source):
+    cells = [c for c in nbformat.read(source, as_version=4).cells if c.cell_type == "code"]
+    assert cells[0].metadata.get("tags") == ["parameters"]
+    read = {n.id for c in cells[1:] for n in ast.walk(ast.parse(c.source)) if isinstance(n, ast.Name)}
+    assert set(headless.parameters(source)) <= read
+    assert "data" in headless.parameters(source)
+
+
+def test_its_cells_are_short_and_define_nothing(source):
+    cells = nbformat.read(source, as_version=4).cells
+    assert cells[0].cell_type == "markdown" and "Exercises" in cells[-1].source
+    for cell in cells:
+        assert max(map(len, cell.source.splitlines())) <= 120, cell.source
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 15, cell.source
+            kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+            assert not any(isinstance(node, kinds) for node in ast.walk(ast.parse(cell.source))), cell.source
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory) -> Path:
+    """A root with one corpus of the two and two modalities of the three; the three notebooks that need no training."""
+    folder = tmp_path_factory.mktemp("half")
+    tiny_study.declare(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MERLIB_DATA", str(folder / "data"))
+        roots.dataset("twin", "iemocap6")
+    shutil.copytree(folder / "data" / "twin" / "iemocap6", folder / "data" / "half" / "iemocap6")
+    (folder / "data" / "half" / "iemocap6" / "features" / "visual.safetensors").unlink()
+    jobs = []
+    meld_only = {"1_preprocess": [], "2_train": ["-p", "table", "table3"], "3_ablations": ["-p", "table", "table5"]}
+    for name, more in meld_only.items():
+        paths = [ROOT / "notebooks" / "mfcre" / f"{name}.ipynb", folder / f"{name}.ipynb"]
+        command = [sys.executable, "-m", "merlib", "notebook", *paths, "-p", "data", "half", *more]
+        jobs.append(subprocess.Popen(command, env=tiny_study.environment(folder), stderr=subprocess.PIPE, text=True))
+    for job in jobs:
+        assert job.wait() == 0, job.stderr.read()
+    return folder
+
+
+@pytest.mark.parametrize("name", ["1_preprocess", "2_train", "3_ablations"])
+def test_an_absent_corpus_is_stated_and_no_error(half, name):
+    executed = nbformat.read(half / f"{name}.ipynb", as_version=4)
+    said = "".join(o.get("text", "") for c in executed.cells if c.cell_type == "code" for o in c.outputs)
+    assert "meld" in said and "ABSENT" in said
+    assert not list((half / "results").glob("cache/runs/*")), "nothing is trained for a corpus that is not there"
+
+
+def test_an_absent_modality_is_stated(half):
+    executed = nbformat.read(half / "1_preprocess.ipynb", as_version=4)
+    tables = [o.data["text/plain"] for c in executed.cells if c.cell_type == "code" for o in c.outputs if "data" in o]
+    assert any("visual" in table and "ABSENT" in table for table in tables)

