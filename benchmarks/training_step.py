@@ -11,9 +11,10 @@ import argparse
 import json
 import resource
 import statistics
-import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,7 @@ MFCRE = {
     "fusion": "multiattn",
 }  # fmt: skip
 LOSS = {"name": "contrastive", "mu_swfc": 0.4, "mu_hgr": 0.3, "tau": 0.9, "alpha": 0.8, "gamma": 3.0, "variant": "code"}
+NETWORKS = ["plain", "multiemo", "mfcre"]
 COUNTS = [504, 839, 1324, 933, 742, 1468]  # of the classes in IEMOCAP's training sessions
 
 
@@ -169,15 +171,14 @@ def plain_loss(outputs: dict[str, Tensor], label: Tensor) -> Tensor:
 def dialogues(count: int, device: str) -> Dialogues:
     """Random features in dialogues as long as IEMOCAP's: 8 to 110 utterances, 49 on average."""
     draw = np.random.default_rng(0)
-    lengths = np.clip(np.rint(8 + 102 * draw.beta(2.4, 3.6, count)), 8, 110).astype(int)
-    lengths[0], total = 110, 0
-    total = lengths.sum()
-    rows = np.full((count, lengths.max()), -1)
-    rows[np.arange(lengths.max()) < lengths[:, None]] = np.arange(total)
+    lengths = np.rint(8 + 102 * draw.beta(2.4, 3.6, count)).astype(int)
+    lengths[0] = 110
+    total, turns = int(lengths.sum()), np.arange(110)
+    rows = np.full((count, 110), -1)
+    rows[turns < lengths[:, None]] = np.arange(total)
+    features = {name: draw.standard_normal((total, width), dtype=np.float32) for name, width in WIDTHS.items()}
     return Dialogues(
-        features={
-            m: torch.from_numpy(draw.normal(size=(total, w)).astype(np.float32)).to(device) for m, w in WIDTHS.items()
-        },
+        features={name: torch.from_numpy(values).to(device) for name, values in features.items()},
         label=torch.from_numpy(draw.integers(CLASSES, size=total)).to(device),
         speaker=torch.from_numpy(draw.integers(SPEAKERS, size=total)).to(device),
         rows=torch.from_numpy(rows).to(device),
@@ -186,21 +187,21 @@ def dialogues(count: int, device: str) -> Dialogues:
     )
 
 
-def measure(network: str, count: int, device: str, repeats: int, bucket) -> dict[str, float]:
-    """Median seconds of a step after one that warms up, utterances in the step, and peak memory in GB."""
+def measure(network: str, count: int, device: str, repeats: int) -> dict[str, float | str]:
+    """One network in this process: median seconds of a step after a first one, peak memory in GB."""
     torch.manual_seed(0)
     split, everything = dialogues(count, device), torch.arange(count)
-    if network == "plain":
-        net, bucket = PlainMultiEmo(), count
-    else:
-        net, bucket = (
-            MultiEmo(**SHARED, **MULTIEMO) if network == "multiemo" else Mfcre(**SHARED, **MFCRE),
-            BUCKET[device],
-        )
+    net = {
+        "plain": PlainMultiEmo,
+        "multiemo": lambda: MultiEmo(**SHARED, **MULTIEMO),
+        "mfcre": lambda: Mfcre(**SHARED, **MFCRE),
+    }[network]().to(device)
+    bucket = count if network == "plain" else BUCKET[device]
     contrastive = build_loss(LOSS, class_counts=COUNTS).to(device)
-    optimizer = torch.optim.Adam(net.to(device).parameters(), lr=1e-4)
-
-    def step() -> None:
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
+    seconds = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
         outputs, label = forward_packed(net, split, everything, bucket=bucket)
         loss = plain_loss(outputs, label) if network == "plain" else contrastive(outputs, label)["loss"]
@@ -208,53 +209,35 @@ def measure(network: str, count: int, device: str, repeats: int, bucket) -> dict
         optimizer.step()
         if device == "cuda":
             torch.cuda.synchronize()
-
-    seconds = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        step()
         seconds.append(time.perf_counter() - began)
-    peak = (
-        torch.cuda.max_memory_allocated()
-        if device == "cuda"
-        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    )
-    took = statistics.median(seconds[1:])
-    return {
-        "network": network, "dialogues": count, "utterances": len(split.label), "seconds": took,
-        "utterances_per_second": len(split.label) / took, "peak_gb": peak / 1e9,
-    }  # fmt: skip
+    host = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux
+    found = {"network": network, "dialogues": count, "utterances": len(split.label), "threads": torch.get_num_threads()}
+    found["seconds"] = statistics.median(seconds[1:])
+    found["utterances_per_second"] = found["utterances"] / found["seconds"]
+    return found | {"peak_gb": (torch.cuda.max_memory_allocated() if device == "cuda" else host) / 1e9}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--dialogues", type=int, nargs="+", default=[16, 64])
-    parser.add_argument(
-        "--networks", nargs="+", choices=["plain", "multiemo", "mfcre"], default=["plain", "multiemo", "mfcre"]
-    )
-    parser.add_argument("--bucket", type=int, default=None)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # measure one, print it as JSON
     args = parser.parse_args()
-    if args.here:
-        print(json.dumps(measure(args.networks[0], args.dialogues[0], args.device, args.repeats, args.bucket)))
-        return
     found = []
     for count in args.dialogues:
         for network in args.networks:
-            command = [sys.executable, __file__, "--here", "--device", args.device, "--dialogues", str(count)]
-            command += ["--networks", network, "--repeats", str(args.repeats)]
-            row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            plain = next(
-                (r["seconds"] for r in found if r["network"] == "plain" and r["dialogues"] == count), row["seconds"]
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:  # its peak memory is its own
+                row = process.submit(measure, network, count, args.device, args.repeats).result()
+            plain = next((r for r in found if r["network"] == "plain" and r["dialogues"] == count), row)
+            found.append(row | {"times_plain": plain["seconds"] / row["seconds"]})
+            print(
+                ", ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in found[-1].items()),
+                flush=True,
             )
-            row["times_faster_than_plain"] = plain / row["seconds"]
-            found.append(row)
-            print(row, flush=True)
     if args.json:
-        args.json.write_text(json.dumps(found, indent=2))
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

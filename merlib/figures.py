@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from threadpoolctl import threadpool_limits
 
 from merlib import metrics
 from merlib.corpora.files import atomic
@@ -54,7 +55,10 @@ def confusions(panels: Mapping[str, Mapping[str, Any]], *, data: str) -> Figure:
 def project(
     embedding: np.ndarray, *, method: Literal["tsne", "umap"], seed: int = 0, most: int = 1000
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings (u d) in the plane: the rows shown (at most `most`, drawn by the seed) and their points (n 2)."""
+    """Embeddings (u d) in the plane: the rows shown (at most `most`, drawn by the seed) and their points (n 2).
+
+    On one thread, so that the same seed gives the same points.
+    """
     rows = np.sort(np.random.default_rng(seed).permutation(len(embedding))[:most])
     chosen = np.asarray(embedding, dtype=np.float32)[rows]
     if method == "tsne":
@@ -65,7 +69,8 @@ def project(
         from umap import UMAP
 
         reducer = UMAP(random_state=seed, n_jobs=1, n_neighbors=min(15, len(rows) - 1))
-    return rows, reducer.fit_transform(chosen)
+    with threadpool_limits(1):
+        return rows, reducer.fit_transform(chosen)
 
 
 def embeddings(panels: Mapping[str, Mapping[str, Any]], *, data: str) -> Figure:

@@ -43,10 +43,9 @@ def swfc(z: Tensor, label: Tensor, class_weights: Tensor, *, tau: float, gamma: 
     if variant == "code":
         z = F.normalize(z, dim=-1)
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    score = (z / tau) @ z.T
-    score.masked_fill_(itself, torch.finfo(z.dtype).min)  # finite: a lone utterance gives no nan
+    score = ((z / tau) @ z.T).masked_fill_(itself, -torch.inf)
     positive = (label[:, None] == label) & ~itself
-    log_s = score.log_softmax(dim=1).masked_select(positive)  # N N -> pairs of one class, a fraction of it
+    log_s = score.log_softmax(dim=1).masked_select(positive)  # N N -> pairs of one class only, to spare memory
     focal = (-torch.expm1(log_s)) ** gamma * log_s  # (1 - s)^gamma log s, exact where s is near 0 or 1
     share = class_weights.to(z)[label] / positive.sum(1).clamp(min=1)  # w_{y_i} / |R_i|
     total = -(share[:, None].expand_as(positive).masked_select(positive) * focal).sum()

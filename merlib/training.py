@@ -87,12 +87,10 @@ def predict(
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """precision: "float32", "bf16", or "auto" (bf16 on a GPU, float32 elsewhere)."""
-    if precision not in ("float32", "bf16", "auto"):
-        raise ValueError(f"precision {precision!r}: there are float32, bf16 and auto")
-    return torch.autocast(
-        device, torch.bfloat16, enabled=precision == "bf16" or precision == "auto" and device == "cuda"
-    )
+    """The forward pass in "bf16" (weights, losses and the optimiser stay float32) or in "float32"."""
+    if precision not in ("float32", "bf16"):
+        raise ValueError(f"train.precision {precision!r}: there are float32 and bf16")
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
 
 
 def fit(

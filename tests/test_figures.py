@@ -1,0 +1,166 @@
+"""Figures show what they are given: numbers are read back from the artists, and the twin is named as such."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from merlib import figures
+from merlib.corpora.official import LABELS
+from merlib.corpora.table import build
+
+NAMES = ("happy", "sad", "neutral")
+
+
+def comparison(printed, reproduced, *, columns=("weighted_f1",), labels=None, spread=np.nan, test_peak=np.nan):
+    """Lines as `report.compare` returns them: rows r0, r1, ... by column, the same scores in each."""
+    lines = [
+        {"row": f"r{i}", "label": (labels or [f"row {i}" for i in range(len(printed))])[i], "column": column}
+        | {"printed": p, "reproduced": r, "spread": spread, "test_peak": r + test_peak}
+        for i, (p, r) in enumerate(zip(printed, reproduced, strict=True))
+        for column in columns
+    ]
+    return pd.DataFrame(lines)
+
+
+def corpus(labels, speakers, name="iemocap6"):
+    """One training dialogue with these labels and speakers."""
+    n = len(labels)
+    rows = {"utterance": [f"u{i}" for i in range(n)], "dialogue": "d", "speaker": speakers, "label": labels}
+    return build(name, pd.DataFrame(rows | {"split": "train"}), source="test")
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+@pytest.mark.parametrize("name", sorted(LABELS))
+def test_every_emotion_of_a_corpus_has_a_colour_of_its_own(name):
+    colours = [figures.COLOURS[label] for label in LABELS[name]]
+    assert len(set(colours)) == len(colours)
+
+
+def test_confusion_shows_shares_of_the_true_class_and_counts():
+    y_true, y_pred = np.array([0, 0, 0, 0, 1, 2, -1]), np.array([0, 0, 0, 1, 1, 0, 2])
+    panel = {"y_true": y_true, "y_pred": y_pred, "labels": NAMES}
+    figure = figures.confusions({"a": panel, "b": panel}, data="real")
+    assert len(figure.axes) == 2
+    assert texts(figure.axes[0]) == [
+        "75%\n3",
+        "25%\n1",
+        "0%\n0",
+        "0%\n0",
+        "100%\n1",
+        "0%\n0",
+        "100%\n1",
+        "0%\n0",
+        "0%\n0",
+    ]
+    shares = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("method", ["tsne", "umap"])
+def test_a_projection_is_repeatable_and_keeps_clusters_together(method):
+    rng = np.random.default_rng(0)
+    label = np.repeat([0, 1], 30)
+    z = (rng.normal(size=(60, 8)) + 20 * label[:, None]).astype(np.float16)
+    rows, points = figures.project(z, method=method, seed=1, most=40)
+    again, same = figures.project(z, method=method, seed=1, most=40)
+    assert len(rows) == 40 and points.shape == (40, 2)
+    np.testing.assert_array_equal(rows, again)
+    np.testing.assert_array_equal(points, same)
+    centres = [points[label[rows] == k].mean(0) for k in (0, 1)]
+    nearest = np.argmin([np.linalg.norm(points - c, axis=1) for c in centres], axis=0)
+    assert (nearest == label[rows]).mean() > 0.9
+
+
+def test_a_scatter_has_one_colour_an_emotion():
+    points = np.arange(12.0).reshape(6, 2)
+    panel = {"points": points, "y_true": np.array([0, 0, 1, 1, 1, 2]), "labels": NAMES}
+    (ax,) = figures.embeddings({"a": panel}, data="real").axes
+    assert [len(c.get_offsets()) for c in ax.collections] == [2, 3, 1]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == list(NAMES)
+
+
+def test_learning_curves_mark_the_selected_epoch_and_the_test_peak():
+    losses = ("train/loss", "train/swfc", "train/grad_norm", "val/loss", "val/weighted_f1")
+    history = [dict.fromkeys(losses, 1.0) | {"test/weighted_f1": 0.1 * e} for e in range(4)]
+    run = {"history": history, "selected": {"val": {"epoch": 1}, "test_peak": {"epoch": 3}}}
+    _, scores, _ = figures.learning_curves(run, data="real", title="t").axes
+    marks = {line.get_label(): line.get_xydata()[0].tolist() for line in scores.lines if len(line.get_xydata()) == 1}
+    assert marks == {"selected on val: epoch 2": [2, pytest.approx(10)], "test peak: epoch 4": [4, pytest.approx(30)]}
+
+
+def test_a_sweep_draws_both_lines_around_their_means():
+    labels = ["mu = 0.1", "mu = 0.2", "mu = 0.3"]
+    lines = comparison([70, 71, 75], [50, 53, 53], columns=("accuracy", "weighted_f1"), labels=labels, spread=1.0)
+    figure = figures.sweep(lines, data="real", x="mu")
+    for ax in figure.axes:
+        printed, reproduced = (container.lines[0].get_ydata(orig=False) for container in ax.containers)
+        np.testing.assert_allclose(printed, [-2, -1, 3])
+        np.testing.assert_allclose(reproduced, [-2, 1, 1])
+        assert [t.get_text() for t in ax.get_xticklabels()] == ["0.1", "0.2", "0.3"]
+        assert "reproduced: mean 52.00" in [t.get_text() for t in ax.get_legend().get_texts()]
+
+
+def test_drops_are_differences_from_the_full_model():
+    lines = comparison([75, 70, 74], [60, 61, 55], columns=("accuracy", "weighted_f1"), spread=0.3)
+    for ax in figures.drops(lines, data="real", base="r0").axes:
+        widths = [
+            [bar.get_width() for bar in container] for container in ax.containers if hasattr(container, "patches")
+        ]
+        assert widths == [[-5, -1], [1, -5]]
+
+
+def test_bars_of_a_row_stand_beside_each_other():
+    lines = comparison([80], [60], columns=("f1_happy", "f1_sad", "accuracy"), spread=2.0)
+    (ax,) = figures.per_class(lines, data="real", rows=["r0"]).axes
+    heights = [[bar.get_height() for bar in container] for container in ax.containers if hasattr(container, "patches")]
+    assert heights == [[80, 80], [60, 60]]
+
+
+def test_the_gap_shows_rows_that_were_run():
+    lines = comparison([75, 70, 74], [60, np.nan, 55], test_peak=2.0)
+    (ax,) = figures.selection_gap(lines, data="real").axes
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["row 2", "row 0"]
+    shown = {line.get_label(): line.get_xdata().tolist() for line in ax.lines}
+    assert shown == {"reproduced": [55, 60], "test peak": [57, 62], "printed": [74, 75]}
+
+
+def test_class_shares_and_dialogue_lengths():
+    shares, lengths = figures.corpus_shape(corpus([0, 0, 0, 1], ["F", "M", "F", "M"]), data="real").axes
+    train = [bar.get_height() for bar in shares.containers[0]]
+    assert train == [75, 25, 0, 0, 0, 0]
+    assert sum(bar.get_height() for bar in lengths.patches) == 1
+
+
+def test_transitions_follow_the_dialogue_and_the_speaker():
+    alternating = corpus([0, 1, 0, 1, 0, 1], ["F", "M"] * 3)  # each speaker keeps an emotion, neighbours never share it
+    dialogue, speaker = figures.transitions(alternating, data="real").axes
+    assert "the same in 0%" in dialogue.get_title() and "the same in 100%" in speaker.get_title()
+    np.testing.assert_array_equal(dialogue.images[0].get_array()[:2, :2], [[0, 1], [1, 0]])
+
+
+@pytest.mark.parametrize("data, said", [("twin", "SYNTHETIC TWIN"), ("lab", "data: lab")])
+def test_a_figure_says_what_data_it_shows(data, said):
+    assert said in figures.confusions({}, data=data).get_suptitle()
+
+
+def test_nothing_to_show_is_said_and_no_error():
+    nothing = comparison([], [], columns=()).reindex(columns=["row", "label", "column", "printed", "test_peak"])
+    made = [figures.confusions({}, data="lab"), figures.embeddings({}, data="lab")]
+    made += [figures.per_class(nothing, data="lab", rows=[]), figures.selection_gap(nothing, data="lab")]
+    made += [figures.drops(nothing, data="lab"), figures.sweep(nothing, data="lab", x="mu")]
+    assert all(isinstance(f, Figure) and "nothing to show" in f.get_suptitle() for f in made)
+
+
+def test_save_writes_equal_figures_as_equal_bytes(tmp_path, monkeypatch):
+    monkeypatch.setenv("MERLIB_RESULTS", str(tmp_path))
+    saved = []
+    for _ in range(2):
+        path = figures.save(figures.confusions({}, data="lab"), "lab", "paper", "name")
+        saved.append(path.read_bytes())
+    assert path == tmp_path / "lab" / "figures" / "paper" / "name.png"
+    assert saved[0] == saved[1] and saved[0].startswith(b"\x89PNG")
+    assert [p.name for p in path.parent.iterdir()] == ["name.png"]
