@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from merlib import declarations, study
+from merlib.corpora.files import atomic
 from merlib.declarations import Paper, Table
-from merlib.runs import results_folder, write_text
+from merlib.runs import results_folder
 
 COLUMNS = [
     "row", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "test_peak", "difference", "noise",
@@ -154,8 +155,8 @@ def write(data: str) -> Path:
     for picture in sorted((root / "figures").rglob("*.png")):
         lines += [f"![{picture.stem}]({picture.relative_to(root)})", ""]
     path = root / "report.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, "\n".join(lines))
+    with atomic(path) as part:
+        part.write_text("\n".join(lines), encoding="utf-8")
     return path
 
 
@@ -166,7 +167,8 @@ def write_scoreboard(readme: Path, data: str) -> None:
     if start not in text or end not in text:
         raise ValueError(f"{readme} has no scoreboard markers {start!r} ... {end!r}")
     before, after = text.split(start)[0], text.split(end)[1]
-    write_text(readme, f"{before}{start}{_markdown(scoreboard(data))}\n{end}{after}")
+    with atomic(readme) as part:
+        part.write_text(f"{before}{start}{_markdown(scoreboard(data))}\n{end}{after}", encoding="utf-8")
 
 
 def _tables(data: str) -> Iterator[tuple[Paper, Table]]:

@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from merlib import batches, metrics, models, training
+from merlib.corpora.files import atomic
 from merlib.features import roots
 from merlib.losses import build_loss
 
@@ -117,11 +118,9 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
         for name, (epoch, y_pred) in outcome["selected"].items()
     }
     arrays = {f"{name}_pred": y_pred.astype(np.int16) for name, (_, y_pred) in outcome["selected"].items()}
-    draft = folder / "predictions.draft.npz"
-    np.savez_compressed(
-        draft, ids=np.array(splits["test"].ids), y_true=y_true.astype(np.int16), **arrays, **outcome["arrays"]
-    )
-    os.replace(draft, folder / "predictions.npz")
+    with atomic(folder / "predictions.npz") as part, part.open("wb") as file:
+        ids = np.array(splits["test"].ids)
+        np.savez_compressed(file, ids=ids, y_true=y_true.astype(np.int16), **arrays, **outcome["arrays"])
     present = {m: dataset.features[a].passport.summary() for m, a in run.arrays.items() if a in dataset.features}
     peak = (
         torch.cuda.max_memory_allocated()
@@ -135,7 +134,8 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
         "parameters": outcome["parameters"], "peak_memory_mb": round(peak / 2**20), "device": _device_name(device),
         "torch": torch.__version__, "commit": commit(),
     }  # fmt: skip
-    write_text(folder / "run.json", json.dumps(result, indent=1))
+    with atomic(folder / "run.json") as part:
+        part.write_text(json.dumps(result, indent=1))
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
@@ -196,13 +196,6 @@ def _fit_estimator(run: Run, splits) -> dict[str, Any]:
         "selected": {"val": (0, y_pred), "test_peak": (0, y_pred)}, "history": [], "arrays": {},
         "seconds": time.monotonic() - began, "parameters": 0,
     }  # fmt: skip
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    draft.write_text(text)
-    os.replace(draft, path)
 
 
 @cache

@@ -8,10 +8,11 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from merlib import declarations
+from merlib.corpora.files import atomic
 from merlib.corpora.table import CorpusError
 from merlib.declarations import Cell, Paper, Row
 from merlib.features import roots
-from merlib.runs import Run, commit, execute, results_folder, write_text
+from merlib.runs import Run, commit, execute, results_folder
 
 KEYS = ["data", "row", "column", "fold", "seed", "selection"]  # one record each
 
@@ -126,7 +127,6 @@ def recorded(paper: str) -> dict[tuple[str, str, str], set[str]]:
 def write_records(paper: str, table: str, data: str, records: list[dict[str, Any]]) -> None:
     """Lay new records over the ones that are there: atomic, and safe for two batches at once."""
     path = records_path(paper, table, data)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not records:
         return
     lock = results_folder("cache") / f"{data}-{paper}-{table}.lock"
@@ -134,4 +134,5 @@ def write_records(paper: str, table: str, data: str, records: list[dict[str, Any
     with FileLock(lock):
         together = pd.concat([read_records(paper, table, data), pd.DataFrame(records)])
         together = together.drop_duplicates(KEYS, keep="last").sort_values(KEYS, kind="stable")
-        write_text(path, together.to_csv(index=False))
+        with atomic(path) as part:
+            together.to_csv(part, index=False)

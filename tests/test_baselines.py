@@ -146,9 +146,9 @@ def build(network: str, names=tuple(WIDTHS)) -> torch.nn.Module:
 
 
 def padded(names=tuple(WIDTHS)) -> dict[str, Tensor]:
-    """Three dialogues in a padded batch; the padding holds noise that must not be seen."""
+    """Three dialogues in a batch padded beyond the longest; the padding holds noise that must not be seen."""
     torch.manual_seed(1)
-    mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+    mask = torch.arange(max(LENGTHS) + 1) < torch.tensor(LENGTHS)[:, None]
     x = {name: torch.randn(*mask.shape, WIDTHS[name], dtype=torch.double) for name in names}
     return x | {"mask": mask, "speaker": torch.randint(PARTIES, mask.shape) * mask}
 

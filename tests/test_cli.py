@@ -65,6 +65,7 @@ def test_compare_and_doctor_print_one_json_document(capsys):
         (["run", "mfcre", "table4", "wo_everything"], "wo_simam"),
         (["run", "mfcre", "table4", "ours", "--set", "model.cel=lstm"], "did you mean"),
         (["run", "mfcre", "table4", "ours", "--set", "model.cell"], "key=value"),
+        (["run", "mfcre", "table4", "ours", "--set", "model.cell=gru"], "mlstm"),
         (["run", "mfcre", "table4", "ours", "--seeds", "0,x"], "whole numbers"),
         (["run", "mfcre"], "TABLE|table"),
         (["compare", "mfcre", "table40"], "table4"),

@@ -78,7 +78,6 @@ def same(one: training.Fit, other: training.Fit) -> bool:
 
 def test_same_seed_same_bits_and_another_seed_others(data):
     assert same(run(data), run(data))
-    labels, splits = data
     assert not same(run(data), run(data, recipe=RECIPE | {"lr": 1e-3}))
 
 

@@ -42,7 +42,10 @@ def _call(recipe: dict[str, Any], **given: Any):
     known = set(inspect.signature(make).parameters) - set(given)
     if keys.keys() - known:
         raise DeclarationError(f"model {recipe['name']} has no {sorted(keys.keys() - known)}; it has {sorted(known)}")
-    return make(**given, **keys)
+    try:
+        return make(**given, **keys)
+    except ValueError as error:  # a constructor that refuses an option or a size
+        raise DeclarationError(f"model {recipe['name']}: {error}") from error
 
 
 def _attribute(name: str):

@@ -60,7 +60,7 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, source: Tensor, keys: Rows | Tensor | None) -> Tensor:
-        """x, source: N d with the Rows they are, or b n d with b 1 1 n, what may be attended (None: all). As x."""
+        """x, source: N d, with their Rows as keys; or b n d, with keys b 1 1 n (None: all are attended). Shaped as x."""
         q = self.query(x).unflatten(-1, (self.heads, -1))  # ... d -> ... h e
         k, v = self.key_value(source).unflatten(-1, (2, self.heads, -1)).unbind(-3)
         attended = keys.attention(q, k, v) if isinstance(keys, Rows) else padded_attention(q, k, v, keys)

@@ -10,10 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-
-def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
-    """Initial values as torch draws them for a linear layer."""
-    return nn.Parameter(torch.empty(*shape).uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in)))
+from merlib.models.baselines.recurrence import uniform
 
 
 class SimpleContext(nn.Module):
@@ -21,7 +18,7 @@ class SimpleContext(nn.Module):
 
     def __init__(self, *, networks: int, global_dim: int):
         super().__init__()
-        self.weight = _uniform(networks, global_dim, 1, fan_in=global_dim)
+        self.weight = uniform(networks, global_dim, 1, fan_in=global_dim)
 
     def query(self, u: Tensor) -> Tensor:
         return u
@@ -64,8 +61,8 @@ class GeneralScore(nn.Module):
 
     def __init__(self, *, networks: int, dim: int, global_dim: int, bias: bool):
         super().__init__()
-        self.weight = _uniform(networks, global_dim, dim, fan_in=dim)
-        self.bias = _uniform(networks, 1, global_dim, fan_in=dim) if bias else None
+        self.weight = uniform(networks, global_dim, dim, fan_in=dim)
+        self.bias = uniform(networks, 1, global_dim, fan_in=dim) if bias else None
 
     def query(self, u: Tensor) -> Tensor:
         query = u @ self.weight.mT  # s N d -> s N g
@@ -80,9 +77,9 @@ class ConcatScore(nn.Module):
 
     def __init__(self, *, networks: int, dim: int, global_dim: int, attention_dim: int):
         super().__init__()
-        self.state = _uniform(networks, attention_dim, global_dim, fan_in=global_dim + dim)
-        self.utterance = _uniform(networks, attention_dim, dim, fan_in=global_dim + dim)
-        self.vector = _uniform(networks, attention_dim, fan_in=attention_dim)
+        self.state = uniform(networks, attention_dim, global_dim, fan_in=global_dim + dim)
+        self.utterance = uniform(networks, attention_dim, dim, fan_in=global_dim + dim)
+        self.vector = uniform(networks, attention_dim, fan_in=attention_dim)
 
     def query(self, u: Tensor) -> Tensor:
         return u @ self.utterance.mT  # s N d -> s N a

@@ -71,7 +71,7 @@ class DialogueRnnContext(nn.Module):
         """The speaker's new state at every utterance. u: s N d; party, real: s N. Returns s N q."""
         global_input, global_state = self.global_cell.steps(u, sizes)
         party_input, party_state = self.party_cell.steps(u, sizes)
-        if self.listener_cell:
+        if self.listener_cell is not None:
             listener_input, listener_state = self.listener_cell.steps(u, sizes, states=self.parties)
         g = u.new_zeros(len(u), sizes[0], self.global_cell.hidden)
         parties = u.new_zeros(len(u), sizes[0], self.parties, self.party_cell.hidden)  # s k p q
@@ -84,7 +84,7 @@ class DialogueRnnContext(nn.Module):
             new = self.drop(gru(party_input(self.attention.read(past, query)), party_state(old), old))
             g = self.drop(gru(global_input(old), global_state(g), g))
             past = self.attention.write(past, g)
-            if self.listener_cell:
+            if self.listener_cell is not None:
                 everyone = parties.flatten(1, 2)  # s (k p) q
                 heard = listener_input(new).repeat_interleave(self.parties, dim=1)
                 parties = self.drop(gru(heard, listener_state(everyone), everyone)).view_as(parties)
@@ -153,7 +153,7 @@ class DialogueRnn(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         u = torch.cat([batch[name] for name in self.modalities], dim=-1)  # b n d
         e = self.drop_emotion(self.context(u[None], batch["speaker"], batch["mask"])[0])  # b n (2 e)
-        if self.match:
+        if self.match is not None:
             keys = batch["mask"][:, None]  # b 1 n
             e = F.scaled_dot_product_attention(self.match(e), e, e, attn_mask=keys, scale=1.0)
         z = self.drop(F.relu(self.embed(e)))

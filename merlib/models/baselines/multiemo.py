@@ -123,7 +123,7 @@ class MultiEmo(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         x = {name: project(batch[name]) for name, project in self.project.items()}  # b n d
-        if self.context:
+        if self.context is not None:
             x |= self.context(x, batch["speaker"], batch["mask"])
         fused = torch.stack(list(self.fusion(x, batch["mask"]).values()), dim=2)  # b n m d
         logits, z = self.head(fused)

@@ -13,6 +13,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
+def uniform(*shape: int, fan_in: int) -> nn.Parameter:
+    """A parameter with the initial values that torch gives linear and recurrent layers."""
+    return nn.Parameter(torch.empty(*shape).uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in)))
+
+
 class Turns:
     """Padded dialogues packed by turn, once for each direction (r: 1, or 2 with the reversed dialogues).
 
@@ -21,7 +26,7 @@ class Turns:
     """
 
     def __init__(self, *, mask: Tensor, walked: Tensor, directions: int):
-        self.shape, self.sizes = mask.shape, walked.sum(0).tolist()
+        self.shape, self.sizes = mask.shape, [k for k in walked.sum(0).tolist() if k]
         forward = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
         backward = torch.where(mask, mask.sum(1, keepdim=True) - 1 - forward, forward)
         rank = walked.sum(1).argsort(descending=True, stable=True).argsort()  # b, longest dialogue first
@@ -35,11 +40,10 @@ class Turns:
 
     def unpack(self, x: Tensor) -> Tensor:
         """(m r) N d -> m b n (r d), zero where nothing was visited."""
-        x = x.unflatten(0, (-1, len(self.rows)))  # m r N d
-        padded = x.new_zeros(len(x), self.shape.numel(), x.shape[-1])
-        return torch.cat(
-            [padded.index_copy(1, rows, x[:, way]) for way, rows in enumerate(self.rows)], dim=-1
-        ).unflatten(1, self.shape)
+        ways = x.unflatten(0, (-1, len(self.rows))).unbind(1)  # m N d for each direction
+        padded = x.new_zeros(len(ways[0]), self.shape.numel(), x.shape[-1])
+        ways = [padded.index_copy(1, rows, way) for rows, way in zip(self.rows, ways, strict=True)]
+        return torch.cat(ways, dim=-1).unflatten(1, self.shape)
 
 
 class _LateWeightGradient(torch.autograd.Function):
@@ -80,11 +84,10 @@ class GroupedGru(nn.Module):
     def __init__(self, *, networks: int, inputs: int, hidden: int):
         super().__init__()
         self.hidden = hidden
-        bound = 1 / math.sqrt(hidden)
-        shapes = {"weight_ih": (3 * hidden, inputs), "weight_hh": (3 * hidden, hidden)}
-        shapes |= {"bias_ih": (3 * hidden,), "bias_hh": (3 * hidden,)}
-        for name, shape in shapes.items():
-            self.register_parameter(name, nn.Parameter(torch.empty(networks, *shape).uniform_(-bound, bound)))
+        self.weight_ih = uniform(networks, 3 * hidden, inputs, fan_in=hidden)
+        self.weight_hh = uniform(networks, 3 * hidden, hidden, fan_in=hidden)
+        self.bias_ih = uniform(networks, 3 * hidden, fan_in=hidden)
+        self.bias_hh = uniform(networks, 3 * hidden, fan_in=hidden)
 
     def project(self, x: Tensor) -> Tensor:
         """The gates' share of the first inputs, for all rows at once: s N i', i' <= i -> s N 3h."""
@@ -103,29 +106,8 @@ class GroupedGru(nn.Module):
         )
 
 
-class _Gru(torch.autograd.Function):
-    """One step by hand: half the memory and a third of the calls that autograd would need for it."""
-
-    @staticmethod
-    def forward(ctx, inputs: Tensor, hidden: Tensor, state: Tensor) -> Tensor:
-        h = state.shape[-1]
-        gates = torch.sigmoid(inputs[..., : 2 * h] + hidden[..., : 2 * h])  # r, z
-        candidate = hidden[..., 2 * h :].contiguous()
-        new = torch.tanh(torch.addcmul(inputs[..., 2 * h :], gates[..., :h], candidate))
-        ctx.save_for_backward(gates, candidate, new, state)
-        return torch.lerp(new, state, gates[..., h:])  # (1 - z) n + z h
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):
-        gates, candidate, new, state = ctx.saved_tensors
-        reset, update = gates.chunk(2, dim=-1)
-        d_new = grad * (1 - update) * (1 - new * new)
-        d_gates = torch.cat([d_new * candidate, grad * (state - new)], dim=-1) * gates * (1 - gates)
-        d_inputs, d_hidden = torch.cat([d_gates, d_new], dim=-1), torch.cat([d_gates, d_new * reset], dim=-1)
-        return d_inputs, d_hidden, grad * update
-
-
 def gru(inputs: Tensor, hidden: Tensor, state: Tensor) -> Tensor:
-    """The new state from the two shares of the gates (... 3h each) and the old state (... h)."""
-    return _Gru.apply(inputs, hidden, state)
+    """The new state from the two shares of the gates (s k 3h each) and the old state (s k h)."""
+    (reset, update, new), (reset_h, update_h, new_h) = inputs.chunk(3, dim=-1), hidden.chunk(3, dim=-1)
+    new = torch.tanh(torch.addcmul(new, torch.sigmoid(reset + reset_h), new_h))
+    return torch.lerp(new, state, torch.sigmoid(update + update_h))  # (1 - z) n + z h
