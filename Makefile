@@ -17,7 +17,7 @@ help:  ## this list
 reproduce: .venv/ready  ## regenerate every table on the synthetic twin (or DATA=<root>), then print the comparison
 	@mkdir -p results/cache
 	@flock --nonblock results/cache/batch.lock true || echo "Another batch runs in this folder; waiting until it ends."
-	PATH="$(CURDIR)/.venv/bin:$$PATH" flock results/cache/batch.lock $(PY) -m snakemake --nolock --cores $(CORES) --rerun-incomplete --keep-going --quiet --config $(BATCH)
+	PATH="$(CURDIR)/.venv/bin:$$PATH" flock results/cache/batch.lock $(PY) -m snakemake --nolock --cores $(CORES) --rerun-incomplete --keep-going --quiet rules host reason --config $(BATCH)
 	$(PY) -m merlib report --data $(DATA)
 
 test: .venv/ready  ## the tests, on two cores in minutes

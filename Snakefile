@@ -1,11 +1,12 @@
 """The batch: executes the notebooks of each paper, once a table where a notebook asks for one, and writes the report.
 
-    python -m snakemake --cores 2 --config data=twin paper=mfcre table=4,5 seeds=0,1,2      (`make reproduce` calls it so)
+    python -m snakemake --cores 2 --config data=twin paper=mfcre table=4,5 seeds=0,1,2    (`make reproduce` calls it so)
 
-config: `data`, a data root (default twin); `paper` and `table`, comma lists that narrow the batch (default all; `readings`, the range
-over all readings of a paper, runs only when named); `seeds`, a comma list (default 0); `threads` a job (default 1). A job is one
-`merlib notebook`; it is due when its notebook, its paper, the code, the data or its parameters have changed, and then trains only the runs
-that are not in results/cache. Each job pins its threads, so its numbers do not depend on how many cores are shared.
+config: `data`, a data root (default twin); `paper` and `table`, comma lists that narrow the batch (default all; the
+table `readings`, the range over all readings of a paper, runs only when named); `seeds`, a comma list (default 0);
+`threads` a job (default 1). A job is one `merlib notebook`. It is due when its notebook, its paper, the code, the data
+or its parameters have changed, and then trains only the runs that are not in results/cache. Snakemake pins each job to
+its threads, so that numbers do not depend on how many cores are shared.
 
 Every job claims one `gpu`: `--resources gpu=4` lets at most four of them share the card. Nothing here needs a network.
 """
@@ -18,7 +19,7 @@ sys.path.insert(0, workflow.basedir)
 
 from merlib import declarations, headless
 from merlib.features import roots
-from merlib.runs import results_folder
+from merlib.places import results_folder
 
 ROOT = Path(workflow.basedir)
 DATA = str(config.get("data") or "twin")
@@ -33,39 +34,41 @@ MARKERS = [] if DATA == "twin" else sorted(f for f in roots.root_path(DATA).reso
 
 def job(source, name, needs, priority, **asked):
     """One execution of a notebook: `asked` are the parameters that it takes if it declares them."""
-    flags = [f"-p {key} {shlex.quote(str(value))}" for key, value in asked.items() if key in headless.parameters(source)]
+    takes = headless.parameters(source)
+    flags = [f"-p {key} {shlex.quote(str(value))}" for key, value in asked.items() if key in takes]
     folder = source.parent.relative_to(ROOT / "notebooks")
-    return {
-        "name": name, "source": source, "needs": [*needs, *CODE, *MARKERS], "flags": " ".join(flags), "priority": priority,
-        "target": RESULTS / "notebooks" / folder / f"{name}.ipynb", "log": RESULTS / "logs" / folder / f"{name}.log",
-    }  # fmt: skip
+    target, log = RESULTS / "notebooks" / folder / f"{name}.ipynb", RESULTS / "logs" / folder / f"{name}.log"
+    made = {"target": target, "log": log, "flags": " ".join(flags), "priority": priority}
+    return made | {"source": source, "needs": [*needs, *CODE, *MARKERS]}
 
 
 def jobs(paper):
     """The jobs of a paper, in order. A notebook with a parameter `table` runs once a table, the others once.
 
-    A notebook is due only if every table it is about is asked for, and after the earlier notebooks about the same tables.
+    A notebook is due only if every table it is about is asked for, and after earlier notebooks about the same tables.
     """
+    if not (ROOT / "notebooks" / paper).is_dir():
+        return []  # declared, not yet studied
     declared = declarations.load(paper)
     wanted = [declared.table(name).id for name in TABLES] or [name for name in declared.tables if name != "readings"]
     needs = sorted((declarations.papers_folder() / paper).resolve().glob("**/*.toml"))
-    planned, made = [], {}  # made: table -> executed notebooks
+    planned, made = [], {}  # made: table -> the notebooks about it so far, with their executed copies
     for source in sorted((ROOT / "notebooks" / paper).glob("*.ipynb")):
         about = headless.tables(source)
-        each = [[t] for t in about if t in wanted] if "table" in headless.parameters(source) else [about] * (set(about) <= set(wanted))
-        for served in each:
+        once = [about] if set(about) <= set(wanted) else []
+        for served in [[t] for t in about if t in wanted] if "table" in headless.parameters(source) else once:
             name = source.stem if served == about else f"{source.stem}_{served[0]}"
-            earlier = [target for t in served for number, target in made.get(t, []) if number < source.stem]
-            most = sum(len(declared.table(t).row) for t in served)  # long tables first, so that no core idles at the end
+            earlier = [target for table in served for other, target in made.get(table, []) if other != source]
+            most = sum(len(declared.table(t).row) for t in served)  # long tables first: no core idles at the end
             planned.append(job(source, name, needs + earlier, most, table=served[0], data=DATA, seeds=SEEDS))
-            for t in served:
-                made.setdefault(t, []).append((source.stem, planned[-1]["target"]))
+            for table in served:
+                made.setdefault(table, []).append((source, planned[-1]["target"]))
     return planned
 
 
 JOBS = [item for paper in PAPERS for item in jobs(paper)]
 if not config.get("paper") and not TABLES:
-    JOBS += [job(source, source.stem, [], 0, data=DATA, seeds=SEEDS) for source in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    JOBS += [job(source, source.stem, [], 0, data=DATA) for source in sorted(ROOT.glob("notebooks/*.ipynb"))]
 
 
 rule report:

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from merlib import metrics
 from merlib.corpora.files import atomic
 from merlib.corpora.table import SPLITS, Corpus
-from merlib.runs import results_folder
+from merlib.places import results_folder
 
 # One colour an emotion in all figures, told apart in the common forms of colour blindness (Okabe and Ito).
 COLOURS = {

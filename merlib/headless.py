@@ -54,7 +54,7 @@ def run(source: Path, target: Path, parameters: dict[str, Any], *, progress: boo
     The copy's metadata `merlib` say which source (sha256), parameters and commit made it, in how many seconds. Raises
     NotebookError before anything runs, and RunFailed after keeping what there is as `<target>.failed.ipynb`.
     """
-    from merlib.runs import commit
+    from merlib.places import commit
 
     source, target = Path(source).resolve(), Path(target).resolve()
     notebook = _read(source)
@@ -168,7 +168,7 @@ def _kernel_of_this_interpreter() -> type:
     from jupyter_client.kernelspec import KernelSpec
 
     from merlib.features.roots import root_path
-    from merlib.runs import results_folder
+    from merlib.places import results_folder
 
     try:
         from ipykernel.kernelspec import get_kernel_dict

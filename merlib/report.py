@@ -9,7 +9,7 @@ import pandas as pd
 from merlib import declarations, study
 from merlib.corpora.files import atomic
 from merlib.declarations import Paper, Table
-from merlib.runs import results_folder
+from merlib.places import results_folder
 
 COLUMNS = [
     "row", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "test_peak", "difference", "noise",

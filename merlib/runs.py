@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import resource
-import subprocess
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -29,15 +28,11 @@ from merlib import batches, metrics, models, training
 from merlib.corpora.files import atomic
 from merlib.features import roots
 from merlib.losses import build_loss
+from merlib.places import commit, results_folder
 
 PACKAGE = Path(__file__).parent
 SHARED_CODE = ("merlib.training", "merlib.batches", "merlib.metrics", "merlib.losses")
 CHECKPOINT_SECONDS = float(os.environ.get("MERLIB_CHECKPOINT_SECONDS", "60"))
-
-
-def results_folder(data: str) -> Path:
-    """`results/<data>` of the checkout, or below MERLIB_RESULTS."""
-    return Path(os.environ.get("MERLIB_RESULTS", PACKAGE.parent / "results")) / data
 
 
 @dataclass(frozen=True)
@@ -228,19 +223,6 @@ def code_digest(module: str) -> str:
                 node.body = node.body[1:] or [ast.Pass()]
         seen[name] = ast.dump(tree)
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@cache
-def commit() -> str:
-    """The commit of this checkout, `+` when there are changes on top, or MERLIB_COMMIT where there is no git."""
-    git = ["git", "-C", str(PACKAGE.parent)]
-    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    if head.returncode:
-        return os.environ.get("MERLIB_COMMIT", "unknown")
-    dirty = subprocess.run(
-        [*git, "status", "--porcelain", "--", "merlib", "papers"], capture_output=True, text=True, check=False
-    )
-    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
 
 
 def _device_name(device: str) -> str:

@@ -12,7 +12,8 @@ from merlib.corpora.files import atomic
 from merlib.corpora.table import CorpusError
 from merlib.declarations import Cell, Paper, Row
 from merlib.features import roots
-from merlib.runs import Run, commit, execute, results_folder
+from merlib.places import commit, results_folder
+from merlib.runs import Run, execute
 
 KEYS = ["data", "row", "column", "fold", "seed", "selection"]  # one record each
 

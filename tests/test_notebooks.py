@@ -12,7 +12,7 @@ import pytest
 import tiny_study
 from tiny_study import ROOT
 
-from merlib import headless
+from merlib import declarations, headless
 from merlib.features import roots
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("**/*.ipynb"))
@@ -24,9 +24,10 @@ def source(request) -> Path:
     return request.param
 
 
-def test_the_notebooks_that_the_design_names_are_there():
-    studies = [f"{p.name}/{n}" for p in (ROOT / "papers").iterdir() if p.is_dir() for n in ("1_preprocess", "2_train")]
-    assert {"00_start_here", *studies} <= set(NAMES)
+def test_every_study_has_its_four_notebooks():
+    studies = {p.name for p in (ROOT / "notebooks").iterdir() if p.is_dir()}
+    assert "mfcre" in studies and studies <= set(declarations.papers())
+    assert {f"{s}/{n}" for s in studies for n in ("1_preprocess", "2_train", "3_ablations", "4_figures")} <= set(NAMES)
 
 
 def test_it_is_committed_clean(source):

@@ -33,12 +33,12 @@ train.epochs = 2
 
 def declare(folder: Path) -> None:
     """Write the cut declarations into `folder`/papers."""
-    papers = shutil.copytree(ROOT / "papers", folder / "papers")
-    paper = papers / "mfcre" / "paper.toml"
+    mfcre = shutil.copytree(ROOT / "papers" / "mfcre", folder / "papers" / "mfcre")
+    paper = mfcre / "paper.toml"
     before, after = re.split(r"^\[twin\]\n", paper.read_text(), flags=re.MULTILINE)
     assert not re.search(r"^\[", after, flags=re.MULTILINE), "[twin] is expected to be the last section"
     paper.write_text(before + TWIN)
-    for table in (papers / "mfcre" / "tables").glob("*.toml"):
+    for table in (mfcre / "tables").glob("*.toml"):
         head, *rows = re.split(r"^(?=\[\[row\]\])", table.read_text(), flags=re.MULTILINE)
         kept = [row for row in rows if re.search(r'^id = "(.+)"', row, re.MULTILINE)[1] in ROWS.get(table.stem, ())]
         table.write_text(head + "".join(kept))

@@ -18,6 +18,7 @@ from merlib.corpora.official import ACCESS
 from merlib.corpora.table import Array, Corpus, CorpusError
 from merlib.features import store
 from merlib.features.store import Feature
+from merlib.places import data_folder
 
 TWIN_SEED, TWIN_SCALE = 0, 0.25  # the twin of every quick run: 38 dialogues of IEMOCAP, 358 of MELD
 KINDS = {
@@ -40,7 +41,7 @@ class Dataset:
 
 def root_path(data: str) -> Path:
     """The folder of the data root `data`."""
-    return Path(os.environ.get("MERLIB_DATA", "data")) / data
+    return data_folder() / data
 
 
 def dataset(data: str, corpus: str, *, features: Sequence[str] | None = None) -> Dataset:

@@ -1,0 +1,29 @@
+"""Where things lie, and which commit this is. Everything is found from the checkout, whatever the working directory."""
+
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def data_folder() -> Path:
+    """`data` of the checkout, or MERLIB_DATA: a folder of data roots."""
+    return Path(os.environ.get("MERLIB_DATA", CHECKOUT / "data"))
+
+
+def results_folder(data: str) -> Path:
+    """`results/<data>` of the checkout, or below MERLIB_RESULTS."""
+    return Path(os.environ.get("MERLIB_RESULTS", CHECKOUT / "results")) / data
+
+
+@cache
+def commit() -> str:
+    """The commit of this checkout, `+` when code or declarations differ from it, or MERLIB_COMMIT where there is no git."""
+    git = ["git", "-C", str(CHECKOUT)]
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    if head.returncode:
+        return os.environ.get("MERLIB_COMMIT", "unknown")
+    changed = subprocess.run([*git, "status", "--porcelain", "--", "merlib", "papers"], capture_output=True, text=True, check=False)
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
