@@ -69,9 +69,8 @@ def measure(network: str, count: int, device: str, repeats: int) -> dict[str, fl
         bucket = BUCKET[device]
     net, contrastive = net.to(device), build_loss(recipe["loss"], class_counts=counts).to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=recipe["train"]["lr"])
-    seconds, busy = [], []
-    for _ in range(repeats + 1):
-        began, worked = time.perf_counter(), time.process_time()
+
+    def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         outputs, label = forward_packed(net, split, everything, bucket=bucket)
         if network == "plain":
@@ -82,6 +81,11 @@ def measure(network: str, count: int, device: str, repeats: int) -> dict[str, fl
         optimizer.step()
         if device == "cuda":
             torch.cuda.synchronize()
+
+    seconds, busy = [], []
+    for _ in range(repeats + 1):
+        began, worked = time.perf_counter(), time.process_time()
+        step()
         seconds.append(time.perf_counter() - began)
         busy.append(time.process_time() - worked)
     host = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux

@@ -39,6 +39,20 @@ def cells(args: Namespace) -> None:
         print(f"{cell['paper']}/{cell['table']}/{cell['row']} {cell['column']} = {cell['printed']} ({cell['kind']})")
 
 
+def audit(args: Namespace) -> None:
+    """what does not fit in the printed numbers themselves; findings are no failure of this command"""
+    from merlib.audit import audit as audited
+    from merlib.audit import pages
+
+    findings = audited(args.paper)
+    if args.write:
+        pages.write(findings, args.paper)
+    if args.json:
+        print(json.dumps([finding.model_dump() for finding in findings]))
+    for f in [] if args.json else findings:
+        print(f"{f.severity} {f.paper}/{f.table}/{f.row} {f.column} [{f.check}] {f.message}")
+
+
 def compare(args: Namespace) -> None:
     """printed beside reproduced, for one table"""
     from merlib import report
@@ -121,6 +135,10 @@ def parser() -> argparse.ArgumentParser:
     made = command(cells)
     made.add_argument("paper", nargs="?")
     made.add_argument("--json", **as_json)
+    made = command(audit)
+    made.add_argument("paper", nargs="?")
+    made.add_argument("--json", **as_json)
+    made.add_argument("--write", action="store_true", help="also write results/audit (findings.csv and a page)")
     made = command(compare)
     made.add_argument("paper")
     made.add_argument("table")

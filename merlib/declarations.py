@@ -11,105 +11,15 @@ import tomllib
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
+
+from merlib.grammar import SCORES, Cell, Claim, Column, DeclarationError, Paper, Row, Table, one_of
 
 SECTIONS = ("model", "loss", "train", "data", "protocol")
+AVERAGED = {(m, a): f"{a}_{m}" for m in ("f1", "precision", "recall") for a in ("macro", "weighted")}
 PRINTED = re.compile(r"(Sec\.|Table|eqs?\.|Fig\.|Abstract)")  # a source that starts so is a place in the paper
-
-
-class DeclarationError(ValueError):
-    """A declaration or a request for one is wrong; the message says where and what would be right."""
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Column(Strict):
-    """What a column of a printed table measures. `corpus` and `emotion` may differ by row, then the row names them."""
-
-    metric: Literal["accuracy", "weighted_f1", "f1", "count"]
-    label: str
-    corpus: str | None = None
-    emotion: str | dict[str, str] | None = None
-
-
-class Row(Strict):
-    """A row as printed (`reported`: the digits, as strings), or one that this study adds (nothing reported)."""
-
-    id: str
-    label: str
-    kind: Literal["own", "fact"] = "own"
-    cited: bool = False
-    reference: str | None = None
-    corpus: str | None = None
-    reported: dict[str, str] = {}
-    same_as: str | None = Field(None, description="row whose printed numbers this added row is compared with")
-    base: str | None = Field(None, description="another system of paper.toml's [base.*], trained by us")
-    change: dict[str, Any] = {}
-
-    @property
-    def runs(self) -> bool:
-        """Whether this study computes the row itself: every own row, and a cited one whose system we train."""
-        return not self.cited or self.base is not None
-
-
-class Table(Strict):
-    id: str
-    caption: str
-    where: str
-    note: str = ""
-    columns: dict[str, Column]
-    row: list[Row]
-
-    def find(self, row: str) -> Row:
-        return _one_of({r.id: r for r in self.row}, row, f"row of {self.id}")
-
-
-class Reading(Strict):
-    """A point the paper leaves open: every option changes the same leaves; `default` is what the base recipe takes."""
-
-    question: str
-    default: str
-    why: str
-    options: dict[str, dict[str, Any]]
-
-
-class Paper(Strict):
-    id: str
-    title: str
-    authors: str
-    code: str
-    corpora: list[str]
-    facts: dict[str, Any] = {}
-    recipe: dict[str, Any]
-    readings: dict[str, Reading]
-    base: dict[str, dict[str, Any]] = {}
-    twin: dict[str, Any]
-    tables: dict[str, Table]
-
-    def table(self, name: str) -> Table:
-        return _one_of(self.tables, f"table{name}" if name.isdigit() else name, f"table of {self.id}")
-
-
-class Cell(Strict):
-    """One printed number, or one place of a row we add (`printed` is None)."""
-
-    paper: str
-    table: str
-    row: str
-    column: str
-    printed: str | None
-    kind: Literal["own", "cited", "fact", "added"]
-    corpus: str | None
-    metric: str
-    emotion: str | None = None
-
-    @property
-    def address(self) -> str:
-        return f"{self.paper}/{self.table}/{self.row}"
 
 
 def papers_folder() -> Path:
@@ -124,8 +34,11 @@ def papers() -> list[str]:
 @cache
 def _load(folder: Path) -> Paper:
     tables = {p.stem: {"id": p.stem, **_toml(p)} for p in sorted((folder / "tables").glob("table*.toml"))}
+    claims = _toml(folder / "claims.toml") if (folder / "claims.toml").exists() else {"claim": []}
+    if list(claims) != ["claim"]:
+        raise DeclarationError(f"{folder.name}/claims.toml: expected only [[claim]] tables, found {sorted(claims)}")
     try:
-        paper = Paper(**_toml(folder / "paper.toml"), tables=tables)
+        paper = Paper(**_toml(folder / "paper.toml"), tables=tables, claims=claims["claim"])
     except ValidationError as error:
         raise DeclarationError(
             f"{folder.name}: the declarations do not fit the grammar of papers/README.md: {error}"
@@ -137,10 +50,12 @@ def _load(folder: Path) -> Paper:
 
 def _readings_table(paper: Paper) -> Table:
     """A table of our own: the headline scores under every reading that the base recipe does not take, one at a time."""
+    printed = [_cell(paper, t, r, c, None) for t in paper.tables.values() for r in t.row for c in r.reported if r.runs]
+    headline = dict.fromkeys((c.corpus, c.metric) for c in printed if c.metric in SCORES and c.corpus in paper.corpora)
     columns = {
         f"{corpus}_{metric}": Column(metric=metric, label=f"{corpus} {metric}", corpus=corpus)
-        for corpus in paper.corpora for metric in ("accuracy", "weighted_f1")
-    }  # fmt: skip
+        for corpus, metric in sorted(headline, key=lambda pair: (paper.corpora.index(pair[0]), SCORES.index(pair[1])))
+    }
     rows = [Row(id="default", label="All default readings")]
     for name, reading in paper.readings.items():
         for option in reading.options:
@@ -151,14 +66,14 @@ def _readings_table(paper: Paper) -> Table:
 
 def load(paper: str) -> Paper:
     """The declarations of one paper, checked once a process."""
-    _one_of(dict.fromkeys(papers()), paper, "paper")
+    one_of(dict.fromkeys(papers()), paper, "paper")
     return _load(papers_folder() / paper)
 
 
 def cells(paper: Paper, table: str | None = None) -> list[Cell]:
-    """Every printed number of a paper: its tables, and the settings and facts of paper.toml (tables `settings`, `facts`)."""
+    """Every printed number of a paper: its tables, the settings and facts of paper.toml (tables `settings`, `facts`), and `claims`."""
     if table is None:
-        return [c for name in paper.tables for c in cells(paper, name)] + _setting_cells(paper)
+        return [c for name in paper.tables for c in cells(paper, name)] + _setting_cells(paper) + _claim_cells(paper)
     found = paper.table(table)
     return [_cell(paper, found, row, name, printed) for row in found.row for name, printed in row.reported.items()]
 
@@ -181,8 +96,8 @@ def recipe(
     asked = _leaves(row.change) | _leaves(change or {})
     chosen = {k.split(".", 1)[1]: v for k, v in asked.items() if k.startswith("readings.")}
     for name, option in chosen.items():
-        _one_of(_one_of(paper.readings, name, f"reading of {paper.id}").options, option, f"option of reading {name}")
-    base = _one_of(paper.base, row.base, f"base of {paper.id}") if row.base else {}
+        one_of(one_of(paper.readings, name, f"reading of {paper.id}").options, option, f"option of reading {name}")
+    base = one_of(paper.base, row.base, f"base of {paper.id}") if row.base else {}
     leaves = {k: v for k, v in _leaves(paper.recipe).items() if k.split(".")[0] not in set(base) & {"model", "loss"}}
     for name, reading in paper.readings.items():
         option = _leaves(reading.options[chosen.get(name, reading.default)])
@@ -205,6 +120,15 @@ def recipe_of(paper: Paper, cell: Cell) -> dict[str, dict] | None:
     return recipe(paper, row, cell.corpus) if row and row.runs and row.kind == "own" else None
 
 
+def addresses(paper: Paper) -> dict[str, Cell]:
+    """{address within the paper: printed number}: `table4/ours.meld_accuracy`, `settings/train.lr`, `settings/train.batch.meld`."""
+    loose = ("settings", "facts", "claims")
+    return {
+        f"{c.table}/{c.row}" + ("" if c.table in loose and c.column == "value" else f".{c.column}"): c
+        for c in cells(paper)
+    }
+
+
 def needs() -> dict[str, dict[str, list[str]]]:
     """{paper: {corpus: modalities}}: what each paper reads."""
     modalities = ("text", "audio", "visual")
@@ -215,13 +139,14 @@ def needs() -> dict[str, dict[str, list[str]]]:
 
 
 def _cell(paper: Paper, table: Table, row: Row, name: str, printed: str | None) -> Cell:
-    column = _one_of(table.columns, name, f"column of {table.id}")
-    corpus = column.corpus or row.corpus
+    column = one_of(table.columns, name, f"column of {table.id}")
+    corpus = column.corpus or row.corpus or (paper.corpora[0] if len(paper.corpora) == 1 else None)
     kind = "cited" if row.cited else "fact" if row.kind == "fact" else "own" if row.reported else "added"
-    emotion = column.emotion[corpus] if isinstance(column.emotion, dict) else column.emotion
+    emotion = one_of(column.emotion, corpus, "corpus") if isinstance(column.emotion, dict) else column.emotion
     return Cell(
-        paper=paper.id, table=table.id, row=row.id, column=name, printed=printed, kind=kind,
-        corpus=corpus, metric=column.metric, emotion=emotion,
+        paper=paper.id, table=table.id, row=row.id, column=name, printed=printed, kind=kind, corpus=corpus,
+        metric=AVERAGED.get((column.metric, row.average), column.metric), emotion=emotion or row.emotion,
+        modalities=column.modalities, fold=column.fold, unit=column.unit,
     )  # fmt: skip
 
 
@@ -240,9 +165,17 @@ def _setting_cells(paper: Paper) -> list[Cell]:
     return list(found.values())
 
 
+def _claim_cells(paper: Paper) -> list[Cell]:
+    return [
+        Cell(paper=paper.id, table="claims", row=claim.id, column="value", printed=claim.printed, kind="fact",
+             corpus=None, metric=claim.kind)
+        for claim in paper.claims if claim.printed is not None
+    ]  # fmt: skip
+
+
 def _check(paper: Paper) -> None:
     for name, reading in paper.readings.items():
-        _one_of(reading.options, reading.default, f"option of reading {name}")
+        one_of(reading.options, reading.default, f"option of reading {name}")
         keys = {option: set(_leaves(change)) for option, change in reading.options.items()}
         if len(set(map(frozenset, keys.values()))) > 1:
             raise DeclarationError(f"{paper.id}: the options of reading {name} must change the same leaves: {keys}")
@@ -252,10 +185,33 @@ def _check(paper: Paper) -> None:
             raise DeclarationError(f"{paper.id}/{table.id}: row ids repeat: {ids}")
         for row in table.row:
             for name in row.reported:
-                _one_of(table.columns, name, f"column of {paper.id}/{table.id}")
+                one_of(table.columns, name, f"column of {paper.id}/{table.id}")
+            for name in row.bold:
+                one_of(row.reported, name, f"printed cell of {paper.id}/{table.id}/{row.id}, so it cannot be bold")
             for cell in row_cells(paper, table, row):
                 if row.runs and row.kind == "own":
-                    recipe(paper, row, _one_of({c: c for c in paper.corpora}, cell.corpus, f"corpus of {paper.id}"))
+                    recipe(paper, row, one_of({c: c for c in paper.corpora}, cell.corpus, f"corpus of {paper.id}"))
+    known = addresses(paper)
+    ids = [claim.id for claim in paper.claims]
+    if len(ids) != len(set(ids)):
+        raise DeclarationError(
+            f"{paper.id}/claims.toml: claim ids repeat: {sorted({i for i in ids if ids.count(i) > 1})}"
+        )
+    for claim in paper.claims:
+        _check_claim(paper, claim, known)
+
+
+def _check_claim(paper: Paper, claim: Claim, known: dict[str, Cell]) -> None:
+    where = f"{paper.id}/claims.toml, {claim.id}"
+    cells_of = [one_of(known, address, f"printed number of {paper.id} (asked by {where})") for address in claim.of]
+    expected = {"value": 1, "difference": 2, "relative": 2, "best": 1}.get(claim.kind)
+    if expected and len(cells_of) != expected:
+        raise DeclarationError(f"{where}: a claim of kind {claim.kind} takes {expected} addresses; found {claim.of}")
+    if claim.kind in ("value", "difference", "relative", "sum") and claim.printed is None:
+        raise DeclarationError(f"{where}: a claim of kind {claim.kind} needs its digits in `printed`")
+    if claim.kind == "best" and not isinstance(claim.among, str):
+        for row in claim.among:
+            paper.table(cells_of[0].table).find(row)
 
 
 def _toml(path: Path) -> dict:
@@ -308,11 +264,5 @@ def _plain(value: Any) -> Any:
 
 def _for_corpus(value: Any, corpus: str) -> Any:
     if isinstance(value, dict):
-        value = _one_of(value, corpus, "corpus of a leaf")
+        value = one_of(value, corpus, "corpus of a leaf")
     return _plain(value)
-
-
-def _one_of(known: dict, name: Any, what: str) -> Any:
-    if name not in known:
-        raise DeclarationError(f"{name!r} is no {what}; there are: {', '.join(map(str, known))}")
-    return known[name]

@@ -9,8 +9,8 @@ weights      (sum n / n_c)^alpha over the training set,         (N / n_c)^alpha 
              then divided by their sum
 SWFC, CE     means over the N utterances                        sums; the whole objective is divided by N (eq. 15)
 Soft-HGR     3 unordered pairs, divided by N; covariances       6 ordered pairs; covariances d x d, of features
-             N x N, of utterances over the d features, and      over the N utterances, features centred
-             their trace divided by N again; nothing centred    (E[Q] = 0)
+             N x N, of utterances over the d features, their    over the N utterances; features centred over
+             trace divided by N again; E[Q] = 0 not imposed     the batch (E[Q] = 0)
 """
 
 from collections.abc import Sequence

@@ -116,7 +116,8 @@ def summary(data: str) -> pd.DataFrame:
     lines = []
     for paper, table in _tables(data):
         board = compare(paper.id, table.id, data)
-        mine = board[board["printed"].notna() & board["label"].isin({r.label for r in table.row if r.runs})]
+        board = board[board["row"].isin({r.id for r in table.row if r.reported})]
+        mine = board[board["row"].isin({r.id for r in table.row if r.runs})]
         counts = mine["verdict"].value_counts()
         lines.append(
             {

@@ -55,27 +55,26 @@ def multiattn_state(original: dict[str, Tensor], prefix: str) -> dict[str, Tenso
 
 def dialoguernn_state(original: dict[str, Tensor], ways: list[str]) -> dict[str, Tensor]:
     """The weights of DialogueRNN networks, one below each prefix, stacked in the names of DialogueRnnContext."""
-    cells = {"g_cell": "global_cell", "p_cell": "party_cell", "e_cell": "emotion_cell", "l_cell": "listener_cell"}
-    networks = [below(original, way) for way in ways]
+    networks = [below(original, f"{way}dialogue_cell.") for way in ways]
     stacked = {key: torch.stack([network[key] for network in networks]) for key in networks[0]}
-    state = {}
-    for key, value in stacked.items():
-        part, _, name = key.removeprefix("dialogue_cell.").partition(".")
-        if part in cells:
-            state[f"{cells[part]}.{name}"] = value
-    found = {key.removeprefix("dialogue_cell.attention."): value for key, value in stacked.items()}
-    if "scalar.weight" in found:
-        state["attention.weight"] = found["scalar.weight"].mT  # s 1 g -> s g 1
-    elif "vector_prod.weight" in found:
-        g = found["transform.weight"].shape[-1] - (
-            stacked["dialogue_cell.g_cell.weight_ih"].shape[-1] - stacked["dialogue_cell.p_cell.weight_hh"].shape[-1]
-        )
-        state["attention.score.state"], state["attention.score.utterance"] = found["transform.weight"].tensor_split(
-            [g], dim=-1
-        )
-        state["attention.score.vector"] = found["vector_prod.weight"][:, 0]
+    cells = {"g_cell": "global_cell", "p_cell": "party_cell", "e_cell": "emotion_cell", "l_cell": "listener_cell"}
+    state = {
+        f"{cells[cell]}.{name}": value
+        for key, value in stacked.items()
+        for cell, _, name in [key.partition(".")]
+        if cell in cells
+    }
+    attention = below(stacked, "attention.")
+    if "scalar.weight" in attention:
+        return state | {"attention.weight": attention["scalar.weight"].mT}  # s 1 g -> s g 1
+    if "vector_prod.weight" in attention:
+        global_dim = stacked["g_cell.weight_hh"].shape[-1]
+        parts = attention["transform.weight"].tensor_split([global_dim], dim=-1)  # [g_j; u_t]
+        score = dict(zip(("state", "utterance"), parts, strict=True)) | {
+            "vector": attention["vector_prod.weight"][:, 0]
+        }
     else:
-        state["attention.score.weight"] = found["transform.weight"]
-        if "transform.bias" in found:
-            state["attention.score.bias"] = found["transform.bias"][:, None]
-    return state
+        score = {key.removeprefix("transform."): value for key, value in attention.items()}
+        if "bias" in score:
+            score["bias"] = score["bias"][:, None]
+    return state | {f"attention.score.{key}": value for key, value in score.items()}

@@ -14,7 +14,7 @@ LOCK = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text(
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ORDER = [
     ("corpora",), ("features",), ("batches",), ("models",), ("losses", "metrics"), ("training",), ("runs",), ("study",),
-    ("report", "figures"), ("headless", "cli"),
+    ("report", "figures", "audit"), ("headless", "cli"),
 ]  # fmt: skip
 
 

@@ -1,0 +1,180 @@
+"""Checks within one evaluation: do the printed scores of one confusion matrix fit each other, and whole numbers of utterances?"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from merlib.audit import confusion
+from merlib.audit.evaluations import Evaluation
+from merlib.audit.printed import ANY, EPS, Finding, Interval, finding, percent, show
+from merlib.grammar import Cell
+
+AVERAGES = {  # metric: the scores of the classes that it averages, and whether their counts weigh them
+    "macro_f1": ("f1", False), "weighted_f1": ("f1", True), "macro_precision": ("precision", False),
+    "weighted_precision": ("precision", True), "balanced_accuracy": ("recall", False), "accuracy": ("recall", True),
+}  # fmt: skip
+NAMES = {"f1": "F1", "precision": "precision", "recall": "recall"}
+
+
+def check(evaluation: Evaluation, *, programs: bool = True) -> list[Finding]:
+    """Every check of one evaluation; `programs=False` leaves out the linear programs, which take milliseconds each."""
+    checks: list[Callable] = [f1_of_precision_and_recall, averages, counts, class_counts]
+    if programs:
+        checks += [feasible_accuracy, feasible_weighted_f1]
+    return [found for one in checks for found in one(evaluation)]
+
+
+def _severity(evaluation: Evaluation) -> str:
+    return "note" if evaluation.quoted else "error"
+
+
+def _premise(evaluation: Evaluation) -> str:
+    """What a sentence has to say of the test set, with its counts, so that a reader can check it."""
+    counts = ", ".join(f"{name} {n}" for name, n in evaluation.supports.items())
+    tables = " and ".join(sorted({c.table for c in evaluation.cells if c.emotion}))
+    source = "the printed supports" if evaluation.stated else "the corpus's customary test set"
+    quoted = (
+        "; the scores are quoted, and the quoted paper may have tested on other utterances" if evaluation.quoted else ""
+    )
+    return f"(scores of the classes in {tables}; {source}: {counts}; {evaluation.n} in all{quoted})"
+
+
+def f1_of_precision_and_recall(evaluation: Evaluation) -> Iterator[Finding]:
+    """F1 = 2 P R / (P + R), rising in both."""
+    for cell in (c for c in evaluation.cells if c.metric == "f1"):
+        p, r = (evaluation.find(metric, cell.emotion) for metric in ("precision", "recall"))
+        if p is None or r is None:
+            continue
+        ends = [2 * a * b / (a + b) if a + b else 0.0 for a, b in zip(percent(p), percent(r), strict=True)]
+        if not percent(cell).meets(Interval(*ends)):
+            yield finding(
+                cell, "f1_of_precision_and_recall", _severity(evaluation), value=sum(ends) / 2, possible=Interval(*ends),
+                message=f"F1 is 2 P R / (P + R): from {show(p)} and {show(r)} it is {_two(Interval(*ends), cell)}; {cell.printed} is printed.",
+            )  # fmt: skip
+
+
+def averages(evaluation: Evaluation) -> Iterator[Finding]:
+    """Macro and weighted averages, accuracy (recall weighted by counts) and UA (mean recall) from the scores of the classes."""
+    if not evaluation.supports:
+        return
+    r = np.array(list(evaluation.supports.values()))
+    for metric, (of, weighted) in AVERAGES.items():
+        cell, printed = evaluation.find(metric), evaluation.classes(of)
+        if cell is None or not any(printed):
+            continue
+        weights = r / r.sum() if weighted else np.full(len(r), 1 / len(r))
+        ends = np.array(evaluation.filled(of)).T @ weights
+        possible = Interval(*map(float, ends))
+        also = _macro_f1_of_averages(evaluation) if metric == "macro_f1" else None
+        if percent(cell).meets(possible):
+            continue
+        if also and percent(cell).meets(also):
+            yield finding(
+                cell, "average", "note", value=also.middle, possible=also,
+                message=f"{show(cell)} is 2 P R / (P + R) of the mean precision and the mean recall, not the mean of the classes' F1, "
+                f"which is {_two(possible, cell)}.",
+            )  # fmt: skip
+            continue
+        sums = _sum(evaluation, of, weighted)
+        yield finding(
+            cell, "average", _severity(evaluation), value=possible.middle, possible=possible,
+            message=f"The {'weighted ' if weighted else ''}mean of the classes' {NAMES[of]} is {sums}, {_two(possible, cell)}; "
+            f"{show(cell)} is printed {_premise(evaluation)}.",
+        )  # fmt: skip
+
+
+def _macro_f1_of_averages(evaluation: Evaluation) -> Interval | None:
+    ends = [np.array(evaluation.filled(m)).mean(axis=0) for m in ("precision", "recall") if all(evaluation.classes(m))]
+    return Interval(*(2 * ends[0] * ends[1] / np.maximum(ends[0] + ends[1], EPS))) if len(ends) == 2 else None
+
+
+def counts(evaluation: Evaluation) -> Iterator[Finding]:
+    """An accuracy on n utterances is k / n."""
+    cell, n = evaluation.find("accuracy"), evaluation.n
+    if cell is None or n is None or confusion.some_count(n, percent(cell)):
+        return
+    k = int(percent(cell).low * n / 100)
+    near = " and ".join(f"{i} / {n} = {100 * i / n:.3f} %" for i in (k, k + 1))
+    yield finding(
+        cell, "count", "error" if evaluation.stated and not evaluation.quoted else "note", value=100 * round(percent(cell).middle * n / 100) / n,
+        message=f"No whole number of right answers among {n} is {show(cell)}: {near}. A mean over several runs could be.",
+    )  # fmt: skip
+
+
+def class_counts(evaluation: Evaluation) -> Iterator[Finding]:
+    """Recall is k / n, precision k / m, F1 2 k / (n + m), for whole numbers k of hits and m of predictions."""
+    for emotion, n in (evaluation.supports or {}).items():
+        cells = {m: c for m in ("recall", "precision", "f1") if (c := evaluation.find(m, emotion))}
+        scores = {metric: percent(cell) for metric, cell in cells.items()}
+        if not cells or not n or confusion.some_class_counts(n, evaluation.n - n, **scores):
+            continue
+        cell = next(iter(cells.values()))
+        told = ", ".join(f"{NAMES[metric]} {show(c)}" for metric, c in cells.items())
+        yield finding(
+            cell, "class_count", "error" if evaluation.stated and not evaluation.quoted else "note",
+            message=f"With {n} {emotion} utterances no whole numbers of hits k and of predictions m give k / {n}, k / m, 2 k / ({n} + m) "
+            f"as printed: {told}. A mean over several runs could.",
+        )  # fmt: skip
+
+
+def feasible_accuracy(evaluation: Evaluation) -> Iterator[Finding]:
+    """Is there a confusion matrix with these scores of the classes, and does the printed accuracy lie within what such have?"""
+    if not evaluation.supports or sum(bool(s) for s in evaluation.classes("f1")) < 2:
+        return
+    scores = {name: evaluation.classes(name) for name in ("f1", "recall", "precision")}
+    possible, at_low, at_high = confusion.accuracy_range(list(evaluation.supports.values()), **scores)
+    cell = None if all(scores["recall"]) else evaluation.find("accuracy")  # all recalls: `averages` says it more simply
+    if possible is None:
+        first = next(c for c in evaluation.cells if c.metric == "f1")
+        yield finding(
+            first, "feasible_matrix", _severity(evaluation),
+            message=f"No confusion matrix has all the printed scores of the classes of {first.table}/{first.row} {_premise(evaluation)}.",
+        )  # fmt: skip
+    elif cell is not None and not percent(cell).meets(possible):
+        above = percent(cell).low > possible.high
+        called = (at_high if above else at_low).sum(axis=0)
+        predicted = ", ".join(f"{name} {round(m)}" for name, m in zip(evaluation.supports, called, strict=True))
+        yield finding(
+            cell, "feasible_accuracy", _severity(evaluation), value=possible.high if above else possible.low, possible=possible,
+            message=f"Accuracy is the mean of the classes' F1 weighted by true and predicted counts together. Over all confusion matrices with "
+            f"the printed F1 it lies {_two(possible, cell)}; {show(cell)} is printed. The {'highest' if above else 'lowest'} "
+            f"needs the predicted counts {predicted} {_premise(evaluation)}.",
+        )  # fmt: skip
+
+
+def feasible_weighted_f1(evaluation: Evaluation) -> Iterator[Finding]:
+    """Does the printed weighted F1 lie within what confusion matrices with these recalls (and this accuracy) can have?"""
+    cell, recalls = evaluation.find("weighted_f1"), evaluation.classes("recall")
+    if cell is None or sum(bool(s) for s in recalls) < len(recalls) - 1 or len(recalls) < 2:
+        return
+    accuracy = evaluation.find("accuracy")
+    possible = confusion.weighted_f1_range(
+        list(evaluation.supports.values()), recall=recalls, accuracy=percent(accuracy) if accuracy else None
+    )
+    if possible is None:
+        yield finding(
+            accuracy, "feasible_matrix", _severity(evaluation),
+            message=f"The printed recalls of the classes exclude the accuracy {show(accuracy)} {_premise(evaluation)}.",
+        )  # fmt: skip
+    elif not percent(cell).meets(possible):
+        yield finding(
+            cell, "feasible_weighted_f1", _severity(evaluation), value=possible.middle, possible=possible,
+            message=f"Over all confusion matrices with the printed recalls{' and accuracy' if accuracy else ''} weighted F1 lies "
+            f"{_two(possible, cell)}; {show(cell)} is printed {_premise(evaluation)}.",
+        )  # fmt: skip
+
+
+def _two(possible: Interval, cell: Cell) -> str:
+    """An interval in the unit of a cell, with one digit more than the cell has."""
+    by, digits = (100, 5) if cell.unit == "fraction" else (1, 3)
+    low, high = (f"{end / by:.{digits}f}" for end in possible)
+    return low if low == high else f"between {low} and {high}"
+
+
+def _sum(evaluation: Evaluation, of: str, weighted: bool) -> str:
+    """The average as one would write it down."""
+    cells = {emotion: evaluation.find(of, emotion) for emotion in evaluation.supports}
+    scores = [c.printed if c else f"[{ANY.low:g} to {ANY.high:g}]" for c in cells.values()]
+    if not weighted:
+        return f"({' + '.join(scores)}) / {len(scores)}"
+    return f"({' + '.join(f'{n} x {s}' for n, s in zip(evaluation.supports.values(), scores, strict=True))}) / {evaluation.n}"
