@@ -42,6 +42,7 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
                 }
                 lines.append(line | _reproduced(mine, _selects_on(declared, row), cell.metric) if row.runs else line)
     joined = pd.DataFrame(lines, columns=[c for c in COLUMNS if c != "verdict" and c != "difference"])
+    joined[["n_seeds", "n_folds"]] = joined[["n_seeds", "n_folds"]].astype("Int64")
     joined["difference"] = (joined["reproduced"].astype(float) - joined["printed"].astype(float)).round(4)
     joined["verdict"] = [_verdict(line) for line in joined.itertuples()]
     return joined[COLUMNS]
@@ -117,6 +118,8 @@ def summary(data: str) -> pd.DataFrame:
     for paper, table in _tables(data):
         board = compare(paper.id, table.id, data)
         board = board[board["row"].isin({r.id for r in table.row if r.reported})]
+        if board.empty:
+            continue  # a table of our own
         mine = board[board["row"].isin({r.id for r in table.row if r.runs})]
         counts = mine["verdict"].value_counts()
         lines.append(
@@ -190,4 +193,6 @@ def _caveat(data: str) -> str:
 
 
 def _markdown(board: pd.DataFrame) -> str:
-    return board.map(lambda v: "" if pd.isna(v) else f"{v:.2f}" if isinstance(v, float) else v).to_markdown(index=False, disable_numparse=True)
+    return board.map(lambda v: "" if pd.isna(v) else f"{v:.2f}" if isinstance(v, float) else v).to_markdown(
+        index=False, disable_numparse=True
+    )
