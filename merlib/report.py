@@ -139,23 +139,18 @@ def summary(data: str) -> pd.DataFrame:
 
 
 def write(data: str) -> Path:
-    """results/<data>/report.md: the summary, then every table with printed beside reproduced, and the figures there are."""
+    """results/<data>/report.md: the summary, then each table that has records, printed beside reproduced, and the figures."""
     root = results_folder(data)
     lines = [f"# Printed beside reproduced, on `{data}`", "", _caveat(data), "", _markdown(summary(data)), ""]
     for paper, table in _tables(data):
         board = compare(paper.id, table.id, data)
-        shown = board[board["reproduced"].notna()].drop(columns=["data", "features", "row"])
+        shown = board[board["reproduced"].notna()]
+        if shown.empty:
+            continue  # the summary counts it
         lines += [f"## {paper.id}/{table.id}: {table.caption}", ""]
-        for features in sorted(set(board["features"].dropna()) - {""}):
-            lines.append(f"- features: {features}")
-        cited = len(board) - len(shown)
-        lines += [
-            "",
-            _markdown(shown) if len(shown) else "Nothing recorded yet.",
-            "",
-            f"{cited} printed numbers of this table have no run here.",
-            "",
-        ]
+        lines += [f"- features: {features}" for features in sorted(set(shown["features"]) - {""})]
+        lines += ["", _markdown(shown.drop(columns=["data", "features", "row"])), ""]
+        lines += [f"{len(board) - len(shown)} further printed numbers of this table have no run here.", ""]
     for picture in sorted((root / "figures").rglob("*.png")):
         lines += [f"![{picture.stem}]({picture.relative_to(root)})", ""]
     path = root / "report.md"

@@ -31,7 +31,9 @@ def runs_of(
     found = paper.table(table)
     there = set(roots.corpora(data)) & set(paper.corpora)
     if not there:
-        raise CorpusError(f"the root {data!r} ({roots.root_path(data)}) has none of {paper.corpora}: see `merlib doctor`")
+        raise CorpusError(
+            f"the root {data!r} ({roots.root_path(data)}) has none of {paper.corpora}: see `merlib doctor`"
+        )
     result = []
     for declared in [found.find(row)] if row else found.row:
         if declared.runs and declared.kind == "own":
@@ -94,7 +96,7 @@ def _count_records(paper: Paper, row: Row, table: declarations.Table, data: str)
     """Facts that the corpus itself answers: how many utterances of a class there are."""
     records = []
     for cell in declarations.row_cells(paper, table, row):
-        if cell.metric == "count" and cell.corpus in roots.corpora(data):
+        if cell.metric == "count" and cell.emotion and cell.corpus in roots.corpora(data):
             corpus = roots.dataset(data, cell.corpus, features=()).corpus
             count = int((corpus.table["label"] == corpus.labels.index(cell.emotion)).sum())
             key = {"data": data, "row": cell.row, "column": cell.column, "fold": 0, "seed": 0, "selection": "val"}
