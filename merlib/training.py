@@ -10,15 +10,18 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
 from tqdm.auto import tqdm
 
 from merlib import metrics
 from merlib.batches import Dialogues
+from merlib.corpora.files import atomic
 
 BUCKET = {"cpu": 16, "cuda": 256}  # dialogues of similar length that pass through the network at once
 
@@ -59,11 +62,15 @@ def make_deterministic() -> None:
 def forward_packed(
     model: nn.Module, split: Dialogues, dialogues: Tensor, *, bucket: int
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Outputs and labels of the real utterances of some dialogues, u ...: in buckets, because padding is invisible."""
+    """Outputs and labels of the real utterances of some dialogues, u ...: in buckets, because padding is invisible.
+
+    Of several buckets, the backward pass computes each one's activations anew, so that memory holds only one of them.
+    """
     outputs, labels = [], []
+    forward = partial(recompute, model, use_reentrant=False) if len(dialogues) > bucket else model
     for batch in split.buckets(dialogues, bucket):
         mask = batch["mask"]
-        outputs.append({name: value[mask] for name, value in model(batch).items()})  # b n ... -> u ...
+        outputs.append({name: value[mask] for name, value in forward(batch).items()})  # b n ... -> u ...
         labels.append(batch["label"][mask])
     return {name: torch.cat([o[name] for o in outputs]) for name in outputs[0]}, torch.cat(labels)
 
@@ -145,30 +152,35 @@ def fit(
 def _epoch(model, loss, train, optimizer, recipe, *, seed: int, epoch: int, bucket: int) -> dict[str, float]:
     model.train()
     torch.manual_seed(1_000_003 * seed + epoch)
-    device = train.label.device.type
     totals: dict[str, Tensor] = {}
     parts = torch.randperm(len(train)).split(recipe["batch"])
     for step, dialogues in enumerate(parts):
         try:
-            with autocast(device, recipe["precision"]):
-                outputs, label = forward_packed(model, train, dialogues, bucket=bucket)
-            named = loss({k: v.float() for k, v in outputs.items()}, label)
             optimizer.zero_grad(set_to_none=True)
-            named["loss"].backward()
+            named = _gradients(model, loss, train, dialogues, precision=recipe["precision"], bucket=bucket)
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"out of memory at epoch {epoch + 1}, step {step + 1}: lower train.batch ({recipe['batch']})"
             ) from error
         norm = nn.utils.clip_grad_norm_(model.parameters(), recipe["clip"])
         if not torch.isfinite(norm):
-            values = json.dumps({k: float(v.detach()) for k, v in named.items()})
+            values = json.dumps({k: float(v) for k, v in named.items()})
             raise TrainingError(
                 f"epoch {epoch + 1}, step {step + 1}: a gradient is not finite (losses {values}): lower train.lr or train.clip"
             )
         optimizer.step()
         for name, value in (named | {"grad_norm": norm}).items():
-            totals[name] = totals.get(name, 0.0) + value.detach() / len(parts)
+            totals[name] = totals.get(name, 0.0) + value / len(parts)
     return {f"train/{name}": float(value) for name, value in totals.items()} | {"lr": optimizer.param_groups[0]["lr"]}
+
+
+def _gradients(model, loss, train, dialogues: Tensor, *, precision: str, bucket: int) -> dict[str, Tensor]:
+    """One backward pass; the named losses, detached, so that nothing of the graph outlives it."""
+    with autocast(train.label.device.type, precision):
+        outputs, label = forward_packed(model, train, dialogues, bucket=bucket)
+    named = loss({k: v.float() for k, v in outputs.items()}, label)
+    named["loss"].backward()
+    return {name: value.detach() for name, value in named.items()}
 
 
 def _validate(model, loss, val, labels, recipe, *, batch: int | None) -> dict[str, float]:
@@ -200,9 +212,8 @@ def _save(path: Path, epoch: int, done: Fit, model, optimizer, scheduler, observ
         "epoch": epoch, "fit": vars(done), "model": model.state_dict(), "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(), "observer": observer.state if observer else {},
     }  # fmt: skip
-    draft = path.with_suffix(f".{os.getpid()}.draft")
-    torch.save(state, draft)
-    os.replace(draft, path)
+    with atomic(path) as part:
+        torch.save(state, part)
 
 
 def _resume(path: Path, model, optimizer, scheduler, observer, device: str) -> tuple[Fit, int]:

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from merlib.models.blocks import CrossAttention, Head, MultiAttn
+from merlib.models.blocks import CrossAttention, Head, MultiAttn, Rows
 from merlib.models.reasoning import DialogueCRN, Unchanged, choose
 
 
@@ -43,8 +43,8 @@ class TransformerLayer(nn.Module):
             nn.Dropout(dropout),
         )
 
-    def forward(self, x: Tensor, source: Tensor | None, keys: Tensor) -> Tensor:
-        """x, source: b n d; keys: b 1 1 n. Without a source x attends to itself."""
+    def forward(self, x: Tensor, source: Tensor | None, keys: Rows | Tensor) -> Tensor:
+        """x, source: N d, with their Rows as keys; or b n d, with keys b 1 1 n. Without a source x attends to itself."""
         x = self.norm(x)
         x = x + self.drop(self.attend(x, x if source is None else source, keys))
         return x + self.feed_forward(x)
@@ -59,14 +59,14 @@ class Transformer(nn.Module):
             TransformerLayer(dim=dim, heads=heads, ff=ff, dropout=dropout, first=i == 0) for i in range(layers)
         )
 
-    def forward(self, x: Tensor, source: Tensor | None, keys: Tensor) -> Tensor:
+    def forward(self, x: Tensor, source: Tensor | None, keys: Rows | Tensor) -> Tensor:
         for layer in self.layers:
             x = layer(x, source, keys)
         return x
 
 
 class Concat(nn.Module):
-    """The streams of one modality, concatenated and projected: b n k d -> b n d."""
+    """The streams of one modality, concatenated and projected: ... k d -> ... d."""
 
     def __init__(self, *, streams: int, dim: int):
         super().__init__()
@@ -77,7 +77,7 @@ class Concat(nn.Module):
 
 
 class Gate(nn.Module):
-    """SDT's merge: a sigmoid gate on each stream before they are concatenated and projected: b n k d -> b n d."""
+    """SDT's merge: a sigmoid gate on each stream before they are concatenated and projected: ... k d -> ... d."""
 
     def __init__(self, *, streams: int, dim: int):
         super().__init__()
@@ -90,7 +90,7 @@ class Gate(nn.Module):
 
 
 class Sum(nn.Module):
-    """The sum of the streams: b n k d -> b n d."""
+    """The sum of the streams: ... k d -> ... d."""
 
     def __init__(self, *, streams: int, dim: int):
         super().__init__()
@@ -120,15 +120,17 @@ class ModalityEncoder(nn.Module):
     """Convolution and position, then one transformer for every ordered pair of modalities, merged per modality.
 
     Three modalities: three intra- and six inter-modal transformers (Sec. 3.3, Fig. 4); one: a single intra-modal one.
-    `merge="intra"` builds only the intra-modal ones, all that the released code lets through.
+    `merge="intra"` builds only the intra-modal ones, all that the released code lets through. Keys never include
+    padding, as in the released code; with `mask_padding=False` padding still asks, and so reaches MultiAttn.
     """
 
     def __init__(
         self, *, modalities: Sequence[str], width: int, dim: int, layers: int, heads: int, ff: int, merge: str,
-        position: str, dropout: float,
+        position: str, dropout: float, mask_padding: bool,
     ):  # fmt: skip
         super().__init__()
         merged = choose(MERGES, merge, "merge")
+        self.mask_padding = mask_padding
         self.position = choose(POSITIONS, position, "position")
         self.convolve = Convolutions(modalities=modalities, width=width, dim=dim)
         self.drop = nn.Dropout(dropout)
@@ -143,13 +145,19 @@ class ModalityEncoder(nn.Module):
         self.merge = nn.ModuleDict({m: merged(streams=len(self.sources[m]), dim=dim) for m in modalities})
 
     def forward(self, x: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
-        """x: b n w for each modality; mask: b n, always respected by the keys, as in the released code. b n d each."""
-        keys = mask[:, None, None]  # b n -> b 1 1 n
+        """x: b n w for each modality; mask: b n. Returns b n d for each modality, 0 on masked padding."""
         h = {name: self.drop(value + self.position(value)) for name, value in self.convolve(x, mask).items()}
+        if not self.mask_padding:
+            return self._merged(h, mask[:, None, None])  # keys: b n -> b 1 1 n
+        rows = Rows(mask)
+        merged = self._merged({name: rows.pack(value) for name, value in h.items()}, rows)  # b n d -> N d
+        return {name: rows.unpack(value) for name, value in merged.items()}
+
+    def _merged(self, h: dict[str, Tensor], keys: Rows | Tensor) -> dict[str, Tensor]:
         out = {}
         for m, sources in self.sources.items():
             streams = [self.transformers[f"{n}_to_{m}"](h[m], None if n == m else h[n], keys) for n in sources]
-            out[m] = self.merge[m](torch.stack(streams, dim=-2))  # b n k d -> b n d
+            out[m] = self.merge[m](torch.stack(streams, dim=-2))  # ... k d -> ... d
         return out
 
 
@@ -171,7 +179,7 @@ class Mfcre(nn.Module):
     def __init__(
         self, *, dims: dict[str, int], classes: int, speakers: int, dim: int, dropout: float, mask_padding: bool,
         context: str, cell: str, cell_heads: int, turns: int, attention: str, simam_axis: str,
-        perception: bool, speaker_branch: bool, perception_layers: int = 2,
+        perception: bool, speaker_branch: bool, perception_layers: int,
         encoder: str, encoder_layers: int, encoder_heads: int, encoder_ff: int, merge: str, position: str,
         fusion: str, fusion_layers: int, fusion_heads: int, fusion_ff: int, head_dim: int,
     ):  # fmt: skip
@@ -186,7 +194,9 @@ class Mfcre(nn.Module):
         }
         transformers = {"layers": encoder_layers, "heads": encoder_heads, "ff": encoder_ff, "dropout": dropout}
         encoders = {
-            "transformers": partial(ModalityEncoder, merge=merge, position=position, **transformers),
+            "transformers": partial(
+                ModalityEncoder, merge=merge, position=position, mask_padding=mask_padding, **transformers
+            ),
             "none": Convolutions,
         }
         attn = {"layers": fusion_layers, "heads": fusion_heads, "ff": fusion_ff, "dropout": dropout}
