@@ -90,6 +90,13 @@ def test_a_resumed_run_ends_with_the_same_bits(data, tmp_path, stopped_after):
     assert same(run(data, observer=Watch(), checkpoint=file, checkpoint_seconds=0), whole)
 
 
+def test_activations_computed_anew_give_the_same_bits(data, monkeypatch):
+    monkeypatch.setitem(training.BUCKET, "cpu", 3)  # batches of eight in three buckets, with dropout
+    anew = run(data)
+    monkeypatch.setattr(training, "RECOMPUTE", False)
+    assert same(run(data), anew)
+
+
 def test_the_observer_cannot_influence_the_fit(data):
     plain, watched = run(data), run(data, observer=Watch())
     assert all(torch.equal(value, watched.best_state[name]) for name, value in plain.best_state.items())
