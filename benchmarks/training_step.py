@@ -76,7 +76,7 @@ def measure(network: str, count: int, device: str, repeats: int) -> dict[str, fl
         if network == "plain":
             loss = plain_loss(outputs, label, recipe=recipe["loss"], class_counts=counts)
         else:
-            loss = contrastive(outputs, label)["loss"]
+            loss = contrastive(outputs, {"label": label})["loss"]
         loss.backward()
         optimizer.step()
         if device == "cuda":

@@ -1,4 +1,4 @@
-"""Losses on packed utterances: cross-entropy, and MultiEMO's contrastive objective, which MFCRE uses.
+"""MultiEMO's contrastive objective, which MFCRE uses.
 
 Shapes: N utterances of a batch (all its dialogues), d features, m modalities, c classes. A label of -1 is no label.
 Equations are MFCRE's; the released code (MultiEMO, which MFCRE repeats) differs from them, so both are variants:
@@ -15,11 +15,12 @@ Soft-HGR     3 unordered pairs, divided by N; covariances       6 ordered pairs;
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from merlib.losses.cross_entropy import labelled, positive
 
 
 def class_weights_swfc(counts: Tensor, alpha: float) -> Tensor:
@@ -99,15 +100,16 @@ class Contrastive(nn.Module):
             raise ValueError(f"mu_swfc {mu_swfc} and mu_hgr {mu_hgr} must not be negative, nor exceed 1 together")
         self.mu = {"swfc": mu_swfc, "soft_hgr": mu_hgr, "cross_entropy": round(1 - mu_swfc - mu_hgr, 9)}
         self.tau, self.alpha, self.gamma, self.variant = tau, alpha, gamma, variant
-        weights = class_weights_swfc(_positive(class_counts), alpha) if variant == "code" else None
+        weights = class_weights_swfc(positive(class_counts), alpha) if variant == "code" else None
         self.register_buffer("class_weights", weights)  # None: counted in every batch
 
-    def forward(self, outputs: dict[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """outputs: `logits` N c, `embedding` N d, `fused` N m d; label: N. Returns `loss` and every part in use."""
-        labelled = _labelled(label)
+    def forward(self, outputs: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
+        """outputs: `logits` N c, `embedding` N d, `fused` N m d; target: `label` N. Returns `loss` and every part in use."""
+        label = target["label"]
+        known = labelled(label)
         weights = self.class_weights
         if weights is None:
-            weights = class_weights_batch(label[labelled], classes=outputs["logits"].shape[1], alpha=self.alpha)
+            weights = class_weights_batch(label[known], classes=outputs["logits"].shape[1], alpha=self.alpha)
         shape = {"tau": self.tau, "gamma": self.gamma, "variant": self.variant}
         reduction = "mean" if self.variant == "code" else "sum"  # eq. 14
         parts = {
@@ -117,51 +119,4 @@ class Contrastive(nn.Module):
         }
         named = {name: part() for name, part in parts.items() if self.mu[name]}
         loss = sum(self.mu[name] * part for name, part in named.items())
-        return {"loss": loss if self.variant == "code" else loss / labelled.sum(), **named}
-
-
-class CrossEntropy(nn.Module):
-    """Cross-entropy of the labelled utterances, a mean weighted by class: "none", or "inverse" to the training counts.
-
-    With weights w the mean is sum_i w_{y_i} cost_i / sum_i w_{y_i}, as in DialogueRNN's released code.
-    """
-
-    def __init__(self, *, class_counts: Sequence[float] | Tensor, class_weights: str):
-        super().__init__()
-        if class_weights not in ("none", "inverse"):
-            raise ValueError(f"class weights {class_weights!r} are unknown: choose none or inverse")
-        weights = class_weights_swfc(_positive(class_counts), 1.0) if class_weights == "inverse" else None
-        self.register_buffer("class_weights", weights)
-
-    def forward(self, outputs: dict[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """outputs: `logits` N c; label: N. Returns `loss`, and the same as `cross_entropy`."""
-        _labelled(label)
-        loss = F.cross_entropy(outputs["logits"], label, weight=self.class_weights, ignore_index=-1)
-        return {"loss": loss, "cross_entropy": loss}
-
-
-def _positive(class_counts: Sequence[float] | Tensor) -> Tensor:
-    counts = torch.as_tensor(class_counts, dtype=torch.get_default_dtype())
-    if (counts <= 0).any():
-        raise ValueError(
-            f"weights by class need every class in training, found counts {counts.tolist()}: merge classes"
-        )
-    return counts
-
-
-def _labelled(label: Tensor) -> Tensor:
-    labelled = label >= 0
-    if not labelled.any():
-        raise ValueError(f"a batch of {len(label)} utterances has no label to learn from: leave such dialogues out")
-    return labelled
-
-
-LOSSES: dict[str, type[nn.Module]] = {"contrastive": Contrastive, "cross_entropy": CrossEntropy}
-
-
-def build_loss(recipe: dict[str, Any], *, class_counts: Sequence[float] | Tensor) -> nn.Module:
-    """The loss that a recipe's section `loss` names: {"name": ..., and its constructor's keywords}."""
-    keywords = {key: value for key, value in recipe.items() if key != "name"}
-    if recipe["name"] not in LOSSES:
-        raise ValueError(f"loss {recipe['name']!r} is unknown: choose one of {', '.join(LOSSES)}")
-    return LOSSES[recipe["name"]](class_counts=class_counts, **keywords)
+        return {"loss": loss if self.variant == "code" else loss / known.sum(), **named}
