@@ -44,7 +44,7 @@ def dialogues(count: int, device: str) -> Dialogues:
     features = {name: draw.standard_normal((total, width), dtype=np.float32) for name, width in WIDTHS.items()}
     return Dialogues(
         features={name: torch.from_numpy(values).to(device) for name, values in features.items()},
-        label=torch.from_numpy(draw.integers(CLASSES, size=total)).to(device),
+        target={"label": torch.from_numpy(draw.integers(CLASSES, size=total)).to(device)},
         speaker=torch.from_numpy(draw.integers(SPEAKERS, size=total)).to(device),
         rows=torch.from_numpy(rows).to(device),
         lengths=torch.from_numpy(lengths),
@@ -72,11 +72,11 @@ def measure(network: str, count: int, device: str, repeats: int) -> dict[str, fl
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        outputs, label = forward_packed(net, split, everything, bucket=bucket)
+        outputs, target = forward_packed(net, split, everything, bucket=bucket)
         if network == "plain":
-            loss = plain_loss(outputs, label, recipe=recipe["loss"], class_counts=counts)
+            loss = plain_loss(outputs, target["label"], recipe=recipe["loss"], class_counts=counts)
         else:
-            loss = contrastive(outputs, {"label": label})["loss"]
+            loss = contrastive(outputs, target)["loss"]
         loss.backward()
         optimizer.step()
         if device == "cuda":

@@ -1,112 +1,230 @@
-"""Dialogues on the device: flat feature arrays, and index tables that turn them into padded, masked batches.
+"""Dialogues or utterances on the device: flat feature arrays, and index tables that turn them into padded, masked batches.
 
-Shapes: b dialogues, n turns (padded), d the width of a modality, u utterances of the split. Masks are True on real positions.
+Shapes: b dialogues or utterances, n turns (padded), t steps of a sequence (padded), d the width of a modality, u utterances of the
+split. Masks are True on real positions. `score` is there on the sentiment corpora only.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from merlib.corpora import splits as protocols
 from merlib.features.roots import Dataset
 
 MODALITIES = ("text", "audio", "visual")
+LETTERS = {"T": "text", "A": "audio", "V": "visual"}
 Batch = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dialogues:
-    """One split. `rows` (b n) points into the flat arrays, -1 where a dialogue has ended."""
+    """One split by dialogues, a vector an utterance. `rows` (b n) points into the flat arrays, -1 where a dialogue has ended."""
 
     features: dict[str, Tensor]  # modality -> u d
-    label: Tensor  # u, -1 unlabelled
+    target: dict[str, Tensor]  # label: u, -1 unlabelled; score: u
     speaker: Tensor  # u, index of the party in its dialogue, by order of first appearance
     rows: Tensor  # b n
-    lengths: Tensor  # b, on the CPU
+    lengths: Tensor  # b, in utterances, on the CPU
     ids: tuple[str, ...]  # u
+
+    unit = "dialogues"
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def batch(self, dialogues: Tensor) -> Batch:
+    @property
+    def label(self) -> Tensor:
+        return self.target["label"]
+
+    def batch(self, items: Tensor) -> Batch:
         """The named dialogues (indices, on the CPU), padded to the longest of them; `label` is -1 and the rest 0 on padding."""
-        rows = self.rows[dialogues.to(self.rows.device), : int(self.lengths[dialogues].max())]  # b n
+        rows = self.rows[items.to(self.rows.device), : int(self.lengths[items].max())]  # b n
         mask = rows >= 0
         at = rows.clamp(min=0)
         batch = {name: values[at] * mask.unsqueeze(-1) for name, values in self.features.items()}  # b n d
-        return batch | {"mask": mask, "speaker": self.speaker[at] * mask, "label": self.label[at].where(mask, -1)}
+        batch |= {name: values[at].where(mask, -1 if name == "label" else 0) for name, values in self.target.items()}
+        return batch | {"mask": mask, "speaker": self.speaker[at] * mask}
 
-    def buckets(self, dialogues: Tensor, size: int) -> Iterator[Batch]:
+    def buckets(self, items: Tensor, size: int) -> Iterator[Batch]:
         """The named dialogues in batches of at most `size` of similar length, so that little is padded."""
-        for part in dialogues[self.lengths[dialogues].argsort(stable=True)].split(size):
+        for part in items[self.lengths[items].argsort(stable=True)].split(size):
             yield self.batch(part)
 
+    def real(self, values: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """What belongs to the real utterances of a batch: b n ... -> u ..."""
+        return {name: value[batch["mask"]] for name, value in values.items()}
 
-def dims(split: Dialogues) -> dict[str, int]:
+    def places(self, items: Tensor) -> Tensor:
+        """Where the utterances of the named dialogues stand in the split, in the order of `real`."""
+        rows = self.rows[items.to(self.rows.device)]
+        return rows[rows >= 0]
+
+    def pooled(self) -> Tensor:
+        """One vector an utterance, u sum(d), for estimators that know no sequences."""
+        return torch.cat(list(self.features.values()), dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Utterances:
+    """One split by utterances, a sequence each: the steps of `u` begin at `starts` in the flat arrays, which all splits share."""
+
+    features: dict[str, Tensor]  # modality -> steps of the corpus d
+    starts: dict[str, Tensor]  # modality -> u
+    steps: dict[str, Tensor]  # modality -> u, how many
+    target: dict[str, Tensor]  # label: u; score: u
+    ids: tuple[str, ...]  # u
+
+    unit = "utterances"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def label(self) -> Tensor:
+        return self.target["label"]
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        return torch.ones(len(self), dtype=torch.long)  # an item is one utterance
+
+    def batch(self, items: Tensor) -> Batch:
+        """The named utterances (indices), each modality padded to the longest of them; 0 on padding."""
+        items = items.to(self.label.device)
+        batch = {name: values[items] for name, values in self.target.items()}
+        for name, values in self.features.items():
+            steps = self.steps[name][items]
+            at = torch.arange(int(steps.max()), device=items.device)  # t
+            mask = at < steps.unsqueeze(1)  # b t
+            rows = (self.starts[name][items].unsqueeze(1) + at) * mask
+            batch[name] = values[rows].float() * mask.unsqueeze(-1)  # b t d
+            batch[f"{name}_mask"] = mask
+        return batch
+
+    def buckets(self, items: Tensor, size: int) -> Iterator[Batch]:
+        """The named utterances in batches of at most `size`, in their order."""
+        for part in items.split(size):
+            yield self.batch(part)
+
+    def real(self, values: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Every utterance of a batch is real: values as they are."""
+        return values
+
+    def places(self, items: Tensor) -> Tensor:
+        return items.to(self.label.device)
+
+    def rows(self, modality: str) -> Tensor:
+        """Where the steps of the split stand in the flat array of a modality."""
+        steps = self.steps[modality]
+        before = steps.cumsum(0) - steps
+        at = torch.arange(int(steps.sum()), device=steps.device)
+        return at + (self.starts[modality] - before).repeat_interleave(steps)
+
+    def pooled(self) -> Tensor:
+        """Mean and standard deviation over the steps, u 2 sum(d), for estimators that know no sequences."""
+        found = []
+        for part in torch.arange(len(self)).split(256):
+            batch = self.batch(part)
+            for name in self.features:
+                mask, n = batch[f"{name}_mask"].unsqueeze(-1), self.steps[name][part.to(self.label.device)].unsqueeze(1)
+                mean = batch[name].sum(1) / n
+                std = (((batch[name] - mean.unsqueeze(1)) * mask).square().sum(1) / n).sqrt()
+                found.append((name, torch.cat([mean, std], -1)))
+        return torch.cat([torch.cat([v for m, v in found if m == name]) for name in self.features], -1)
+
+
+Split = Dialogues | Utterances
+
+
+def dims(split: Split) -> dict[str, int]:
     return {name: values.shape[-1] for name, values in split.features.items()}
 
 
+def arrays(data: dict[str, Any]) -> dict[str, str]:
+    """modality -> the feature array that the section `data` of a recipe reads for it."""
+    return {m: data[m] for letter, m in LETTERS.items() if letter in data["modalities"]}
+
+
 def splits(
-    dataset: Dataset, *, arrays: dict[str, str], standardize: bool, validation: str = "corpus", device: str = "cpu"
-) -> dict[str, Dialogues]:
-    """train, val and test of a corpus as dialogues on the device.
+    dataset: Dataset, *, data: dict[str, Any], protocol: dict[str, Any], fold: int = 0, device: str = "cpu"
+) -> dict[str, Split]:
+    """train, val and test of a corpus on the device, by the sections `data` and `protocol` of a recipe.
 
-    arrays: modality -> name of the feature array; a modality whose array the corpus does not have is left out.
-    standardize: z-scores per feature, fitted on the training split alone.
-    validation: "corpus" takes the corpus's own split, "random_5_percent" draws from train and val together, by a fixed seed, as
-        the released code of MultiEMO and MFCRE does.
-    Raises ValueError when no modality is left or a split is empty.
+    Of data: `unit` (dialogue or utterance), `modalities` and their arrays (one that the corpus does not have is left out), `standardize`
+    (z-scores per feature, fitted on the training split alone), `classes` (only so many labels count, where it is given).
+    By dialogue, utterances without a label stay as context; by utterance they are left out.
+    Raises ValueError when no modality is left.
     """
-    table = dataset.corpus.table
-    names = split_names(table, validation)
-    features = {m: dataset.features[arrays[m]].values for m in MODALITIES if arrays.get(m) in dataset.features}
-    if not features:
+    wanted = arrays(data)
+    found = {m: dataset.features[name] for m, name in wanted.items() if name in dataset.features}
+    if not found:
         raise ValueError(
-            f"{dataset.corpus.name}: none of {arrays} is there; it has {sorted(dataset.features)}. Run `merlib doctor`."
+            f"{dataset.corpus.name}: none of {wanted} is there; it has {sorted(dataset.features)}. Run `merlib doctor`."
         )
-    train = torch.from_numpy(names == "train")
+    table = dataset.corpus.table
+    names = protocols.assign(table, protocol, fold)
+    label = table["label"].to_numpy(np.int64)
+    label = np.where(label < data.get("classes", len(dataset.corpus.labels)), label, -1)
+    build = {"dialogue": _dialogues, "utterance": _utterances}
+    if data["unit"] not in build:
+        raise ValueError(f"data.unit {data['unit']!r}: there are {sorted(build)}")
+    features = {m: _flat(feature, names == "train", data["standardize"]) for m, feature in found.items()}
+    target = {"label": torch.from_numpy(label).to(device)}
+    if table["score"].notna().any():
+        target["score"] = torch.tensor(table["score"].fillna(0.0).to_numpy(np.float32), device=device)
+    return build[data["unit"]](table, names, features, target, device)
+
+
+def _flat(feature, train: np.ndarray, standardize: bool) -> tuple[Tensor, Tensor]:
+    """The steps of a feature (sum of steps, d) and how many each utterance has (u); one that is no sequence has one."""
+    values = torch.as_tensor(np.ascontiguousarray(feature.values))
+    lengths = feature.lengths if feature.lengths is not None else np.ones(len(values), np.int64)
     if standardize:
-        features = {m: _standardized(torch.as_tensor(v).float(), train) for m, v in features.items()}
-    return {name: _dialogues(table, names == name, features, device) for name in ("train", "val", "test")}
+        values, seen = values.float(), torch.from_numpy(np.repeat(train, lengths))
+        mean, std = values[seen].mean(0), values[seen].std(0)
+        values = (values - mean) / std.where(std > 1e-6, 1.0)
+    return values, torch.as_tensor(lengths)
 
 
-def split_names(table, validation: str) -> np.ndarray:
-    """The split of each utterance under a validation reading."""
-    names = table["split"].to_numpy(str)
-    if validation == "corpus":
-        return names
-    if validation != "random_5_percent":
-        raise ValueError(f"validation {validation!r}: there are 'corpus' and 'random_5_percent'")
-    pool = table.loc[names != "test", "dialogue"].unique()
-    drawn = np.random.default_rng(2023).permutation(pool)[: max(1, round(0.05 * len(pool)))]
-    return np.where(names == "test", "test", np.where(table["dialogue"].isin(drawn), "val", "train"))
+def _utterances(table, names: np.ndarray, features, target, device: str) -> dict[str, Utterances]:
+    shared = {m: values.to(device) for m, (values, _) in features.items()}
+    steps = {m: lengths.to(device) for m, (_, lengths) in features.items()}
+    starts = {m: lengths.cumsum(0) - lengths for m, lengths in steps.items()}
+    known = (target["label"] >= 0).cpu().numpy()
+    found = {}
+    for name in ("train", "val", "test"):
+        at = torch.from_numpy(np.flatnonzero(known & (names == name))).to(device)
+        found[name] = Utterances(
+            features=shared, starts={m: v[at] for m, v in starts.items()}, steps={m: v[at] for m, v in steps.items()},
+            target={k: v[at] for k, v in target.items()}, ids=tuple(table["utterance"].to_numpy()[at.cpu().numpy()]),
+        )  # fmt: skip
+    return found
 
 
-def _standardized(values: Tensor, train: Tensor) -> Tensor:
-    mean, std = values[train].mean(0), values[train].std(0)
-    return (values - mean) / std.where(std > 1e-6, 1.0)
-
-
-def _dialogues(table, chosen: np.ndarray, features: dict[str, Tensor], device: str) -> Dialogues:
-    if not chosen.any():
-        raise ValueError("a split has no utterance; check the `split` column of the corpus (`merlib doctor`)")
-    part = table[chosen]
-    dialogue = part["dialogue"].factorize()[0]
-    turn = part.groupby("dialogue", sort=False).cumcount().to_numpy()
-    lengths = np.bincount(dialogue)
-    rows = np.full((len(lengths), lengths.max()), -1)
-    rows[dialogue, turn] = np.arange(len(part))
-    speaker = (
-        part.groupby("dialogue", sort=False)["speaker"].transform(lambda names: names.factorize()[0]).to_numpy(np.int64)
-    )
-    at = torch.from_numpy(np.flatnonzero(chosen))
-    return Dialogues(
-        features={m: torch.as_tensor(v)[at].float().to(device) for m, v in features.items()},
-        label=torch.tensor(part["label"].to_numpy(np.int64), device=device),
-        speaker=torch.tensor(speaker, device=device),
-        rows=torch.tensor(rows, device=device),
-        lengths=torch.from_numpy(lengths),
-        ids=tuple(part["utterance"]),
-    )
+def _dialogues(table, names: np.ndarray, features, target, device: str) -> dict[str, Dialogues]:
+    if long := sorted(m for m, (_, lengths) in features.items() if (lengths != 1).any()):
+        raise ValueError(f"data.unit dialogue reads one vector an utterance, but {long} are sequences: pool them first")
+    found = {}
+    for name in ("train", "val", "test"):
+        chosen = names == name
+        part = table[chosen]
+        dialogue = part["dialogue"].factorize()[0]
+        turn = part.groupby("dialogue", sort=False).cumcount().to_numpy()
+        lengths = np.bincount(dialogue)
+        rows = np.full((len(lengths), lengths.max()), -1)
+        rows[dialogue, turn] = np.arange(len(part))
+        speaker = part.groupby("dialogue", sort=False)["speaker"].transform(lambda names: names.factorize()[0])
+        at = torch.from_numpy(np.flatnonzero(chosen))
+        found[name] = Dialogues(
+            features={m: values[at].float().to(device) for m, (values, _) in features.items()},
+            target={k: v[at.to(device)] for k, v in target.items()},
+            speaker=torch.tensor(speaker.to_numpy(np.int64), device=device),
+            rows=torch.tensor(rows, device=device),
+            lengths=torch.from_numpy(lengths),
+            ids=tuple(part["utterance"]),
+        )
+    return found

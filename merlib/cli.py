@@ -111,7 +111,20 @@ def data_text(args: Namespace) -> None:
     """encode a corpus's text into a feature array; ENCODER is minilm, or any Hugging Face encoder by name or path"""
     from merlib.features import text
 
-    print(text.add(args.data, args.corpus, name=args.name, encoder=args.encoder, pool=args.pool, context=args.context))
+    others = {}
+    if args.texts_file:
+        others["texts"] = text.transcripts(args.texts_file, ids=args.ids, texts=args.texts)
+        others["texts_from"] = f"{args.texts} of {args.texts_file.name}"
+    how = {"encoder": args.encoder, "pool": args.pool, "context": args.context}
+    print(text.add(args.data, args.corpus, name=args.name, **how, **others))
+
+
+def data_audio(args: Namespace) -> None:
+    """compute a corpus's MFCC from its sound files, with the settings of a paper"""
+    from merlib.features import audio
+
+    settings = audio.settings(args.recipe, args.corpus)
+    print(audio.add(args.data, args.corpus, media=args.media, settings=settings, name=args.name, workers=args.workers))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -170,9 +183,19 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("data")
     made.add_argument("corpus")
     made.add_argument("--encoder", default="minilm")
-    made.add_argument("--pool", choices=("mean", "cls"), default="mean")
+    made.add_argument("--pool", choices=("mean", "cls", "tokens"), default="mean", help="tokens: one vector a token")
     made.add_argument("--context", choices=("alone", "dialogue"), default="alone")
     made.add_argument("--name", default="text", help="name of the feature array")
+    made.add_argument("--from", dest="texts_file", type=Path, metavar="CSV", help="encode another transcript, from here")
+    made.add_argument("--ids", default="utterance", metavar="COLUMN", help="of --from: the utterances")
+    made.add_argument("--texts", default="text", metavar="COLUMN", help="of --from: what was said")
+    made = command(data_audio, "audio", data)
+    made.add_argument("data")
+    made.add_argument("corpus")
+    made.add_argument("--recipe", required=True, metavar="PAPER", help="whose settings: attsf_net or mpaf_net")
+    made.add_argument("--media", required=True, type=Path, help="the folder that the corpus was imported from")
+    made.add_argument("--name", default="audio", help="name of the feature array")
+    made.add_argument("--workers", type=int, choices=range(1, 65), metavar="N", default=1, help="processes; any number gives the same")
     return root
 
 

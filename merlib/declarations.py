@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from merlib.grammar import SCORES, Cell, Claim, Column, DeclarationError, Paper, Row, Table, one_of
 
 SECTIONS = ("model", "loss", "train", "data", "protocol")
+DATA = ("data.unit", "data.modalities", "data.text", "data.audio", "data.visual", "data.standardize", "data.classes")  # read by a run
 AVERAGED = {(m, a): f"{a}_{m}" for m in ("f1", "precision", "recall") for a in ("macro", "weighted")}
 PRINTED = re.compile(r"(Sec\.|Table|eqs?\.|Fig\.|Abstract)")  # a source that starts so is a place in the paper
 
@@ -58,6 +59,8 @@ def _readings_table(paper: Paper) -> Table:
     }
     rows = [Row(id="default", label="All default readings")]
     for name, reading in paper.readings.items():
+        if all(key.startswith("data.") and key not in DATA for option in reading.options.values() for key in flat(option)):
+            continue  # settled when features are extracted: the arrays at hand cannot switch it
         for option in reading.options:
             if option != reading.default:
                 rows.append(Row(id=f"{name}_{option}", label=f"{name}: {option}", change={"readings": {name: option}}))
@@ -86,24 +89,26 @@ def row_cells(paper: Paper, table: Table, row: Row) -> list[Cell]:
 
 
 def recipe(
-    paper: Paper, row: Row, corpus: str, *, twin: bool = False, change: dict[str, Any] | None = None
-) -> dict[str, dict]:
+    paper: Paper, row: Row, corpus: str, *, twin: bool = False, change: dict[str, Any] | None = None,
+    modalities: str | None = None,
+) -> dict[str, dict]:  # fmt: skip
     """The recipe of a row on a corpus.
 
+    modalities: of the column, where it names them (`data.modalities`).
     change: further leaves (`{"train.lr": 1e-3}`) or readings (`{"readings.cell": "slstm"}`), laid over the row's own.
     Raises DeclarationError for an unknown key or reading, or a value of another type than the declared one.
     """
-    asked = _leaves(row.change) | _leaves(change or {})
+    asked = ({"data.modalities": modalities} if modalities else {}) | flat(row.change) | flat(change or {})
     chosen = {k.split(".", 1)[1]: v for k, v in asked.items() if k.startswith("readings.")}
     for name, option in chosen.items():
         one_of(one_of(paper.readings, name, f"reading of {paper.id}").options, option, f"option of reading {name}")
     base = one_of(paper.base, row.base, f"base of {paper.id}") if row.base else {}
-    leaves = {k: v for k, v in _leaves(paper.recipe).items() if k.split(".")[0] not in set(base) & {"model", "loss"}}
+    leaves = {k: v for k, v in flat(paper.recipe).items() if k.split(".")[0] not in set(base) & {"model", "loss"}}
     for name, reading in paper.readings.items():
-        option = _leaves(reading.options[chosen.get(name, reading.default)])
+        option = flat(reading.options[chosen.get(name, reading.default)])
         leaves |= {k: v for k, v in option.items() if k.split(".")[0] not in set(base) & {"model", "loss"}}
-    leaves |= _leaves(base)
-    leaves |= {k: v for k, v in _leaves(paper.twin).items() if twin and k in leaves}
+    leaves |= flat(base)
+    leaves |= {k: v for k, v in flat(paper.twin).items() if twin and k in leaves}
     for key, value in asked.items():
         if not key.startswith("readings."):
             leaves[key] = _checked(key, value, leaves)
@@ -117,7 +122,7 @@ def recipe(
 def recipe_of(paper: Paper, cell: Cell) -> dict[str, dict] | None:
     """The recipe behind a printed number; None where it is quoted or a fact."""
     row = paper.tables[cell.table].find(cell.row) if cell.table in paper.tables else None
-    return recipe(paper, row, cell.corpus) if row and row.runs and row.kind == "own" else None
+    return recipe(paper, row, cell.corpus, modalities=cell.modalities) if row and row.runs and row.kind == "own" else None
 
 
 def addresses(paper: Paper) -> dict[str, Cell]:
@@ -131,11 +136,13 @@ def addresses(paper: Paper) -> dict[str, Cell]:
 
 def needs() -> dict[str, dict[str, list[str]]]:
     """{paper: {corpus: modalities}}: what each paper reads."""
-    modalities = ("text", "audio", "visual")
-    return {
-        paper.id: {corpus: [m for m in modalities if m in paper.recipe["data"]] for corpus in paper.corpora}
-        for paper in map(load, papers())
-    }
+    letters = {"T": "text", "A": "audio", "V": "visual"}
+    base = Row(id="base", label="the base recipe")
+    found = {}
+    for paper in map(load, papers()):
+        asked = {corpus: recipe(paper, base, corpus)["data"]["modalities"] for corpus in paper.corpora}
+        found[paper.id] = {corpus: [m for k, m in letters.items() if k in those] for corpus, those in asked.items()}
+    return found
 
 
 def _cell(paper: Paper, table: Table, row: Row, name: str, printed: str | None) -> Cell:
@@ -176,7 +183,7 @@ def _claim_cells(paper: Paper) -> list[Cell]:
 def _check(paper: Paper) -> None:
     for name, reading in paper.readings.items():
         one_of(reading.options, reading.default, f"option of reading {name}")
-        keys = {option: set(_leaves(change)) for option, change in reading.options.items()}
+        keys = {option: set(flat(change)) for option, change in reading.options.items()}
         if len(set(map(frozenset, keys.values()))) > 1:
             raise DeclarationError(f"{paper.id}: the options of reading {name} must change the same leaves: {keys}")
     for table in paper.tables.values():
@@ -234,7 +241,8 @@ def _sourced(tree: dict) -> dict[str, tuple[Any, str]]:
     return found
 
 
-def _leaves(tree: dict) -> dict[str, Any]:
+def flat(tree: dict) -> dict[str, Any]:
+    """`section.name` -> value, of a change or of sections of leaves."""
     return {key: value for key, (value, _) in _sourced(tree).items()}
 
 

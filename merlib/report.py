@@ -18,7 +18,7 @@ COLUMNS = [
 
 
 def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
-    """Every cell of a table, one a line, in percent as printed.
+    """Every cell of a table, one a line, in the unit that is printed (percent, or fractions).
 
     reproduced: mean over seeds and folds, at the epoch selected on validation (rows that declare `protocol.select = "test_peak"`: at
     the test peak); spread: their standard deviation; test_peak: the mean at the best test epoch; noise: half the 95 % interval that
@@ -40,7 +40,7 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
                     "printed": _number(cell.printed),
                     "data": data,
                 }
-                lines.append(line | _reproduced(mine, _selects_on(declared, row), cell.metric) if row.runs else line)
+                lines.append(line | _reproduced(mine, _selects_on(declared, row), cell) if row.runs else line)
     joined = pd.DataFrame(lines, columns=[c for c in COLUMNS if c != "verdict" and c != "difference"])
     joined[["n_seeds", "n_folds"]] = joined[["n_seeds", "n_folds"]].astype("Int64")
     joined["difference"] = (joined["reproduced"].astype(float) - joined["printed"].astype(float)).round(4)
@@ -54,20 +54,21 @@ def _selects_on(paper: Paper, row: declarations.Row) -> str:
     return declarations.recipe(paper, row, paper.corpora[0])["protocol"]["select"]
 
 
-def _reproduced(records: pd.DataFrame, selection: str, metric: str) -> dict:
+def _reproduced(records: pd.DataFrame, selection: str, cell: declarations.Cell) -> dict:
     chosen = records[records["selection"] == selection]
     if chosen.empty:
         return {"n_seeds": 0, "n_folds": 0}
-    value, n = chosen["value"].astype(float), int(chosen["n"].iloc[0])
-    p = min(max(value.mean() / 100, 0.0), 1.0)
-    peak = records.loc[records["selection"] == "test_peak", "value"].astype(float)
+    scale = 0.01 if cell.unit == "fraction" else 1.0
+    value, peak = (scale * found["value"].astype(float) for found in (chosen, records[records["selection"] == "test_peak"]))
+    n = int(chosen.drop_duplicates("fold")["n"].sum())  # of all folds together
+    p = min(max(value.mean() / (100 * scale), 0.0), 1.0)
     return {
         "reproduced": value.mean(),
         "spread": value.std(ddof=1) if len(value) > 1 else float("nan"),
         "n_seeds": chosen["seed"].nunique(),
         "n_folds": chosen["fold"].nunique(),
         "test_peak": peak.mean() if len(peak) else float("nan"),
-        "noise": 0.0 if metric == "count" else 196 * math.sqrt(p * (1 - p) / n),
+        "noise": 0.0 if cell.metric in study.AS_THEY_ARE else 196 * scale * math.sqrt(p * (1 - p) / n),
         "never_predicted": " ".join(
             sorted({name for names in chosen.get("never_predicted", []) for name in str(names).split()} - {"nan"})
         ),

@@ -5,6 +5,7 @@ the network it trains. Two batches never train the same run at once; a run kille
 
 `run.json` (recipe, scores of both selections, history of every epoch) is written last and marks a finished run; beside it,
 `predictions.npz` holds ids, labels, predictions, and the probabilities and embeddings of the val-selected network on the test split.
+Where the protocol masks inputs at test time, the network is kept too (`network.safetensors`), and `masked_*.json` holds the scores.
 """
 
 import ast
@@ -22,16 +23,20 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save_file
+from sklearn.base import is_regressor
 from tqdm.auto import tqdm
 
-from merlib import batches, metrics, models, training
+from merlib import batches, losses, masking, metrics, models, training
+from merlib.corpora import official
+from merlib.corpora import splits as protocols
 from merlib.corpora.files import atomic
 from merlib.features import roots
-from merlib.losses import build_loss
 from merlib.places import commit, results_folder
 
 PACKAGE = Path(__file__).parent
-SHARED_CODE = ("merlib.training", "merlib.batches", "merlib.metrics", "merlib.losses")
+SHARED_CODE = ("merlib.training", "merlib.batches", "merlib.metrics")
+AFTER = ("select", "average", "mask_modality", "mask_percent", "mask_unit")  # leaves of protocol that no training reads
 CHECKPOINT_SECONDS = float(os.environ.get("MERLIB_CHECKPOINT_SECONDS", "60"))
 
 
@@ -48,20 +53,37 @@ class Run:
     @property
     def id(self) -> str:
         dataset = self.dataset
-        determines = {k: v for k, v in self.recipe.items() if k != "protocol"} | {
-            "validation": self.recipe["protocol"]["validation"],
+        modules = [models.module_of(self.recipe["model"]["name"])]
+        modules += [losses.module_of(self.recipe["loss"]["name"])]
+        determines = self.recipe | {
+            "protocol": {k: v for k, v in self.recipe["protocol"].items() if k not in AFTER},
             "corpus": _digest(dataset),
+            "split": _hash("".join(s[1] for s in protocols.assign(dataset.corpus.table, self.recipe["protocol"], self.fold))),
             "features": {name: feature.passport.sha256 for name, feature in dataset.features.items()},
-            "code": code_digest(models.module_of(self.recipe["model"]["name"])),
+            "code": code_digest(*modules),
             "seed": self.seed,
             "fold": self.fold,
         }
-        return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()[:16]
+        return _hash(json.dumps(determines, sort_keys=True))
 
     @property
     def arrays(self) -> dict[str, str]:
         """modality -> the feature array that the recipe names for it."""
-        return {m: self.recipe["data"][m] for m in batches.MODALITIES}
+        return batches.arrays(self.recipe["data"])
+
+    @property
+    def judge(self) -> metrics.Judge:
+        """How the run is scored: `data.classes` of the corpus's labels where that is given, `protocol.select_metric`."""
+        corpus, protocol = self.dataset.corpus, self.recipe["protocol"]
+        return metrics.Judge(
+            labels=corpus.labels[: self.recipe["data"].get("classes")], select=protocol["select_metric"],
+            sentiment=corpus.name in official.SENTIMENT, binary=protocol.get("binary", "nonnegative"),
+        )  # fmt: skip
+
+    def splits(self, device: str = "cpu") -> dict[str, batches.Split]:
+        """train, val and test as the run sees them."""
+        sections = {"data": self.recipe["data"], "protocol": self.recipe["protocol"]}
+        return batches.splits(self.dataset, **sections, fold=self.fold, device=device)
 
     @property
     def dataset(self) -> roots.Dataset:
@@ -74,8 +96,11 @@ class Run:
 
 
 def execute(run: Run, *, device: str | None = None, progress: bool = True, label: str = "run") -> dict[str, Any]:
-    """The result of a run (run.json): from the cache, or trained now. Two batches never train the same run at once."""
-    folder = run.folder
+    """The result of a run (run.json): from the cache, or trained now. Two batches never train the same run at once.
+
+    Where the protocol masks a modality at test time, `selected` holds the scores under the mask.
+    """
+    folder, device = run.folder, device or ("cuda" if torch.cuda.is_available() else "cpu")
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
@@ -86,8 +111,11 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
     try:
         done = folder / "run.json"
         if not done.exists():
-            _train(run, folder, device or ("cuda" if torch.cuda.is_available() else "cpu"), progress, label)
-        return json.loads(done.read_text())
+            _train(run, folder, device, progress, label)
+        result = json.loads(done.read_text())
+        if run.recipe["protocol"].get("mask_percent", 0):
+            result["selected"] = {"val": _masked(run, folder, device)}
+        return result
     finally:
         lock.release()
 
@@ -96,26 +124,19 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
     training.make_deterministic()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    dataset = run.dataset
-    recipe, labels = run.recipe, dataset.corpus.labels
-    splits = batches.splits(
-        dataset, arrays=run.arrays, standardize=recipe["data"]["standardize"],
-        validation=recipe["protocol"]["validation"], device=device,
-    )  # fmt: skip
+    dataset, recipe, judge = run.dataset, run.recipe, run.judge
+    splits = run.splits(device)
     if models.is_estimator(recipe["model"]["name"]):
-        outcome = _fit_estimator(run, splits)
+        outcome = _fit_estimator(run, splits, judge)
     else:
-        outcome = _fit_network(run, splits, labels, folder, device, progress, label)
-    y_true = splits["test"].label.cpu().numpy()
-    selected = {
-        name: {"epoch": epoch, "never_predicted": metrics.never_predicted(y_true=y_true, y_pred=y_pred, labels=labels)}
-        | {"scores": metrics.scores(y_true=y_true, y_pred=y_pred, labels=labels)}
-        for name, (epoch, y_pred) in outcome["selected"].items()
-    }
-    arrays = {f"{name}_pred": y_pred.astype(np.int16) for name, (_, y_pred) in outcome["selected"].items()}
+        outcome = _fit_network(run, splits, judge, folder, device, progress, label)
+    test = splits["test"]
+    arrays = {"ids": np.array(test.ids)} | {f"y_{k}": v.cpu().numpy() for k, v in test.target.items()} | outcome["arrays"]
+    arrays["y_true"] = arrays.pop("y_label").astype(np.int16)
+    for name, (_, predicted) in outcome["selected"].items():
+        arrays |= {f"{name}_pred" if k == "class" else f"{name}_{k}": v for k, v in predicted.items()}
     with atomic(folder / "predictions.npz") as part, part.open("wb") as file:
-        ids = np.array(splits["test"].ids)
-        np.savez_compressed(file, ids=ids, y_true=y_true.astype(np.int16), **arrays, **outcome["arrays"])
+        np.savez_compressed(file, **arrays)
     present = {m: dataset.features[a].passport.summary() for m, a in run.arrays.items() if a in dataset.features}
     peak = (
         torch.cuda.max_memory_allocated()
@@ -124,8 +145,10 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
     )
     result = {
         "id": run.id, "corpus": run.corpus, "data": run.data, "seed": run.seed, "fold": run.fold, "recipe": recipe,
-        "labels": labels, "features": {m: present.get(m, "absent") for m in run.arrays}, "n": int((y_true >= 0).sum()),
-        "selected": selected, "history": outcome["history"], "seconds": round(outcome["seconds"], 1),
+        "labels": judge.labels, "features": {m: present.get(m, "absent") for m in batches.MODALITIES},
+        "n": int((arrays["y_true"] >= 0).sum()),
+        "selected": {n: _selection(judge, test, *found, outcome["history"]) for n, found in outcome["selected"].items()},
+        "history": outcome["history"], "seconds": round(outcome["seconds"], 1),
         "parameters": outcome["parameters"], "peak_memory_mb": round(peak / 2**20), "device": _device_name(device),
         "torch": torch.__version__, "commit": commit(),
     }  # fmt: skip
@@ -134,42 +157,53 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
+def _selection(judge, test: batches.Split, epoch: int, predicted: metrics.Predictions, history: list[dict]) -> dict[str, Any]:
+    """What is recorded of one selection: epoch, scores on test and on val, and the classes that it never predicts."""
+    y_true = test.label.cpu().numpy()
+    val = {k.removeprefix("val/"): v for k, v in history[epoch].items() if k.startswith("val/")} if history else {}
+    never = metrics.never_predicted(y_true=y_true, y_pred=predicted["class"], labels=judge.labels)
+    return {"epoch": epoch, "never_predicted": never, "scores": judge.scores(test.target, predicted), "val_scores": val}
+
+
 class TestObserver:
     """Scores the test split after every epoch and keeps the predictions at its peak; `fit` cannot see any of it."""
 
-    def __init__(self, test: batches.Dialogues, labels: tuple[str, ...], *, batch: int | None, precision: str):
-        self.test, self.labels, self.batch, self.precision = test, labels, batch, precision
-        self.state: dict[str, Any] = {"epoch": -1, "score": -1.0, "y_pred": torch.empty(0)}
+    def __init__(self, test: batches.Split, judge: metrics.Judge, *, batch: int | None, precision: str):
+        self.test, self.judge, self.batch, self.precision = test, judge, batch, precision
+        self.state: dict[str, Any] = {"epoch": -1, "worth": -float("inf"), "predicted": {}}
 
     def __call__(self, epoch: int, model: torch.nn.Module) -> dict[str, float]:
-        y_pred = training.predict(model, self.test, batch=self.batch, precision=self.precision)["logits"].argmax(-1)
-        found = metrics.scores(y_true=self.test.label.cpu().numpy(), y_pred=y_pred.cpu().numpy(), labels=self.labels)
-        if found["weighted_f1"] > self.state["score"]:
-            self.state.update(epoch=epoch, score=found["weighted_f1"], y_pred=y_pred)
-        return {"test/accuracy": found["accuracy"], "test/weighted_f1": found["weighted_f1"]}
+        predicted = self.judge.predictions(training.predict(model, self.test, batch=self.batch, precision=self.precision))
+        found = self.judge.scores(self.test.target, predicted)
+        if self.judge.worth(found) > self.state["worth"]:
+            kept = {name: torch.from_numpy(values) for name, values in predicted.items()}
+            self.state.update(epoch=epoch, worth=self.judge.worth(found), predicted=kept)
+        return {f"test/{name}": value for name, value in metrics.headline(found).items()}
 
 
-def _fit_network(run: Run, splits, labels, folder: Path, device: str, progress: bool, label: str) -> dict[str, Any]:
+def _fit_network(run: Run, splits, judge, folder: Path, device: str, progress: bool, label: str) -> dict[str, Any]:
     recipe = run.recipe
     torch.manual_seed(run.seed)
-    speakers = 1 + max(int(split.speaker.max()) for split in splits.values())
-    model = models.build(
-        recipe["model"], dims=batches.dims(splits["train"]), classes=len(labels), speakers=speakers
-    ).to(device)
+    model = models.build(recipe["model"], **_given(run, splits)).to(device)
     known = splits["train"].label[splits["train"].label >= 0]
-    loss = build_loss(recipe["loss"], class_counts=torch.bincount(known, minlength=len(labels))).to(device)
-    whole = not recipe["model"].get("mask_padding", True)
+    counts = torch.bincount(known, minlength=len(judge.labels))
+    given = {"class_counts": counts, "dim": recipe["model"].get("dim"), "sentiment": judge.sentiment}
+    loss = losses.build_loss(recipe["loss"], **given).to(device)
+    whole = splits["train"].unit == "dialogues" and not recipe["model"].get("mask_padding", True)
     seen = {"batch": recipe["train"]["batch"] if whole else None, "precision": recipe["train"]["precision"]}
-    observer = TestObserver(splits["test"], labels, **seen)
+    observer = TestObserver(splits["test"], judge, **seen)
     done = training.fit(
-        model, loss, splits["train"], splits["val"], recipe=recipe["train"], labels=labels, seed=run.seed, observer=observer,
+        model, loss, splits["train"], splits["val"], recipe=recipe["train"], judge=judge, seed=run.seed, observer=observer,
         checkpoint=folder / "checkpoint.pt", checkpoint_seconds=CHECKPOINT_SECONDS,
         whole_batches=whole, progress=progress, label=label,
     )  # fmt: skip
     model.load_state_dict(done.best_state)
+    if "mask_percent" in recipe["protocol"]:
+        with atomic(folder / "network.safetensors") as part:
+            save_file({name: value.contiguous() for name, value in done.best_state.items()}, part)
     outputs = training.predict(model, splits["test"], **seen)
-    selected = {"val": (done.best_epoch, outputs["logits"].argmax(-1).cpu().numpy())}
-    selected["test_peak"] = (observer.state["epoch"], observer.state["y_pred"].cpu().numpy())
+    peak = {name: values.cpu().numpy() for name, values in observer.state["predicted"].items()}
+    selected = {"val": (done.best_epoch, judge.predictions(outputs)), "test_peak": (observer.state["epoch"], peak)}
     arrays = {"embedding": outputs["embedding"], "probability": outputs["logits"].softmax(-1)}
     return {
         "selected": selected, "history": done.history, "seconds": done.seconds,
@@ -178,19 +212,55 @@ def _fit_network(run: Run, splits, labels, folder: Path, device: str, progress: 
     }  # fmt: skip
 
 
-def _fit_estimator(run: Run, splits) -> dict[str, Any]:
+def _given(run: Run, splits) -> dict[str, Any]:
+    """What the data settle for a network: see `models.build`."""
+    train, judge = splits["train"], run.judge
+    given = {"dims": batches.dims(train), "classes": len(judge.labels), "sentiment": judge.sentiment}
+    if train.unit == "dialogues":
+        return given | {"speakers": 1 + max(int(split.speaker.max()) for split in splits.values())}
+    steps = {m: max(int(split.steps[m].max()) for split in splits.values()) for m in train.features}
+    return given | {"steps": steps, "speakers": 1}
+
+
+def _fit_estimator(run: Run, splits, judge) -> dict[str, Any]:
     began = time.monotonic()
     estimator = models.build_estimator(run.recipe["model"], seed=run.seed)
-    x, y = {}, {}
-    for name in ("train", "test"):
-        x[name] = torch.cat(list(splits[name].features.values()), dim=-1).cpu().numpy()
-        y[name] = splits[name].label.cpu().numpy()
-    estimator.fit(x["train"][y["train"] >= 0], y["train"][y["train"] >= 0])
-    y_pred = estimator.predict(x["test"])
+    regression = is_regressor(estimator)
+    known = (splits["train"].label >= 0).cpu().numpy()
+    y = splits["train"].target["score" if regression else "label"].cpu().numpy()
+    estimator.fit(splits["train"].pooled().cpu().numpy()[known], y[known])
+    predicted = {}
+    for name in ("val", "test"):
+        found = estimator.predict(splits[name].pooled().cpu().numpy())
+        if judge.sentiment:
+            predicted[name] = metrics.of_scores(y_score=found if regression else found - 3.0, binary=judge.binary)
+        else:
+            predicted[name] = {"class": found}
+    scores = metrics.headline(judge.scores(splits["val"].target, predicted["val"]))
     return {
-        "selected": {"val": (0, y_pred), "test_peak": (0, y_pred)}, "history": [], "arrays": {},
+        "selected": {"val": (0, predicted["test"]), "test_peak": (0, predicted["test"])},
+        "history": [{f"val/{name}": value for name, value in scores.items()}], "arrays": {},
         "seconds": time.monotonic() - began, "parameters": 0,
     }  # fmt: skip
+
+
+def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
+    """The val-selected network's scores on test inputs of which a share is noise."""
+    protocol = run.recipe["protocol"]
+    asked = {name.removeprefix("mask_"): protocol[name] for name in ("mask_modality", "mask_percent", "mask_unit")}
+    cached = folder / f"masked_{'_'.join(map(str, asked.values()))}.json"
+    if not cached.exists():
+        splits = run.splits(device)
+        model = models.build(run.recipe["model"], **_given(run, splits)).to(device)
+        model.load_state_dict(load_file(folder / "network.safetensors", device=device))
+        test = masking.masked(splits["test"], splits["train"], **asked, seed=run.seed)
+        outputs = training.predict(model, test, precision=run.recipe["train"]["precision"])
+        history = json.loads((folder / "run.json").read_text())
+        epoch, judge = history["selected"]["val"]["epoch"], run.judge
+        found = _selection(judge, test, epoch, judge.predictions(outputs), history["history"])
+        with atomic(cached) as part:
+            part.write_text(json.dumps(found, indent=1))
+    return json.loads(cached.read_text())
 
 
 @cache
@@ -202,14 +272,14 @@ def _dataset(data: str, corpus: str, arrays: tuple[str, ...]) -> roots.Dataset:
 @cache
 def _digest(dataset: roots.Dataset) -> str:
     """A hash of what a fit reads of the utterance table."""
-    columns = dataset.corpus.table[["utterance", "dialogue", "speaker", "label", "split"]]
-    return hashlib.sha256(columns.to_csv(index=False).encode()).hexdigest()[:16]
+    columns = dataset.corpus.table[["utterance", "dialogue", "speaker", "label", "split", "score"]]
+    return _hash(columns.to_csv(index=False))
 
 
 @cache
-def code_digest(module: str) -> str:
-    """A hash of a module's code and of all merlib modules it imports, with the shared training code; comments do not count."""
-    todo, seen = [module, *SHARED_CODE], {}
+def code_digest(*modules: str) -> str:
+    """A hash of the modules' code and of all merlib modules they import, with the shared training code; comments do not count."""
+    todo, seen = [*modules, *SHARED_CODE], {}
     while todo:
         name = todo.pop()
         path = PACKAGE.parent / Path(*name.split(".")).with_suffix(".py")
@@ -222,7 +292,11 @@ def code_digest(module: str) -> str:
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
                 node.body = node.body[1:] or [ast.Pass()]
         seen[name] = ast.dump(tree)
-    return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
+    return _hash(json.dumps(seen, sort_keys=True))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _device_name(device: str) -> str:

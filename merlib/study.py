@@ -1,5 +1,6 @@
 """A study: cells of a table -> runs -> records. The only place that writes records."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import pandas as pd
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from merlib import declarations
+from merlib import batches, declarations
+from merlib.corpora import splits
 from merlib.corpora.files import atomic
 from merlib.corpora.table import CorpusError
 from merlib.declarations import Cell, Paper, Row
@@ -16,6 +18,7 @@ from merlib.places import commit, results_folder
 from merlib.runs import Run, execute
 
 KEYS = ["data", "row", "column", "fold", "seed", "selection"]  # one record each
+AS_THEY_ARE = ("mae", "correlation", "count")
 
 
 def runs_of(
@@ -27,22 +30,49 @@ def runs_of(
     seed: int = 0,
     change: dict[str, Any] | None = None,
 ) -> list[tuple[Row, str, Run]]:
-    """The runs behind a table (or one row of it) for one seed: (row, corpus, run), in the table's order."""
+    """The runs behind a table (or one row of it) for one seed: (row, corpus, run), in the table's order, every fold."""
+    return [(asked.row, asked.corpus, asked.run) for asked in _planned(paper, table, row, data, seed, change)[0]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run, and the cells of a row that it fills."""
+
+    row: Row
+    corpus: str
+    cells: list[Cell]
+    run: Run
+
+
+def _planned(paper: Paper, table: str, row, data: str, seed: int, change) -> tuple[list[Asked], list[str]]:
+    """What is to run, and why some of it cannot: rows or columns that ask for a modality which the root does not have."""
     found = paper.table(table)
     there = set(roots.corpora(data)) & set(paper.corpora)
     if not there:
         raise CorpusError(
             f"the root {data!r} ({roots.root_path(data)}) has none of {paper.corpora}: see `merlib doctor`"
         )
-    result = []
+    planned, skipped = [], []
     for declared in [found.find(row)] if row else found.row:
-        if declared.runs and declared.kind == "own":
-            for corpus in dict.fromkeys(
-                c.corpus for c in declarations.row_cells(paper, found, declared) if c.corpus in there
-            ):
-                recipe = declarations.recipe(paper, declared, corpus, twin=data == "twin", change=change)
-                result.append((declared, corpus, Run(recipe, corpus, data, seed)))
-    return result
+        groups: dict[tuple[str, str | None], list[Cell]] = {}
+        for cell in declarations.row_cells(paper, found, declared) if declared.runs and declared.kind == "own" else ():
+            if cell.corpus in there:
+                groups.setdefault((cell.corpus, cell.modalities), []).append(cell)
+        for (corpus, modalities), cells in groups.items():
+            recipe = declarations.recipe(
+                paper, declared, corpus, twin=data == "twin", change=change, modalities=modalities
+            )
+            asked, here = batches.arrays(recipe["data"]), roots.arrays(data, corpus)
+            absent = [m for m, name in asked.items() if name not in here]
+            explicit = modalities or "data.modalities" in declarations.flat(declared.change | (change or {}))
+            if absent and (explicit or len(absent) == len(asked)):
+                skipped.append(f"{declared.id} on {corpus} ({recipe['data']['modalities']}): no {', '.join(absent)}")
+                continue
+            present = "".join(k for k, m in batches.LETTERS.items() if m in asked and m not in absent)
+            recipe["data"]["modalities"] = present  # the same run, whether a row asks for what is absent or not
+            for fold in range(splits.folds(recipe["protocol"])):
+                planned.append(Asked(declared, corpus, cells, Run(recipe, corpus, data, seed, fold)))
+    return planned, skipped
 
 
 def run_table(
@@ -55,16 +85,18 @@ def run_table(
     """
     declared = declarations.load(paper)
     found = declared.table(table)
-    planned = [
-        item for seed in seeds for item in runs_of(declared, table, row=row, data=data, seed=seed, change=change)
-    ]
+    plans = [_planned(declared, table, row, data, seed, change) for seed in seeds]
+    planned = [asked for plan, _ in plans for asked in plan]
+    for reason in plans[0][1]:
+        tqdm.write(f"skipped: {paper}/{found.id}/{reason} in the root {data!r}")
     rows = [found.find(row)] if row else found.row
     records = [record for r in rows if r.kind == "fact" for record in _count_records(declared, r, found, data)]
     bar = tqdm(planned, desc=f"{paper}/{found.id} on {data}", disable=not progress)
-    for declared_row, corpus, run in bar:
-        bar.set_postfix_str(f"{declared_row.id} {corpus} seed {run.seed}")
-        result = execute(run, device=device, progress=progress, label=f"{declared_row.id} {corpus}")
-        records += _run_records(declarations.row_cells(declared, found, declared_row), corpus, run, result)
+    for asked in bar:
+        name, run = f"{asked.row.id} {asked.corpus}", asked.run
+        bar.set_postfix_str(f"{name} seed {run.seed} fold {run.fold}")
+        result = execute(run, device=device, progress=progress, label=name)
+        records += _run_records(asked.cells, run, result)
         if change is None:
             write_records(paper, found.id, data, records)
     if not planned and change is None:
@@ -72,20 +104,22 @@ def run_table(
     return pd.DataFrame(records)
 
 
-def _run_records(cells: list[Cell], corpus: str, run: Run, result: dict[str, Any]) -> list[dict[str, Any]]:
-    """One record a cell and selection, in the unit of the tables (percent)."""
+def _run_records(cells: list[Cell], run: Run, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """One record a cell and selection, in percent (errors, correlations and counts as they are)."""
     common = {
         "n": result["n"], "run": result["id"], "features": " | ".join(result["features"].values()), "seconds": result["seconds"],
         "peak_memory_mb": result["peak_memory_mb"], "device": result["device"], "torch": result["torch"], "commit": result["commit"],
     }  # fmt: skip
     records = []
     for cell in cells:
-        metric = f"f1/{cell.emotion}" if cell.metric == "f1" else cell.metric
-        for selection, found in result["selected"].items() if cell.corpus == corpus else ():
+        metric = f"{cell.metric}/{cell.emotion}" if cell.metric in ("f1", "precision", "recall", "count") else cell.metric
+        scale = 1 if cell.metric in AS_THEY_ARE else 100
+        for selection, found in result["selected"].items():
             key = {"data": run.data, "row": cell.row, "column": cell.column, "fold": run.fold, "seed": run.seed}
+            scores = found["val_scores"] if cell.fold == "val" else found["scores"]
             value = {
                 "selection": selection,
-                "value": round(100 * found["scores"][metric], 4),
+                "value": round(scale * scores[metric], 4),
                 "epoch": found["epoch"] + 1,
             }
             records.append(key | value | common | {"never_predicted": " ".join(found["never_predicted"])})
@@ -93,16 +127,19 @@ def _run_records(cells: list[Cell], corpus: str, run: Run, result: dict[str, Any
 
 
 def _count_records(paper: Paper, row: Row, table: declarations.Table, data: str) -> list[dict[str, Any]]:
-    """Facts that the corpus itself answers: how many utterances of a class there are."""
+    """Facts that the corpus itself answers: how many utterances a class, a split or the whole corpus has."""
     records = []
     for cell in declarations.row_cells(paper, table, row):
-        if cell.metric == "count" and cell.emotion and cell.corpus in roots.corpora(data):
+        if cell.metric == "count" and cell.corpus in roots.corpora(data):
             corpus = roots.dataset(data, cell.corpus, features=()).corpus
-            count = int((corpus.table["label"] == corpus.labels.index(cell.emotion)).sum())
+            chosen = corpus.table
+            if cell.emotion:
+                chosen = chosen[chosen["label"] == corpus.labels.index(cell.emotion)]
+            if cell.fold:
+                chosen = chosen[chosen["split"] == cell.fold]
             key = {"data": data, "row": cell.row, "column": cell.column, "fold": 0, "seed": 0, "selection": "val"}
-            records.append(
-                key | {"value": count, "n": len(corpus.table), "features": corpus.source, "commit": commit()}
-            )
+            about = {"n": len(corpus.table), "features": corpus.source, "commit": commit()}
+            records.append(key | {"value": len(chosen)} | about)
     return records
 
 

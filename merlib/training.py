@@ -8,7 +8,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,11 +18,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 from tqdm.auto import tqdm
 
-from merlib import metrics
-from merlib.batches import Dialogues
+from merlib import optimisation
+from merlib.batches import Split
 from merlib.corpora.files import atomic
+from merlib.metrics import Judge, headline
 
 BUCKET = {"cpu": 16, "cuda": 256}  # dialogues of similar length that pass through the network at once
+UTTERANCES = 128  # that are predicted at once
 RECOMPUTE = os.environ.get("MERLIB_RECOMPUTE", "1") != "0"  # 0: a fifth faster, twice the memory, the same numbers
 
 
@@ -61,168 +62,181 @@ def make_deterministic() -> None:
 
 
 def forward_packed(
-    model: nn.Module, split: Dialogues, dialogues: Tensor, *, bucket: int
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Outputs and labels of the real utterances of some dialogues, u ...: in buckets, because padding is invisible.
+    model: nn.Module, split: Split, items: Tensor, *, bucket: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Outputs and targets of the utterances of some items, u ...: dialogues go in buckets, because padding is invisible.
 
     Of several buckets, the backward pass computes each one's activations anew (unless MERLIB_RECOMPUTE=0), so that
     memory holds only one of them.
     """
-    outputs, labels = [], []
-    forward = partial(recompute, model, use_reentrant=False) if RECOMPUTE and len(dialogues) > bucket else model
-    for batch in split.buckets(dialogues, bucket):
-        mask = batch["mask"]
-        outputs.append({name: value[mask] for name, value in forward(batch).items()})  # b n ... -> u ...
-        labels.append(batch["label"][mask])
-    return {name: torch.cat([o[name] for o in outputs]) for name in outputs[0]}, torch.cat(labels)
+    found = []
+    forward = partial(recompute, model, use_reentrant=False) if RECOMPUTE and len(items) > bucket else model
+    for batch in split.buckets(items, bucket):
+        outputs, target = forward(batch), {name: batch[name] for name in split.target}
+        found.append((split.real(outputs, batch), split.real(target, batch)))
+    if len(found) == 1:
+        return found[0]
+    outputs, target = zip(*found, strict=True)
+    return tuple({name: torch.cat([part[name] for part in parts]) for name in parts[0]} for parts in (outputs, target))
 
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, split: Dialogues, *, batch: int | None = None, precision: str = "float32"
+    model: nn.Module, split: Split, *, batch: int | None = None, precision: str = "float32", loss: nn.Module | None = None
 ) -> dict[str, Tensor]:
-    """Outputs of a whole split in the order of its ids (u ...), float32, on its device; `batch` dialogues at once."""
+    """Outputs of a whole split in the order of its ids (u ...), float32, on its device; `batch` items at once.
+
+    With a loss, its value is there too (`loss`, a scalar): of the whole split by dialogue, the mean over batches by utterance, where
+    outputs that are sequences are not kept.
+    """
     model.eval()
     device = split.label.device.type
-    parts, rows = [], []
-    for part in torch.arange(len(split)).split(batch or BUCKET[device]):
+    by_dialogue = split.unit == "dialogues"
+    parts, places, costs = [], [], []
+    for items in torch.arange(len(split)).split(batch or (BUCKET[device] if by_dialogue else UTTERANCES)):
+        padded = split.batch(items)
         with autocast(device, precision):
-            batch = split.batch(part)
-            parts.append({name: value[batch["mask"]].float() for name, value in model(batch).items()})
-        index = split.rows[part.to(split.rows.device)]
-        rows.append(index[index >= 0])
-    order = torch.cat(rows).argsort()
-    return {name: torch.cat([p[name] for p in parts])[order] for name in parts[0]}
+            outputs = _floats(split.real(model(padded), padded))
+        if loss is not None and not by_dialogue:
+            target = {name: padded[name] for name in split.target}
+            costs.append(loss(outputs, target)["loss"] * len(items) / len(split))
+        parts.append(outputs)
+        places.append(split.places(items))
+    order = torch.cat(places).argsort()
+    kept = [name for name, value in parts[0].items() if by_dialogue or value.ndim <= 2]
+    found = {name: torch.cat([part[name] for part in parts])[order] for name in kept}
+    if loss is not None:
+        found["loss"] = loss(found, split.target)["loss"] if by_dialogue else torch.stack(costs).sum()
+    return found
+
+
+def _floats(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.float() if value.is_floating_point() else value for name, value in outputs.items()}
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
     """The forward pass in "bf16" (weights, losses and the optimiser stay float32) or in "float32"."""
-    if precision not in ("float32", "bf16"):
-        raise ValueError(f"train.precision {precision!r}: there are float32 and bf16")
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
 
 
 def fit(
-    model: nn.Module, loss: nn.Module, train: Dialogues, val: Dialogues, *, recipe: dict[str, Any], labels: tuple[str, ...],
-    seed: int, observer: Observer | None = None, checkpoint: Path | None = None, checkpoint_seconds: float = 60.0,
+    model: nn.Module, loss: nn.Module, train: Split, val: Split, *, recipe: dict[str, Any], judge: Judge, seed: int,
+    observer: Observer | None = None, checkpoint: Path | None = None, checkpoint_seconds: float = 60.0,
     whole_batches: bool = False, progress: bool = True, label: str = "fit",
 ) -> Fit:  # fmt: skip
-    """Train by `recipe` (the section `train` of a recipe) and select the epoch with the best weighted F1 on val.
+    """Train by `recipe` (the section `train` of a recipe) and select the epoch that `judge` finds best on val.
 
     checkpoint: a file to resume from and to save to, at most every `checkpoint_seconds`.
-    whole_batches: never bucket a batch (networks that see padding, as published).
+    whole_batches: never bucket a batch of dialogues (networks that see padding, as published).
     Raises TrainingError on a loss that is not finite or memory that does not suffice.
     """
+    optimisation.check(recipe)
     device = train.label.device.type
-    bucket = len(train) if whole_batches else BUCKET[device]
-    optimizer, scheduler = _optimizer(model, recipe)
+    bucket = BUCKET[device] if train.unit == "dialogues" and not whole_batches else len(train)
+    learned = nn.ModuleDict({"model": model, "loss": loss})
+    optimizer = optimisation.optimizer(learned, recipe)
+    schedule = optimisation.Schedule(optimizer, recipe, steps=len(_steps(train, recipe)))
     done, start = Fit(), 0
     if checkpoint is not None and checkpoint.exists():
-        done, start = _resume(checkpoint, model, optimizer, scheduler, observer, device)
+        done, start = _resume(checkpoint, learned, optimizer, schedule, observer, device)
     saved = began = time.monotonic()
     before = done.seconds
-    bar = tqdm(
-        range(start, recipe["epochs"]),
-        initial=start,
-        total=recipe["epochs"],
-        desc=label,
-        disable=not progress,
-        leave=False,
-    )
+    total = recipe["epochs"]
+    bar = tqdm(range(start, total), initial=start, total=total, desc=label, disable=not progress, leave=False)
     for epoch in bar:
         if epoch - done.best_epoch > recipe["patience"]:
             break
-        row = _epoch(model, loss, train, optimizer, recipe, seed=seed, epoch=epoch, bucket=bucket)
-        row |= _validate(model, loss, val, labels, recipe, batch=recipe["batch"] if whole_batches else None)
-        scheduler.step(row["val/loss"]) if recipe["schedule"] == "plateau" else scheduler.step()
-        if row["val/weighted_f1"] > done.best_score:
-            done.best_epoch, done.best_score = epoch, row["val/weighted_f1"]
+        row = _epoch(learned, train, optimizer, schedule, recipe, seed=seed, epoch=epoch, bucket=bucket)
+        outputs = predict(
+            model, val, batch=recipe["batch"] if whole_batches else None, precision=recipe["precision"], loss=loss
+        )
+        found = judge.scores(val.target, judge.predictions(outputs))
+        row |= {"val/loss": float(outputs["loss"])} | {f"val/{name}": value for name, value in headline(found).items()}
+        schedule.epoch(row["val/loss"])
+        if judge.worth(found) > done.best_score:
+            done.best_epoch, done.best_score = epoch, judge.worth(found)
             done.best_state = {k: v.detach().clone() for k, v in model.state_dict().items()}
         if observer is not None:
             row |= observer(epoch, model)
         done.history.append(row)
         done.seconds = before + time.monotonic() - began
-        bar.set_postfix(
-            {"val": f"{row['val/weighted_f1']:.3f}", "best": f"{done.best_score:.3f} @{done.best_epoch + 1}"}
-        )
+        bar.set_postfix({judge.select: f"{found[judge.select]:.3f}", "best": f"{abs(done.best_score):.3f} @{done.best_epoch + 1}"})
         if checkpoint is not None and time.monotonic() - saved >= checkpoint_seconds:
-            _save(checkpoint, epoch + 1, done, model, optimizer, scheduler, observer)
+            _save(checkpoint, epoch + 1, done, learned, optimizer, schedule, observer)
             saved = time.monotonic()
     return done
 
 
-def _epoch(model, loss, train, optimizer, recipe, *, seed: int, epoch: int, bucket: int) -> dict[str, float]:
-    model.train()
+def _steps(train: Split, recipe: dict[str, Any]) -> tuple[Tensor, ...]:
+    """The items of each update of an epoch, by torch's generator: `batch` of them, or dialogues of about `batch` utterances.
+
+    sampler "balanced" draws with replacement, by weights inverse to the class counts.
+    """
+    if recipe.get("sampler", "plain") == "balanced":
+        if train.unit == "dialogues":
+            raise ValueError("train.sampler balanced draws utterances: use it with data.unit utterance")
+        label = train.label.cpu()
+        order = torch.multinomial(1.0 / label.bincount()[label], len(train), replacement=True)
+    else:
+        order = torch.randperm(len(train))
+    if recipe.get("batch_unit", train.unit) == train.unit:
+        return order.split(recipe["batch"])
+    if train.unit == "utterances":
+        raise ValueError("train.batch_unit dialogues needs data.unit dialogue")
+    lengths = train.lengths[order]
+    _, counts = ((lengths.cumsum(0) - lengths) // recipe["batch"]).unique_consecutive(return_counts=True)
+    return order.split(counts.tolist())
+
+
+def _epoch(learned, train, optimizer, schedule, recipe, *, seed: int, epoch: int, bucket: int) -> dict[str, float]:
+    learned.train()
     torch.manual_seed(1_000_003 * seed + epoch)
     totals: dict[str, Tensor] = {}
-    parts = torch.randperm(len(train)).split(recipe["batch"])
-    for step, dialogues in enumerate(parts):
+    parts = _steps(train, recipe)
+    for step, items in enumerate(parts):
         try:
             optimizer.zero_grad(set_to_none=True)
-            named = _gradients(model, loss, train, dialogues, precision=recipe["precision"], bucket=bucket)
+            named = _gradients(learned, train, items, precision=recipe["precision"], bucket=bucket)
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"out of memory at epoch {epoch + 1}, step {step + 1}: lower train.batch ({recipe['batch']})"
             ) from error
-        norm = nn.utils.clip_grad_norm_(model.parameters(), recipe["clip"])
+        norm = nn.utils.clip_grad_norm_(learned.parameters(), recipe["clip"])
         if not torch.isfinite(norm):
             values = json.dumps({k: float(v) for k, v in named.items()})
             raise TrainingError(
                 f"epoch {epoch + 1}, step {step + 1}: a gradient is not finite (losses {values}): lower train.lr or train.clip"
             )
         optimizer.step()
+        schedule.step()
         for name, value in (named | {"grad_norm": norm}).items():
             totals[name] = totals.get(name, 0.0) + value / len(parts)
     return {f"train/{name}": float(value) for name, value in totals.items()} | {"lr": optimizer.param_groups[0]["lr"]}
 
 
-def _gradients(model, loss, train, dialogues: Tensor, *, precision: str, bucket: int) -> dict[str, Tensor]:
+def _gradients(learned, train, items: Tensor, *, precision: str, bucket: int) -> dict[str, Tensor]:
     """One backward pass; the named losses, detached, so that nothing of the graph outlives it."""
     with autocast(train.label.device.type, precision):
-        outputs, label = forward_packed(model, train, dialogues, bucket=bucket)
-    named = loss({k: v.float() for k, v in outputs.items()}, label)
+        outputs, target = forward_packed(learned["model"], train, items, bucket=bucket)
+    named = learned["loss"](_floats(outputs), target)
     named["loss"].backward()
     return {name: value.detach() for name, value in named.items()}
 
 
-def _validate(model, loss, val, labels, recipe, *, batch: int | None) -> dict[str, float]:
-    outputs = predict(model, val, batch=batch, precision=recipe["precision"])
-    y_pred = outputs["logits"].argmax(-1).cpu().numpy()
-    found = metrics.scores(y_true=val.label.cpu().numpy(), y_pred=y_pred, labels=labels)
-    with torch.no_grad():
-        value = float(loss(outputs, val.label)["loss"])
-    return {"val/loss": value, "val/accuracy": found["accuracy"], "val/weighted_f1": found["weighted_f1"]}
-
-
-def _optimizer(model: nn.Module, recipe: dict[str, Any]):
-    if recipe["optimizer"] != "adam":
-        raise ValueError(f"train.optimizer {recipe['optimizer']!r}: there is 'adam'")
-    betas = (recipe["beta1"], recipe["beta2"])
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe["lr"], betas=betas, weight_decay=recipe["weight_decay"])
-    factor, every = recipe["schedule_factor"], recipe["schedule_every"]
-    schedules: dict[str, Callable] = {
-        "plateau": lambda: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=factor, patience=every),
-        "step": lambda: torch.optim.lr_scheduler.StepLR(optimizer, step_size=every, gamma=factor),
-    }
-    if recipe["schedule"] not in schedules:
-        raise ValueError(f"train.schedule {recipe['schedule']!r}: there are {sorted(schedules)}")
-    return optimizer, schedules[recipe["schedule"]]()
-
-
-def _save(path: Path, epoch: int, done: Fit, model, optimizer, scheduler, observer) -> None:
+def _save(path: Path, epoch: int, done: Fit, learned, optimizer, schedule, observer) -> None:
     state = {
-        "epoch": epoch, "fit": vars(done), "model": model.state_dict(), "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(), "observer": observer.state if observer else {},
+        "epoch": epoch, "fit": vars(done), "learned": learned.state_dict(), "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(), "observer": observer.state if observer else {},
     }  # fmt: skip
     with atomic(path) as part:
         torch.save(state, part)
 
 
-def _resume(path: Path, model, optimizer, scheduler, observer, device: str) -> tuple[Fit, int]:
+def _resume(path: Path, learned, optimizer, schedule, observer, device: str) -> tuple[Fit, int]:
     state = torch.load(path, map_location=device, weights_only=True)
-    model.load_state_dict(state["model"])
+    learned.load_state_dict(state["learned"])
     optimizer.load_state_dict(state["optimizer"])
-    scheduler.load_state_dict(state["scheduler"])
+    schedule.load_state_dict(state["schedule"])
     if observer is not None:
         observer.state.update(state["observer"])
     return Fit(**state["fit"]), state["epoch"]

@@ -5,12 +5,19 @@ import pandas as pd
 import pytest
 import torch
 
-from merlib import batches
+from merlib import batches, masking
 from merlib.corpora import twin
+from merlib.corpora.table import Corpus
 from merlib.features.roots import Dataset
 from merlib.features.store import Feature
 
-ARRAYS = {"text": "text", "audio": "audio", "visual": "visual"}
+MODALITIES = ("text", "audio", "visual")
+CORPUS = {"split": "corpus", "validation": "corpus"}
+
+
+def splits(dataset, *, standardize, **changed):
+    data = {"unit": "dialogue", "modalities": "TAV", "standardize": standardize} | {m: m for m in MODALITIES} | changed
+    return batches.splits(dataset, data=data, protocol=CORPUS)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +27,7 @@ def dataset():
 
 
 def test_a_batch_is_what_a_loop_over_dialogues_gives(dataset):
-    split = batches.splits(dataset, arrays=ARRAYS, standardize=False)["train"]
+    split = splits(dataset, standardize=False)["train"]
     table = dataset.corpus.table
     names = list(table.loc[table["split"] == "train", "dialogue"].unique())
     chosen = torch.tensor([3, 0, 7])
@@ -33,14 +40,14 @@ def test_a_batch_is_what_a_loop_over_dialogues_gives(dataset):
         assert batch["label"][b].tolist() == table["label"].iloc[at].tolist() + [-1] * (longest - len(at))
         order = {name: k for k, name in enumerate(dict.fromkeys(table["speaker"].iloc[at]))}
         assert batch["speaker"][b, : len(at)].tolist() == [order[name] for name in table["speaker"].iloc[at]]
-        for modality in ARRAYS:
+        for modality in MODALITIES:
             expected = torch.from_numpy(dataset.features[modality].values[at])
             torch.testing.assert_close(batch[modality][b, : len(at)], expected, rtol=0, atol=0)
             assert not batch[modality][b, len(at) :].any()
 
 
 def test_buckets_hold_every_dialogue_once_and_pad_less(dataset):
-    split = batches.splits(dataset, arrays=ARRAYS, standardize=False)["train"]
+    split = splits(dataset, standardize=False)["train"]
     everything = torch.arange(len(split))
     buckets = list(split.buckets(everything, 8))
     assert sum(b["mask"].sum() for b in buckets) == len(split.ids)
@@ -48,8 +55,8 @@ def test_buckets_hold_every_dialogue_once_and_pad_less(dataset):
 
 
 def test_scaling_is_fitted_on_the_training_split_alone(dataset):
-    raw, scaled = (batches.splits(dataset, arrays=ARRAYS, standardize=s) for s in (False, True))
-    for modality in ARRAYS:
+    raw, scaled = (splits(dataset, standardize=s) for s in (False, True))
+    for modality in MODALITIES:
         train = raw["train"].features[modality]
         expected = (raw["test"].features[modality] - train.mean(0)) / train.std(0)
         torch.testing.assert_close(scaled["test"].features[modality], expected, rtol=1e-4, atol=1e-5)
@@ -58,25 +65,80 @@ def test_scaling_is_fitted_on_the_training_split_alone(dataset):
 
 def test_a_constant_feature_stays_finite(dataset):
     flat = np.ones((len(dataset.corpus.table), 3), np.float32)
-    found = batches.splits(Dataset(dataset.corpus, {"text": Feature(flat, None)}), arrays=ARRAYS, standardize=True)
+    found = splits(Dataset(dataset.corpus, {"text": Feature(flat, None)}), standardize=True)
     assert torch.isfinite(found["test"].features["text"]).all()
 
 
 def test_an_absent_modality_is_left_out_and_none_is_an_error(dataset):
     only = Dataset(dataset.corpus, {"text": dataset.features["text"]})
-    assert set(batches.dims(batches.splits(only, arrays=ARRAYS, standardize=True)["val"])) == {"text"}
+    assert set(batches.dims(splits(only, standardize=True)["val"])) == {"text"}
     with pytest.raises(ValueError, match="merlib doctor"):
-        batches.splits(Dataset(dataset.corpus, {}), arrays=ARRAYS, standardize=True)
+        splits(Dataset(dataset.corpus, {}), standardize=True)
 
 
-def test_the_released_validation_draws_whole_dialogues_and_leaves_test_alone(dataset):
-    table = dataset.corpus.table
-    names = pd.Series(batches.split_names(table, "random_5_percent"), index=table.index)
-    assert ((names == "test") == (table["split"] == "test")).all()
-    by_dialogue = names.groupby(table["dialogue"]).nunique()
-    assert (by_dialogue == 1).all()
-    pool = table.loc[table["split"] != "test", "dialogue"].nunique()
-    assert names[names == "val"].groupby(table["dialogue"]).ngroups == max(1, round(0.05 * pool))
-    assert (names == batches.split_names(table, "random_5_percent")).all()
-    with pytest.raises(ValueError, match="random_5_percent"):
-        batches.split_names(table, "random_10_percent")
+# By utterance: sequences.
+
+@pytest.fixture(scope="module")
+def sequences():
+    """Four labelled utterances and an unlabelled one in the middle; values tell utterance and step apart."""
+    rows = [("a", "train", 0), ("b", "train", 1), ("x", "train", -1), ("c", "val", 0), ("d", "test", 1)]
+    table = pd.DataFrame(rows, columns=["utterance", "split", "label"]).assign(score=np.nan)
+    corpus = Corpus(name="made_up", labels=("no", "yes"), table=table, source="")
+    text, audio = [], []
+    for u, steps in enumerate([3, 1, 5, 2, 4]):
+        text += [[10 * u + t, u] for t in range(steps)]
+        audio += [[float(u)]]
+    lengths = np.array([3, 1, 5, 2, 4])
+    features = {"text": Feature(np.array(text, np.float32), None, lengths), "audio": Feature(np.array(audio, np.float32), None)}
+    return Dataset(corpus, features)
+
+
+def utterances(dataset, *, standardize=False, **changed):
+    data = {"unit": "utterance", "modalities": "TA", "standardize": standardize, "text": "text", "audio": "audio"} | changed
+    return batches.splits(dataset, data=data, protocol=CORPUS)
+
+
+def test_sequences_are_padded_and_masked_and_unlabelled_utterances_left_out(sequences):
+    train = utterances(sequences)["train"]
+    batch = train.batch(torch.tensor([1, 0]))
+    assert train.ids == ("a", "b") and batch["label"].tolist() == [1, 0]
+    assert batch["text"].tolist() == [[[10, 1], [0, 0], [0, 0]], [[0, 0], [1, 0], [2, 0]]]
+    assert batch["text_mask"].tolist() == [[True, False, False], [True, True, True]]
+    assert batch["audio"].tolist() == [[[1]], [[0]]] and batch["audio_mask"].all()
+
+
+def test_scaling_of_sequences_is_fitted_on_the_steps_of_the_training_split(sequences):
+    seen = np.array([0, 1, 2, 10, 20, 21, 22, 23, 24])  # text's first feature of a, b and the unlabelled x, which trains too
+    found = utterances(sequences, standardize=True)["test"].batch(torch.tensor([0]))["text"][0, :, 0]
+    torch.testing.assert_close(found, torch.tensor((np.arange(40, 44) - seen.mean()) / seen.std(ddof=1)).float())
+
+
+def test_pooling_is_the_mean_and_deviation_of_the_real_steps(sequences):
+    found = utterances(sequences)["test"].pooled()
+    steps = np.array([[40, 4], [41, 4], [42, 4], [43, 4]])
+    torch.testing.assert_close(found[0], torch.tensor([*steps.mean(0), *steps.std(0), 4.0, 0.0]).float())
+
+
+def test_dialogues_of_sequences_are_refused(sequences):
+    with pytest.raises(ValueError, match="pool them first"):
+        utterances(sequences, unit="dialogue")
+
+
+@pytest.mark.parametrize("unit", ["values", "steps"])
+def test_a_mask_replaces_its_share_of_the_test_steps_alone(unit):
+    draw = np.random.default_rng(0)
+    table = pd.DataFrame({"utterance": [f"u{i}" for i in range(300)], "label": 0, "score": np.nan})
+    table["split"] = np.repeat(["train", "val", "test"], 100)
+    values = draw.normal(3, 2, (300 * 20, 5)).astype(np.float32)
+    corpus = Corpus(name="made_up", labels=("one",), table=table, source="")
+    parts = utterances(Dataset(corpus, {"text": Feature(values, None, np.full(300, 20))}), modalities="T")
+    noisy = masking.masked(parts["test"], parts["train"], modality="text", percent=30, unit=unit, seed=1)
+    changed = (noisy.features["text"] != parts["test"].features["text"]).numpy()
+    assert not changed[: 200 * 20].any()
+    chosen = changed[200 * 20 :] if unit == "values" else changed[200 * 20 :].all(1)
+    assert chosen.mean() == pytest.approx(0.3, abs=0.03)
+    if unit == "steps":
+        assert (changed.all(1) == changed.any(1)).all()
+    assert noisy.features["text"][changed].mean() == pytest.approx(3, abs=0.15)
+    again = masking.masked(parts["test"], parts["train"], modality="text", percent=30, unit=unit, seed=1)
+    assert again.features["text"].equal(noisy.features["text"])

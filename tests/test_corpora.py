@@ -64,7 +64,7 @@ def test_official_counts_are_those_of_the_published_table():
 def test_one_utterance_too_few_is_noticed():
     corpus, _ = twin.make("meld")
     short = table.Corpus(corpus.name, corpus.labels, corpus.table.iloc[:-1], "a copy")
-    with pytest.raises(CorpusError, match="test has 2609 utterances in 280 dialogues.*expected 2610 in 280"):
+    with pytest.raises(CorpusError, match="test has 2609 utterances in 280 dialogues.*expected 2610 utterances in 280 dialogues"):
         table.expect(short)
 
 

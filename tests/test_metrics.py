@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import torch
+from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
 from merlib import metrics
 
@@ -31,3 +33,46 @@ def test_scores_equal_their_definitions(seed):
 def test_true_and_predicted_cannot_be_swapped_silently():
     with pytest.raises(TypeError):
         metrics.scores(np.array([0]), np.array([1]), LABELS)
+
+
+def test_unweighted_accuracy_and_averages_are_scikit_learns():
+    rng = np.random.default_rng(0)
+    y_true, y_pred = rng.integers(0, 3, 100), rng.integers(0, 3, 100)
+    found = metrics.scores(y_true=y_true, y_pred=y_pred, labels=LABELS[:3])
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y_true, y_pred))
+    for average in ("macro", "weighted"):
+        expected = precision_recall_fscore_support(y_true, y_pred, average=average)
+        names = [f"{average}_{name}" for name in ("precision", "recall", "f1")]
+        assert [found[name] for name in names] == pytest.approx(expected[:3])
+
+
+def test_sentiment_by_hand():
+    y_true = np.array([-2.6, -0.2, 0.0, 1.4, 3.0])
+    predicted = metrics.of_scores(y_score=np.array([-3.4, 0.4, -0.6, 1.0, 2.0]))
+    assert predicted["class"].tolist() == [0, 3, 2, 4, 5] and predicted["score"][0] == -3
+    found = metrics.sentiment(y_true=y_true, y_pred=predicted, binary="nonnegative")
+    assert found["acc7"] == pytest.approx(3 / 5)  # -3, 0 and 1 hit; 0 and 3 are missed
+    assert found["acc2"] == pytest.approx(3 / 5)  # -0.2 and 0.0 are on the wrong side
+    assert found["mae"] == pytest.approx(np.mean([0.4, 0.6, 0.6, 0.4, 1.0]))
+    assert found["correlation"] == pytest.approx(np.corrcoef(y_true, predicted["score"])[0, 1])
+    positive = metrics.sentiment(
+        y_true=y_true, y_pred=metrics.of_scores(y_score=predicted["score"], binary="positive"), binary="positive"
+    )
+    assert positive["acc2"] == pytest.approx(4 / 5)  # zero counts with the negative ones: only -0.2 is wrong
+
+
+def test_two_heads_decide_two_tasks_and_one_head_decides_both():
+    logits = torch.eye(7)[[6, 0]]
+    alone = metrics.predictions(outputs={"logits": logits}, sentiment=True)
+    assert alone["score"].tolist() == [3, -3] and alone["binary"].tolist() == [1, 0]
+    both = metrics.predictions(outputs={"logits": logits, "logits_binary": torch.eye(2)[[0, 1]]}, sentiment=True)
+    assert both["class"].tolist() == [6, 0] and both["binary"].tolist() == [0, 1]
+    regression = metrics.predictions(outputs={"logits": torch.tensor([[1.2], [-0.4]])}, sentiment=True)
+    assert regression["class"].tolist() == [4, 3] and regression["binary"].tolist() == [1, 0]
+
+
+def test_the_selecting_score_is_better_when_higher_and_errors_when_lower():
+    found = {"accuracy": 0.7, "mae": 0.9, "f1/a": 0.1}
+    assert metrics.Judge(LABELS, "accuracy").worth(found) == 0.7 and metrics.Judge(LABELS, "mae").worth(found) == -0.9
+    with pytest.raises(ValueError, match="accuracy"):
+        metrics.Judge(LABELS, "wf1").worth(found)

@@ -92,7 +92,7 @@ def test_what_cannot_be_imported_says_why(data_folder, meld_source, tmp_path):
     with pytest.raises(CorpusError, match="the root 'lab' has no meld; import it. MELD .GPL-3."):
         roots.dataset("lab", "meld")
     small = meld_files(tmp_path, twin.make("meld", scale=0.1)[0])
-    with pytest.raises(CorpusError, match="train has .* expected 9989 in 1038"):
+    with pytest.raises(CorpusError, match="train has .* expected 9989 utterances in 1038 dialogues"):
         roots.import_source("meld", small, "lab")
     assert not (data_folder / "lab").exists()
 

@@ -132,7 +132,7 @@ def test_speakers_are_called_by_names_an_encoder_knows(tiny):
 
 def test_what_cannot_be_encoded_says_why(encoder, tiny, tmp_path):
     for options, message in (
-        ({"pool": "max"}, "pool='max'.*expected pool cls or mean"),
+        ({"pool": "max"}, "pool='max'.*expected pool one of .*tokens"),
         ({"context": "window"}, "context='window'"),
         ({"over": "past"}, "over='past'"),
         ({"encoder": encoder, "max_tokens": 100}, "max_tokens=100, but .* reads 64 at most"),

@@ -18,6 +18,7 @@ from merlib.corpora import twin
 from merlib.features.roots import Dataset
 from merlib.features.store import Feature
 from merlib.losses import build_loss
+from merlib.metrics import Judge
 
 ROOT = Path(__file__).parents[1]
 RECIPE = {
@@ -30,7 +31,8 @@ RECIPE = {
 def data():
     corpus, arrays = twin.make("meld", scale=0.05)
     dataset = Dataset(corpus, {name: Feature(values, None) for name, values in arrays.items()})
-    return corpus.labels, batches.splits(dataset, arrays={m: m for m in arrays}, standardize=True)
+    data = {"unit": "dialogue", "modalities": "TAV", "standardize": True} | {m: m for m in arrays}
+    return corpus.labels, batches.splits(dataset, data=data, protocol={"split": "corpus", "validation": "corpus"})
 
 
 class Net(nn.Module):
@@ -67,7 +69,7 @@ def run(data, *, recipe=RECIPE, **options):
     counts = torch.bincount(splits["train"].label, minlength=len(labels))
     loss = build_loss({"name": "cross_entropy", "class_weights": "none"}, class_counts=counts)
     return training.fit(
-        model, loss, splits["train"], splits["val"], recipe=recipe, labels=labels, seed=1, progress=False, **options
+        model, loss, splits["train"], splits["val"], recipe=recipe, judge=Judge(labels, "weighted_f1"), seed=1, progress=False, **options
     )
 
 
@@ -129,20 +131,20 @@ def test_predictions_keep_the_order_of_the_ids_whatever_the_batch(data):
     whole, single = (training.predict(model, splits["test"], batch=size)["logits"] for size in (100, 1))
     torch.testing.assert_close(whole, single, rtol=1e-4, atol=1e-5)
     some = torch.tensor([5, 2])
-    packed, label = training.forward_packed(model, splits["test"], some, bucket=1)
-    assert len(packed["logits"]) == len(label) == splits["test"].lengths[some].sum()
+    packed, target = training.forward_packed(model, splits["test"], some, bucket=1)
+    assert len(packed["logits"]) == len(target["label"]) == splits["test"].lengths[some].sum()
 
 
 def test_a_gradient_that_is_not_finite_stops_with_the_place_and_a_remedy(data):
     class Broken(nn.Module):
-        def forward(self, outputs, label):
+        def forward(self, outputs, target):
             return {"loss": outputs["logits"].sum() * float("inf")}
 
     labels, splits = data
     with pytest.raises(training.TrainingError, match="epoch 1, step 1.*lower train.lr"):
         training.fit(
             Net(batches.dims(splits["train"]), len(labels)), Broken(), splits["train"], splits["val"], recipe=RECIPE,
-            labels=labels, seed=0, progress=False,
+            judge=Judge(labels, "weighted_f1"), seed=0, progress=False,
         )  # fmt: skip
 
 

@@ -1,41 +1,92 @@
 """What the corpora are known by: classes in label order, and official counts per split. Numbers only.
 
-Totals are those of MFCRE Table 1; the counts per split are those of the releases. IEMOCAP names no validation
-dialogues, so there train and val count together.
+Totals of IEMOCAP-6 and MELD are those of MFCRE Table 1; the counts per split are those of the releases. IEMOCAP names
+no validation dialogues, so there train and val count together. Where every protocol draws its own split, only the
+group `all` is counted, train, val and test together.
+
+The sentiment corpora score every utterance in [-3, 3]; their classes are the seven whole steps (`sentiment_class`).
 """
 
+import numpy as np
+
 SPLITS = ("train", "val", "test")
+GROUPS = {"train+val": ("train", "val"), "all": SPLITS}  # groups of splits that are counted together
+SENTIMENT = ("mosi", "mosei")
 SIX = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
+SCORES = ("-3", "-2", "-1", "0", "1", "2", "3")
 LABELS = {
     "iemocap6": SIX,
     "iemocap6_majority": SIX,
+    "iemocap4": ("happy", "sad", "neutral", "angry"),  # happy holds the excited too
+    "iemocap8": ("angry", "excited", "fearful", "frustrated", "happy", "neutral", "sad", "surprised", "disgust"),
     "meld": ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"),
+    "ravdess": ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"),
+    "mosi": SCORES,
+    "mosei": SCORES,
 }
 CLASSES = {  # utterances of each class, in label order
     "iemocap6": {"train+val": (504, 839, 1324, 933, 742, 1468), "test": (144, 245, 384, 170, 299, 381)},
     "iemocap6_majority": {"train+val": (452, 839, 1324, 933, 742, 1468), "test": (143, 245, 384, 170, 299, 381)},
+    "iemocap4": {"all": (595 + 1041, 1084, 1708, 1103)},
+    "iemocap8": {"all": (1103, 1041, 40, 1849, 595, 1708, 1084, 107, 2)},
     "meld": {
         "train": (4710, 1205, 268, 683, 1743, 271, 1109),
         "val": (470, 150, 40, 111, 163, 22, 153),
         "test": (1256, 281, 50, 208, 402, 68, 345),
     },
+    "ravdess": {"all": (96, 192, 192, 192, 192, 192, 192, 192)},
+}
+UTTERANCES = {  # where the classes are not counted; those of MOSEI are HFF Table 1
+    "mosi": {"all": 2199},  # four of them have no score
+    "mosei": {"train": 16327, "val": 1871, "test": 4662},
 }
 DIALOGUES = {
     "iemocap6": {"train+val": 120, "test": 31},
     "iemocap6_majority": {"train+val": 120, "test": 31},
+    "iemocap4": {"all": 151},
+    "iemocap8": {"all": 151},
     "meld": {"train": 1038, "val": 114, "test": 280},
+    "ravdess": {"all": 1440},  # every clip stands alone
+    "mosi": {"all": 93},  # the videos; those of MOSEI are not counted
 }
+MAJORITY_RELEASE = "the full raw release: Session1 to Session5 with every file of dialog/EmoEvaluation and "
+MAJORITY_RELEASE += "dialog/transcriptions, and the majority labels of its raters."
 REMEDY = {
     "iemocap6": "Its 7433 utterances, 648 of them happy, are the conversational release: IEMOCAP_features.pkl, or a "
     "prepared table made from it. The majority labels of the raw release give 7380 with 595 happy: they are "
     "iemocap6_majority, and the two are never mixed.",
-    "iemocap6_majority": "Its 7380 utterances, 595 of them happy, are the full raw release: Session1 to Session5 with "
-    "every file of dialog/EmoEvaluation and dialog/transcriptions.",
+    "iemocap6_majority": f"Its 7380 utterances, 595 of them happy, are {MAJORITY_RELEASE}",
+    "iemocap4": f"Its 5531 utterances, 1041 of the 1636 happy being excited, are {MAJORITY_RELEASE} The labels of the "
+    "conversational release, with 648 happy, are another list.",
+    "iemocap8": f"Its 7529 utterances, two of them disgust, are {MAJORITY_RELEASE}",
     "meld": "Its 13708 utterances are train_sent_emo.csv, dev_sent_emo.csv and test_sent_emo.csv, unchanged.",
+    "ravdess": "Its 1440 clips are the speech of all 24 actors, 60 each (03-01-*, or 01-01-* with video); the songs, "
+    "03-02-*, are not among them.",
+    "mosi": "Its 2199 utterances of 93 videos, four without a score, are the full release.",
+    "mosei": "Its 16327, 1871 and 4662 utterances are the standard folds of the CMU-Multimodal SDK as HFF Table 1 "
+    "counts them.",
 }
+SIGNED = "IEMOCAP: a signed release form at https://sail.usc.edu/iemocap/ (USC; no redistribution)"
 ACCESS = {
-    "iemocap6": "IEMOCAP: a signed release form at https://sail.usc.edu/iemocap/ (USC; no redistribution), or the "
-    "public features of conv-emotion, IEMOCAP_features.pkl, whose labels this task's 7433 utterances need anyway.",
-    "iemocap6_majority": "IEMOCAP: a signed release form at https://sail.usc.edu/iemocap/ (USC; no redistribution).",
+    "iemocap6": f"{SIGNED}, or the public features of conv-emotion, IEMOCAP_features.pkl, whose labels this task's "
+    "7433 utterances need anyway.",
+    "iemocap6_majority": f"{SIGNED}.",
+    "iemocap4": f"{SIGNED}.",
+    "iemocap8": f"{SIGNED}.",
     "meld": "MELD (GPL-3): three CSV files in data/MELD of github.com/declare-lab/MELD; clips in MELD.Raw.tar.gz.",
+    "ravdess": "RAVDESS (CC BY-NC-SA 4.0): Audio_Speech_Actors_01-24.zip and Video_Speech_Actor_*.zip at "
+    "https://zenodo.org/records/1188976.",
+    "mosi": "CMU-MOSI (research only): the CMU-MultimodalSDK, github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK, has "
+    "features and labels; videos are asked for at the MultiComp Lab of Carnegie Mellon University.",
+    "mosei": "CMU-MOSEI (research only): the CMU-MultimodalSDK, github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK, has "
+    "features, labels and the standard folds.",
 }
+
+
+def sentiment_class(score: np.ndarray) -> np.ndarray:
+    """Index into `SCORES` of each score: clip(round(score), -3, 3) + 3, and -1 where the score is NaN.
+
+    numpy rounds halves to the even neighbour: 0.5 is class "0", 1.5 and 2.5 are class "2".
+    """
+    score = np.asarray(score, dtype=np.float64)
+    return np.where(np.isnan(score), -1, np.clip(np.round(score), -3, 3) + 3).astype(np.int64)

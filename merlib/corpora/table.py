@@ -6,6 +6,7 @@ Columns, one row per utterance, dialogues one after the other and turns in order
     dialogue   id of the conversation             split       train, val or test
     turn       0, 1, 2, ... within the dialogue   start, end  seconds, NaN when unknown
     speaker    name or code of who speaks         text, audio, video  transcript; media paths below the source; or ""
+    score      sentiment in [-3, 3] of the corpora `official.SENTIMENT`, whose labels follow from it; NaN elsewhere
 """
 
 import json
@@ -21,7 +22,7 @@ from merlib.corpora.official import SPLITS
 
 DTYPES = {
     "utterance": "str", "dialogue": "str", "turn": "int64", "speaker": "str", "label": "int64", "split": "str",
-    "start": "float64", "end": "float64", "text": "str", "audio": "str", "video": "str",
+    "start": "float64", "end": "float64", "text": "str", "audio": "str", "video": "str", "score": "float64",
 }  # fmt: skip
 MODALITIES = ("text", "audio", "visual")
 
@@ -60,6 +61,9 @@ class Corpus:
 class Array:
     """One value (n, ...) per utterance, in table order, and what its passport will say of its origin.
 
+    Sequences have `lengths` (n, int64), the steps of each utterance, at least one: then the values are
+    (sum of lengths, ...), the steps of one utterance one after the other, utterances in table order.
+
     `trained_on` names the data and labels that the extractor has learned from; `fitted_on` names the split that any
     further fit, such as a projection or a normalisation, has seen. Both are "unknown" when a release does not say.
     """
@@ -71,16 +75,22 @@ class Array:
     weights_sha256: str = ""
     trained_on: str = "unknown"
     fitted_on: str = "unknown"
+    lengths: np.ndarray | None = None
 
 
 def build(name: str, rows: pd.DataFrame, source: str) -> Corpus:
-    """The corpus `name` from `rows`, checked; columns that are missing are completed, but for the five `needed`."""
+    """The corpus `name` from `rows`, checked; columns that are missing are completed, but for the five `needed`.
+
+    The label of a sentiment corpus is that of its column `score`.
+    """
+    if name in official.SENTIMENT and "score" in rows:
+        rows = rows.assign(label=official.sentiment_class(rows["score"]))
     needed = ["utterance", "dialogue", "speaker", "label", "split"]
     if missing := [c for c in needed if c not in rows]:
         raise CorpusError(f"{name}: columns {missing} are missing; found {sorted(rows)}; a table needs {needed}.")
     rows = rows.reset_index(drop=True)
     turns = rows.groupby("dialogue").cumcount()
-    rest = dict.fromkeys(DTYPES, "") | {"turn": turns, "start": np.nan, "end": np.nan}
+    rest = dict.fromkeys(DTYPES, "") | {"turn": turns, "start": np.nan, "end": np.nan, "score": np.nan}
     rows = rows.assign(**{c: rest[c] for c in DTYPES if c not in rows})[list(DTYPES)].astype(DTYPES)
     corpus = Corpus(name=name, labels=official.LABELS[name], table=rows, source=source)
     check(corpus)
@@ -90,7 +100,8 @@ def build(name: str, rows: pd.DataFrame, source: str) -> Corpus:
 def check(corpus: Corpus) -> None:
     """Raise CorpusError unless ids are unique, labels and splits known, dialogues whole and turns 0, 1, 2, ...
 
-    IEMOCAP's protocol tests on actors whom training never hears, so there the test speakers must be new.
+    The six-class protocol of IEMOCAP tests on actors whom training never hears, so there the test speakers must be
+    new; the other corpora are split by every paper anew. Scores are in [-3, 3] and settle the label.
     """
     t, name, classes = corpus.table, corpus.name, len(corpus.labels)
 
@@ -116,7 +127,13 @@ def check(corpus: Corpus) -> None:
         "Sort by dialogue and turn; renumber.",
     )
     demand(~t.duplicated(["dialogue", "turn"]), "dialogues in several pieces", "Put each dialogue's rows together.")
-    if name.startswith("iemocap"):
+    if name in official.SENTIMENT:
+        demand(t["score"].isna() | t["score"].between(-3, 3), "scores outside -3 to 3", "Scale them, or leave them out.")
+        classes = official.sentiment_class(t["score"])
+        demand(t["label"] == classes, "labels that are not the rounded score", "Leave the label out: build makes it.")
+    else:
+        demand(t["score"].isna(), "scores where the corpus has none", f"Only {official.SENTIMENT} have them.")
+    if name in ("iemocap6", "iemocap6_majority"):
         heard = set(t["speaker"][t["split"] != "test"])
         demand(
             (t["split"] != "test") | ~t["speaker"].isin(heard),
@@ -126,18 +143,27 @@ def check(corpus: Corpus) -> None:
 
 
 def expect(corpus: Corpus) -> None:
-    """Raise CorpusError unless every split has as many dialogues, and of each class, as `official` says."""
+    """Raise CorpusError unless every group of splits has as many dialogues, and of each class, as `official` says."""
     found, name = corpus.counts(), corpus.name
-    for part in ("utterances", "dialogues", "classes"):
-        found[part]["train+val"] = np.add(found[part]["train"], found[part]["val"]).tolist()
-    wrong = [
-        f"{split} has {found['utterances'][split]} utterances in {found['dialogues'][split]} dialogues, by class "
-        f"{found['classes'][split]}; expected {sum(classes)} in {official.DIALOGUES[name][split]}, {list(classes)}"
-        for split, classes in official.CLASSES[name].items()
-        if found["classes"][split] != list(classes) or found["dialogues"][split] != official.DIALOGUES[name][split]
-    ]
+    for counts in found.values():
+        counts |= {g: np.sum([counts[s] for s in splits], axis=0).tolist() for g, splits in official.GROUPS.items()}
+    classes, dialogues = official.CLASSES.get(name, {}), official.DIALOGUES.get(name, {})
+    totals = official.UTTERANCES.get(name) or {group: sum(numbers) for group, numbers in classes.items()}
+    wrong = []
+    for group, total in totals.items():
+        said = (total, dialogues.get(group), list(classes[group]) if group in classes else None)
+        here = (found["utterances"][group], found["dialogues"][group], found["classes"][group])
+        here = tuple(h if s is not None else None for h, s in zip(here, said, strict=True))
+        if here != said:
+            wrong.append(f"{group} has {_counted(*here)}; expected {_counted(*said)}")
     if wrong:
         raise CorpusError(f"{name} from {corpus.source}: {'; '.join(wrong)}. {official.REMEDY[name]}")
+
+
+def _counted(utterances: int, dialogues: int | None, classes: list[int] | None) -> str:
+    """The counts in words, but for those that are None."""
+    words = f"{utterances} utterances" + (f" in {dialogues} dialogues" if dialogues is not None else "")
+    return words + (f", by class {classes}" if classes is not None else "")
 
 
 def save(corpus: Corpus, folder: Path) -> None:
@@ -172,7 +198,19 @@ def load(folder: Path) -> Corpus:
     if found != said:
         what = f"{folder / 'utterances.parquet'} has sha256 {found[:12]}, corpus.json expects {said[:12]}"
         raise CorpusError(f"{what}: damaged, or two imports mixed; delete {folder} and import the corpus again.")
-    table = pd.read_parquet(folder / "utterances.parquet").astype(DTYPES)
+    table = pd.read_parquet(folder / "utterances.parquet")
+    if list(table) != list(DTYPES):
+        what = f"has columns {list(table)}, expected {list(DTYPES)}: written by another version"
+        raise CorpusError(f"{folder / 'utterances.parquet'} {what}; delete {folder} and import the corpus again.")
+    table = table.astype(DTYPES)
     corpus = Corpus(name=about["name"], labels=tuple(about["labels"]), table=table, source=about["source"])
     check(corpus)
     return corpus
+
+
+def source(folder: Path) -> str:
+    """Where the corpus saved in `folder` came from, by its `corpus.json` alone; "" where that says nothing."""
+    try:
+        return json.loads((Path(folder) / "corpus.json").read_text())["source"]
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return ""

@@ -3,7 +3,6 @@
 The root `twin` makes itself; the others are filled by `import_source`, once, from what the user has.
 """
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -13,14 +12,16 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from merlib.corpora import iemocap, meld, pickles, prepared, table, twin
+from merlib.corpora import iemocap, meld, pickles, prepared, table, twin, twin_parts, twin_sequences
+from merlib.corpora.files import sha256
 from merlib.corpora.official import ACCESS
 from merlib.corpora.table import Array, Corpus, CorpusError
 from merlib.features import store
 from merlib.features.store import Feature
 from merlib.places import data_folder
 
-TWIN_SEED, TWIN_SCALE = 0, 0.25  # the twin of every quick run: 38 dialogues of IEMOCAP, 358 of MELD
+TWIN_SEED, TWIN_SCALE = 0, 0.25  # the twin of every quick run: 38 dialogues of IEMOCAP-6, 358 of MELD
+TWIN_SCALES = {"iemocap4": 0.1, "iemocap8": 0.08, "ravdess": 0.33, "mosei": 0.025}  # others than TWIN_SCALE
 KINDS = {
     "prepared": prepared.read,
     "iemocap": lambda source: (iemocap.read(source), {}),
@@ -28,7 +29,7 @@ KINDS = {
     "conv-emotion": pickles.conv_emotion,
     "multiemo": pickles.multiemo,
 }
-IDENTITY = ["utterance", "dialogue", "turn", "label", "split"]
+IDENTITY = ["utterance", "dialogue", "turn", "label", "split", "score"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +96,8 @@ def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
 
 
 def add(folder: Path, corpus: Corpus, name: str, array: Array) -> Path:
-    """Write `array`, one row per utterance in order, as the feature `name` of the corpus in `folder`."""
-    return store.write(folder, array.values, store.passport(corpus, name, array))
+    """Write `array`, utterances in table order, as the feature `name` of the corpus in `folder`."""
+    return store.write(folder, array.values, store.passport(corpus, name, array), array.lengths)
 
 
 def describe(needs: Mapping[str, Mapping[str, Sequence[str]]]) -> dict:
@@ -165,18 +166,21 @@ def _lock(folder: Path) -> FileLock:
 
 def _make_twin(folder: Path) -> None:
     """Make the twin of the corpus `folder.name`, unless it is there already from this code, seed and scale."""
-    code = hashlib.sha256(Path(twin.__file__).read_bytes()).hexdigest()[:12]
-    source = f"synthetic twin, seed {TWIN_SEED}, scale {TWIN_SCALE}, code {code}"
+    code = sha256(*(Path(m.__file__) for m in (twin, twin_parts, twin_sequences)))[:12]
+    scale = TWIN_SCALES.get(folder.name, TWIN_SCALE)
+    source = f"synthetic twin, seed {TWIN_SEED}, scale {scale}, code {code}"
     about = {"extractor": f"synthetic twin, seed {TWIN_SEED}", "version": code, "trained_on": "nothing"}
     with _lock(folder):
-        if (folder / "corpus.json").exists() and table.load(folder).source == source:
+        if table.source(folder) == source:
             return
         for orphan in folder.parent.glob(f".{folder.name}.part-*"):  # of a process that was killed: we hold the lock
             shutil.rmtree(orphan)
-        corpus, values = twin.make(folder.name, seed=TWIN_SEED, scale=TWIN_SCALE)
+        corpus, values = twin.make(folder.name, seed=TWIN_SEED, scale=scale)
         part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.part-"))
-        for modality, array in values.items():
-            add(part, corpus, modality, Array(array, modality, fitted_on="nothing", **about))
+        for name, found in values.items():
+            array, lengths = found if isinstance(found, twin.Steps) else (found, None)
+            modality = name.removesuffix("_asr")
+            add(part, corpus, name, Array(array, modality, fitted_on="nothing", lengths=lengths, **about))
         table.save(replace(corpus, source=source), part)
         part.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)

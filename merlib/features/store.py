@@ -1,8 +1,9 @@
 """A feature array and its passport in one file, so that neither is ever seen without the other.
 
 `features/<name>.safetensors` holds the tensor `values`, n ..., one row per utterance; the passport is JSON in the
-header. A file is written whole or not at all, read through a memory map, and refused unless it is what its passport
-says.
+header. Sequences have a second tensor, `lengths` (n, int64, each 1 or more), and values (sum of lengths, ...): the
+steps of one utterance one after the other. A file is written whole or not at all, read through a memory map, and
+refused unless it is what its passport says.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from merlib.corpora.files import atomic
 from merlib.corpora.table import MODALITIES, Array, Corpus
 
 AGAIN = "Delete the file and import or encode it again."
+BLOCK = 1 << 16  # rows that are looked at together, so that a check needs little memory beside the values
 
 
 class FeatureError(ValueError):
@@ -26,7 +28,10 @@ class FeatureError(ValueError):
 
 @dataclass(frozen=True)
 class Passport:
-    """Where an array comes from: rows, extractor, what that had learned from, what was fitted on what, and a hash."""
+    """Where an array comes from: rows, extractor, what that had learned from, what was fitted on what, and a hash.
+
+    `shape` is that of the values; `steps` is the length of the longest sequence, None where an utterance is one row.
+    """
 
     corpus: str
     modality: str
@@ -40,53 +45,91 @@ class Passport:
     shape: tuple[int, ...]
     dtype: str
     sha256: str
+    steps: int | None = None
 
     def summary(self) -> str:
-        """One short line for records, e.g. `text: all-MiniLM-L6-v2 masked mean, alone (384)`."""
-        return f"{self.modality}: {self.extractor} ({'x'.join(map(str, self.shape[1:]))})"
+        """One short line for records, e.g. `text: all-MiniLM-L6-v2 masked mean, alone (384)`; (t x 384) of sequences."""
+        time = "" if self.steps is None else "t x "
+        return f"{self.modality}: {self.extractor} ({time}{'x'.join(map(str, self.shape[1:]))})"
 
 
 @dataclass(frozen=True, eq=False)
 class Feature:
-    """Values (n, ...) in the order that was asked for, and their passport (whose `ids` keep the order of the file)."""
+    """Values in the order that was asked for, and their passport (whose `ids` keep the order of the file).
+
+    Values are (n, ...), one row per utterance; or, with `lengths` (n), sequences: (sum of lengths, ...).
+    """
 
     values: np.ndarray
     passport: Passport
+    lengths: np.ndarray | None = None
 
 
-def digest(values: np.ndarray) -> str:
-    """sha256 of the values' bytes, row-major and little-endian."""
-    return hashlib.sha256(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))).hexdigest()
+def digest(values: np.ndarray, lengths: np.ndarray | None = None) -> str:
+    """sha256 of the bytes of the values, then of the lengths if there are any; row-major and little-endian."""
+    found = hashlib.sha256()
+    for array in (values, lengths):
+        if array is not None:
+            found.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")))
+    return found.hexdigest()
 
 
 def passport(corpus: Corpus, name: str, array: Array) -> Passport:
     """The passport of `array` as the feature `name` of `corpus`; its rows are the corpus' utterances in order."""
-    origin = {k: v for k, v in vars(array).items() if k != "values"}
-    shape, dtype = tuple(array.values.shape), str(array.values.dtype)
-    given = {"corpus": corpus.name, "name": name, "ids": corpus.ids, "sha256": digest(array.values)}
-    return Passport(**given, **origin, shape=shape, dtype=dtype)
+    values, lengths = array.values, array.lengths
+    origin = {k: v for k, v in vars(array).items() if k not in ("values", "lengths")}
+    given = {"corpus": corpus.name, "name": name, "ids": corpus.ids, "sha256": digest(values, lengths)}
+    steps = None if lengths is None else int(lengths.max(initial=0))
+    return Passport(**given, **origin, shape=tuple(values.shape), dtype=str(values.dtype), steps=steps)
 
 
-def check(values: np.ndarray, passport: Passport, where: str) -> None:
-    """Raise FeatureError unless the values are what the passport says: finite floats, one row per id, the same hash."""
+def check(values: np.ndarray, lengths: np.ndarray | None, passport: Passport, where: str) -> None:
+    """Raise FeatureError unless values and lengths are what the passport says: finite floats, of every id, the same hash."""
     found, said = (tuple(values.shape), str(values.dtype)), (passport.shape, passport.dtype)
     if found != said:
         raise FeatureError(f"{where}: holds {found}, its passport says {said}. {AGAIN}")
     if passport.modality not in MODALITIES or values.dtype.kind != "f" or values.ndim < 2:
         expected = f"one of {MODALITIES} and floats of shape (n, ...)"
         raise FeatureError(f"{where}: found {passport.modality} {found}, expected {expected}. Convert it first.")
-    if len(passport.ids) != len(values) or len(set(passport.ids)) != len(values):
-        raise FeatureError(f"{where}: {len(values)} rows for {len(set(passport.ids))} different ids. {AGAIN}")
-    bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
-    if bad.any():
-        first = passport.ids[int(bad.argmax())]
+    rows = len(values) if lengths is None else len(lengths)
+    if len(passport.ids) != rows or len(set(passport.ids)) != rows:
+        raise FeatureError(f"{where}: {rows} rows for {len(set(passport.ids))} different ids. {AGAIN}")
+    _check_lengths(values, lengths, passport, where)
+    if bad := _not_finite(values, lengths):
         raise FeatureError(
-            f"{where}: NaN or infinity at utterance {first} and {bad.sum() - 1} others. Extract them again."
+            f"{where}: NaN or infinity at utterance {passport.ids[bad[0]]} and {len(bad) - 1} others. "
+            "Extract them again."
         )
-    if digest(values) != passport.sha256:
+    if digest(values, lengths) != passport.sha256:
         raise FeatureError(
             f"{where}: the values' sha256 is not the passport's {passport.sha256[:12]}: damaged. {AGAIN}"
         )
+
+
+def _check_lengths(values: np.ndarray, lengths: np.ndarray | None, passport: Passport, where: str) -> None:
+    """Lengths are whole numbers of 1 or more, add up to the rows of `values`, and are there if the passport says so."""
+    steps = None if lengths is None else int(lengths.max(initial=0))
+    if steps != passport.steps:
+        found, said = (f"sequences of up to {s} steps" if s is not None else "one row" for s in (steps, passport.steps))
+        raise FeatureError(f"{where}: an utterance is {found}, its passport says {said}. {AGAIN}")
+    if lengths is None:
+        return
+    if lengths.dtype != np.int64 or lengths.ndim != 1:
+        what = f"lengths are {lengths.dtype} of shape {lengths.shape}, expected int64 of shape (n,)"
+        raise FeatureError(f"{where}: {what}. Convert them first.")
+    if (short := np.flatnonzero(lengths < 1)).size:
+        first = f"utterance {passport.ids[short[0]]} and {len(short) - 1} others"
+        raise FeatureError(f"{where}: no step at {first}. Give each utterance one step or more.")
+    if lengths.sum() != len(values):
+        raise FeatureError(f"{where}: the lengths add up to {lengths.sum()} steps, found {len(values)}. {AGAIN}")
+
+
+def _not_finite(values: np.ndarray, lengths: np.ndarray | None) -> list[int]:
+    """The utterances, by their number, that have a value that is not finite."""
+    blocks = (values[i : i + BLOCK] for i in range(0, len(values), BLOCK))
+    bad = np.concatenate([~np.isfinite(b).all(axis=tuple(range(1, values.ndim))) for b in blocks] or [np.zeros(0, bool)])
+    rows = np.flatnonzero(bad)
+    return np.unique(rows if lengths is None else np.searchsorted(lengths.cumsum(), rows, side="right")).tolist()
 
 
 def path(folder: Path, name: str) -> Path:
@@ -94,12 +137,18 @@ def path(folder: Path, name: str) -> Path:
     return Path(folder) / "features" / f"{name}.safetensors"
 
 
-def write(folder: Path, values: np.ndarray, passport: Passport) -> Path:
-    """Check `values` and write them with `passport` under the corpus folder; safe beside other writers and readers."""
+def write(folder: Path, values: np.ndarray, passport: Passport, lengths: np.ndarray | None = None) -> Path:
+    """Check `values` (and `lengths`) and write them with `passport` under the corpus folder.
+
+    Safe beside other writers and readers.
+    """
     target = path(folder, passport.name)
-    check(values, passport, str(target))
+    check(values, lengths, passport, str(target))
+    tensors = {"values": np.ascontiguousarray(values)}
+    if lengths is not None:
+        tensors["lengths"] = np.ascontiguousarray(lengths)
     with atomic(target) as part:
-        save_file({"values": np.ascontiguousarray(values)}, part, {"passport": json.dumps(asdict(passport))})
+        save_file(tensors, part, {"passport": json.dumps(asdict(passport))})
     return target
 
 
@@ -112,18 +161,29 @@ def read(folder: Path, name: str, *, ids: tuple[str, ...], corpus: str | None = 
     if not file.exists():
         here = sorted(p.stem for p in file.parent.glob("*.safetensors"))
         raise FeatureError(f"{file}: no such feature; {folder} has {here}. Import it, or encode it.")
-    stamp, values = _opened(file, values=True)
+    stamp, tensors = _opened(file, values=True)
+    values, lengths = tensors["values"], tensors.get("lengths")
     wanted = (corpus or stamp.corpus, name)
     if (stamp.corpus, stamp.name) != wanted:
         what = f"its passport is of {stamp.corpus}/{stamp.name}, not of {'/'.join(wanted)}"
         raise FeatureError(f"{file}: {what}. Put the right file there, or delete it and import again.")
-    check(values, stamp, str(file))
+    check(values, lengths, stamp, str(file))
     place = {u: i for i, u in enumerate(stamp.ids)}
     missing, foreign = [u for u in ids if u not in place], sorted(set(stamp.ids) - set(ids))
     if missing or foreign:
         what = f"{len(missing)} utterances missing, first {missing[:1]}; {len(foreign)} foreign, first {foreign[:1]}"
         raise FeatureError(f"{file}: {what}. Corpus and feature must be of one release: import both again.")
-    return Feature(values if stamp.ids == tuple(ids) else values[[place[u] for u in ids]], stamp)
+    if stamp.ids != tuple(ids):
+        values, lengths = take(values, lengths, np.array([place[u] for u in ids]))
+    return Feature(values, stamp, lengths)
+
+
+def take(values: np.ndarray, lengths: np.ndarray | None, order: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Values and lengths of the utterances with the numbers `order`, in that order."""
+    if lengths is None:
+        return values[order], None
+    begin, new = (lengths.cumsum() - lengths)[order], lengths[order]
+    return values[np.arange(new.sum()) + np.repeat(begin - (new.cumsum() - new), new)], new
 
 
 def read_passport(file: Path) -> Passport:
@@ -131,12 +191,13 @@ def read_passport(file: Path) -> Passport:
     return _opened(file, values=False)[0]
 
 
-def _opened(file: Path, *, values: bool) -> tuple[Passport, np.ndarray | None]:
+def _opened(file: Path, *, values: bool) -> tuple[Passport, dict[str, np.ndarray]]:
     try:
         with safe_open(file, framework="numpy") as tensors:
             stamp = json.loads((tensors.metadata() or {})["passport"])
             stamp = Passport(**{k: tuple(v) if isinstance(v, list) else v for k, v in stamp.items()})
-            return stamp, tensors.get_tensor("values") if values else None
+            there = [n for n in ("values", "lengths") if n == "values" or n in tensors.keys()]  # noqa: SIM118
+            return stamp, {n: tensors.get_tensor(n) for n in there} if values else {}
     except (SafetensorError, json.JSONDecodeError) as error:
         raise FeatureError(f"{file}: truncated, or not a safetensors file ({error}). {AGAIN}") from None
     except (KeyError, TypeError) as error:

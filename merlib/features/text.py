@@ -1,4 +1,4 @@
-"""Text -> one vector per utterance, by any Hugging Face encoder; by default a small one that is installed.
+"""Text -> one vector per utterance or one per token, by any Hugging Face encoder; by default a small, installed one.
 
 Two contexts. `alone`: the utterance by itself. `dialogue`: EmoBERTa's window (Kim and Vossen 2021; MFCRE Sec. 3.1.1),
 
@@ -11,7 +11,8 @@ utterance that is too long is cut at its end. No window leaves its dialogue, hen
 
 import importlib.metadata
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -22,8 +23,9 @@ import transformers
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from merlib.corpora import prepared
 from merlib.corpora.files import sha256
-from merlib.corpora.table import Array, Corpus
+from merlib.corpora.table import Array, Corpus, CorpusError
 from merlib.features import roots
 
 # IEMOCAP's actors have no names: EmoBERTa lends session i the i-th most given ones of the last century's United States.
@@ -31,6 +33,7 @@ NAMES = {
     "F": ("Mary", "Patricia", "Jennifer", "Linda", "Elizabeth"),
     "M": ("James", "John", "Robert", "Michael", "William"),
 }
+HOW = {"cls": "CLS", "mean": "masked mean", "tokens": "tokens"}  # ways to pool, and what passports call them
 Input = tuple[list[int], slice]  # token ids, and where in them the words of the current utterance stand
 
 
@@ -46,19 +49,23 @@ def encode(
     device: str = "cpu",
     trained_on: str = "unknown",
 ) -> Array:
-    """Encode every utterance of `corpus`: float32 values (n, d) in table order, and what their passport says.
+    """Encode every utterance of `corpus`: values (n, d) in table order, and what their passport says.
+
+    Vectors are float32; token sequences float16, (tokens, d), with the lengths of the utterances.
 
     Args:
         encoder: "minilm", or the folder or hub name of an encoder that AutoModel and AutoTokenizer can load.
-        pool: "cls", the first token's state, or "mean", the masked mean of the last layer's states.
+        pool: "cls", the first token's state; "mean", the masked mean of the last layer's states; or "tokens", all of
+            them, from the first token ([CLS] or <s>) on.
         context: "alone" or "dialogue" (see the module).
-        over: what "mean" covers in a dialogue window: "current", the words of the current utterance, or "all" tokens.
-            Alone, it always covers all tokens, special ones included, as sentence encoders are trained.
+        over: what "mean" and "tokens" cover in a dialogue window: "current", the words of the current utterance (for
+            "tokens" after the first token), or "all" tokens. Alone, they always cover all tokens, special ones
+            included, as sentence encoders are trained.
         max_tokens: longest input, special tokens included.
         trained_on: what the encoder has learned from; say it when that includes labels of this corpus.
     """
-    if pool not in ("cls", "mean") or context not in ("alone", "dialogue") or over not in ("current", "all"):
-        options = "pool cls or mean, context alone or dialogue, over current or all"
+    if pool not in HOW or context not in ("alone", "dialogue") or over not in ("current", "all"):
+        options = f"pool one of {sorted(HOW)}, context alone or dialogue, over current or all"
         raise ValueError(f"pool={pool!r}, context={context!r}, over={over!r}; expected {options}.")
     folder, origin = _located(encoder, trained_on)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -69,17 +76,45 @@ def encode(
     inputs = windows(corpus, tokenizer, context=context, max_tokens=max_tokens)
     if over == "all":
         inputs = [(ids, slice(0, len(ids))) for ids, _ in inputs]
-    values = _states(model, inputs, tokenizer.pad_token_id, pool=pool, batch_size=batch_size, device=device)
+    rows = _states(model, inputs, tokenizer.pad_token_id, pool=pool, batch_size=batch_size, device=device)
     where = "alone" if context == "alone" else f"dialogue of {max_tokens} tokens"
-    how = "CLS" if pool == "cls" else "masked mean" if context == "alone" else f"masked mean of {over}"
-    return Array(values, "text", f"{origin.pop('extractor')} {how}, {where}", **origin, fitted_on="nothing")
+    how = HOW[pool] if pool == "cls" or context == "alone" else f"{HOW[pool]} of {over}"
+    about = {"modality": "text", "extractor": f"{origin.pop('extractor')} {how}, {where}", "fitted_on": "nothing"}
+    if pool != "tokens":
+        return Array(np.stack(rows), **about, **origin)
+    return Array(np.concatenate(rows), **about, **origin, lengths=np.array([len(row) for row in rows], dtype=np.int64))
 
 
-def add(data: str, corpus: str, *, name: str, **options) -> Path:
-    """Encode a corpus of the root `data` (with the options of `encode`) as its feature `name`; returns the file."""
+def add(
+    data: str, corpus: str, *, name: str, texts: Mapping[str, str] | None = None, texts_from: str = "", **options
+) -> Path:
+    """Encode a corpus of the root `data` (with the options of `encode`) as its feature `name`; returns the file.
+
+    texts: another transcript, such as a recogniser's, of every utterance by id; others may be there too.
+    texts_from: what the passport says of it.
+    """
     folder = roots.root_path(data) / corpus
     loaded = roots.dataset(data, corpus, features=()).corpus
-    return roots.add(folder, loaded, name, encode(loaded, **options))
+    if texts is None:
+        return roots.add(folder, loaded, name, encode(loaded, **options))
+    if absent := [u for u in loaded.ids if u not in texts]:
+        what = f"{len(absent)} of {len(loaded.ids)} utterances of {corpus}, first {absent[:3]}"
+        raise CorpusError(
+            f"{texts_from or 'texts'}: no transcript for {what}. Add them, empty where nothing was heard."
+        )
+    array = encode(replace(loaded, table=loaded.table.assign(text=[texts[u] for u in loaded.ids])), **options)
+    array = replace(array, extractor=f"{array.extractor}, {texts_from or 'another transcript'}")
+    return roots.add(folder, loaded, name, array)
+
+
+def transcripts(file: Path, *, ids: str, texts: str) -> dict[str, str]:
+    """The column `texts` of a CSV file by its column `ids`, for `add`."""
+    raw = prepared.read_csv(file)
+    if missing := sorted({ids, texts} - set(raw)):
+        raise CorpusError(f"{file}: columns {missing} are not there; found {list(raw)}. Name two of these.")
+    if twice := list(raw[ids][raw[ids].duplicated()][:3]):
+        raise CorpusError(f"{file}: ids that are there twice, first {twice}. Keep one row of each.")
+    return dict(zip(raw[ids], raw[texts], strict=True))
 
 
 def windows(corpus: Corpus, tokenizer, *, context: str, max_tokens: int) -> list[Input]:
@@ -134,10 +169,10 @@ def name(corpus: Corpus, speaker: str) -> str:
 
 
 @torch.inference_mode()
-def _states(model, inputs: list[Input], padding: int, *, pool: str, batch_size: int, device: str) -> np.ndarray:
-    """Pooled states of the last layer, n d; inputs go in by length, so that little is padded, and return in order."""
+def _states(model, inputs: list[Input], padding: int, *, pool: str, batch_size: int, device: str) -> list[np.ndarray]:
+    """States of the last layer, pooled to (d) or (t, d) each; inputs go in by length, so that little is padded."""
     order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i][0]))
-    values = np.zeros((len(inputs), model.config.hidden_size), dtype=np.float32)
+    values: list = [None] * len(inputs)
     for start in tqdm(range(0, len(order), batch_size), desc="text", unit="batch"):
         rows = order[start : start + batch_size]
         ids = pad_sequence([torch.tensor(inputs[i][0]) for i in rows], batch_first=True, padding_value=padding)  # b t
@@ -147,7 +182,11 @@ def _states(model, inputs: list[Input], padding: int, *, pool: str, batch_size: 
             words[row, inputs[i][1]] = 1
         states = model(input_ids=ids.to(device), attention_mask=real.to(device)).last_hidden_state.cpu()  # b t d
         mean = (states * words[..., None]).sum(1) / words.sum(1)[:, None]  # b t d -> b d
-        values[rows] = (states[:, 0] if pool == "cls" else mean).numpy()
+        if pool == "tokens":
+            words[:, 0] = 1
+        for row, i in enumerate(rows):
+            found = {"cls": states[row, 0], "mean": mean[row], "tokens": states[row, words[row] == 1]}[pool]
+            values[i] = found.numpy().astype(np.float16 if pool == "tokens" else np.float32)
     return values
 
 

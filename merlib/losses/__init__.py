@@ -13,6 +13,8 @@ LOSSES = {
     "contrastive": "merlib.losses.contrastive:Contrastive",  # MFCRE, MultiEMO
     "focal": "merlib.losses.focal:Focal",  # MPAF-Net
     "hff": "merlib.losses.hff:HffLoss",
+    "mfm": "merlib.losses.mfm:MfmLoss",
+    "iccn": "merlib.losses.iccn:IccnLoss",
     "attsf_net": "merlib.losses.attsf_net:AttsfLoss",
     "invariant": "merlib.losses.invariant:Invariant",  # GIA-MIC
 }

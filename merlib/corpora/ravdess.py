@@ -1,0 +1,62 @@
+"""RAVDESS (Livingstone and Russo 2018): the speech clips of the official layout, known by their names alone.
+
+    Actor_01 .. Actor_24 / 03-01-05-02-01-02-01.wav     (or .flac; and 01-01-05-02-01-02-01.mp4, with picture)
+
+The seven numbers are modality (01 picture and sound, 02 picture, 03 sound), channel (01 speech, 02 song), emotion,
+intensity (01 normal, 02 strong; neutral has no strong), statement, repetition and actor (odd men, even women). Only
+speech is read: 60 clips an actor, 1440 in all. Songs that lie in the same folders are passed over.
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from merlib.corpora import splits
+from merlib.corpora.table import Corpus, CorpusError, build
+
+NAME = re.compile(
+    r"0(?P<modality>[123])-0(?P<channel>[12])-0(?P<emotion>[1-8])-0(?P<intensity>[12])-0(?P<statement>[12])-0[12]"
+    r"-(?P<actor>\d\d)"
+)
+STATEMENTS = {"1": "Kids are talking by the door.", "2": "Dogs are sitting by the door."}
+
+
+def read(source: Path) -> Corpus:
+    """The speech clips below the folder `source`: one dialogue a clip, split as fold 0 of the protocol `actors`."""
+    source = Path(source)
+    files = [f for f in sorted(source.glob("Actor_*/*")) if f.suffix in (".wav", ".flac") and f.name[0] != "."]
+    rows = [row for row in (_clip(file, source) for file in files) if row]
+    if not rows:
+        raise CorpusError(
+            f"{source}: no speech clip; expected Actor_01 to Actor_24 with files such as 03-01-01-01-01-01-01.wav."
+        )
+    table = pd.DataFrame(rows)
+    if twice := list(table["audio"][table["utterance"].duplicated()][:3]):
+        raise CorpusError(f"{source}: clips that are there twice, as wav and flac, first {twice}. Keep one of each.")
+    table["split"] = splits.assign(table, {"split": "actors"})
+    return build("ravdess", table, source="official layout, speech")
+
+
+def _clip(file: Path, source: Path) -> dict | None:
+    """The row of one sound file; None for a song."""
+    name = NAME.fullmatch(file.stem)
+    wrong = not name or name["modality"] != "3" or not 1 <= int(name["actor"]) <= 24
+    wrong = wrong or f"Actor_{name['actor']}" != file.parent.name or (name["emotion"], name["intensity"]) == ("1", "2")
+    if wrong:
+        raise CorpusError(
+            f"{file}: no name of a clip of {file.parent.name}; expected 03-01-EMOTION-INTENSITY-STATEMENT-REPETITION-"
+            "ACTOR, two digits each. Restore the official name, or take the file away."
+        )
+    if name["channel"] == "2":
+        return None
+    video = file.with_name(f"01{file.stem[2:]}.mp4")
+    return {
+        "utterance": file.stem,
+        "dialogue": file.stem,
+        "speaker": name["actor"],
+        "label": int(name["emotion"]) - 1,  # the order of the numbers is the order of official.LABELS
+        "text": STATEMENTS[name["statement"]],
+        "audio": str(file.relative_to(source)),
+        "video": str(video.relative_to(source)) if video.exists() else "",
+    }

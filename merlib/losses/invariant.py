@@ -1,0 +1,79 @@
+"""GIA-MIC's objective (eqs. 14-16, 18-19): cross-entropy, and a divergence that pulls the invariant representations together.
+
+Shapes: b utterances, m modalities, l steps, d features, c classes. A label of -1 is no label.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from merlib.grammar import one_of
+from merlib.losses.cross_entropy import labelled, positive
+
+
+def symmetric_kl(p: Tensor, q: Tensor) -> Tensor:
+    """Eqs. (14)-(15) from log-probabilities: half of KL(P|Q) + KL(Q|P), which is half of sum (P - Q) (log P - log Q). ... d -> ..."""
+    return ((p.exp() - q.exp()) * (p - q)).sum(-1) / 2
+
+
+def by_position(x: Tensor, mask: Tensor) -> Tensor:
+    """Every step is a distribution over its features; the mean over the real steps. x: b m l d; mask: b l. b, summed over pairs."""
+    log_p = x.log_softmax(-1)
+    steps = _pairs(log_p.unbind(1))  # b l
+    return (steps * mask).sum(1) / mask.sum(1)
+
+
+def pooled(x: Tensor, mask: Tensor) -> Tensor:
+    """The mean over the real steps is one distribution over features: b m l d -> b."""
+    mean = (x * mask[:, None, :, None]).sum(2) / mask.sum(1)[:, None, None]  # b m d
+    return _pairs(mean.log_softmax(-1).unbind(1))
+
+
+def all_entries(x: Tensor, mask: Tensor) -> Tensor:
+    """All entries of all real steps are one distribution: b m l d -> b."""
+    floor = torch.finfo(x.dtype).min / 2  # no chance for padding, and no infinity minus infinity
+    entries = x.masked_fill(~mask[:, None, :, None], floor).flatten(2).log_softmax(-1)
+    entries = entries.masked_fill(~mask[:, None, :, None].expand_as(x).flatten(2), 0.0)
+    return _pairs(entries.unbind(1))  # on padding P = Q, so it adds nothing
+
+
+def _pairs(log_p: Sequence[Tensor]) -> Tensor:
+    """Eq. (16): the sum over all pairs of modalities."""
+    return torch.stack([symmetric_kl(p, q) for p, q in combinations(log_p, 2)]).sum(0)
+
+
+DISTRIBUTIONS: dict[str, Callable] = {"position": by_position, "pooled": pooled, "all_entries": all_entries}
+
+
+class Invariant(nn.Module):
+    """L_ER + gamma L_MIR (eq. 19), both means over the utterances, or both sums.
+
+    The constraint acts on the outputs of the generators; a network without them ("w/o MIR") has cross-entropy alone. With gamma 0 ("w/o
+    MIC") the divergence is still measured, but nothing learns from it. class_weights: "none", or "inverse" to the training counts.
+    """
+
+    def __init__(
+        self, *, class_counts: Sequence[float] | Tensor, gamma: float, distribution: str, reduction: str, class_weights: str
+    ):  # fmt: skip
+        super().__init__()
+        self.gamma = gamma
+        self.divergence = one_of(DISTRIBUTIONS, distribution, "option of distribution")
+        self.reduction = one_of({"mean": "mean", "sum": "sum"}, reduction, "option of reduction")
+        inverse = one_of({"none": False, "inverse": True}, class_weights, "option of class_weights")
+        self.register_buffer("class_weights", F.normalize(1 / positive(class_counts), p=1.0, dim=0) if inverse else None)
+
+    def forward(self, outputs: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
+        """outputs: `logits` b c, and with generators `invariant` b m l d and `invariant_mask` b l; target: `label` b."""
+        labelled(target["label"])
+        entropy = F.cross_entropy(
+            outputs["logits"], target["label"], self.class_weights, ignore_index=-1, reduction=self.reduction
+        )
+        if "invariant" not in outputs:
+            return {"loss": entropy, "cross_entropy": entropy}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.gamma > 0):
+            each = self.divergence(outputs["invariant"].float(), outputs["invariant_mask"].bool())
+            divergence = each.mean() if self.reduction == "mean" else each.sum()
+        return {"loss": entropy + self.gamma * divergence, "cross_entropy": entropy, "divergence": divergence}

@@ -1,0 +1,111 @@
+"""Multimodal Factorization Model (Tsai et al. 2019): what the modalities share decides, what is their own rebuilds them.
+
+Codes z (of memory fusion for the label, of an LSTM for each modality) are drawn towards a standard normal distribution;
+factors f are two layers on a code. The label is read from f_y, modality m is rebuilt from [f_y; f_m].
+Shapes: b utterances, t steps (padded), d features, h width of a factor pair.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from merlib.models.baselines.mfn import MemoryFusion, two_layers
+from merlib.models.baselines.subnets import Scores, last_state
+
+
+class Encoder(nn.Module):
+    """One modality's code: the last state of an LSTM, then a linear layer. b t d -> b z."""
+
+    def __init__(self, *, dim: int, code: int):
+        super().__init__()
+        self.rnn = nn.LSTM(dim, code, batch_first=True)
+        self.out = nn.Linear(code, code)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.out(last_state(self.rnn(x)[0], mask))
+
+
+class Decoder(nn.Module):
+    """The sequence from its factors: an LSTM that reads them first and then its own last state. b h -> b t d."""
+
+    def __init__(self, *, factors: int, dim: int):
+        super().__init__()
+        self.cell = nn.LSTMCell(factors, factors)
+        self.out = nn.Linear(factors, dim)
+
+    def forward(self, factors: Tensor, steps: int) -> Tensor:
+        read, state, states = factors, None, []
+        for _ in range(steps):
+            state = self.cell(read, state)
+            read = state[0]
+            states.append(read)
+        return self.out(torch.stack(states, dim=1))
+
+
+class Mfm(nn.Module):
+    """The released network. Besides scores: `code_label` and `code_<modality>` (b z), and `reconstruction_<modality>` (b),
+    the mean square error over the real steps and features of an utterance."""
+
+    def __init__(
+        self,
+        *,
+        dims: dict[str, int],
+        classes: int,
+        sentiment: bool,
+        text_hidden: int,
+        audio_hidden: int,
+        visual_hidden: int,
+        memory_dim: int,
+        attention_dim: int,
+        proposal_dim: int,
+        retain_dim: int,
+        update_dim: int,
+        code_dim: int,
+        text_code: int,
+        audio_code: int,
+        visual_code: int,
+        factor_dim: int,
+        text_factor: int,
+        audio_factor: int,
+        visual_factor: int,
+        dropout: float,
+        head_dropout: float,
+    ):
+        super().__init__()
+        self.fuse = MemoryFusion(
+            dims=dims,
+            hidden={"text": text_hidden, "audio": audio_hidden, "visual": visual_hidden},
+            memory_dim=memory_dim,
+            attention_dim=attention_dim,
+            proposal_dim=proposal_dim,
+            retain_dim=retain_dim,
+            update_dim=update_dim,
+            dropout=dropout,
+        )
+        codes = {"text": text_code, "audio": audio_code, "visual": visual_code}
+        factors = {"label": factor_dim, "text": text_factor, "audio": audio_factor, "visual": visual_factor}
+        widths = {"label": code_dim} | {name: codes[name] for name in dims}
+        self.code = nn.Linear(self.fuse.width, code_dim)
+        self.encode = nn.ModuleDict({name: Encoder(dim=d, code=codes[name]) for name, d in dims.items()})
+        self.factor = nn.ModuleDict(
+            {name: two_layers(width, factors[name], factors[name], dropout) for name, width in widths.items()}
+        )
+        self.decode = nn.ModuleDict(
+            {name: Decoder(factors=factor_dim + factors[name], dim=d) for name, d in dims.items()}
+        )
+        self.embed = nn.Linear(factor_dim, factor_dim)
+        self.drop = nn.Dropout(head_dropout)
+        self.classify = Scores(dim=factor_dim, classes=classes, sentiment=sentiment)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        codes = {"label": self.code(self.fuse(batch))}
+        codes |= {name: encode(batch[name], batch[f"{name}_mask"]) for name, encode in self.encode.items()}
+        factors = {name: F.relu(self.factor[name](code)) for name, code in codes.items()}
+        z = F.relu(self.embed(factors["label"]))
+        outputs = self.classify(self.drop(z)) | {"embedding": z}
+        for name, decode in self.decode.items():
+            x, mask = batch[name], batch[f"{name}_mask"]
+            rebuilt = decode(torch.cat([factors["label"], factors[name]], dim=-1), x.shape[1])
+            error = (rebuilt - x).square().mean(-1) * mask  # b t
+            outputs[f"reconstruction_{name}"] = error.sum(1) / mask.sum(1)
+        return outputs | {f"code_{name}": code for name, code in codes.items()}

@@ -1,0 +1,208 @@
+"""Pretrained encoders from Hugging Face, each a hub name or a folder: sequences of hidden states for text, speech and pictures.
+
+Frozen ones run once: `extract` gives a feature array with its passport. A speech encoder that learns is a part of the network
+(`AudioEncoder`): its convolutions stay frozen, as is usual, and it reads waveforms.
+
+Shapes: b utterances, s samples, t steps (tokens, frames, pictures), d hidden width. Masks are True on real samples or steps.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from tqdm.auto import tqdm
+
+from merlib.corpora.files import sha256
+from merlib.corpora.table import Array
+
+KINDS = ("*.json", "*.txt", "*.model", "*.safetensors")
+States = tuple[Tensor, Tensor]  # b t d, b t
+
+
+class AudioEncoder(nn.Module):
+    """WavLM, HuBERT or wav2vec 2.0 on raw speech: b s -> b t d, one step for about 20 ms.
+
+    `learns`: all but the convolutions train; otherwise it is frozen and without dropout. SpecAugment and layer drop are off: the
+    first draws from numpy, outside the seed, and the second would leave parameters without gradient.
+    checkpointing: compute activations again in the backward pass; the same numbers in a fraction of the memory.
+    """
+
+    def __init__(self, *, encoder: str, learns: bool, checkpointing: bool = False):
+        super().__init__()
+        folder = located(encoder)
+        off = {"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0}
+        self.net = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, **off)
+        if not hasattr(self.net, "feature_extractor"):
+            raise ValueError(f"{encoder} is a {self.net.config.model_type}; expected wavlm, hubert or wav2vec2")
+        config = self.net.config
+        prepared = transformers.AutoFeatureExtractor.from_pretrained(folder)
+        self.width, self.rate, self.normalize = config.hidden_size, prepared.sampling_rate, prepared.do_normalize
+        self.layers = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+        self.alone = config.feat_extract_norm == "group"  # its first norm looks at all samples, also at padding
+        self.learns = learns
+        if checkpointing and learns:
+            self.net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        for name, parameter in self.net.named_parameters():
+            parameter.requires_grad = learns and not name.startswith("feature_extractor.")
+
+    def train(self, mode: bool = True) -> "AudioEncoder":
+        return super().train(mode and self.learns)
+
+    def frames(self, samples: int | Tensor) -> int | Tensor:
+        """How many steps come from so many samples, at least one."""
+        for kernel, stride in self.layers:
+            samples = (samples - kernel) // stride + 1
+        return samples.clamp(min=1) if isinstance(samples, Tensor) else max(samples, 1)
+
+    def forward(self, wave: Tensor, mask: Tensor) -> States:
+        """wave: b s, at `rate`; mask: b s."""
+        with nullcontext() if self.learns else torch.no_grad():
+            if not self.alone:
+                return self._states(wave, mask)
+            rows = [self._states(w[real].unsqueeze(0), real[real].unsqueeze(0))[0][0] for w, real in zip(wave, mask, strict=True)]
+        return padded(rows)
+
+    def _states(self, wave: Tensor, mask: Tensor) -> States:
+        field = 1
+        for kernel, stride in reversed(self.layers):
+            field = (field - 1) * stride + kernel  # samples that one step sees: the shortest input there can be
+        if self.normalize:
+            count = mask.sum(1, keepdim=True)
+            wave = (wave - (wave * mask).sum(1, keepdim=True) / count) * mask
+            wave = wave * torch.rsqrt(wave.square().sum(1, keepdim=True) / count + 1e-7)
+        wave = F.pad(wave * mask, (0, max(0, field - wave.shape[1])))
+        steps = self.frames(mask.sum(1))  # b
+        heard = torch.arange(wave.shape[1], device=wave.device) < mask.sum(1, keepdim=True).clamp(min=field)
+        states = self.net(wave, attention_mask=None if self.alone else heard.long()).last_hidden_state  # b t d
+        real = torch.arange(int(steps.max()), device=wave.device) < steps.unsqueeze(1)
+        return states[:, : real.shape[1]] * real.unsqueeze(-1), real
+
+
+class Speech:
+    """Waveforms, as float arrays (s): hidden states of the last layer."""
+
+    batch = 8
+
+    def __init__(self, folder: str, device: str):
+        self.net = AudioEncoder(encoder=folder, learns=False).eval().to(device)
+        self.device = device
+
+    def __call__(self, waves: Sequence[np.ndarray]) -> States:
+        wave, mask = padded([torch.as_tensor(w, dtype=torch.float32) for w in waves])
+        return self.net(wave.to(self.device), mask.to(self.device))
+
+
+class Words:
+    """Sentences: hidden states of the last layer for every token, special ones included, of RoBERTa, BERT and their kin."""
+
+    batch = 64
+
+    def __init__(self, folder: str, device: str, max_tokens: int = 512):
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        self.net = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
+        self.device, self.max_tokens = device, min(max_tokens, self.tokenizer.model_max_length)
+
+    def __call__(self, texts: Sequence[str]) -> States:
+        ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
+        tokens, mask = padded([torch.tensor(i) for i in ids], self.tokenizer.pad_token_id)
+        mask = mask.to(self.device)
+        return self.net(input_ids=tokens.to(self.device), attention_mask=mask.long()).last_hidden_state, mask
+
+
+class Pictures:
+    """Videos, as uint8 arrays (t, height, width, 3): the image embedding of CLIP for every picture, up to 64 at once."""
+
+    batch = 1
+
+    def __init__(self, folder: str, device: str):
+        self.net = transformers.CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval().to(device)
+        made = json.loads((Path(folder) / "preprocessor_config.json").read_text())
+        self.mean, self.std = (torch.tensor(made[k]).view(3, 1, 1) for k in ("image_mean", "image_std"))
+        self.size, self.device = self.net.config.vision_config.image_size if hasattr(self.net.config, "vision_config") else self.net.config.image_size, device
+
+    def __call__(self, videos: Sequence[np.ndarray]) -> States:
+        rows = [torch.cat([self._embedded(part) for part in torch.as_tensor(v).split(64)]) for v in videos]
+        return padded(rows)
+
+    def _embedded(self, pictures: Tensor) -> Tensor:
+        """CLIP's own preparation: the shorter side to `size` (bicubic), the square in the middle, scaled and standardised. t h w 3 -> t d."""
+        x = pictures.to(self.device).permute(0, 3, 1, 2).float()
+        height, width = x.shape[-2:]
+        short = min(height, width)
+        sides = [int(self.size * side / short) for side in (height, width)]
+        x = F.interpolate(x, sides, mode="bicubic", antialias=True).round().clamp(0, 255)
+        top, left = ((side - self.size) // 2 for side in sides)
+        x = x[..., top : top + self.size, left : left + self.size] / 255
+        return self.net(pixel_values=(x - self.mean.to(x)) / self.std.to(x)).image_embeds
+
+
+ENCODERS = {"text": Words, "audio": Speech, "visual": Pictures}
+
+
+def extract(
+    modality: str, inputs: Iterable, *, encoder: str, total: int | None = None, batch: int | None = None, device: str = "cpu",
+    dtype: str = "float16", trained_on: str = "unknown", **options: Any,
+) -> Array:  # fmt: skip
+    """Run a frozen encoder over the utterances of a corpus, in table order: sequences of hidden states, and what a passport says.
+
+    inputs: sentences; float arrays of samples at the encoder's rate; or uint8 arrays of pictures (t, height, width, 3). One is read at
+    a time, so a generator may load them; `total` is then for the progress bar. batch: utterances at once. options: `max_tokens` of text.
+    Raises ValueError for an unknown modality, or an utterance without a step.
+    """
+    if modality not in ENCODERS:
+        raise ValueError(f"modality {modality!r}: there are {sorted(ENCODERS)}")
+    folder = located(encoder)
+    run = ENCODERS[modality](folder, device, **options)
+    rows: list[np.ndarray] = []
+    known = total if total is not None or not isinstance(inputs, Sequence) else len(inputs)
+    with tqdm(total=known, desc=f"{modality}, {Path(encoder).name}", unit="utterance") as bar, torch.inference_mode():
+        for chunk in chunks(inputs, batch or run.batch):
+            states, mask = run(chunk)
+            rows += [state[real].cpu().numpy().astype(dtype) for state, real in zip(states, mask, strict=True)]
+            bar.update(len(chunk))
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    about = {"version": f"transformers {transformers.__version__}", "weights_sha256": sha256(*weights(folder))}
+    name = f"{Path(encoder).name} {'image embeddings' if modality == 'visual' else 'hidden states'}"
+    return Array(np.concatenate(rows), modality, name, **about, trained_on=trained_on, fitted_on="nothing", lengths=lengths)
+
+
+def located(encoder: str) -> str:
+    """The folder of an encoder: itself, or what the hub has under this name (safetensors where there are any)."""
+    if Path(encoder).is_dir():
+        return encoder
+    folder = huggingface_hub.snapshot_download(encoder, allow_patterns=list(KINDS))
+    if not list(Path(folder).glob("*.safetensors")):
+        folder = huggingface_hub.snapshot_download(encoder, allow_patterns=[*KINDS, "pytorch_model.bin"])
+    return folder
+
+
+def weights(folder: str) -> list[Path]:
+    """The files of an encoder's weights; ValueError where there are none."""
+    found = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("pytorch_model.bin"))
+    if not found:
+        raise ValueError(f"{folder}: neither *.safetensors nor pytorch_model.bin; save the encoder with save_pretrained")
+    return found
+
+
+def padded(rows: Sequence[Tensor], value: float = 0) -> States:
+    """Rows of different length, t ... each -> b t ..., and their mask, b t."""
+    lengths = torch.tensor([len(row) for row in rows], device=rows[0].device)
+    mask = torch.arange(int(lengths.max()), device=rows[0].device) < lengths.unsqueeze(1)
+    return pad_sequence(list(rows), batch_first=True, padding_value=value), mask
+
+
+def chunks(inputs: Iterable, size: int) -> Iterator[list]:
+    """The inputs in lists of at most `size`."""
+    line = iter(inputs)
+    while part := list(islice(line, size)):
+        yield part

@@ -1,0 +1,57 @@
+"""Sequences of different lengths in one batch: means, attention and joining that never see padding.
+
+Shapes: b utterances, t steps (padded), s steps of another sequence, l steps of several sequences joined, d features. Masks are True on
+real steps, which come first in every row.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def at_steps(x: Tensor, steps: Tensor) -> Tensor:
+    """x: b t d; steps: b l, which step of x. b l d."""
+    first = torch.arange(len(x), device=x.device).unsqueeze(1) * x.shape[1]
+    return x.flatten(0, 1).index_select(0, (first + steps).flatten()).unflatten(0, steps.shape)
+
+
+def masked_mean(x: Tensor, mask: Tensor, longest: int | None = None) -> Tensor:
+    """Mean over the real steps, b t d -> b d; or over `longest` steps: then padding up to that length counts, as zeros."""
+    count = mask.sum(1, keepdim=True) if longest is None else longest
+    return (x * mask.unsqueeze(-1)).sum(1) / count
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int) -> Tensor:
+    """softmax(q k^T / sqrt(d / heads)) v over the real steps that answer. q: b t d; k, v: b s d; mask: b s. b t d."""
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # b t d -> b h t e
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None]).transpose(1, 2).flatten(-2)
+
+
+class Joined:
+    """[A; B; ...] along time: the real steps one after the other, so that no convolution meets padding between them."""
+
+    def __init__(self, masks: Sequence[Tensor]):
+        """masks: b t each."""
+        mask = torch.cat(list(masks), dim=1)
+        self.steps = (~mask).long().argsort(dim=1, stable=True)[:, : int(mask.sum(1).max())]
+        self.mask = mask.gather(1, self.steps)  # b l
+
+    def __call__(self, parts: Sequence[Tensor]) -> Tensor:
+        """b t d each -> b l d, zero on padding."""
+        return at_steps(torch.cat(list(parts), dim=1), self.steps) * self.mask.unsqueeze(-1)
+
+
+def resampled(x: Tensor, mask: Tensor, target: Tensor) -> Tensor:
+    """The real steps of x (b t d; mask b t) stretched linearly to those of target (b l): b l d.
+
+    Each row as by `interpolate(mode="linear", align_corners=False)`, whose gradient has no deterministic GPU kernel.
+    """
+    have, want = (m.sum(1, keepdim=True).double() for m in (mask, target))
+    place = (torch.arange(target.shape[1], device=x.device) + 0.5) * have / want - 0.5  # b l
+    place = torch.minimum(place.clamp(min=0), have - 1)
+    below = place.floor().long()
+    above = torch.minimum(below + 1, have.long() - 1)
+    share = (place - below).to(x.dtype).unsqueeze(-1)
+    return ((1 - share) * at_steps(x, below) + share * at_steps(x, above)) * target.unsqueeze(-1)

@@ -1,0 +1,149 @@
+"""One vector a modality: BERT's [CLS], the last state of an LSTM over MFCCs, or over faces (MPAF-Net, Sec. 2.2).
+
+Shapes: b utterances, t steps (padded), s steps of the corpus's longest sequence, d the width of a step, h of the
+vector. Masks (b t) are True on real steps, which come first. An encoder has its `width` h, and takes b t d and b t to b h.
+"""
+
+import math
+from functools import partial
+from itertools import pairwise
+
+import torch
+from einops import rearrange, reduce
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from merlib.models.baselines.lstm import LastState
+from merlib.models.reasoning import choose
+
+
+class StoredText(nn.Module):
+    """Text that is encoded already: its first step ("hidden": [CLS] of the last layer), or that through a tanh layer.
+
+    The latter is BERT's "pooler"; here it starts at random, since the stored array brings no weights.
+    """
+
+    def __init__(self, *, width: int, pool: str):
+        super().__init__()
+        poolers = {"hidden": nn.Identity, "pooler": lambda: nn.Sequential(nn.Linear(width, width), nn.Tanh())}
+        self.width, self.pool = width, choose(poolers, pool, "text_pool")()
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.pool(x[:, 0])
+
+
+class TunedEncoder(nn.Module):
+    """The last `layers` layers of a Hugging Face encoder, which learn, on the stored states of the layer below them.
+
+    The layers below are frozen, so their states are features: computed once, without dropout, they give what the whole
+    encoder would give. `path` is a folder or hub name that AutoModel can load; `pool` is "hidden" or its own "pooler".
+    """
+
+    def __init__(self, *, width: int, path: str, layers: int, pool: str):
+        from transformers import AutoModel  # takes seconds, and only this needs it
+
+        super().__init__()
+        model = AutoModel.from_pretrained(path, dtype=torch.float32)
+        blocks, hidden = getattr(getattr(model, "encoder", None), "layer", ()), model.config.hidden_size
+        if not 0 < layers <= len(blocks) or width != hidden or (pool == "pooler" and model.pooler is None):
+            raise ValueError(
+                f"text_encoder {path}: {layers} of {len(blocks)} layers, states of {hidden}, stored ones of {width}. Choose an "
+                "encoder built as BERT (with a pooler if asked), and store the states below its tuned layers"
+            )
+        model.encoder.layer = blocks[-layers:]
+        self.width, self.encoder = width, model.encoder
+        poolers = {"hidden": nn.Identity, "pooler": lambda: nn.Sequential(model.pooler.dense, model.pooler.activation)}
+        self.pool = choose(poolers, pool, "text_pool")()
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        unseen = torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, torch.finfo(x.dtype).min)
+        states = self.encoder(x, attention_mask=unseen[:, None, None]).last_hidden_state  # b t -> b 1 1 t
+        return self.pool(states[:, 0])
+
+
+class Pictures(nn.Module):
+    """Square grey pictures, one a step: three convolutions of stride 2, then a mean. b t d -> b t h."""
+
+    def __init__(self, *, width: int, dim: int):
+        super().__init__()
+        self.size, self.width = math.isqrt(width), dim
+        if self.size**2 != width:
+            raise ValueError(f"frame_encoder 'cnn' reads square pictures, and {width} values make none: choose another")
+        channels = (1, 16, 32, dim)
+        convolve = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels)]
+        self.convolve = nn.Sequential(*(m for layer in convolve for m in (layer, nn.ReLU())))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pictures = rearrange(x, "b t (i j) -> (b t) 1 i j", i=self.size)
+        return reduce(self.convolve(pictures), "(b t) h i j -> b t h", "mean", b=len(x))
+
+
+class SpeechEnd(nn.Module):
+    """Sequences as they are, up to their last real step."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return x, mask
+
+
+class Extend(nn.Module):
+    """Sequences as long as the corpus's longest: zeros after the end, or the last step again. b t d, b t -> b s d, b s.
+
+    The paper stores audio of 8 s and 150 frames whatever the utterance, so its LSTMs run on after the end (Sec. 3.1.2).
+    """
+
+    def __init__(self, *, steps: int, repeat: bool):
+        super().__init__()
+        self.steps, self.repeat = steps, repeat
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        if x.shape[1] > self.steps:
+            raise ValueError(
+                f"a sequence of {x.shape[1]} steps; the longest of the corpus was said to have {self.steps}"
+            )
+        at = torch.arange(self.steps, device=x.device)  # s
+        real = mask.new_ones(len(x), self.steps)
+        if self.repeat:
+            place = at.minimum(mask.sum(1, keepdim=True) - 1)  # b s
+            return x[torch.arange(len(x), device=x.device).unsqueeze(1), place], real
+        return F.pad(x * mask.unsqueeze(-1), (0, 0, 0, self.steps - x.shape[1])), real
+
+
+class Recurrent(nn.Module):
+    """How a step enters, where sequences end, and the last state of an LSTM of width `dim`."""
+
+    def __init__(self, *, steps: nn.Module, end: nn.Module, last: LastState, dim: int):
+        super().__init__()
+        self.steps, self.end, self.last, self.width = steps, end, last, dim
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.last(*self.end(self.steps(x), mask))
+
+
+def encoders(
+    *, dims: dict[str, int], steps: dict[str, int], text_encoder: str, text_layers_tuned: int, text_pool: str,
+    audio_dim: int, visual_dim: int, frame_encoder: str, lstm_layers: int, lstm_directions: int, pack: bool,
+) -> dict[str, nn.Module]:  # fmt: skip
+    """One encoder for each modality of `dims`.
+
+    text_encoder: "vectors" (StoredText), or what AutoModel can load (TunedEncoder).
+    frame_encoder: how a picture enters its LSTM: all its values ("flatten"), or through a "linear" map or a "cnn".
+    pack: whether sequences end with their last real step, or go on to the length of the corpus's longest.
+    """
+    made: dict[str, nn.Module] = {}
+    if "text" in dims:
+        tuned = partial(TunedEncoder, path=text_encoder, layers=text_layers_tuned)
+        made["text"] = (StoredText if text_encoder == "vectors" else tuned)(width=dims["text"], pool=text_pool)
+    for name, dim, kind in (("audio", audio_dim, "flatten"), ("visual", visual_dim, frame_encoder)):
+        if width := dims.get(name):
+            enter = {
+                "flatten": nn.Identity, "linear": partial(nn.Linear, width, dim),
+                "cnn": partial(Pictures, width=width, dim=dim),
+            }  # fmt: skip
+            entered = width if kind == "flatten" else dim
+            made[name] = Recurrent(
+                steps=choose(enter, kind, "frame_encoder")(),
+                end=SpeechEnd() if pack else Extend(steps=steps[name], repeat=name == "visual"),
+                last=LastState(width=entered, dim=dim, layers=lstm_layers, directions=lstm_directions),
+                dim=dim,
+            )
+    return made
