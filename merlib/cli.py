@@ -115,7 +115,7 @@ def data_text(args: Namespace) -> None:
     if args.texts_file:
         others["texts"] = text.transcripts(args.texts_file, ids=args.ids, texts=args.texts)
         others["texts_from"] = f"{args.texts} of {args.texts_file.name}"
-    how = {"encoder": args.encoder, "pool": args.pool, "context": args.context}
+    how = {"encoder": args.encoder, "pool": args.pool, "context": args.context, "max_tokens": args.max_tokens}
     print(text.add(args.data, args.corpus, name=args.name, **how, **others))
 
 
@@ -185,6 +185,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--encoder", default="minilm")
     made.add_argument("--pool", choices=("mean", "cls", "tokens"), default="mean", help="tokens: one vector a token")
     made.add_argument("--context", choices=("alone", "dialogue"), default="alone")
+    made.add_argument("--max-tokens", type=int, default=128, help="longest input, special tokens included")
     made.add_argument("--name", default="text", help="name of the feature array")
     made.add_argument("--from", dest="texts_file", type=Path, metavar="CSV", help="encode another transcript, from here")
     made.add_argument("--ids", default="utterance", metavar="COLUMN", help="of --from: the utterances")

@@ -15,6 +15,7 @@ COLUMNS = [
     "row", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "test_peak", "difference", "noise",
     "verdict", "never_predicted", "data", "features",
 ]  # fmt: skip
+FLOORS = ("majority", "logistic", "ridge")
 
 
 def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
@@ -90,27 +91,25 @@ def _number(printed: str | None) -> float:
 
 
 def scoreboard(data: str) -> pd.DataFrame:
-    """The headline of every paper: its own rows, the baselines and floors that this study trained, accuracy and weighted F1."""
+    """The headline of every paper: of the tables that have floors, every row that has run, in the scores that select its epoch (all
+    scores of a sentiment corpus)."""
     boards = []
     for paper, table in _tables(data):
-        scores = [name for name, column in table.columns.items() if column.metric in ("accuracy", "weighted_f1")]
-        if any(column.metric == "f1" for column in table.columns.values()):
+        if any(row.base in FLOORS for row in table.row):
             board = compare(paper.id, table.id, data)
-            board = board[board["column"].isin(scores) & board["reproduced"].notna()]
-            boards.append(board.assign(paper=paper.id, table=table.id))
+            shown = [name for name, column in table.columns.items() if column.fold is None and _leads(paper, column)]
+            boards.append(board[board["column"].isin(shown) & board["reproduced"].notna()].assign(paper=paper.id, table=table.id))
     columns = [
-        "paper",
-        "table",
-        "label",
-        "column",
-        "printed",
-        "reproduced",
-        "spread",
-        "n_seeds",
-        "test_peak",
-        "verdict",
-    ]
+        "paper", "table", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "test_peak", "verdict",
+    ]  # fmt: skip
     return pd.concat(boards)[columns] if boards else pd.DataFrame(columns=columns)
+
+
+def _leads(paper: Paper, column: declarations.Column) -> bool:
+    corpus = column.corpus or paper.corpora[0]
+    base = declarations.Row(id="base", label="the base recipe")
+    selects = declarations.recipe(paper, base, corpus)["protocol"]["select_metric"]
+    return column.metric in (selects, "acc2", "acc7", "f1_acc2")
 
 
 def summary(data: str) -> pd.DataFrame:

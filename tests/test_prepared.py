@@ -202,6 +202,129 @@ def test_files_that_are_not_utf8_are_refused(lab):
         prepared.read(lab.folder / "lab.toml")
 
 
+def test_several_values_may_share_a_class_and_some_have_none(lab):
+    four = [('corpus = "iemocap6"', 'corpus = "iemocap4"'), ('"frustrated"', '"happy"')]
+    corpus, _ = lab(toml=four)
+    assert list(corpus.table["utterance"]) == ORDER and set(corpus.table["label"]) == {0}
+    all_of_them = {"utt": np.array([*ORDER, "a2", "a3"]), "is10": np.ones((6, 2))}
+    kept, _ = lab(toml=[*four, ('"drop"', '"keep"')], **all_of_them)
+    assert list(kept.table["label"]) == [0, 0, 0, -1, -1, 0]
+
+
+SCORES = (
+    CSV.replace(",emo,", ",score,")
+    .replace("0.0,train", "-2.6,train")
+    .replace(",fru,", ",1.5,")
+    .replace(",xxx,", ",nan,")
+)
+SCORED = [
+    ('corpus = "iemocap6"', 'corpus = "mosi"'),
+    ('label = "emo"', 'score = "score"'),
+    ('[labels]\n0 = "happy"\nfru = "frustrated"\nxxx = ""\n', ""),
+]
+
+
+def scored(lab, toml=(), csv=(), **arrays):
+    return lab(toml=[*SCORED, *toml], csv=[(CSV, SCORES), *csv], **arrays)
+
+
+def test_scores_settle_the_classes_of_a_sentiment_corpus(lab):
+    corpus, features = scored(lab, csv=[("02F,0,dev", "02F,0.2,dev")])
+    assert list(corpus.table["utterance"]) == ORDER and len(features["audio"].values) == 4
+    np.testing.assert_allclose(corpus.table["score"], [-2.6, 1.5, 0.2, 1.5])
+    assert [corpus.labels[k] for k in corpus.table["label"]] == ["-3", "2", "0", "2"]
+    all_of_them = {"utt": np.array([*ORDER, "a2", "a3"]), "is10": np.ones((6, 2))}
+    kept, _ = scored(lab, toml=[('"drop"', '"keep"')], **all_of_them)
+    assert kept.table["label"].tolist() == [0, 5, 3, -1, -1, 5] and kept.table["score"].isna().sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("toml", "csv", "message"),
+    [
+        ([('score = "score"', 'label = "score"')], [], r"unknown keys \['label'\], missing keys \['score'\]"),
+        ([("[split]", "[labels]\n[split]")], [], r"unknown keys \['labels'\]"),
+        ([], [("-2.6", "3.2")], r"utterances.csv: 1 scores are not numbers from -3 to 3, first {'b1': '3.2'}"),
+        ([], [("-2.6", "good")], "1 scores are not numbers.*'good'.*Scale or empty them"),
+    ],
+)
+def test_what_is_wrong_with_scores_is_named(lab, toml, csv, message):
+    with pytest.raises(CorpusError, match=message):
+        scored(lab, toml, csv)
+
+
+def test_scores_are_only_for_sentiment(lab):
+    with pytest.raises(CorpusError, match=r"\[columns\]: unknown keys \['score'\]"):
+        lab(toml=[('label = "emo"', 'label = "emo"\nscore = "emo"')])
+
+
+def test_ravdess_has_a_default_split(lab):
+    toml = [
+        ('corpus = "iemocap6"', 'corpus = "ravdess"'), ('"frustrated"', '"calm"'), ('split = "fold"\n', ""),
+        ('[split]\ndev = "val"\n', ""),
+    ]  # fmt: skip
+    csv = [("01M", "02"), ("01F,", "02,"), ("0,02F", "0,03"), ("05F,", "24,")]
+    corpus, _ = lab(toml=toml, csv=csv)  # Luna-Jimenez' first fold: actor 2 tests, 3 validates, 24 trains
+    assert list(corpus.table["split"]) == ["test", "test", "val", "train"]
+    with pytest.raises(CorpusError, match="speakers .'01F'.*01 to 24"):
+        lab(toml=toml, csv=csv[:1])
+
+
+SEQUENCES = np.arange(5 * 3 * 2, dtype=np.float64).reshape(5, 3, 2)  # n t d
+IN_TIME = 'modality = "audio"\ntime_axis = 1'
+IN_ORDER = [STORED.index(u) for u in ORDER]
+
+
+def test_sequences_have_time_on_either_axis(lab):
+    for axis, values in ((1, SEQUENCES), (2, SEQUENCES.swapaxes(1, 2))):
+        _, features = lab(toml=[('modality = "audio"', IN_TIME.replace("1", str(axis)))], is10=values)
+        np.testing.assert_array_equal(features["audio"].values, SEQUENCES[IN_ORDER].reshape(12, 2))
+        assert features["audio"].lengths.tolist() == [3] * 4 and features["audio"].lengths.dtype == np.int64
+        assert features["audio"].values.dtype == np.float32
+
+
+def test_padding_is_cut_off_by_the_lengths(lab):
+    padded, steps = SEQUENCES.copy(), np.array([2, 1, 3, 1, 2])
+    for row, n in zip(padded, steps, strict=True):
+        row[n:] = np.nan
+    toml = [('modality = "audio"', f'{IN_TIME}\nlengths = "steps"')]
+    array = lab(toml=toml, is10=padded, steps=steps)[1]["audio"]
+    assert array.lengths.tolist() == [2, 1, 3, 2]
+    np.testing.assert_array_equal(array.values, np.concatenate([SEQUENCES[i, : steps[i]] for i in IN_ORDER]))
+    np.save(lab.folder / "audio.npy", padded)
+    (lab.folder / "ids.txt").write_text("\n".join(STORED))
+    (lab.folder / "steps.txt").write_text("\n".join(map(str, steps)))
+    toml = [
+        ('file = "audio.npz"', 'file = "audio.npy"'), ('ids = "utt"', 'ids = "ids.txt"'), ('values = "is10"\n', ""),
+        ('modality = "audio"', f'{IN_TIME}\nlengths = "steps.txt"'),
+    ]  # fmt: skip
+    np.testing.assert_array_equal(lab(toml=toml)[1]["audio"].values, array.values)
+    padded[STORED.index("b2"), 0] = np.inf
+    with pytest.raises(CorpusError, match="NaN or infinity in 1 rows, first b2"):
+        lab(toml=[('modality = "audio"', f'{IN_TIME}\nlengths = "steps"')], is10=padded, steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("new", "arrays", "message"),
+    [
+        (IN_TIME, {}, r"\(5, 2\).*expected numbers of shape \(n, t, d\)"),
+        (IN_TIME.replace("1", "2"), {}, r"expected numbers of shape \(n, d, t\)"),
+        (IN_TIME.replace("1", "3"), {}, "time_axis = 3"),
+        ('modality = "audio"\nlengths = "steps"', {}, "`lengths` needs it"),
+        (f'{IN_TIME}\nlengths = "steps"', {"is10": SEQUENCES}, "cannot read .*steps is not a file"),
+        (f'{IN_TIME}\nlengths = "steps"', {"is10": SEQUENCES, "steps": np.ones(4, int)}, r"\(4,\).*one whole number"),
+        (f'{IN_TIME}\nlengths = "steps"', {"is10": SEQUENCES, "steps": np.ones(5)}, "one whole number per id"),
+        (
+            f'{IN_TIME}\nlengths = "steps"',
+            {"is10": SEQUENCES, "steps": np.array([0, 0, 1, 0, 4])},
+            "3 lengths are not from 1 to 3, first b1 with 4.*one step of zeros",
+        ),
+    ],
+)
+def test_what_is_wrong_with_sequences_is_named(lab, new, arrays, message):
+    with pytest.raises(CorpusError, match=message):
+        lab(toml=[('modality = "audio"', new)], **arrays)
+
+
 REAL = """
 corpus = "iemocap6"
 name = "real"

@@ -1,11 +1,15 @@
 """Text encoders see the window that they should, and nothing depends on who shares a batch."""
 
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import transformers
 from tokenizers import ByteLevelBPETokenizer
 
+from merlib import cli
 from merlib.corpora import table, twin
 from merlib.corpora.files import sha256
 from merlib.features import roots, text
@@ -58,6 +62,27 @@ def test_values_are_those_of_the_encoder_one_utterance_at_a_time(encoder, tiny, 
         expected = states[0] if pool == "cls" else states.mean(0) if over == "all" else states[words].mean(0)
         torch.testing.assert_close(torch.tensor(array.values[row]), expected, rtol=1e-4, atol=1e-5)
     assert array.values.dtype == np.float32 and array.values.shape == (len(corpus.ids), 16)
+
+
+@pytest.mark.parametrize(("context", "over"), [("alone", "current"), ("dialogue", "current"), ("dialogue", "all")])
+def test_tokens_are_the_states_of_the_encoder_from_the_first_on(encoder, tiny, context, over):
+    corpus = tiny[0]
+    array = text.encode(corpus, encoder=encoder, pool="tokens", context=context, over=over, max_tokens=40, batch_size=7)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
+    model = transformers.AutoModel.from_pretrained(encoder).eval()
+    inputs = text.windows(corpus, tokenizer, context=context, max_tokens=40)
+    assert array.values.dtype == np.float16 and len(array.values) == array.lengths.sum()
+    steps = np.split(array.values, array.lengths.cumsum()[:-1])
+    assert len(steps) == len(corpus.ids)
+    for row in (0, 5, 40, len(corpus.ids) - 1):
+        ids, words = inputs[row]
+        with torch.inference_mode():
+            states = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
+        kept = range(len(ids)) if over == "all" or context == "alone" else [0, *range(words.start, words.stop)]
+        np.testing.assert_allclose(steps[row], states[list(kept)], rtol=2e-3, atol=2e-3)
+    where = "alone" if context == "alone" else "dialogue of 40 tokens"
+    how = "tokens" if context == "alone" else f"tokens of {over}"
+    assert array.extractor == f"{encoder.rsplit('/', 1)[-1]} {how}, {where}"
 
 
 def test_alone_is_the_tokenizer_and_nothing_else(encoder, tiny):
@@ -117,6 +142,36 @@ def test_encoding_is_repeatable_and_says_where_it_comes_from(encoder, data_folde
     assert passport.summary() == f"text: {short} masked mean of current, dialogue of 50 tokens (16)"
     assert (passport.trained_on, passport.fitted_on) == ("nothing: random weights", "nothing")
     assert transformers.__version__ in passport.version
+
+
+def test_another_transcript_is_encoded_beside_the_first(encoder, data_folder, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(roots, "TWIN_SCALE", 0.01)
+    corpus = roots.dataset("twin", "iemocap6").corpus
+    heard = pd.DataFrame({"u": corpus.ids, "asr": [f"{t[:-1]} indeed" for t in corpus.table["text"]]}).iloc[::-1]
+    pd.concat([heard, pd.DataFrame({"u": ["foreign"], "asr": ["x"]})]).to_csv(tmp_path / "asr.csv", index=False)
+    base = ["data", "text", "twin", "iemocap6", "--encoder", encoder, "--max-tokens", "60", "--pool", "tokens"]
+    again = ["--name", "text_asr", "--from", str(tmp_path / "asr.csv"), "--ids", "u", "--texts", "asr"]
+    cli.main([*base, *again])
+    cli.main([*base, "--name", "tokens"])
+    features = roots.dataset("twin", "iemocap6", features=["tokens", "text_asr"]).features
+    spoken = heard.set_index("u")["asr"][list(corpus.ids)]
+    changed = table.Corpus("meld", corpus.labels, corpus.table.assign(text=list(spoken)), "heard")
+    expected = text.encode(changed, encoder=encoder, pool="tokens", max_tokens=60)
+    np.testing.assert_array_equal(features["text_asr"].values, expected.values)
+    np.testing.assert_array_equal(features["text_asr"].lengths, expected.lengths)
+    assert features["text_asr"].passport.extractor.endswith("tokens, alone, asr of asr.csv")
+    assert features["tokens"].passport.extractor.endswith("tokens, alone")
+    assert not np.array_equal(features["text_asr"].lengths, features["tokens"].lengths)
+
+    heard.iloc[2:].to_csv(tmp_path / "asr.csv", index=False)
+    for arguments, message in (
+        (again, f"asr of asr.csv: no transcript for 2 of {len(heard)} utterances of iemocap6.*empty where nothing"),
+        ([*again, "--ids", "id"], r"asr.csv: columns \['id'\] are not there; found \['u', 'asr'\]"),
+        ([*again, "--ids", "asr"], "asr.csv: ids that are there twice"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            cli.main([*base, *arguments])
+        assert end.value.code == 1 and re.search(message, capsys.readouterr().err)
 
 
 def test_speakers_are_called_by_names_an_encoder_knows(tiny):

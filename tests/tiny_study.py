@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -32,19 +33,34 @@ train.epochs = 2
 
 
 def declare(folder: Path) -> None:
-    """Write the cut declarations into `folder`/papers."""
-    without = shutil.ignore_patterns("claims.toml")  # claims speak of rows that are cut
-    mfcre = shutil.copytree(ROOT / "papers" / "mfcre", folder / "papers" / "mfcre", ignore=without)
-    paper = mfcre / "paper.toml"
-    before, after = re.split(r"^\[twin\]\n", paper.read_text(), flags=re.MULTILINE)
-    assert not re.search(r"^\[", after, flags=re.MULTILINE), "[twin] is expected to be the last section"
-    paper.write_text(before + TWIN)
-    for table in (mfcre / "tables").glob("*.toml"):
-        head, *rows = re.split(r"^(?=\[\[row\]\])", table.read_text(), flags=re.MULTILINE)
-        kept = [row for row in rows if re.search(r'^id = "(.+)"', row, re.MULTILINE)[1] in ROWS.get(table.stem, ())]
-        table.write_text(head + "".join(kept))
-        if not kept:
-            table.unlink()
+    """Write the cut declarations of every paper into `folder`/papers."""
+    for source in sorted((ROOT / "papers").glob("*/paper.toml")):
+        without = shutil.ignore_patterns("claims.toml")  # claims speak of rows that are cut
+        paper = shutil.copytree(source.parent, folder / "papers" / source.parent.name, ignore=without)
+        before, after = re.split(r"^\[twin\]\n", source.read_text(), flags=re.MULTILINE)
+        assert not re.search(r"^\[", after, flags=re.MULTILINE), "[twin] is expected to be the last section"
+        one = re.sub(r"^train\.epochs = .*$", "train.epochs = 1", after, flags=re.MULTILINE)
+        (paper / "paper.toml").write_text(before + (TWIN if paper.name == "mfcre" else f"[twin]\n{one}"))
+        for table in (paper / "tables").glob("*.toml"):
+            _cut(table, ROWS.get(table.stem, set()) if paper.name == "mfcre" else _shown(paper.name, table))
+
+
+def _shown(paper: str, table: Path) -> set[str]:
+    """Rows of a table that a tiny study keeps: facts, the first two of our own, a floor, and what a notebook names."""
+    rows = tomllib.loads(table.read_text())["row"]
+    text = "".join(p.read_text() for p in (ROOT / "notebooks" / paper).glob("*.ipynb"))
+    own = [row["id"] for row in rows if not row.get("cited") or "base" in row]
+    named = {row for row in own if f'\\"{row}\\"' in text}
+    kept = {row["id"] for row in rows if row.get("kind") == "fact"} | set(own[:2]) | named | ({"logistic"} & set(own))
+    return kept | {row["same_as"] for row in rows if row["id"] in kept and "same_as" in row}
+
+
+def _cut(table: Path, kept: set[str]) -> None:
+    head, *rows = re.split(r"^(?=\[\[row\]\])", table.read_text(), flags=re.MULTILINE)
+    rows = [row for row in rows if re.search(r'^id = "(.+)"', row, re.MULTILINE)[1] in kept]
+    table.write_text(head + "".join(rows))
+    if not rows:
+        table.unlink()
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:

@@ -128,7 +128,9 @@ def check(corpus: Corpus) -> None:
     )
     demand(~t.duplicated(["dialogue", "turn"]), "dialogues in several pieces", "Put each dialogue's rows together.")
     if name in official.SENTIMENT:
-        demand(t["score"].isna() | t["score"].between(-3, 3), "scores outside -3 to 3", "Scale them, or leave them out.")
+        demand(
+            t["score"].isna() | t["score"].between(-3, 3), "scores outside -3 to 3", "Scale them, or leave them out."
+        )
         classes = official.sentiment_class(t["score"])
         demand(t["label"] == classes, "labels that are not the rounded score", "Leave the label out: build makes it.")
     else:

@@ -5,7 +5,7 @@ proportionally fewer dialogues, and still every split, session and class. Built 
 win: each speaker's emotion is a Markov chain over turns that others catch (context); every modality carries part of
 the signal, text most, then audio, then visual, and each confuses other pairs of classes (fusion); how clearly a
 modality shows an emotion varies from utterance to utterance (gates); speakers have habits, and noise makes a perfect
-score impossible.
+score impossible. `make` makes the other corpora's twins too (`merlib.corpora.twin_sequences`).
 """
 
 import zlib
@@ -19,9 +19,9 @@ from merlib.corpora import twin_sequences as sequences
 from merlib.corpora.iemocap import default_split
 from merlib.corpora.official import CLASSES, DIALOGUES, LABELS
 from merlib.corpora.table import Corpus, build
+from merlib.corpora.twin_parts import WIDTHS
 from merlib.corpora.twin_sequences import Steps
 
-WIDTHS = {"text": 48, "audio": 32, "visual": 24}
 GAINS = {"text": 1.5, "audio": 1.25, "visual": 1.0}  # length of a class's prototype; noise is 1 in every direction
 
 
@@ -65,8 +65,6 @@ DIALOGUE_TWINS = {
 }
 MAIN = ("Joey", "Ross", "Rachel", "Phoebe", "Monica", "Chandler")  # MELD: 83 of 100 turns
 PARTIES = np.array([123, 643, 367, 171, 79, 33, 12, 3, 1]) / 1432  # MELD: dialogues with 1, 2, ..., 9 speakers
-
-
 TWINS = DIALOGUE_TWINS | sequences.TWINS
 
 

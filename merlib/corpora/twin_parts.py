@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+WIDTHS = {"text": 48, "audio": 32, "visual": 24}  # of vectors
 BLUR = 0.75  # how far the prototypes of a confused pair are moved to their middle
 COMMON = (
     "well so of it we there that what you know I then a this go tell about day here time place people thing".split()
@@ -71,19 +72,21 @@ def split_evenly(total: int, number: int) -> np.ndarray:
 def cover(labels: np.ndarray, group: pd.Series, within: pd.Series) -> None:
     """Swap labels in place until every group has every class with at least as many rows as there are groups.
 
-    Two rows that swap share their value of `within`; counts of classes, and of classes in each `within`, stay.
+    Two rows that swap share their value of `within`, and neither class is its group's last: where there are no two
+    such rows, the group stays without the class. The numbers of classes, also in each `within`, do not change.
     """
     group, within = group.to_numpy(), within.to_numpy()
     names = sorted(set(group))
     for c in range(labels.max() + 1):
         for g in names if (labels == c).sum() >= len(names) else ():
-            if not ((labels == c) & (group == g)).any():
-                here = {name: np.bincount(labels[group == name], minlength=c + 1) for name in names}
-                spare = np.array([here[h][k] > 1 for h, k in zip(group, labels, strict=True)])
-                givers, takers = np.flatnonzero(spare & (labels == c)), np.flatnonzero(spare & (group == g))
-                pairs = ((i, j) for i in givers for j in takers if within[i] == within[j])
-                i, j = next(pairs)
+            if ((labels == c) & (group == g)).any():
+                continue
+            here = {name: np.bincount(labels[group == name], minlength=c + 1) for name in names}
+            spare = np.array([here[h][k] > 1 for h, k in zip(group, labels, strict=True)])
+            givers, takers = np.flatnonzero(spare & (labels == c)), np.flatnonzero(spare & (group == g))
+            for i, j in ((i, j) for i in givers for j in takers if within[i] == within[j]):
                 labels[i], labels[j] = labels[j], c
+                break
 
 
 def blurred(sharp: np.ndarray, names: tuple[str, ...], confused: tuple[tuple[str, str], ...]) -> np.ndarray:

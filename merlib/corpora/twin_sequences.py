@@ -17,11 +17,12 @@ import pandas as pd
 from merlib.corpora import splits
 from merlib.corpora import twin_parts as parts
 from merlib.corpora.iemocap import default_split
-from merlib.corpora.official import CLASSES, DIALOGUES, LABELS, SENTIMENT, UTTERANCES, sentiment_class
+from merlib.corpora.official import CLASSES, DIALOGUES, LABELS, SENTIMENT, SPLITS, UTTERANCES, sentiment_class
 
-WIDTHS = {"text": 48, "audio": 32, "visual": 64}
+WIDTHS = {"text": 48, "audio": 32, "visual": 64}  # of a step; vectors have those of parts.WIDTHS
 STEPS = {"text": (3, 14), "audio": (10, 24), "visual": (5, 12)}  # fewest and most of an utterance
 TELLING = 2.5  # length of the direction that says only that a step carries signal
+VECTORS = ("mosei",)
 HAZE = 0.6  # noise that all steps of an utterance share, in every direction; that of each step alone is 1
 FEW = 20  # utterances that a class keeps at every scale, or all of a rarer class
 STATEMENTS = ("Kids are talking by the door.", "Dogs are sitting by the door.")  # RAVDESS
@@ -53,34 +54,36 @@ class Twin:
 def arrays(name: str, table: pd.DataFrame, rng: np.random.Generator) -> dict[str, np.ndarray | Steps]:
     """The arrays of the twin `name` by name, float32: sequences, or vectors n d."""
     moment, duration = rng.uniform([[0.25], [0.0]], [[0.75], [1.0]], (2, len(table)))
+    who, speakers = pd.factorize(table["speaker"])
     found = {}
     for modality, gain in TWINS[name].gains.items():
         pattern, telling = _patterns(modality, name, table, rng)
         pattern *= gain * rng.uniform(0.2, 1.8, (len(table), 1))
-        who, speakers = pd.factorize(table["speaker"])
         same = rng.normal(scale=0.2, size=(len(speakers), pattern.shape[1]))[who]
-        if name == "mosei":
+        if name in VECTORS:
             found[modality] = (pattern + same + rng.normal(size=pattern.shape)).astype(np.float32)
-            continue
-        same += rng.normal(scale=HAZE, size=pattern.shape)
-        found[modality] = _steps(STEPS[modality], pattern + TELLING * telling, same, moment, duration, rng)
-    if "text" in found and name == "iemocap4":
+        else:
+            same += rng.normal(scale=HAZE, size=pattern.shape)
+            found[modality] = _steps(STEPS[modality], pattern + telling, same, moment, duration, rng)
+    if name == "iemocap4":
         found["text_asr"] = _misheard(found["text"], rng)
     return found
 
 
 def _patterns(modality: str, name: str, table: pd.DataFrame, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """What an utterance shows where it shows most, n d, for a gain of 1; and the direction of every telling step, d."""
+    """What an utterance shows where it shows most, n d, for a gain of 1; and what every telling step shows, d."""
     names = LABELS[name]
-    if modality == "visual" and name != "mosei":
+    if name in VECTORS:
+        sharp = parts.directions(rng, parts.WIDTHS[modality], len(names) + 1)
+    elif modality == "visual":
         wave = np.cos(np.pi / 8 * np.outer(np.arange(4), np.arange(8) + 0.5))
         wave /= np.linalg.norm(wave, axis=1, keepdims=True)
-        sharp = parts.directions(rng, 16, len(names) + 1) @ np.kron(wave, wave)  # c+1 64, smooth in both directions
+        sharp = parts.directions(rng, 16, len(names) + 1) @ np.kron(wave, wave)  # c+1 64, smooth along both sides
     else:
-        sharp = parts.directions(rng, 24 if name == "mosei" and modality == "visual" else WIDTHS[modality], len(names) + 1)
+        sharp = parts.directions(rng, WIDTHS[modality], len(names) + 1)
     if name in SENTIMENT:
-        return table["score"].fillna(0).to_numpy()[:, None] / 1.5 * sharp[0], sharp[-1]
-    return parts.blurred(sharp[:-1], names, TWINS[name].confused[modality])[table["label"]], sharp[-1]
+        return table["score"].fillna(0).to_numpy()[:, None] / 1.5 * sharp[0], TELLING * sharp[-1]
+    return parts.blurred(sharp[:-1], names, TWINS[name].confused[modality])[table["label"]], TELLING * sharp[-1]
 
 
 def _steps(
@@ -151,7 +154,7 @@ def _ravdess(name: str, rng: np.random.Generator, scale: float) -> pd.DataFrame:
 def _videos(name: str, rng: np.random.Generator, scale: float) -> pd.DataFrame:
     """Rows of videos of one speaker each, with scores that last: the share of a video and that of the last sentence."""
     rows = []
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         if name == "mosi":
             shares, shape, unscored = MOSI_SCORES[split], (3, 62, 6.0), 4 if split == "train" else 0
             full, videos = sum(shares) + unscored, MOSI_VIDEOS[split]

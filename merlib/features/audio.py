@@ -113,7 +113,7 @@ def mfcc(
     """
     how = Mfcc(rate, seconds, cut, coefficients, window, window_ms, shift_ms, fft)
     if cut not in ("center", "start") or how.samples(window_ms) > fft or workers < 1:
-        raise ValueError(
+        raise FeatureError(
             f"{how} with {workers} workers; expected cut center or start, a window that fits fft, workers."
         )
     values = np.empty((len(paths), how.steps, coefficients), dtype=np.float32)

@@ -3,7 +3,6 @@
 The root `twin` makes itself; the others are filled by `import_source`, once, from what the user has.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from merlib.features.store import Feature
 from merlib.places import data_folder
 
 TWIN_SEED, TWIN_SCALE = 0, 0.25  # the twin of every quick run: 38 dialogues of IEMOCAP-6, 358 of MELD
-TWIN_SCALES = {"iemocap4": 0.1, "iemocap8": 0.08, "ravdess": 0.33, "mosei": 0.025}  # others than TWIN_SCALE
+TWIN_SCALES = {"iemocap4": 0.1, "iemocap8": 0.08, "ravdess": 0.33, "mosei": 0.025}  # where TWIN_SCALE is too large
 KINDS = {
     "prepared": prepared.read,
     "iemocap": lambda source: (iemocap.read(source), {}),
@@ -38,6 +37,11 @@ class Dataset:
 
     corpus: Corpus
     features: dict[str, Feature]
+
+
+def twin_scale(corpus: str) -> float:
+    """The scale at which the root `twin` makes a corpus."""
+    return TWIN_SCALES.get(corpus, TWIN_SCALE)
 
 
 def root_path(data: str) -> Path:
@@ -167,7 +171,7 @@ def _lock(folder: Path) -> FileLock:
 def _make_twin(folder: Path) -> None:
     """Make the twin of the corpus `folder.name`, unless it is there already from this code, seed and scale."""
     code = sha256(*(Path(m.__file__) for m in (twin, twin_parts, twin_sequences)))[:12]
-    scale = TWIN_SCALES.get(folder.name, TWIN_SCALE)
+    scale = twin_scale(folder.name)
     source = f"synthetic twin, seed {TWIN_SEED}, scale {scale}, code {code}"
     about = {"extractor": f"synthetic twin, seed {TWIN_SEED}", "version": code, "trained_on": "nothing"}
     with _lock(folder):

@@ -48,7 +48,7 @@ class Passport:
     steps: int | None = None
 
     def summary(self) -> str:
-        """One short line for records, e.g. `text: all-MiniLM-L6-v2 masked mean, alone (384)`; (t x 384) of sequences."""
+        """One short line for records, e.g. `text: all-MiniLM-L6-v2 masked mean, alone (384)`; (t x 384) of steps."""
         time = "" if self.steps is None else "t x "
         return f"{self.modality}: {self.extractor} ({time}{'x'.join(map(str, self.shape[1:]))})"
 
@@ -84,7 +84,7 @@ def passport(corpus: Corpus, name: str, array: Array) -> Passport:
 
 
 def check(values: np.ndarray, lengths: np.ndarray | None, passport: Passport, where: str) -> None:
-    """Raise FeatureError unless values and lengths are what the passport says: finite floats, of every id, the same hash."""
+    """Raise FeatureError unless values and lengths are what the passport says: finite, for every id, the same hash."""
     found, said = (tuple(values.shape), str(values.dtype)), (passport.shape, passport.dtype)
     if found != said:
         raise FeatureError(f"{where}: holds {found}, its passport says {said}. {AGAIN}")
@@ -127,7 +127,9 @@ def _check_lengths(values: np.ndarray, lengths: np.ndarray | None, passport: Pas
 def _not_finite(values: np.ndarray, lengths: np.ndarray | None) -> list[int]:
     """The utterances, by their number, that have a value that is not finite."""
     blocks = (values[i : i + BLOCK] for i in range(0, len(values), BLOCK))
-    bad = np.concatenate([~np.isfinite(b).all(axis=tuple(range(1, values.ndim))) for b in blocks] or [np.zeros(0, bool)])
+    bad = np.concatenate(
+        [~np.isfinite(b).all(axis=tuple(range(1, values.ndim))) for b in blocks] or [np.zeros(0, bool)]
+    )
     rows = np.flatnonzero(bad)
     return np.unique(rows if lengths is None else np.searchsorted(lengths.cumsum(), rows, side="right")).tolist()
 

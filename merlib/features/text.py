@@ -27,6 +27,7 @@ from merlib.corpora import prepared
 from merlib.corpora.files import sha256
 from merlib.corpora.table import Array, Corpus, CorpusError
 from merlib.features import roots
+from merlib.features.store import FeatureError
 
 # IEMOCAP's actors have no names: EmoBERTa lends session i the i-th most given ones of the last century's United States.
 NAMES = {
@@ -66,13 +67,13 @@ def encode(
     """
     if pool not in HOW or context not in ("alone", "dialogue") or over not in ("current", "all"):
         options = f"pool one of {sorted(HOW)}, context alone or dialogue, over current or all"
-        raise ValueError(f"pool={pool!r}, context={context!r}, over={over!r}; expected {options}.")
+        raise FeatureError(f"pool={pool!r}, context={context!r}, over={over!r}; expected {options}.")
     folder, origin = _located(encoder, trained_on)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
     room = min(tokenizer.model_max_length, model.config.max_position_embeddings)
     if max_tokens > room:
-        raise ValueError(f"max_tokens={max_tokens}, but {encoder} reads {room} at most. Ask for {room} or fewer.")
+        raise FeatureError(f"max_tokens={max_tokens}, but {encoder} reads {room} at most. Ask for {room} or fewer.")
     inputs = windows(corpus, tokenizer, context=context, max_tokens=max_tokens)
     if over == "all":
         inputs = [(ids, slice(0, len(ids))) for ids, _ in inputs]
@@ -205,6 +206,6 @@ def _located(encoder: str, trained_on: str) -> tuple[str, dict[str, str]]:
         folder = Path(huggingface_hub.snapshot_download(encoder, allow_patterns=kinds))
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        raise ValueError(f"{folder}: no .safetensors file; save the encoder with save_pretrained, or choose another.")
+        raise FeatureError(f"{folder}: no .safetensors file; save the encoder with save_pretrained, or choose another.")
     about = {"extractor": short, "version": version, "weights_sha256": sha256(*weights), "trained_on": trained_on}
     return str(folder), about

@@ -1,11 +1,11 @@
-"""The loss of HFF (eq. 31), with what its readings add. Shapes: N utterances of a step, c classes. A label of -1 is no label."""
+"""The loss of HFF (eq. 31), with what its readings add. Shapes: N utterances, c classes. A label of -1 is no label."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.losses.cross_entropy import CrossEntropy, labelled, positive
+from merlib.losses.cross_entropy import CrossEntropy, labelled
 
 BINARY = {"nonnegative": lambda score: score >= 0, "positive": lambda score: score > 0}  # as in merlib.metrics
 

@@ -1,4 +1,4 @@
-"""GIA-MIC's objective (eqs. 14-16, 18-19): cross-entropy, and a divergence that pulls the invariant representations together.
+"""GIA-MIC's objective (eqs. 14-16, 18-19): cross-entropy, and a divergence between invariant representations.
 
 Shapes: b utterances, m modalities, l steps, d features, c classes. A label of -1 is no label.
 """
@@ -15,29 +15,28 @@ from merlib.losses.cross_entropy import labelled, positive
 
 
 def symmetric_kl(p: Tensor, q: Tensor) -> Tensor:
-    """Eqs. (14)-(15) from log-probabilities: half of KL(P|Q) + KL(Q|P), which is half of sum (P - Q) (log P - log Q). ... d -> ..."""
+    """Eqs. (14)-(15) of log-probabilities: (KL(P|Q) + KL(Q|P)) / 2 = sum (P - Q) (log P - log Q) / 2. ... d -> ..."""
     return ((p.exp() - q.exp()) * (p - q)).sum(-1) / 2
 
 
 def by_position(x: Tensor, mask: Tensor) -> Tensor:
-    """Every step is a distribution over its features; the mean over the real steps. x: b m l d; mask: b l. b, summed over pairs."""
+    """Every step is a distribution over its features; the mean over the real steps. x: b m l d; mask: b 1 l. b."""
     log_p = x.log_softmax(-1)
-    steps = _pairs(log_p.unbind(1))  # b l
-    return (steps * mask).sum(1) / mask.sum(1)
+    steps = _pairs(log_p.unbind(1)) * mask.squeeze(1)  # b l
+    return steps.sum(1) / mask.sum((1, 2))
 
 
 def pooled(x: Tensor, mask: Tensor) -> Tensor:
     """The mean over the real steps is one distribution over features: b m l d -> b."""
-    mean = (x * mask[:, None, :, None]).sum(2) / mask.sum(1)[:, None, None]  # b m d
+    mean = (x * mask.unsqueeze(-1)).sum(2) / mask.sum(-1, keepdim=True)  # b m d
     return _pairs(mean.log_softmax(-1).unbind(1))
 
 
 def all_entries(x: Tensor, mask: Tensor) -> Tensor:
     """All entries of all real steps are one distribution: b m l d -> b."""
-    floor = torch.finfo(x.dtype).min / 2  # no chance for padding, and no infinity minus infinity
-    entries = x.masked_fill(~mask[:, None, :, None], floor).flatten(2).log_softmax(-1)
-    entries = entries.masked_fill(~mask[:, None, :, None].expand_as(x).flatten(2), 0.0)
-    return _pairs(entries.unbind(1))  # on padding P = Q, so it adds nothing
+    real = mask.unsqueeze(-1).expand_as(x).flatten(2)  # b m (l d)
+    log_p = x.flatten(2).masked_fill(~real, -torch.inf).log_softmax(-1)
+    return _pairs(log_p.masked_fill(~real, 0.0).unbind(1))  # P = Q on padding adds nothing
 
 
 def _pairs(log_p: Sequence[Tensor]) -> Tensor:
@@ -51,22 +50,28 @@ DISTRIBUTIONS: dict[str, Callable] = {"position": by_position, "pooled": pooled,
 class Invariant(nn.Module):
     """L_ER + gamma L_MIR (eq. 19), both means over the utterances, or both sums.
 
-    The constraint acts on the outputs of the generators; a network without them ("w/o MIR") has cross-entropy alone. With gamma 0 ("w/o
-    MIC") the divergence is still measured, but nothing learns from it. class_weights: "none", or "inverse" to the training counts.
+    The constraint acts on the outputs of the generators; a network without them ("w/o MIR") has cross-entropy alone.
+    With gamma 0 ("w/o MIC") the divergence is still measured, but nothing learns from it. class_weights: "none", or
+    "inverse" to the training counts.
     """
 
     def __init__(
-        self, *, class_counts: Sequence[float] | Tensor, gamma: float, distribution: str, reduction: str, class_weights: str
+        self, *, class_counts: Sequence[float] | Tensor, gamma: float, distribution: str, reduction: str,
+        class_weights: str,
     ):  # fmt: skip
         super().__init__()
         self.gamma = gamma
         self.divergence = one_of(DISTRIBUTIONS, distribution, "option of distribution")
         self.reduction = one_of({"mean": "mean", "sum": "sum"}, reduction, "option of reduction")
         inverse = one_of({"none": False, "inverse": True}, class_weights, "option of class_weights")
-        self.register_buffer("class_weights", F.normalize(1 / positive(class_counts), p=1.0, dim=0) if inverse else None)
+        self.register_buffer(
+            "class_weights", F.normalize(1 / positive(class_counts), p=1.0, dim=0) if inverse else None
+        )
 
     def forward(self, outputs: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
-        """outputs: `logits` b c, and with generators `invariant` b m l d and `invariant_mask` b l; target: `label` b."""
+        """outputs: `logits` b c and, with generators, `invariant` b m l d and `invariant_mask` b 1 l; target: `label`
+        b.
+        """
         labelled(target["label"])
         entropy = F.cross_entropy(
             outputs["logits"], target["label"], self.class_weights, ignore_index=-1, reduction=self.reduction

@@ -192,17 +192,17 @@ class SabLayer(nn.Module):
 
 
 class Sab(nn.Module):
-    """Similarity Adjustment Block (eq. 10): learnable tokens ask both modalities, layer by layer; their mean is x*_learn, b d."""
+    """Similarity Adjustment Block (eq. 10): learnable tokens ask both modalities, layer by layer; their mean is x*_learn."""
 
     def __init__(self, *, tokens: int, dim: int, layers: int, layer: Callable[[], SabLayer]):
         super().__init__()
         self.token = nn.Parameter(0.02 * torch.randn(tokens, dim))
         self.layers = nn.ModuleList(layer() for _ in range(layers))
 
-    def forward(self, x: dict[str, Tensor]) -> Tensor:
-        """x: one modality or two, b l d. One alone answers both questions."""
+    def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        """x: one modality or two, b l d; one alone answers both questions. Returns `token`, b d."""
         audio, visual = (*x.values(),)[0], (*x.values(),)[-1]
         u = self.token.expand(len(audio), -1, -1)  # k d -> b k d
         for layer in self.layers:
             u = layer(u, visual, audio)
-        return u.mean(1)
+        return {"token": u.mean(1)}

@@ -1,14 +1,14 @@
-"""Pretrained encoders from Hugging Face, each a hub name or a folder: sequences of hidden states for text, speech and pictures.
+"""Pretrained encoders of text, speech and pictures from Hugging Face, each a hub name or a folder.
 
-Frozen ones run once: `extract` gives a feature array with its passport. A speech encoder that learns is a part of the network
-(`AudioEncoder`): its convolutions stay frozen, as is usual, and it reads waveforms.
+Frozen ones run once: `extract` gives a feature array with its passport. A speech encoder that learns is a part of the
+network (`AudioEncoder`): its convolutions stay frozen, as is usual, and it reads waveforms.
 
-Shapes: b utterances, s samples, t steps (tokens, frames, pictures), d hidden width. Masks are True on real samples or steps.
+Shapes: b utterances, s samples, t steps (tokens, frames, pictures), d hidden width. Masks are True on real samples or
+steps.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ States = tuple[Tensor, Tensor]  # b t d, b t
 class AudioEncoder(nn.Module):
     """WavLM, HuBERT or wav2vec 2.0 on raw speech: b s -> b t d, one step for about 20 ms.
 
-    `learns`: all but the convolutions train; otherwise it is frozen and without dropout. SpecAugment and layer drop are off: the
-    first draws from numpy, outside the seed, and the second would leave parameters without gradient.
+    learns: all but the convolutions train; otherwise it is frozen, and without dropout. SpecAugment and layer drop are
+    off: the first draws from numpy, outside the seed, and the second would leave parameters without gradient.
     checkpointing: compute activations again in the backward pass; the same numbers in a fraction of the memory.
     """
 
@@ -48,6 +48,9 @@ class AudioEncoder(nn.Module):
         prepared = transformers.AutoFeatureExtractor.from_pretrained(folder)
         self.width, self.rate, self.normalize = config.hidden_size, prepared.sampling_rate, prepared.do_normalize
         self.layers = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+        self.field = 1  # samples that one step sees: the shortest input there can be
+        for kernel, stride in reversed(self.layers):
+            self.field = (self.field - 1) * stride + kernel
         self.alone = config.feat_extract_norm == "group"  # its first norm looks at all samples, also at padding
         self.learns = learns
         if checkpointing and learns:
@@ -66,44 +69,41 @@ class AudioEncoder(nn.Module):
 
     def forward(self, wave: Tensor, mask: Tensor) -> States:
         """wave: b s, at `rate`; mask: b s."""
-        with nullcontext() if self.learns else torch.no_grad():
-            if not self.alone:
-                return self._states(wave, mask)
-            rows = [self._states(w[real].unsqueeze(0), real[real].unsqueeze(0))[0][0] for w, real in zip(wave, mask, strict=True)]
-        return padded(rows)
+        if not self.alone:
+            return self._states(wave, mask)
+        alone = zip(wave.unsqueeze(1), mask.unsqueeze(1), strict=True)  # 1 s each
+        return padded([self._states(one[:, real[0]], real[:, real[0]])[0][0] for one, real in alone])
 
     def _states(self, wave: Tensor, mask: Tensor) -> States:
-        field = 1
-        for kernel, stride in reversed(self.layers):
-            field = (field - 1) * stride + kernel  # samples that one step sees: the shortest input there can be
         if self.normalize:
             count = mask.sum(1, keepdim=True)
             wave = (wave - (wave * mask).sum(1, keepdim=True) / count) * mask
             wave = wave * torch.rsqrt(wave.square().sum(1, keepdim=True) / count + 1e-7)
-        wave = F.pad(wave * mask, (0, max(0, field - wave.shape[1])))
-        steps = self.frames(mask.sum(1))  # b
-        heard = torch.arange(wave.shape[1], device=wave.device) < mask.sum(1, keepdim=True).clamp(min=field)
+        samples = mask.sum(1).clamp(min=self.field)  # b
+        wave = F.pad(wave * mask, (0, max(0, self.field - wave.shape[1])))
+        heard = torch.arange(wave.shape[1], device=wave.device) < samples.unsqueeze(1)
         states = self.net(wave, attention_mask=None if self.alone else heard.long()).last_hidden_state  # b t d
+        steps = self.frames(samples)
         real = torch.arange(int(steps.max()), device=wave.device) < steps.unsqueeze(1)
         return states[:, : real.shape[1]] * real.unsqueeze(-1), real
 
 
 class Speech:
-    """Waveforms, as float arrays (s): hidden states of the last layer."""
+    """Waveforms, float arrays (s) at the encoder's rate: last hidden states, of the first `seconds` if given."""
 
     batch = 8
 
-    def __init__(self, folder: str, device: str):
-        self.net = AudioEncoder(encoder=folder, learns=False).eval().to(device)
-        self.device = device
+    def __init__(self, folder: str, device: str, seconds: float | None = None):
+        self.net = AudioEncoder(encoder=folder, learns=False).to(device)
+        self.device, self.samples = device, None if seconds is None else round(seconds * self.net.rate)
 
     def __call__(self, waves: Sequence[np.ndarray]) -> States:
-        wave, mask = padded([torch.as_tensor(w, dtype=torch.float32) for w in waves])
+        wave, mask = padded([torch.as_tensor(w[: self.samples], dtype=torch.float32) for w in waves])
         return self.net(wave.to(self.device), mask.to(self.device))
 
 
 class Words:
-    """Sentences: hidden states of the last layer for every token, special ones included, of RoBERTa, BERT and their kin."""
+    """Sentences: last hidden states of every token, special ones included, by RoBERTa, BERT and their kin."""
 
     batch = 64
 
@@ -120,22 +120,24 @@ class Words:
 
 
 class Pictures:
-    """Videos, as uint8 arrays (t, height, width, 3): the image embedding of CLIP for every picture, up to 64 at once."""
+    """Videos, uint8 arrays (t, height, width, 3): CLIP's embedding of every picture, of the first `frames` if given."""
 
     batch = 1
 
-    def __init__(self, folder: str, device: str):
-        self.net = transformers.CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval().to(device)
+    def __init__(self, folder: str, device: str, frames: int | None = None):
+        self.net = (
+            transformers.CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval().to(device)
+        )
         made = json.loads((Path(folder) / "preprocessor_config.json").read_text())
         self.mean, self.std = (torch.tensor(made[k]).view(3, 1, 1) for k in ("image_mean", "image_std"))
-        self.size, self.device = self.net.config.vision_config.image_size if hasattr(self.net.config, "vision_config") else self.net.config.image_size, device
+        self.size, self.device, self.frames = self.net.config.image_size, device, frames
 
     def __call__(self, videos: Sequence[np.ndarray]) -> States:
-        rows = [torch.cat([self._embedded(part) for part in torch.as_tensor(v).split(64)]) for v in videos]
-        return padded(rows)
+        cut = [torch.as_tensor(video[: self.frames]).split(64) for video in videos]  # 64 pictures at once
+        return padded([torch.cat([self._embedded(part) for part in parts]) for parts in cut])
 
     def _embedded(self, pictures: Tensor) -> Tensor:
-        """CLIP's own preparation: the shorter side to `size` (bicubic), the square in the middle, scaled and standardised. t h w 3 -> t d."""
+        """t h w 3 -> t d, prepared as CLIP is: shorter side to `size` (bicubic), middle square, standardised."""
         x = pictures.to(self.device).permute(0, 3, 1, 2).float()
         height, width = x.shape[-2:]
         short = min(height, width)
@@ -150,14 +152,14 @@ ENCODERS = {"text": Words, "audio": Speech, "visual": Pictures}
 
 
 def extract(
-    modality: str, inputs: Iterable, *, encoder: str, total: int | None = None, batch: int | None = None, device: str = "cpu",
-    dtype: str = "float16", trained_on: str = "unknown", **options: Any,
+    modality: str, inputs: Iterable, *, encoder: str, total: int | None = None, batch: int | None = None,
+    device: str = "cpu", dtype: str = "float16", trained_on: str = "unknown", **options: Any,
 ) -> Array:  # fmt: skip
-    """Run a frozen encoder over the utterances of a corpus, in table order: sequences of hidden states, and what a passport says.
+    """Run a frozen encoder over the utterances of a corpus, in table order: sequences, and what their passport says.
 
-    inputs: sentences; float arrays of samples at the encoder's rate; or uint8 arrays of pictures (t, height, width, 3). One is read at
-    a time, so a generator may load them; `total` is then for the progress bar. batch: utterances at once. options: `max_tokens` of text.
-    Raises ValueError for an unknown modality, or an utterance without a step.
+    inputs: what `Words`, `Speech` or `Pictures` reads. They are taken a batch at a time, so a generator may load them;
+    the progress bar then needs `total`. batch: utterances at once. options: `max_tokens` of text, `seconds` of audio,
+    `frames` of visual.
     """
     if modality not in ENCODERS:
         raise ValueError(f"modality {modality!r}: there are {sorted(ENCODERS)}")
@@ -173,7 +175,9 @@ def extract(
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     about = {"version": f"transformers {transformers.__version__}", "weights_sha256": sha256(*weights(folder))}
     name = f"{Path(encoder).name} {'image embeddings' if modality == 'visual' else 'hidden states'}"
-    return Array(np.concatenate(rows), modality, name, **about, trained_on=trained_on, fitted_on="nothing", lengths=lengths)
+    return Array(
+        np.concatenate(rows), modality, name, **about, trained_on=trained_on, fitted_on="nothing", lengths=lengths
+    )
 
 
 def located(encoder: str) -> str:
@@ -190,7 +194,9 @@ def weights(folder: str) -> list[Path]:
     """The files of an encoder's weights; ValueError where there are none."""
     found = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("pytorch_model.bin"))
     if not found:
-        raise ValueError(f"{folder}: neither *.safetensors nor pytorch_model.bin; save the encoder with save_pretrained")
+        raise ValueError(
+            f"{folder}: neither *.safetensors nor pytorch_model.bin; save the encoder with save_pretrained"
+        )
     return found
 
 

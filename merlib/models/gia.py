@@ -1,7 +1,7 @@
 """The GIA blocks of GIA-MIC (Sec. 2.3.1, eqs. 2-6): gated interactive attention between the modalities, two at a time.
 
-Shapes: b utterances, t steps of the modality that asks, s steps of the one that answers (padded), d = dim. Masks are True on
-real steps.
+Shapes: b utterances, t steps of the modality that asks, s steps of the one that answers (padded), d = dim. Masks are
+True on real steps.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def over_neighbours(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def over_features(x: Tensor, mask: Tensor) -> Tensor:
-    """The mean of a step's features, for all features: b t d -> b t d. Its norm is over time, since one value has none of its own."""
+    """The mean of a step's features, standardised over time (a single value has no norm of its own): b t d -> b t d."""
     value = x.mean(-1, keepdim=True)
     value = (value - masked_mean(value, mask).unsqueeze(1)) * mask.unsqueeze(-1)
     return (value * torch.rsqrt(masked_mean(value.square(), mask).unsqueeze(1) + 1e-5)).expand_as(x)
@@ -68,7 +68,7 @@ class Gate(nn.Module):
 
 
 class Gia(nn.Module):
-    """One direction of a GIA block, eqs. (2)-(4): modality a asks, modality b answers, a gate mixes the answer with a."""
+    """One direction of a GIA block, eqs. (2)-(4): modality a asks, b answers, a gate mixes the answer with a."""
 
     def __init__(self, *, maps: Maps, gate: Gate, heads: int):
         super().__init__()
@@ -89,7 +89,7 @@ SHARING = {  # which directions have the same maps
 
 
 class Msr(nn.Module):
-    """Modality-specific representations, eqs. (5)-(6): a GIA block for every pair, and the sum of what each modality got from the others."""
+    """Eqs. (5)-(6): a GIA block for every pair of modalities, and the sum of what each got from the others."""
 
     def __init__(self, *, names: Sequence[str], dim: int, heads: int, projections: str, gate: dict[str, str]):
         super().__init__()
@@ -100,7 +100,7 @@ class Msr(nn.Module):
             {f"{a}_{b}": Gia(maps=maps[key(a, b)], gate=Gate(dim=dim, **gate), heads=heads) for a, b in pairs}
         )
 
-    def forward(self, x: Sequences, mask: Sequences) -> Sequences:
+    def forward(self, x: dict[str, Tensor], mask: dict[str, Tensor]) -> dict[str, Tensor]:
         """b t d for each modality -> the same shapes."""
         got = {a: [self.gia[f"{a}_{b}"](x[a], x[b], mask[a], mask[b]) for b in x if b != a] for a in x}
         return {name: torch.stack(parts).sum(0) for name, parts in got.items()}

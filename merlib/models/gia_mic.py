@@ -1,8 +1,8 @@
-"""GIA-MIC: gated interactive attention for what each modality has of its own, generators for what all have in common (Sec. 2, Fig. 1).
+"""GIA-MIC: gated attention for what each modality has of its own, generators for what all share (Sec. 2, Fig. 1).
 
-Shapes: b utterances, m modalities, t steps of a modality (that asks), s steps of another (that answers), l steps of all modalities of an
-utterance, one after the other, d = dim, c classes. Masks are True on real steps. Every reading of the paper is a keyword; what is
-chosen and why stands in the paper's notes.
+Shapes: b utterances, m modalities, t steps of a modality (padded), l steps of all modalities of an utterance, one after
+the other, d = dim, c classes. Masks are True on real steps. Every reading of the paper is a keyword; what is chosen and
+why stands in the paper's notes. The GIA blocks are in gia.py, the MIG blocks in mig.py.
 """
 
 from collections.abc import Sequence
@@ -25,13 +25,14 @@ Sequences = dict[str, Tensor]
 class Extractors(nn.Module):
     """Sec. 2.2: H_V, H_S and H_T of eq. (1), by a Transformer encoder on the features of pretrained encoders.
 
-    A linear map comes first where a modality's width is not d (`projection` "differing"), or always ("all").
-    With an audio encoder that is not "vectors", the batch's audio is waveform samples (b t 1), which that encoder turns into features.
+    A linear map comes first where a modality's width is not d (`projection` "differing"), or always ("all"). With an
+    audio encoder that is not "vectors", the batch's audio is waveform samples (b t 1), which that encoder turns into
+    features.
     """
 
     def __init__(
-        self, *, dims: dict[str, int], steps: dict[str, int], dim: int, projection: str, layers: int, heads: int, ff: int,
-        shared: bool, dropout: float, audio: dict[str, Any],
+        self, *, dims: dict[str, int], steps: dict[str, int], dim: int, projection: str, layers: int, heads: int,
+        ff: int, shared: bool, dropout: float, audio: dict[str, Any],
     ):  # fmt: skip
         super().__init__()
         if dim % heads:
@@ -39,9 +40,11 @@ class Extractors(nn.Module):
         always = one_of({"differing": False, "all": True}, projection, "option of projection")
         names = [name for name in ORDER if name in dims]
         learns = "audio" in dims and audio["encoder"] != "vectors"
-        self.encode = nn.ModuleDict({"audio": AudioEncoder(**audio)} if learns else {})
         if learns and dims["audio"] != 1:
-            raise ValueError(f"an audio encoder reads samples, one value a step; found {dims['audio']}: name the array of waveforms")
+            raise ValueError(
+                f"{audio['encoder']} reads samples, 1 value a step; found {dims['audio']}: set data.audio to waveforms"
+            )
+        self.encode = nn.ModuleDict({"audio": AudioEncoder(**audio, learns=True)} if learns else {})
         widths = dims | {name: encode.width for name, encode in self.encode.items()}
         self.steps = steps | {name: encode.frames(steps[name]) for name, encode in self.encode.items()}
         self.project = nn.ModuleDict(
@@ -92,7 +95,7 @@ class NoMir(nn.Module):
         return []
 
 
-# Eq. (13). The mean of eq. (17) over blocks of equal length is the mean of their means, so that no block need be copied.
+# Eq. (13). The mean of eq. (17) over blocks of equal length is the mean of their means, so that no block is copied.
 JOINS = {
     "concat": lambda specific, invariant: torch.stack([specific, *invariant]).mean(0),
     "sum": lambda specific, invariant: specific + torch.stack(invariant).mean(0) if invariant else specific,
@@ -101,16 +104,20 @@ JOINS = {
 
 def classifier(*, inputs: int, dim: int, hidden_layers: int, classes: int, dropout: float) -> nn.Sequential:
     """W_c and b_c of eq. (17), behind as many hidden layers as are asked for."""
-    hidden = [m for i in range(hidden_layers) for m in (nn.Linear(dim if i else inputs, dim), nn.ReLU(), nn.Dropout(dropout))]
+    hidden = [
+        m for i in range(hidden_layers) for m in (nn.Linear(dim if i else inputs, dim), nn.ReLU(), nn.Dropout(dropout))
+    ]
     return nn.Sequential(*hidden, nn.Linear(dim if hidden_layers else inputs, classes))
 
 
 class GiaMic(nn.Module):
     """The network. `forward` returns `logits` b c and `embedding` b d (the average of eq. 17).
 
-    With generators also `invariant` b m l d, zero on padding, its mask `invariant_mask` b l (what the constraint reads), and
-    `invariant_mean` b m d, for pictures. Two or three modalities. Table 2: msr "none", mir "none".
-    `pool_padding`: the average counts the zeros up to the longest sequences of the corpus, as if every utterance were padded to them.
+    With generators also what the constraint reads, `invariant` b m l d, zero on padding, and `invariant_mask` b 1 l;
+    and their averages `invariant_embedding` b (m d), in the order of `ORDER`. Two or three modalities.
+
+    Table 2: msr "none", mir "none". pool_padding: the averages of eq. (17) count zeros up to the longest sequences of
+    the corpus, as if every utterance were padded so far; so even then batch mates are not seen.
     """
 
     def __init__(
@@ -118,14 +125,16 @@ class GiaMic(nn.Module):
         extractor_layers: int, extractor_heads: int, extractor_ff: int, extractor_shared: bool,
         msr: str, mir: str, heads: int, projections: str, gate_pool: str, gate_norm: str, gate_bias: str,
         mask_input: str, mig: str, refine: str, join: str, pool_padding: bool, head_layers: int,
-        audio_encoder: str, audio_learns: bool, audio_checkpointing: bool,
+        audio_encoder: str, audio_checkpointing: bool,
     ):  # fmt: skip
         super().__init__()
         if len(dims) < 2:
-            raise ValueError(f"GIA-MIC relates modalities to each other; found only {list(dims)}: take concat_pool, or bring another")
+            raise ValueError(
+                f"GIA-MIC relates modalities to each other; found only {list(dims)}: take concat_pool, or bring another"
+            )
         if dim % heads:
             raise ValueError(f"width {dim} is not a multiple of {heads} heads: change dim or heads")
-        audio = {"encoder": audio_encoder, "learns": audio_learns, "checkpointing": audio_checkpointing}
+        audio = {"encoder": audio_encoder, "checkpointing": audio_checkpointing}
         self.extractors = Extractors(
             dims=dims, steps=steps, dim=dim, projection=projection, layers=extractor_layers, heads=extractor_heads,
             ff=extractor_ff, shared=extractor_shared, dropout=dropout, audio=audio,
@@ -150,24 +159,24 @@ class GiaMic(nn.Module):
         outputs = {"logits": self.head(z), "embedding": z}
         if invariant:
             means = [masked_mean(block, joined.mask) for block in invariant]
-            outputs |= {"invariant_mean": torch.stack(means, dim=1), "invariant_mask": joined.mask}
-            outputs["invariant"] = torch.stack(invariant, dim=1)
+            outputs |= {"invariant": torch.stack(invariant, dim=1), "invariant_mask": joined.mask.unsqueeze(1)}
+            outputs["invariant_embedding"] = torch.cat(means, dim=-1)
         return outputs
 
 
 class ConcatPool(nn.Module):
-    """Table 2, "Baseline" and the single encoders: feature extractors, averages over time joined, one linear map. Any modalities.
+    """Table 2, "Baseline" and the single encoders: feature extractors, averages over time joined, one linear map.
 
-    `forward` returns `logits` b c and `embedding` b (m d).
+    Any modalities. `forward` returns `logits` b c and `embedding` b (m d).
     """
 
     def __init__(
         self, *, dims: dict[str, int], steps: dict[str, int], classes: int, dim: int, dropout: float, projection: str,
         extractor_layers: int, extractor_heads: int, extractor_ff: int, extractor_shared: bool, pool_padding: bool,
-        head_layers: int, audio_encoder: str, audio_learns: bool, audio_checkpointing: bool,
+        head_layers: int, audio_encoder: str, audio_checkpointing: bool,
     ):  # fmt: skip
         super().__init__()
-        audio = {"encoder": audio_encoder, "learns": audio_learns, "checkpointing": audio_checkpointing}
+        audio = {"encoder": audio_encoder, "checkpointing": audio_checkpointing}
         self.extractors = Extractors(
             dims=dims, steps=steps, dim=dim, projection=projection, layers=extractor_layers, heads=extractor_heads,
             ff=extractor_ff, shared=extractor_shared, dropout=dropout, audio=audio,

@@ -6,6 +6,7 @@ of the paper is a keyword; what is chosen and why stands in the paper's notes.
 """
 
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -165,7 +166,7 @@ def over_modalities(levels: nn.Module, tokens: Tensor, aligned: Tensor, mask: Te
 def classifier(*, dim: int, hidden: int, layers: int, classes: int, dropout: float) -> nn.Sequential:
     """`layers` hidden layers and the output layer (eqs. 29-30; the softmax is in the loss)."""
     widths = [dim, *[hidden] * layers]
-    stages = [(nn.Linear(i, o), nn.ReLU(), nn.Dropout(dropout)) for i, o in zip(widths[:-1], widths[1:], strict=True)]
+    stages = [(nn.Linear(i, o), nn.ReLU(), nn.Dropout(dropout)) for i, o in pairwise(widths)]
     return nn.Sequential(*(part for stage in stages for part in stage), nn.Linear(widths[-1], classes))
 
 

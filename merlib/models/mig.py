@@ -1,7 +1,8 @@
 """The modality-invariant generators of GIA-MIC (Sec. 2.3.2, eqs. 8-12): what a modality has in common with all others.
 
-Shapes: b utterances, m modalities, t steps of a modality, l steps of all modalities of an utterance, one after the other, d = dim. Masks
-are True on real steps; `joint` is H_VST of eq. (8). The readings "mirgan" and "pointwise" are the layer of MIR-GAN (Hu et al. 2023).
+Shapes: b utterances, m modalities, t steps of a modality, l steps of all modalities of an utterance, one after the
+other, d = dim. Masks are True on real steps; `joint` is H_VST of eq. (8). The readings "mirgan" and "pointwise" are the
+layer of MIR-GAN (Hu et al. 2023).
 """
 
 from functools import partial
@@ -15,7 +16,7 @@ from merlib.models.steps import Joined, attend, resampled
 
 
 def attended(shared: Tensor, joint: Tensor, line: Tensor, x: Tensor, mask: Tensor) -> Tensor:
-    """What the query heard, beside the query: b l 2d. line: b l, mask of the joint steps; x: b t d, H_M^(MSR), and its mask."""
+    """What the query heard, beside the query: b l 2d. line: mask of the joint steps, b l; x: H_M^(MSR), b t d."""
     return torch.cat([shared, joint], dim=-1)
 
 
@@ -29,11 +30,15 @@ def time_slice(shared: Tensor, joint: Tensor, line: Tensor, x: Tensor, mask: Ten
     return Joined([mask, line])([x, joint])[:, : line.shape[1]]
 
 
-MASK_INPUTS = {"attended": (attended, 2), "interpolated": (interpolated, 2), "time_slice": (time_slice, 1)}  # and widths, in d
+MASK_INPUTS = {
+    "attended": (attended, 2),
+    "interpolated": (interpolated, 2),
+    "time_slice": (time_slice, 1),
+}  # and widths, in d
 
 
 class StepNorm(nn.Module):
-    """Batch norm over all real steps of the batch. While it trains, an utterance does depend on its batch mates: that is batch norm."""
+    """Batch norm over all real steps of the batch (in training an utterance does see its batch mates, not padding)."""
 
     def __init__(self, *, dim: int):
         super().__init__()
@@ -46,7 +51,7 @@ class StepNorm(nn.Module):
 
 
 class Sieve(nn.Module):
-    """Eq. (10) as written: a 1x1 convolution, PReLU and a sigmoid make the mask that the attended value is multiplied with."""
+    """Eq. (10) as written: a 1x1 convolution, PReLU and a sigmoid make the mask of the attended value."""
 
     def __init__(self, *, dim: int, mask_input: str):
         super().__init__()
@@ -60,7 +65,7 @@ class Sieve(nn.Module):
 
 
 class MirGanSieve(nn.Module):
-    """Eq. (10) as in MIR-GAN: the attended value passes a convolution, batch norm and PReLU; the mask has batch norm and no PReLU."""
+    """Eq. (10) as in MIR-GAN: convolution, batch norm and PReLU on the attended value; in the mask, no PReLU."""
 
     def __init__(self, *, dim: int, mask_input: str):
         super().__init__()
@@ -80,7 +85,7 @@ SIEVES = {"paper": Sieve, "mirgan": MirGanSieve}
 
 
 class Strided(nn.Module):
-    """Eq. (11): kernel 3, stride 2, and back to full length. Sample j stands at step 2j; a step between two samples is their mean."""
+    """Eq. (11), kernel 3, stride 2, and back to full length: sample j stands at step 2j, between two is their mean."""
 
     def __init__(self, *, dim: int):
         super().__init__()
@@ -96,7 +101,7 @@ class Strided(nn.Module):
 
 
 class Unstrided(nn.Module):
-    """Eq. (11) with a stride of 1: kernel 1, as in MIR-GAN, or kernel 2, a step and the next one (zero behind the last)."""
+    """Eq. (11), stride 1: kernel 1, as in MIR-GAN, or kernel 2, a step and the next one (zero behind the last)."""
 
     def __init__(self, *, dim: int, kernel: int):
         super().__init__()
@@ -107,7 +112,11 @@ class Unstrided(nn.Module):
         return self.convolve(F.pad(x.transpose(1, 2), (0, self.behind))).transpose(1, 2)
 
 
-REFINEMENTS = {"stride2_upsample": Strided, "pointwise": partial(Unstrided, kernel=1), "kernel2": partial(Unstrided, kernel=2)}
+REFINEMENTS = {
+    "stride2_upsample": Strided,
+    "pointwise": partial(Unstrided, kernel=1),
+    "kernel2": partial(Unstrided, kernel=2),
+}
 
 
 class Mig(nn.Module):
@@ -121,7 +130,7 @@ class Mig(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, joint: Tensor, line: Tensor, x: Tensor, mask: Tensor) -> Tensor:
-        """joint: b l d, the query, zero on padding; line: b l; x: b t d, H_M^(MSR), key and value; mask: b t. b l d, zero on padding."""
+        """joint: the query, b l d; line: b l; x: H_M^(MSR), key and value, b t d; mask: b t. b l d, zero on padding."""
         shared = attend(joint, x, x, mask, self.heads)  # eq. (9)
         sieved = self.sieve(shared, joint, line, x, mask) * line.unsqueeze(-1)  # eq. (10)
         return self.norm(joint + self.refine(sieved, line)) * line.unsqueeze(-1)  # eq. (11)

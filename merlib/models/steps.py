@@ -1,7 +1,7 @@
 """Sequences of different lengths in one batch: means, attention and joining that never see padding.
 
-Shapes: b utterances, t steps (padded), s steps of another sequence, l steps of several sequences joined, d features. Masks are True on
-real steps, which come first in every row.
+Shapes: b utterances, t steps (padded), s steps of another sequence, l steps of several sequences joined, d features.
+Masks are True on real steps, which come first in every row.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def at_steps(x: Tensor, steps: Tensor) -> Tensor:
 
 
 def masked_mean(x: Tensor, mask: Tensor, longest: int | None = None) -> Tensor:
-    """Mean over the real steps, b t d -> b d; or over `longest` steps: then padding up to that length counts, as zeros."""
+    """Mean over the real steps, b t d -> b d; over `longest` steps if given: padding up to it then counts as zeros."""
     count = mask.sum(1, keepdim=True) if longest is None else longest
     return (x * mask.unsqueeze(-1)).sum(1) / count
 

@@ -83,7 +83,7 @@ def trusted(mean: Tensor, variance: Tensor, *, epsilon: float, noise: bool) -> d
 
 
 class Gaussian(nn.Module):
-    """mu_m and log sigma_m^2 are linear maps of modality m's vector; sigma_m^2 has `width` values, d or 1 ("scalar")."""
+    """mu_m and log sigma_m^2 are linear maps of modality m's vector; sigma_m^2 has `width` values, d or 1 (scalar)."""
 
     def __init__(self, *, modalities: int, dim: int, width: int, epsilon: float):
         super().__init__()

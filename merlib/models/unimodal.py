@@ -1,7 +1,7 @@
 """One vector a modality: BERT's [CLS], the last state of an LSTM over MFCCs, or over faces (MPAF-Net, Sec. 2.2).
 
 Shapes: b utterances, t steps (padded), s steps of the corpus's longest sequence, d the width of a step, h of the
-vector. Masks (b t) are True on real steps, which come first. An encoder has its `width` h, and takes b t d and b t to b h.
+vector. Masks (b t) are True on real steps, which come first. An encoder has its `width` h, and takes b t d, b t to b h.
 """
 
 import math
@@ -47,8 +47,8 @@ class TunedEncoder(nn.Module):
         blocks, hidden = getattr(getattr(model, "encoder", None), "layer", ()), model.config.hidden_size
         if not 0 < layers <= len(blocks) or width != hidden or (pool == "pooler" and model.pooler is None):
             raise ValueError(
-                f"text_encoder {path}: {layers} of {len(blocks)} layers, states of {hidden}, stored ones of {width}. Choose an "
-                "encoder built as BERT (with a pooler if asked), and store the states below its tuned layers"
+                f"text_encoder {path}: {layers} of {len(blocks)} layers, states of {hidden}, stored ones of {width}. "
+                "Choose an encoder built as BERT (with a pooler if asked), and store the states below its tuned layers"
             )
         model.encoder.layer = blocks[-layers:]
         self.width, self.encoder = width, model.encoder

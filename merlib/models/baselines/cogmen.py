@@ -41,7 +41,8 @@ class AttentiveConvolution(nn.Module):
     def __init__(self, *, dim: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.query, self.key, self.value, self.skip = (nn.Linear(dim, heads * dim) for _ in range(4))
+        self.query, self.value, self.skip = (nn.Linear(dim, heads * dim) for _ in range(3))
+        self.key = nn.Linear(dim, heads * dim, bias=False)  # the released bias cancels in the softmax
 
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
         """x: b n d; edges: b i j. Returns b n (h d)."""

@@ -1,14 +1,27 @@
 """Floors: what plain models reach on the same features. A method that does not clear them has shown nothing.
 
-Shapes: b dialogues, n turns, i = sum of the feature widths, c classes.
+Shapes: b dialogues or utterances, n turns, t steps of a sequence (padded), i = sum of the feature widths, c classes.
 """
 
 import torch
 from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+def pool(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean and standard deviation (divisor: the number of steps) over the real steps. x: b t d; mask: b t. Returns b 2d.
+
+    One step has the deviation 0, which passes no gradient on.
+    """
+    mask = mask.unsqueeze(-1)
+    steps = mask.sum(1)  # b 1
+    mean = (x * mask).sum(1) / steps
+    variance = ((x - mean.unsqueeze(1)) * mask).square().sum(1) / steps
+    varies = variance > 0
+    return torch.cat([mean, variance.where(varies, 1.0).sqrt() * varies], dim=-1)
 
 
 class ConcatMlp(nn.Module):
@@ -47,6 +60,22 @@ class BiGru(nn.Module):
         return {"logits": self.classify(self.drop(z)), "embedding": z}
 
 
+class PooledMlp(nn.Module):
+    """Each utterance by the mean and deviation of its steps, one hidden layer: class scores, or one score with sentiment."""
+
+    def __init__(self, *, dims: dict[str, int], classes: int, sentiment: bool, hidden: int, dropout: float):
+        super().__init__()
+        self.modalities = tuple(dims)
+        self.embed = nn.Linear(2 * sum(dims.values()), hidden)
+        self.classify = nn.Linear(hidden, 1 if sentiment else classes)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        x = torch.cat([pool(batch[name], batch[f"{name}_mask"]) for name in self.modalities], dim=-1)  # b 2i
+        z = F.relu(self.embed(self.drop(x)))
+        return {"logits": self.classify(self.drop(z)), "embedding": z}
+
+
 def majority(*, seed: int):
     """The most frequent class of the training split, whatever the input."""
     return DummyClassifier(strategy="most_frequent", random_state=seed)
@@ -55,3 +84,8 @@ def majority(*, seed: int):
 def logistic(*, seed: int, c: float):
     """Multinomial logistic regression on the concatenated vectors of an utterance; c: inverse strength of the L2 penalty."""
     return LogisticRegression(C=c, max_iter=2000, random_state=seed)
+
+
+def ridge(*, seed: int, alpha: float):
+    """Linear regression of sentiment scores on the vectors of an utterance; alpha: strength of the L2 penalty."""
+    return Ridge(alpha=alpha, random_state=seed)

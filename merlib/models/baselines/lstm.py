@@ -1,8 +1,8 @@
 """LSTMs over sequences of unequal length: early fusion (one over the joined sequences), late fusion (one a modality).
 
 MPAF-Net compares itself with both (Table 5) and describes neither: how unequal lengths meet, and how decisions are
-joined, are keywords. Shapes: b utterances, t steps (padded), s common steps, d the width of a step, h of a state, c classes.
-Masks (b t) are True on real steps, which come first.
+joined, are keywords. Shapes: b utterances, t steps (padded), s common steps, d the width of a step, h of a state,
+c classes. Masks (b t) are True on real steps, which come first.
 """
 
 import math

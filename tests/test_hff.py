@@ -1,0 +1,478 @@
+"""HFF: the equations read aloud, one utterance at a time, and what masks, rows and readings promise."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from merlib import declarations, models
+from merlib.losses import build_loss
+from merlib.models.hff import Attention, EncoderLayer, Global, PaperGru, PerQuery
+from merlib.models.trust import BayesByBackprop, McDropout, trusted
+
+DIMS = {"text": 12, "audio": 5, "visual": 7}
+LENGTHS = [6, 1, 4]  # utterances of the three dialogues of a batch
+EXACT = {"rtol": 1e-9, "atol": 1e-9}
+RECIPE = {
+    "dim": 16, "text_dim": 6, "text_vector": "reduced", "weighting": "dynamic", "uncertainty": "precision",
+    "uncertainty_samples": 3, "uncertainty_epsilon": 1e-6, "alignment": "residual", "sequence": "dialogue",
+    "attention": "multihead", "encoder": "level2", "layers": 2, "heads": 4, "head_split": "floor", "ff_ratio": 2,
+    "temporal": "gru", "cell": "torch", "pooling": "per_query", "head_layers": 2, "head_dim": 8, "mosei_output": "heads",
+    "dropout": 0.1, "head_dropout": 0.3,
+}  # fmt: skip
+MODALITIES = pytest.mark.parametrize("names", [("audio",), ("text", "visual"), tuple(DIMS)], ids="+".join)
+
+PAPER = declarations.load("hff")
+SMALL = {"model.dim": 16, "model.text_dim": 6, "model.head_dim": 8, "model.ff_ratio": 2, "model.uncertainty_samples": 3}
+FULL = PAPER.table("4").find("full")
+OWN = {
+    f"{table}/{row.id}": (row, corpus)
+    for table, corpora in {"table4": ["iemocap6"], "table5": PAPER.corpora, "readings": PAPER.corpora}.items()
+    for row in PAPER.table(table).row
+    for corpus in corpora
+}  # every row of ours, on the last of its corpora
+ROWS = pytest.mark.parametrize("row", OWN)
+
+
+def declared(row: str) -> dict:
+    """The section `model` of a declared row, made small."""
+    asked, corpus = OWN[row]
+    return declarations.recipe(PAPER, asked, corpus, change=SMALL)["model"]
+
+
+def network(names=tuple(DIMS), *, recipe: dict | None = None, sentiment: bool = False, **change) -> nn.Module:
+    torch.manual_seed(0)
+    given = {"dims": {name: DIMS[name] for name in names}, "classes": 7 if sentiment else 5, "sentiment": sentiment}
+    return models.build({"name": "hff"} | (recipe or RECIPE) | change, **given, speakers=2).double().eval()
+
+
+def dialogues(names=tuple(DIMS), *, width: int = 1 + max(LENGTHS)) -> dict[str, Tensor]:
+    """Three dialogues in float64, padded beyond the longest; the padding holds noise that must not be seen."""
+    draw = torch.Generator().manual_seed(1)
+    mask = torch.arange(width) < torch.tensor(LENGTHS).unsqueeze(1)
+    x = {m: torch.randn(*mask.shape, DIMS[m], generator=draw, dtype=torch.double) for m in DIMS}
+    return {name: x[name] for name in names} | {"mask": mask}
+
+
+def alone(batch: dict[str, Tensor], index: int) -> dict[str, Tensor]:
+    length = int(batch["mask"][index].sum())
+    return {key: value[index : index + 1, :length] for key, value in batch.items()}
+
+
+# --- the equations, read aloud -------------------------------------------------------------------------------------
+
+
+def linear(state: dict[str, Tensor], key: str, x: Tensor) -> Tensor:
+    y = state[f"{key}.weight"] @ x
+    return y + state[f"{key}.bias"] if f"{key}.bias" in state else y
+
+
+def naive_level_one(s: dict[str, Tensor], x: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """f0 and f1 of one utterance, outside training (eqs. 16-20)."""
+    f = {m: linear(s, f"align.project.{m}", x[m]) for m in ("audio", "visual")}
+    f["text"] = linear(s, "align.project.text.1", linear(s, "align.project.text.0", x["text"]))
+    f = [f[m] for m in DIMS]
+    score = (s["align.weigh.score.weight"] @ torch.cat(f)).exp()
+    f0 = sum(score[m] / score.sum() * f[m] for m in range(3))
+    mu, w = [], []
+    for m in range(3):
+        mu.append(linear(s, f"align.uncertain.mean.of.{m}", f[m]))
+        w.append(1 / (linear(s, f"align.uncertain.log_variance.of.{m}", f[m]).exp() + 1e-6))
+    return f0, sum(w[m] * mu[m] for m in range(3)) / sum(w)
+
+
+def naive_attention(s: dict[str, Tensor], key: str, x: list[Tensor], heads: int) -> list[Tensor]:
+    """Eqs. (21)-(22) for each step and head."""
+    q, k, v = zip(*(linear(s, f"{key}.query_key_value", step).chunk(3) for step in x), strict=True)
+    width, out = len(q[0]) // heads, []
+    for t in range(len(x)):
+        found = []
+        for h in range(heads):
+            own = slice(h * width, (h + 1) * width)
+            weight = torch.stack([(q[t][own] @ other[own] / math.sqrt(width)).exp() for other in k])
+            found.append(sum(weight[i] * v[i][own] for i in range(len(x))) / weight.sum())
+        out.append(linear(s, f"{key}.out", torch.cat(found)))
+    return out
+
+
+def naive_encoder(s: dict[str, Tensor], key: str, x: list[Tensor], *, layers: int, heads: int) -> list[Tensor]:
+    for i in range(layers):
+        layer = f"{key}.layers.{i}"
+        norm = [(s[f"{layer}.norms.{k}.weight"], s[f"{layer}.norms.{k}.bias"]) for k in range(2)]
+        attended = naive_attention(s, f"{layer}.attend", x, heads)
+        x = [F.layer_norm(a + b, a.shape, *norm[0]) for a, b in zip(x, attended, strict=True)]
+        ff = [linear(s, f"{layer}.feed_forward.3", linear(s, f"{layer}.feed_forward.0", step).relu()) for step in x]
+        x = [F.layer_norm(a + b, a.shape, *norm[1]) for a, b in zip(x, ff, strict=True)]
+    return x
+
+
+def naive_gru(s: dict[str, Tensor], key: str, x: list[Tensor]) -> list[Tensor]:
+    """Eqs. (24)-(27) as they are printed, with W_z, W_r and W_h acting on [h, x]."""
+    (xz, xr, xh), (hz, hr) = s[f"{key}.read.weight"].chunk(3), s[f"{key}.gate.weight"].chunk(2)
+    w_z, w_r, w_h = (torch.cat(pair, 1) for pair in ((hz, xz), (hr, xr), (s[f"{key}.recall.weight"], xh)))
+    h, states = torch.zeros_like(x[0]), []
+    for step in x:
+        z = torch.sigmoid(w_z @ torch.cat([h, step]))
+        r = torch.sigmoid(w_r @ torch.cat([h, step]))
+        candidate = torch.tanh(w_h @ torch.cat([r * h, step]))
+        h = (1 - z) * h + z * candidate
+        states.append(h)
+    return states
+
+
+def naive_pool(s: dict[str, Tensor], h: list[Tensor]) -> list[Tensor]:
+    """Eq. (28) for each step."""
+    w, pooled = s["levels.pool.query.weight"], []
+    for query in h:
+        beta = torch.stack([(w @ query @ other / math.sqrt(len(query))).exp() for other in h])
+        pooled.append(sum(b * other for b, other in zip(beta / beta.sum(), h, strict=True)))
+    return pooled
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("heads", [4, 6])
+def test_the_network_is_the_equations_one_utterance_at_a_time(heads):
+    model, batch = network(cell="paper", heads=heads), dialogues()
+    s, out = model.state_dict(), model(batch)
+    for b, length in enumerate(LENGTHS):
+        both = [naive_level_one(s, {m: batch[m][b, t] for m in DIMS}) for t in range(length)]
+        attended = naive_encoder(s, "levels.attend", [f0 for f0, _ in both], layers=2, heads=heads)
+        f2 = [a + f1 for a, (_, f1) in zip(attended, both, strict=True)]  # eq. 23
+        final = naive_pool(s, naive_gru(s, "levels.temporal", f2))
+        for t in range(length):
+            assert_close(out["embedding"][b, t], final[t], **EXACT)
+            z = linear(s, "classify.logits.3", linear(s, "classify.logits.0", final[t]).relu()).relu()  # eq. 29
+            assert_close(out["logits"][b, t], linear(s, "classify.logits.6", z), **EXACT)
+
+
+@torch.no_grad()
+def test_modalities_are_a_sequence_of_their_own():
+    """The weighted modalities of one utterance attend to one another, f1 joins each, the last state is asked."""
+    model, batch = network(sequence="modality", encoder="single", layers=1, cell="paper"), dialogues()
+    s, out = model.state_dict(), model(batch)
+    align = model.align(batch)
+    for b, t in ((0, 0), (0, 5), (2, 3)):
+        x = list(align["tokens"][b, t].unbind(0))
+        f2 = [a + align["aligned"][b, t] for a in naive_attention(s, "levels.attend", x, 4)]
+        assert_close(out["embedding"][b, t], naive_pool(s, naive_gru(s, "levels.temporal", f2))[-1], **EXACT)
+
+
+@pytest.mark.parametrize("heads", [4, 8])
+@pytest.mark.parametrize("split", ["floor", "pad"])
+def test_heads_that_divide_the_width_are_pytorchs_attention_and_encoder(heads, split):
+    theirs = nn.TransformerEncoderLayer(16, heads, 32, 0.0, batch_first=True).double()
+    ours = EncoderLayer(dim=16, heads=heads, head_split=split, ff=32, dropout=0.0).double()
+    names = {"attend.query_key_value": "self_attn.in_proj_", "attend.out": "self_attn.out_proj.", "norms.0": "norm1."}
+    names |= {"norms.1": "norm2.", "feed_forward.0": "linear1.", "feed_forward.3": "linear2."}
+    state = theirs.state_dict()
+    ours.load_state_dict({f"{a}.{kind}": state[b + kind] for a, b in names.items() for kind in ("weight", "bias")})
+    x, mask = torch.randn(3, 7, 16).double(), dialogues()["mask"]
+    assert_close(ours(x, mask)[mask], theirs(x, src_key_padding_mask=~mask)[mask], **EXACT)
+    attended = theirs.self_attn(x, x, x, key_padding_mask=~mask, need_weights=False)[0]
+    assert_close(ours.attend(x, mask)[mask], attended[mask], **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("split", "widths"), [("floor", (32, 21, 16, 12)), ("fixed", (16, 16, 16, 16)), ("pad", (32, 22, 16, 13))]
+)
+def test_any_number_of_heads_has_the_width_of_its_reading(split, widths):
+    for heads, width in zip((4, 6, 8, 10), widths, strict=True):
+        attention = Attention(dim=128, heads=heads, head_split=split, dropout=0.0)
+        assert attention.out.in_features == heads * width
+        assert attention(torch.randn(1, 3, 128), torch.ones(1, 3, dtype=torch.bool)).shape == (1, 3, 128)
+
+
+def test_padding_the_width_is_attention_on_vectors_with_zeros_appended():
+    """6 heads on 16 values: "pad" is PyTorch's attention 18 wide, on inputs with two zeros, cut back to 16."""
+    ours = Attention(dim=16, heads=6, head_split="pad", dropout=0.0).double()
+    theirs = nn.MultiheadAttention(18, 6, batch_first=True).double()
+    with torch.no_grad():
+        theirs.in_proj_weight[:, :16], theirs.in_proj_bias[:] = ours.query_key_value.weight, ours.query_key_value.bias
+        theirs.out_proj.weight[:16], theirs.out_proj.bias[:16] = ours.out.weight, ours.out.bias
+    x = torch.randn(2, 5, 16).double()
+    wide = F.pad(x, (0, 2))
+    found = ours(x, torch.ones(2, 5, dtype=torch.bool))
+    assert_close(found, theirs(wide, wide, wide, need_weights=False)[0][..., :16], **EXACT)
+
+
+def test_the_papers_gru_is_its_equations_and_not_pytorchs():
+    gru, x = PaperGru(dim=4).double(), torch.randn(2, 9, 4).double()
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    for line, states in zip(x, gru(x, mask), strict=True):
+        naive = naive_gru({f"gru.{k}": v for k, v in gru.state_dict().items()}, "gru", list(line))
+        assert_close(states, torch.stack(naive), **EXACT)
+    theirs = nn.GRU(4, 4, bias=False, batch_first=True).double()
+    (xz, xr, xh), (hz, hr) = gru.read.weight.chunk(3), gru.gate.weight.chunk(2)
+    with torch.no_grad():
+        theirs.weight_ih_l0[:] = torch.cat([xr, -xz, xh])  # PyTorch's z keeps the old state
+        theirs.weight_hh_l0[:] = torch.cat([hr, -hz, gru.recall.weight])
+    assert_close(gru(x, mask)[:, 0], theirs(x)[0][:, 0], **EXACT)  # no state to reset yet
+    assert (gru(x, mask) - theirs(x)[0])[:, 1:].abs().max() > 1e-4
+
+
+def test_the_readings_of_the_sum_over_steps():
+    h, mask = torch.randn(2, 5, 4).double(), torch.arange(5) < torch.tensor([[5], [2]])
+    pool = Global(dim=4).double()
+    found = pool(h, mask)
+    for b, length in enumerate((5, 2)):
+        beta = (h[b, :length] @ pool.score.weight[0]).softmax(0)
+        assert_close(found[b], (beta @ h[b, :length]).expand(5, 4), **EXACT)
+    query = PerQuery(dim=4).double()
+    nn.init.zeros_(query.query.weight)
+    assert_close(query(h, mask)[1], h[1, :2].mean(0).expand(5, 4), **EXACT)
+
+
+# --- uncertainty ---------------------------------------------------------------------------------------------------
+
+
+def test_confident_modalities_weigh_more():
+    mean, variance = torch.tensor([[[[1.0], [3.0]]]]), torch.tensor([[[[0.25], [0.75]]]])
+    out = trusted(mean, variance, epsilon=0.0, noise=False)
+    assert_close(out["aligned"], torch.tensor([[[1.5]]]))  # weights 4 and 4/3
+    assert_close(out["variance"], torch.tensor([[[0.25, 0.75]]]))
+    torch.manual_seed(0)
+    many = trusted(mean.expand(1, 20000, 2, 1), variance.expand(1, 20000, 2, 1), epsilon=0.0, noise=True)["aligned"]
+    assert_close(many.mean(), torch.tensor(1.5), rtol=0.0, atol=0.02)
+    assert_close(many.var(), torch.tensor(3 / 16), rtol=0.05, atol=0.0)  # 1 / (4 + 4/3)
+
+
+def test_mc_dropout_is_the_mean_and_variance_of_its_passes():
+    module = McDropout(modalities=2, dim=4, dropout=0.4, samples=6, epsilon=1e-6).double().eval()
+    assert module.masks.unique().tolist() == pytest.approx([0.0, 1 / 0.6])
+    x = torch.randn(1, 3, 2, 4).double()
+    passes = torch.stack([module.mean(x * mask) for mask in module.masks.unbind(0)])
+    naive = trusted(passes.mean(0), passes.var(0, unbiased=False), epsilon=1e-6, noise=False)
+    for key, value in module(x, x.sum(-2)).items():
+        assert_close(value, naive[key], **EXACT)
+    other = McDropout(modalities=2, dim=4, dropout=0.4, samples=6, epsilon=1e-6)
+    assert other.masks.equal(module.masks.float())  # the same networks in every run
+
+
+def test_gaussian_weights_give_the_moments_that_samples_of_them_have():
+    torch.manual_seed(0)
+    module = BayesByBackprop(modalities=2, dim=4, epsilon=1e-6).double()
+    with torch.no_grad():
+        module.log_variance.normal_(-1.0)
+    x = torch.randn(1, 1, 2, 4).double()
+    out = module.eval()(x, x.sum(-2))
+    for m, map_of in enumerate(module.mean.of):
+        draws = torch.randn(100000, 4, 4).double() * (module.log_variance[m] / 2).exp() + map_of.weight
+        y = draws @ x[0, 0, m] + map_of.bias
+        assert_close(y.mean(0), map_of(x[0, 0, m]), rtol=0.0, atol=0.03)
+        assert_close(y.var(0).mean(), out["variance"][0, 0, m], rtol=0.02, atol=0.0)
+    prior = torch.distributions.Normal(torch.zeros(()).double(), 0.5)  # 1 / sqrt(4)
+    weights = torch.stack([map_of.weight for map_of in module.mean.of])
+    posterior = torch.distributions.Normal(weights, (module.log_variance / 2).exp())
+    assert_close(out["kl"], torch.distributions.kl_divergence(posterior, prior).sum().expand(1, 1), **EXACT)
+
+
+@pytest.mark.parametrize("uncertainty", ["precision", "scalar", "mc_dropout", "bayes_by_backprop", "none"])
+def test_noise_is_for_training_only(uncertainty):
+    model, batch = network(uncertainty=uncertainty), dialogues()
+    assert torch.equal(model(batch)["logits"], model(batch)["logits"])
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    noisy = not torch.equal(*(model.train()(batch)["logits"][batch["mask"]] for _ in range(2)))
+    assert noisy or uncertainty == "none"
+    assert ("variance" in model(batch)) == (uncertainty != "none")
+    assert ("kl" in model(batch)) == (uncertainty == "bayes_by_backprop")
+
+
+# --- the network ---------------------------------------------------------------------------------------------------
+
+
+@MODALITIES
+@ROWS
+def test_padding_and_batch_mates_are_invisible(names, row):
+    model, batch = network(names, recipe=declared(row), sentiment=OWN[row][1] == "mosei"), dialogues(names)
+    together = model(batch)
+    assert all(value.isfinite().all() for value in together.values())
+    assert all(value.shape[:2] == batch["mask"].shape for value in together.values())
+    for index, length in enumerate(LENGTHS):
+        for key, value in model(alone(batch, index)).items():
+            assert_close(together[key][index, :length], value[0], **EXACT)
+
+
+@MODALITIES
+@ROWS
+def test_every_parameter_receives_gradient(names, row):
+    """In training, through the loss, and also where a part has little to do because there is one modality."""
+    model, batch = network(names, recipe=declared(row), sentiment=OWN[row][1] == "mosei"), dialogues(names)
+    for seed in range(3):  # a rectifier or a dropout may shut one unit in one draw
+        torch.manual_seed(seed)
+        out = model.train()(batch)
+        real = {key: value[batch["mask"]] for key, value in out.items() if key != "variance"}
+        sum((value * torch.randn(value.shape).double()).sum() for value in real.values()).backward()
+    missing = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 1e-9}
+    alone = "sequence_modality" in row and len(names) == 1  # a sequence of one: nothing before it, no other to choose
+    assert missing == ({"levels.pool.query.weight", "levels.temporal.rnn.weight_hh_l0"} if alone else set())
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("row", "gone"),
+    [
+        ("table4/wo_attention", {"levels.attend"}),
+        ("table4/wo_weighting", {"align.weigh", "align.uncertain"}),
+        ("table4/wo_weighting_alpha", {"align.weigh"}),
+        ("table4/wo_temporal", {"levels.temporal"}),
+        ("table4/wo_alignment", {"align.uncertain"}),
+        ("table4/wo_alignment_level1", {"align.weigh", "align.uncertain"}),
+    ],
+)
+def test_a_row_takes_out_what_it_names_and_that_part_mattered(row, gone):
+    full, ablated = network(recipe=declared("table4/full")), network(recipe=declared(row))
+    parts = {name: sum(p.numel() for p in full.get_submodule(name).parameters()) for name in (*gone, "classify")}
+    assert all(parts.values())
+    kept = {name for name, _ in ablated.named_parameters()}
+    assert not [name for name in kept for part in gone if name.startswith(part + ".")]
+    batch = dialogues()
+    for part in gone:
+        model = network(recipe=declared("table4/full"))
+        before = model(batch)["logits"]
+        for p in model.get_submodule(part).parameters():
+            nn.init.normal_(p)
+        assert not torch.allclose(before, model(batch)["logits"], rtol=0, atol=1e-6), part
+
+
+def test_attention_taken_out_leaves_both_vectors_of_level_one():
+    model, batch = network(attention="none", temporal="none", pooling="state"), dialogues()
+    align = model.align(batch)
+    assert_close(model(batch)["embedding"], align["tokens"].sum(-2) + align["aligned"], **EXACT)
+
+
+def test_alignment_taken_out_leaves_the_attention_alone():
+    model, batch = network(alignment="none", temporal="none", pooling="state"), dialogues()
+    f0 = model.align(batch)["tokens"].sum(-2)
+    assert_close(model(batch)["embedding"], model.levels.attend(f0, batch["mask"]), **EXACT)
+
+
+def test_weights_are_shares_and_equal_where_they_are_taken_out():
+    batch = dialogues()
+    alpha = network()(batch)["weights"]
+    assert_close(alpha.sum(-1), torch.ones_like(alpha[..., 0]))
+    assert alpha.std(-1).min() > 0
+    assert (network(weighting="uniform")(batch)["weights"] == 1 / 3).all()
+    assert (network(("audio",))(dialogues(("audio",)))["weights"] == 1).all()
+
+
+@pytest.mark.parametrize("reading", ["reduced", "concat", "single"])
+def test_text_is_read_as_the_reading_says(reading):
+    """An array of twice text_dim holds both vectors of eq. (12); of any other width it enters as it is."""
+    model, batch = network(text_vector=reading), dialogues()
+    other = batch | {"text": torch.cat([batch["text"][..., :6], -batch["text"][..., 6:]], -1)}
+    assert torch.equal(model(batch)["logits"], model(other)["logits"]) == (reading == "single")
+    project = network(text_vector=reading, text_dim=5).align.project["text"]
+    assert isinstance(project, nn.Linear) and project.in_features == 12
+
+
+def test_context_is_the_dialogue_or_nothing():
+    batch = dialogues()
+    other = batch | {"audio": batch["audio"].clone()}
+    other["audio"][0, 5] += 1.0
+    for change, seen in ({}, True), ({"sequence": "modality"}, False):
+        model = network(**change)
+        moved = (model(batch)["logits"] - model(other)["logits"]).abs().amax(-1)
+        assert moved[0, 5] > 1e-6 and not moved[1:].any()
+        assert bool(moved[0, :5].any()) == seen
+    causal = network(attention="none", pooling="state")  # the GRU runs forward
+    moved = (causal(batch)["logits"] - causal(other)["logits"]).abs().amax(-1)
+    assert not moved[0, :5].any() and moved[0, 5] > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("change", "shapes"),
+    [
+        ({}, {"logits": 7, "logits_binary": 2}),
+        ({"mosei_output": "regression"}, {"logits": 1}),
+    ],
+)
+def test_sentiment_has_two_heads_or_a_score(change, shapes):
+    out = network(sentiment=True, **change)(dialogues())
+    assert {key: value.shape[-1] for key, value in out.items() if key.startswith("logits")} == shapes
+    assert {key for key in network(**change)(dialogues()) if key.startswith("logits")} == {"logits"}
+
+
+@pytest.mark.parametrize("key", [
+    "text_vector", "weighting", "uncertainty", "alignment", "sequence", "attention", "encoder", "head_split", "temporal",
+    "cell", "pooling", "mosei_output",
+])  # fmt: skip
+def test_an_unknown_option_is_refused_with_the_options(key):
+    with pytest.raises(ValueError, match=f"{key} = 'neither' is unknown: choose one of"):
+        network(sentiment=True, **{key: "neither"})
+
+
+def test_impossible_networks_are_refused():
+    with pytest.raises(ValueError, match="no sequence of modalities"):
+        network(sequence="modality", alignment="concat")
+    with pytest.raises(ValueError, match="mc_dropout takes a dropout"):
+        network(uncertainty="mc_dropout", dropout=0.0)
+    with pytest.raises(ValueError, match="fewer heads"):
+        network(heads=20)
+
+
+def test_two_runs_are_the_same_to_the_last_bit():
+    first, second = (network().train() for _ in range(2))
+    losses = []
+    for model in (first, second):
+        torch.manual_seed(7)
+        losses.append(model(dialogues())["logits"].square().sum())
+        losses[-1].backward()
+    assert losses[0].equal(losses[1])
+    assert all(a.grad.equal(b.grad) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+# --- the loss ------------------------------------------------------------------------------------------------------
+
+
+def loss_of(outputs: dict[str, Tensor], target: dict[str, Tensor], **change) -> dict[str, Tensor]:
+    recipe = {"name": "hff", "class_weights": "none", "kl": 0.0, "binary": "nonnegative"} | change
+    loss = build_loss(recipe, class_counts=torch.tensor([4.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0]), dim=16, sentiment=True)
+    return loss(outputs, target)
+
+
+TARGET = {"label": torch.tensor([0, 3, 3, -1, 6]), "score": torch.tensor([-2.6, -0.2, 0.0, 0.0, 3.0]).double()}
+
+
+def test_the_loss_is_the_cross_entropy_of_both_tasks():
+    torch.manual_seed(0)
+    seven, two = torch.randn(5, 7).double(), torch.randn(5, 2).double()
+    found = loss_of({"logits": seven, "logits_binary": two}, TARGET)
+    real = [0, 1, 2, 4]
+    sevenfold = -sum(seven[i].log_softmax(0)[TARGET["label"][i]] for i in real) / 4
+    twofold = -sum(two[i].log_softmax(0)[above] for i, above in zip(real, (0, 0, 1, 1), strict=True)) / 4
+    assert_close(found["loss"], sevenfold + twofold)
+    positive = loss_of({"logits": seven, "logits_binary": two}, TARGET, binary="positive")["loss"] - sevenfold
+    assert_close(positive, -sum(two[i].log_softmax(0)[a] for i, a in zip(real, (0, 0, 0, 1), strict=True)) / 4)
+    assert_close(loss_of({"logits": seven}, TARGET)["loss"], sevenfold)
+
+
+def test_the_two_classes_are_those_that_are_scored():
+    """The loss and the metric must agree on what the second class is."""
+    metrics = pytest.importorskip("merlib.metrics")
+    from merlib.losses import hff
+
+    score = torch.tensor([-0.5, 0.0, 0.5])
+    assert hff.BINARY.keys() == metrics.BINARY.keys()
+    assert all(torch.equal(hff.BINARY[name](score), metrics.BINARY[name](score)) for name in hff.BINARY)
+
+
+def test_a_score_costs_its_distance():
+    found = loss_of({"logits": torch.tensor([[-2.0], [0.0], [1.0], [9.0], [3.0]]).double()}, TARGET)
+    assert_close(found["loss"], torch.tensor((0.6 + 0.2 + 1.0 + 0.0) / 4).double())
+
+
+def test_the_divergence_counts_once_for_the_whole_training_set():
+    outputs = {"logits": torch.randn(5, 7).double(), "kl": torch.full((5,), 24.0).double()}
+    plain, weighed = loss_of(outputs, TARGET), loss_of(outputs, TARGET, kl=0.5)
+    assert_close(weighed["loss"] - plain["loss"], torch.tensor(0.5 * 24 / 12).double())  # 12 training utterances
+    assert "kl" not in plain and weighed["kl"] == 24
+
+
+def test_an_unknown_pair_of_classes_is_refused():
+    with pytest.raises(ValueError, match="choose one of nonnegative, positive"):
+        loss_of({}, TARGET, binary="zero")
