@@ -100,7 +100,8 @@ def report(args: Namespace) -> None:
 
 
 def data_import(args: Namespace) -> None:
-    """import a corpus: KIND is prepared (a TOML), iemocap, meld (official folders), conv-emotion, multiemo (public pickles)"""
+    """import a corpus: KIND is prepared (a TOML), iemocap, meld, ravdess (official folders), conv-emotion, multiemo or
+    mmsa (public pickles)"""
     from merlib.features import roots
 
     for path in roots.import_source(args.kind, args.source, args.data):

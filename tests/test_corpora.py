@@ -3,13 +3,15 @@
 import os
 import re
 import signal
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from releases import iemocap_layout, meld_files
 
-from merlib.corpora import iemocap, meld, official, table, twin
+from merlib.corpora import iemocap, meld, official, table, twin, twin_sequences
 from merlib.corpora.files import atomic
 from merlib.corpora.table import CorpusError
 
@@ -37,6 +39,7 @@ BREAKS = {
         "split": "train",
     },
     "test speakers who also train": lambda t: {"speaker": t["speaker"].replace("05F", "01F")},
+    "scores where the corpus has none": lambda t: {"score": t["score"].where(t.index != 2, 1.0)},
 }
 
 
@@ -50,6 +53,29 @@ def test_a_broken_table_is_refused_and_the_rows_are_named(small, what):
 
 def test_speakers_may_return_where_the_protocol_allows_it(small):
     table.check(_with(small["meld"], speaker="Joey"))
+    for name in ("iemocap4", "iemocap8"):
+        dialogue = small[name].table["dialogue"]
+        table.check(_with(small[name], split=np.where(dialogue.str.endswith("1"), "test", "train")))
+
+
+def test_a_score_settles_the_class_and_halves_go_to_the_even_one():
+    scores = [-3, -2.6, -2.5, -1.5, -0.6, -0.5, 0, 0.4, 0.5, 1.5, 2.5, 2.6, 3, np.nan]
+    classes = [official.SCORES[k] if k >= 0 else "" for k in official.sentiment_class(scores)]
+    assert classes == ["-3", "-3", "-2", "-2", "-1", "0", "0", "0", "0", "2", "2", "3", "3", ""]
+    values = np.random.default_rng(0).uniform(-3, 3, 1000)
+    assert (np.abs(official.sentiment_class(values) - 3 - values) <= 0.5).all()
+    assert official.sentiment_class([-9, 9.0]).tolist() == [0, 6]
+
+
+def test_a_sentiment_corpus_is_built_from_its_scores_and_checked(small):
+    corpus = small["mosi"]
+    rows = corpus.table.drop(columns=["label", "turn"])
+    pd.testing.assert_frame_equal(table.build("mosi", rows, "again").table, corpus.table)
+    assert (corpus.table["label"] == -1).sum() == corpus.table["score"].isna().sum() > 0
+    with pytest.raises(CorpusError, match="scores outside -3 to 3: 1 rows"):
+        table.build("mosi", rows.assign(score=rows["score"].where(rows.index != 4, 5.0)), "again")
+    with pytest.raises(CorpusError, match="labels that are not the rounded score"):
+        table.check(_with(corpus, label=corpus.table["label"].clip(0, 3)))
 
 
 def test_official_counts_are_those_of_the_published_table():
@@ -59,12 +85,61 @@ def test_official_counts_are_those_of_the_published_table():
         "joy": 2308, "sadness": 1002, "neutral": 6436, "anger": 1607, "disgust": 361, "fear": 358, "surprise": 1636,
     }  # fmt: skip
     assert sum(total["iemocap6_majority"]) == 7380
+    assert [sum(total[name]) for name in ("iemocap4", "iemocap8", "ravdess")] == [5531, 7529, 1440]
+    assert all(len(total[name]) == len(official.LABELS[name]) for name in total)
+    assert all(len(set(facts)) == 8 for facts in (official.LABELS, official.REMEDY, official.ACCESS))
+    assert set(official.LABELS) == set(official.CLASSES) | set(official.UTTERANCES)
+
+
+def test_the_splits_of_mosei_are_those_that_are_printed():
+    path = Path(__file__).parents[1] / "papers" / "hff" / "tables" / "table1.toml"
+    row = tomllib.loads(path.read_text())["row"][0]["reported"]
+    assert {s: str(n) for s, n in official.UTTERANCES["mosei"].items()} == {s: row[s] for s in official.SPLITS}
+
+
+def test_the_real_releases_have_the_official_counts(shared_data):
+    rows = pd.read_csv(shared_data / "iemocap" / "utterances.csv")
+    short = {"hap": "happy", "exc": "excited", "fru": "frustrated", "neu": "neutral", "ang": "angry", "fea": "fearful"}
+    short |= {"sad": "sad", "sur": "surprised", "dis": "disgust"}
+    for name, merged in (("iemocap8", {}), ("iemocap4", {"excited": "happy"})):
+        classes = rows["emotion"].map(short).replace(merged)
+        there = classes.isin(official.LABELS[name])
+        counts = classes[there].value_counts().reindex(official.LABELS[name])
+        assert tuple(counts) == official.CLASSES[name]["all"]
+        assert rows["dialogue"][there].nunique() == official.DIALOGUES[name]["all"]
+    clips = [int(f.name.split("-")[2]) for f in shared_data.glob("ravdess/Actor_*/03-01-*")]
+    assert tuple(np.bincount(clips)[1:]) == official.CLASSES["ravdess"]["all"]
+    with np.load(shared_data / "mosi" / "utterances.npz") as mosi:
+        assert len(mosi["id"]) == official.UTTERANCES["mosi"]["all"] and np.isnan(mosi["y"]).sum() == 4
+        assert len(set(mosi["video"])) == official.DIALOGUES["mosi"]["all"] == sum(twin_sequences.MOSI_VIDEOS.values())
+        every = np.bincount(official.sentiment_class(mosi["y"]) + 1)[1:]
+        test = np.bincount(official.sentiment_class(mosi["y"][mosi["split_official"] == "test"]))
+    assert tuple(every) == tuple(np.sum(list(twin_sequences.MOSI_SCORES.values()), axis=0))
+    assert tuple(test) == twin_sequences.MOSI_SCORES["test"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("iemocap4", r"all has 5530 utterances in 151 dialogues, by class \[.*; expected 5531 .*5531 utterances"),
+        ("ravdess", "all has 1439 utterances in 1439 dialogues.*expected 1440.*all 24 actors"),
+        ("mosi", "all has 2198 utterances in 93 dialogues; expected 2199 utterances in 93 dialogues."),
+        ("mosei", "test has 4661 utterances; expected 4662 utterances."),
+    ],
+)
+def test_one_utterance_too_few_is_noticed_where_splits_are_free(name, message):
+    corpus, _ = twin.make(name)
+    table.expect(corpus)
+    with pytest.raises(CorpusError, match=message):
+        table.expect(table.Corpus(name, corpus.labels, corpus.table.iloc[:-1], "a copy"))
 
 
 def test_one_utterance_too_few_is_noticed():
     corpus, _ = twin.make("meld")
     short = table.Corpus(corpus.name, corpus.labels, corpus.table.iloc[:-1], "a copy")
-    with pytest.raises(CorpusError, match="test has 2609 utterances in 280 dialogues.*expected 2610 utterances in 280 dialogues"):
+    with pytest.raises(
+        CorpusError, match="test has 2609 utterances in 280 dialogues.*expected 2610 utterances in 280 dialogues"
+    ):
         table.expect(short)
 
 
@@ -84,6 +159,21 @@ def test_a_corpus_is_read_as_it_was_saved(small, tmp_path):
     assert (loaded.name, loaded.labels, loaded.source) == ("meld", small["meld"].labels, small["meld"].source)
     table.save(loaded, tmp_path)
     assert (tmp_path / "utterances.parquet").read_bytes() == first
+
+
+def test_a_table_of_an_older_version_is_refused(small, tmp_path):
+    older = small["meld"].table.drop(columns="score")
+    table.save(table.Corpus("meld", small["meld"].labels, older, "old"), tmp_path)
+    with pytest.raises(CorpusError, match="another version; delete .* and import the corpus again"):
+        table.load(tmp_path)
+
+
+def test_the_source_is_known_without_the_table(small, tmp_path):
+    assert table.source(tmp_path) == ""
+    table.save(small["meld"], tmp_path)
+    assert table.source(tmp_path) == small["meld"].source
+    (tmp_path / "corpus.json").write_text("{")
+    assert table.source(tmp_path) == ""
 
 
 @pytest.mark.parametrize("file", ["utterances.parquet", "corpus.json"])

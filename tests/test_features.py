@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -56,6 +57,100 @@ def _rewrite(path, values=None, **changes):
     stamp = vars(store.read_passport(path)) | changes
     values = load_file(path)["values"] if values is None else values
     save_file({"values": values}, path, {"passport": json.dumps(stamp)})
+
+
+@pytest.fixture
+def sequences(tmp_path):
+    """A corpus folder with one feature of sequences, the corpus and the array."""
+    corpus, arrays = twin.make("ravdess", scale=0.1)
+    array = Array(arrays["audio"].values.astype(np.float16), "audio", "frames", lengths=arrays["audio"].lengths)
+    roots.add(tmp_path, corpus, "audio", array)
+    return tmp_path, corpus, array
+
+
+def test_sequences_are_read_as_they_were_written(sequences):
+    folder, corpus, array = sequences
+    feature = store.read(folder, "audio", ids=corpus.ids, corpus="ravdess")
+    np.testing.assert_array_equal(feature.values, array.values)
+    np.testing.assert_array_equal(feature.lengths, array.lengths)
+    assert feature.values.dtype == np.float16 and feature.lengths.dtype == np.int64
+    stamp = store.read_passport(store.path(folder, "audio"))
+    assert stamp == feature.passport and stamp.summary() == "audio: frames (t x 32)"
+    assert stamp.shape == (array.lengths.sum(), 32) and stamp.steps == array.lengths.max()
+
+
+def test_a_permutation_of_the_ids_reorders_the_sequences(sequences):
+    folder, corpus, array = sequences
+    order = np.random.default_rng(0).permutation(len(corpus.ids))
+    feature = store.read(folder, "audio", ids=tuple(corpus.ids[i] for i in order))
+    np.testing.assert_array_equal(feature.lengths, array.lengths[order])
+    whole = np.split(array.values, array.lengths.cumsum()[:-1])
+    np.testing.assert_array_equal(feature.values, np.concatenate([whole[i] for i in order]))
+
+
+def _bad_step(array, corpus):
+    values = array.values.copy()
+    values[array.lengths[:3].sum() - 1, 5] = np.inf  # the last step of the third utterance
+    values[array.lengths[:9].sum() :, 0] = np.nan  # from the tenth on
+    return values, array.lengths, f"at utterance {corpus.ids[2]} and {len(corpus.ids) - 9} others"
+
+
+BAD_SEQUENCES = {
+    "a value that is no number": _bad_step,
+    "an empty sequence": lambda a, c: (
+        a.values,
+        np.concatenate([[a.lengths[:2].sum(), 0], a.lengths[2:]]),
+        f"no step at utterance {c.ids[1]} and 0 others",
+    ),
+    "lengths of other values": lambda a, c: (a.values[:-1], a.lengths, f"add up to {len(a.values)} steps, found"),
+    "too few lengths": lambda a, c: (a.values, a.lengths[:-1], "191 rows for 192 different ids"),
+    "lengths that are no numbers": lambda a, c: (a.values, a.lengths.astype(float), "expected int64"),
+    "lengths of steps": lambda a, c: (a.values, a.lengths[:, None], "expected int64 of shape .n,."),
+}
+
+
+@pytest.mark.parametrize("what", BAD_SEQUENCES)
+def test_bad_sequences_are_refused(sequences, what):
+    folder, corpus, array = sequences
+    values, lengths, message = BAD_SEQUENCES[what](array, corpus)
+    with pytest.raises(FeatureError, match=message):
+        roots.add(folder, corpus, "audio", Array(values, "audio", "frames", lengths=lengths))
+    np.testing.assert_array_equal(store.read(folder, "audio", ids=corpus.ids).values, array.values)  # still the old
+
+
+def test_sequences_with_other_lengths_or_none_are_refused(sequences):
+    folder, corpus, array = sequences
+    path, (first, second) = store.path(folder, "audio"), array.lengths[:2]
+    stamp = json.dumps(vars(store.read_passport(path)))
+    assert first != second
+    other = np.concatenate([[second, first], array.lengths[2:]])
+    save_file({"values": array.values, "lengths": other}, path, {"passport": stamp})
+    with pytest.raises(FeatureError, match="sha256 is not the passport's"):
+        store.read(folder, "audio", ids=corpus.ids)
+    save_file({"values": array.values}, path, {"passport": stamp})
+    with pytest.raises(FeatureError, match=f"is one row, its passport says sequences of up to {max(other)} steps"):
+        store.read(folder, "audio", ids=corpus.ids)
+
+
+def test_a_passport_of_an_older_version_is_one_of_vectors(stored, tiny):
+    path = store.path(stored, "audio")
+    stamp = vars(store.read_passport(path))
+    del stamp["steps"]
+    save_file({"values": tiny[1]["audio"]}, path, {"passport": json.dumps(stamp)})
+    assert store.read(stored, "audio", ids=tiny[0].ids).lengths is None
+
+
+def test_checks_need_no_copy_of_the_values():
+    values, lengths = np.zeros((400_000, 50), dtype=np.float16), np.full(4000, 100)
+    ids = tuple(map(str, range(4000)))
+    about = {"version": "", "weights_sha256": "", "trained_on": "", "fitted_on": "", "sha256": "", "extractor": "x"}
+    about |= {"corpus": "mosi", "modality": "text", "name": "text", "ids": ids, "shape": values.shape, "steps": 100}
+    stamp = store.Passport(**about, dtype="float16")
+    tracemalloc.start()
+    with pytest.raises(FeatureError, match="sha256"):
+        store.check(values, lengths, stamp, "here")
+    assert tracemalloc.get_traced_memory()[1] < 0.3 * values.nbytes
+    tracemalloc.stop()
 
 
 DAMAGE = {

@@ -123,11 +123,11 @@ def naive_gru(s: dict[str, Tensor], key: str, x: list[Tensor]) -> list[Tensor]:
     return states
 
 
-def naive_pool(s: dict[str, Tensor], h: list[Tensor]) -> list[Tensor]:
+def naive_pool(h: list[Tensor]) -> list[Tensor]:
     """Eq. (28) for each step."""
-    w, pooled = s["levels.pool.query.weight"], []
+    pooled = []
     for query in h:
-        beta = torch.stack([(w @ query @ other / math.sqrt(len(query))).exp() for other in h])
+        beta = torch.stack([(query @ other).exp() for other in h])
         pooled.append(sum(b * other for b, other in zip(beta / beta.sum(), h, strict=True)))
     return pooled
 
@@ -141,7 +141,7 @@ def test_the_network_is_the_equations_one_utterance_at_a_time(heads):
         both = [naive_level_one(s, {m: batch[m][b, t] for m in DIMS}) for t in range(length)]
         attended = naive_encoder(s, "levels.attend", [f0 for f0, _ in both], layers=2, heads=heads)
         f2 = [a + f1 for a, (_, f1) in zip(attended, both, strict=True)]  # eq. 23
-        final = naive_pool(s, naive_gru(s, "levels.temporal", f2))
+        final = naive_pool(naive_gru(s, "levels.temporal", f2))
         for t in range(length):
             assert_close(out["embedding"][b, t], final[t], **EXACT)
             z = linear(s, "classify.logits.3", linear(s, "classify.logits.0", final[t]).relu()).relu()  # eq. 29
@@ -157,7 +157,7 @@ def test_modalities_are_a_sequence_of_their_own():
     for b, t in ((0, 0), (0, 5), (2, 3)):
         x = list(align["tokens"][b, t].unbind(0))
         f2 = [a + align["aligned"][b, t] for a in naive_attention(s, "levels.attend", x, 4)]
-        assert_close(out["embedding"][b, t], naive_pool(s, naive_gru(s, "levels.temporal", f2))[-1], **EXACT)
+        assert_close(out["embedding"][b, t], naive_pool(naive_gru(s, "levels.temporal", f2))[-1], **EXACT)
 
 
 @pytest.mark.parametrize("heads", [4, 8])
@@ -220,9 +220,9 @@ def test_the_readings_of_the_sum_over_steps():
     for b, length in enumerate((5, 2)):
         beta = (h[b, :length] @ pool.score.weight[0]).softmax(0)
         assert_close(found[b], (beta @ h[b, :length]).expand(5, 4), **EXACT)
-    query = PerQuery(dim=4).double()
-    nn.init.zeros_(query.query.weight)
-    assert_close(query(h, mask)[1], h[1, :2].mean(0).expand(5, 4), **EXACT)
+    each = PerQuery(dim=4)(h, mask)
+    for b, length in enumerate((5, 2)):
+        assert_close(each[b, :length], torch.stack(naive_pool(list(h[b, :length]))), **EXACT)
 
 
 # --- uncertainty ---------------------------------------------------------------------------------------------------
@@ -308,8 +308,8 @@ def test_every_parameter_receives_gradient(names, row):
         real = {key: value[batch["mask"]] for key, value in out.items() if key != "variance"}
         sum((value * torch.randn(value.shape).double()).sum() for value in real.values()).backward()
     missing = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 1e-9}
-    alone = "sequence_modality" in row and len(names) == 1  # a sequence of one: nothing before it, no other to choose
-    assert missing == ({"levels.pool.query.weight", "levels.temporal.rnn.weight_hh_l0"} if alone else set())
+    alone = "sequence_modality" in row and len(names) == 1  # a sequence of one: no step before it
+    assert missing == ({"levels.temporal.rnn.weight_hh_l0"} if alone else set())
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 

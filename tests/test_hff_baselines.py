@@ -1,4 +1,4 @@
-"""The systems that HFF compares itself with: against numbers of the released codes, and against what masks and losses promise."""
+"""The systems that HFF compares itself with: against numbers of released codes, and what masks and losses promise."""
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from merlib.losses import build_loss
 from merlib.losses.iccn import mean_correlation
 from merlib.losses.mfm import mmd_to_normal
 from merlib.models import build, build_estimator
+from merlib.models.baselines.dialogue_graph import relations, window_edges
 from merlib.models.baselines.floors import pool
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
@@ -65,7 +66,11 @@ def test_tfn_gives_the_released_values(variant, classes):
     arrays, cfg = load("tfn"), meta("tfn")["cfg"]
     weights, (dims, recipe) = below(arrays, f"{variant}/w/"), released_sizes("tfn")
     recipe |= {"text_out": cfg["text_out"], "fusion_dim": cfg["post_fusion_dim"], "fusion_dropout": 0.1}
-    names = {"fuse.0": "post_fusion_layer_1", "fuse.1": "post_fusion_layer_2", "classify.classes": "post_fusion_layer_3"}
+    names = {
+        "fuse.0": "post_fusion_layer_1",
+        "fuse.1": "post_fusion_layer_2",
+        "classify.classes": "post_fusion_layer_3",
+    }
     state = encoders_state(weights) | renamed(weights, names)
     net = ready("tfn", recipe, state, dims=dims, classes=classes, sentiment=False)
     found = net(released_batch(arrays))["logits"]
@@ -102,7 +107,7 @@ def test_mfn_gives_the_released_values():
 
 
 def test_ef_lstm_gives_the_released_values_on_normalised_steps():
-    """MMSA normalises every step over the batch first (channels are steps), which needs equal lengths; ours does not."""
+    """MMSA first normalises every step over the batch (channels are steps), which needs equal lengths."""
     arrays = load("ef_lstm")
     weights, batch = below(arrays, "w/"), released_batch(arrays)
     norm = [weights[f"norm.{kind}"] for kind in ("running_mean", "running_var", *KINDS)]
@@ -327,7 +332,7 @@ def test_training_is_repeatable_and_half_precision_stays_close(network):
     assert_close(half.float(), net(batch)["logits"], rtol=0.1, atol=0.1)
 
 
-@pytest.mark.parametrize("network", [name for name in GRAPHS])
+@pytest.mark.parametrize("network", GRAPHS)
 def test_who_speaks_matters(network):
     net, batch = network_of(network).eval(), batch_of(network)
     other = batch | {"speaker": batch["speaker"].roll(1, dims=1) * batch["mask"]}
@@ -344,6 +349,17 @@ def test_the_window_ends_the_view():
     assert seen.tolist() == [False, True, True, True, True, False]  # 4: in the weight that 3 gives to itself
 
 
+@pytest.mark.parametrize("convolution", ["relate", "attend"])
+def test_cogmens_convolutions_hear_those_who_send(convolution):
+    net, batch = network_of("cogmen").eval(), batch_of("cogmen")
+    edges = window_edges(batch["mask"], past=2, future=0)[:1, :5, :5]
+    kind = (relations(batch["speaker"], parties=PARTIES)[:1, :5, :5],) if convolution == "relate" else ()
+    x = torch.randn(1, 5, COGMEN["dim"], dtype=torch.double, requires_grad=True)
+    for j, received in enumerate(getattr(net, convolution)(x, edges, *kind)[0]):
+        (heard,) = torch.autograd.grad(received.sum(), x, retain_graph=True)
+        assert torch.equal(heard[0].abs().amax(-1) > 1e-12, edges[0, :, j])
+
+
 def test_impossible_networks_are_refused():
     with pytest.raises(DeclarationError, match="choose TA, TV or TAV"):
         network_of("iccn", ("audio", "visual"))
@@ -351,8 +367,9 @@ def test_impossible_networks_are_refused():
         build({"name": "dialoguegcn"} | GCN | {"base": "rnn"}, dims=WIDTHS, classes=CLASSES, speakers=PARTIES)
     with pytest.raises(DeclarationError, match="4 heads do not divide .* 15: set context_heads = 0"):
         build({"name": "cogmen"} | COGMEN | {"context_heads": 4}, dims=WIDTHS, classes=CLASSES, speakers=PARTIES)
+    longer = {name: x[:, [*range(6), 5, 5, 5]] for name, x in batch_of("cogmen").items()}
     with pytest.raises(ValueError, match="set positions = 9"):
-        network_of("dialoguegcn")({name: F.pad(x, (0, 0, 0, 3) if x.ndim == 3 else (0, 3)) for name, x in batch_of("cogmen").items()})
+        network_of("dialoguegcn")(longer)
     batch = batch_of("mfn")
     with pytest.raises(ValueError, match="aligned to the words, or one vector an utterance"):
         network_of("mfn")(batch | {"audio_mask": batch["audio_mask"].roll(1, dims=0)})
@@ -400,7 +417,9 @@ def test_correlation_is_that_of_the_roots_of_the_covariances():
     views = torch.from_numpy(x).requires_grad_(), torch.from_numpy(y).requires_grad_()
     assert_close(mean_correlation(*views, ridge=0.1).item(), expected, **EXACT)
     assert torch.autograd.gradcheck(lambda a, b: mean_correlation(a, b, ridge=0.1), views)
-    assert_close(mean_correlation(views[0], views[0] @ torch.randn(3, 3).double(), ridge=1e-9).item(), 1.0, rtol=0, atol=1e-6)
+    assert_close(
+        mean_correlation(views[0], views[0] @ torch.randn(3, 3).double(), ridge=1e-9).item(), 1.0, rtol=0, atol=1e-6
+    )
 
 
 LOSSES = {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from releases import dump
 
+from merlib import cli
 from merlib.corpora import mmsa, pickles
 from merlib.corpora.table import CorpusError
 
@@ -90,14 +91,13 @@ def test_zeros_within_are_kept_and_an_utterance_without_steps_has_one(tmp_path):
 
 def test_aligned_steps_stay_together_where_the_padding_is_in_front(tmp_path):
     data, _ = release(aligned=True, front=True)
-    text, audio = data["train"]["text"], data["train"]["audio"]
-    text[0], audio[0] = 0, 0
-    text[0, 2:], audio[0, 4:] = 1, 2
+    for theirs, first in (("text", 2), ("audio", 4), ("vision", 3)):
+        data["train"][theirs][0] = 0
+        data["train"][theirs][0, first:] = first
     corpus, arrays = mmsa.read(dump(tmp_path / "aligned_50.pkl", data))
     u = "03bS_n-x$_$10"
-    first = 6 - max(len(sequences(arrays[m], corpus)[u]) for m in arrays)
     for ours, theirs in (("text", "text"), ("audio", "audio"), ("visual", "vision")):
-        np.testing.assert_array_equal(sequences(arrays[ours], corpus)[u], data["train"][theirs][0, first:].astype("f4"))
+        np.testing.assert_array_equal(sequences(arrays[ours], corpus)[u], data["train"][theirs][0, 2:])
 
 
 def test_lengths_win_over_what_lies_beyond_them(tmp_path):
@@ -157,6 +157,13 @@ def test_another_layout_is_refused_with_what_was_found(tmp_path, change, message
     change(data)
     with pytest.raises(CorpusError, match=message):
         mmsa.read(dump(tmp_path / "unaligned_50.pkl", data))
+
+
+def test_an_import_wants_the_whole_corpus(tmp_path, data_folder, capsys):
+    path = dump(tmp_path / "unaligned_50.pkl", release()[0])
+    with pytest.raises(SystemExit) as end:
+        cli.main(["data", "import", "mmsa", str(path), "lab"])
+    assert end.value.code == 1 and "expected 2199 utterances in 93 dialogues" in capsys.readouterr().err
 
 
 class Touch:

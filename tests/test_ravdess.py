@@ -4,8 +4,10 @@ import itertools
 
 import pytest
 
+from merlib import cli
 from merlib.corpora import ravdess, splits, table
 from merlib.corpora.table import CorpusError
+from merlib.features import roots
 
 
 def layout(folder, actors=range(1, 25), suffix=".wav"):
@@ -80,6 +82,11 @@ def test_what_is_missing_or_twice_is_said(tmp_path):
     (tmp_path / "Actor_02" / "03-01-08-01-01-01-02.flac").touch()
     with pytest.raises(CorpusError, match="there twice.*Keep one"):
         ravdess.read(tmp_path)
+
+
+def test_the_command_line_imports_it(official, data_folder):
+    cli.main(["data", "import", "ravdess", str(official), "lab"])
+    assert roots.dataset("lab", "ravdess").corpus.source == "official layout, speech"
 
 
 def test_the_real_clips_are_all_there(shared_data):

@@ -25,9 +25,34 @@ def test_the_twin_makes_itself_once(small_twin):
     assert "scale 0.02" in first.corpus.source and "twin" in first.features["text"].passport.summary()
     files = {p: p.stat().st_mtime_ns for p in small_twin.rglob("*") if p.is_file()}
     again = roots.dataset("twin", "iemocap6", features=["text"])
-    assert list(again.features) == ["text"] and roots.corpora("twin") == ["iemocap6", "meld"]
+    assert list(again.features) == ["text"] and roots.corpora("twin") == sorted(twin.TWINS)
     np.testing.assert_array_equal(again.features["text"].values, first.features["text"].values)
     assert files == {p: p.stat().st_mtime_ns for p in small_twin.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", sorted(twin.TWINS))
+def test_every_twin_is_stored_with_its_sequences(small_twin, name):
+    scale = roots.TWIN_SCALES.get(name, 0.02)
+    found, (_, arrays) = roots.dataset("twin", name), twin.make(name, scale=scale)
+    assert set(found.features) == set(arrays) and f"scale {scale}," in found.corpus.source
+    for a, array in arrays.items():
+        values, lengths = array if isinstance(array, twin.Steps) else (array, None)
+        np.testing.assert_array_equal(found.features[a].values, values)
+        assert (found.features[a].lengths is None) == (lengths is None)
+        assert lengths is None or (found.features[a].lengths == lengths).all()
+        assert found.features[a].passport.modality == a.split("_")[0]
+    report = roots.describe({"a": {name: ["visual"]}})
+    width = arrays["visual"].values.shape[1] if name not in ("iemocap6", "meld", "mosei") else 24
+    time = "" if width == 24 else "t x "
+    assert f"visual: synthetic twin, seed 0 ({time}{width})" in roots.as_text(json.loads(json.dumps(report)))
+    assert report["missing"]["twin"]["a"] == {}
+
+
+def test_a_twin_of_another_version_is_made_anew(small_twin):
+    first = roots.dataset("twin", "meld").corpus
+    older = table.Corpus("meld", first.labels, first.table.drop(columns="score"), "another version")
+    table.save(older, small_twin / "meld")
+    assert roots.dataset("twin", "meld").corpus.source == first.source
 
 
 def test_another_seed_makes_the_twin_anew(small_twin, monkeypatch):

@@ -147,7 +147,7 @@ def test_encoding_is_repeatable_and_says_where_it_comes_from(encoder, data_folde
 def test_another_transcript_is_encoded_beside_the_first(encoder, data_folder, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(roots, "TWIN_SCALE", 0.01)
     corpus = roots.dataset("twin", "iemocap6").corpus
-    heard = pd.DataFrame({"u": corpus.ids, "asr": [f"{t[:-1]} indeed" for t in corpus.table["text"]]}).iloc[::-1]
+    heard = pd.DataFrame({"u": corpus.ids, "asr": [f"{t} indeed" for t in corpus.table["text"]]}).iloc[::-1]
     pd.concat([heard, pd.DataFrame({"u": ["foreign"], "asr": ["x"]})]).to_csv(tmp_path / "asr.csv", index=False)
     base = ["data", "text", "twin", "iemocap6", "--encoder", encoder, "--max-tokens", "60", "--pool", "tokens"]
     again = ["--name", "text_asr", "--from", str(tmp_path / "asr.csv"), "--ids", "u", "--texts", "asr"]
@@ -163,11 +163,11 @@ def test_another_transcript_is_encoded_beside_the_first(encoder, data_folder, mo
     assert features["tokens"].passport.extractor.endswith("tokens, alone")
     assert not np.array_equal(features["text_asr"].lengths, features["tokens"].lengths)
 
-    heard.iloc[2:].to_csv(tmp_path / "asr.csv", index=False)
+    heard.iloc[2:].assign(same="x").to_csv(tmp_path / "asr.csv", index=False)
     for arguments, message in (
         (again, f"asr of asr.csv: no transcript for 2 of {len(heard)} utterances of iemocap6.*empty where nothing"),
-        ([*again, "--ids", "id"], r"asr.csv: columns \['id'\] are not there; found \['u', 'asr'\]"),
-        ([*again, "--ids", "asr"], "asr.csv: ids that are there twice"),
+        ([*again, "--ids", "id"], r"asr.csv: columns \['id'\] are not there; found \['u', 'asr', 'same'\]"),
+        ([*again, "--ids", "same"], "asr.csv: ids that are there twice"),
     ):
         with pytest.raises(SystemExit) as end:
             cli.main([*base, *arguments])

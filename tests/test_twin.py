@@ -1,4 +1,4 @@
-"""The twins of IEMOCAP-6 and MELD have the schema and the counts of their corpora, and leave something for context and fusion to win."""
+"""The twins of IEMOCAP-6 and MELD have the schema and counts of their corpora; context and fusion can win something."""
 
 import numpy as np
 import pandas as pd

@@ -89,6 +89,14 @@ def cover(labels: np.ndarray, group: pd.Series, within: pd.Series) -> None:
                 break
 
 
+def move(labels: np.ndarray, c: int, places: list[pd.Series]) -> None:
+    """Move the rows of class `c`, one to each of `places` (u, true there), exchanged for the commonest class there."""
+    for row, place in zip(np.flatnonzero(labels == c), places, strict=True):
+        there = np.flatnonzero(place)
+        taken = there[labels[there] == np.bincount(labels[there]).argmax()][0]
+        labels[row], labels[taken] = labels[taken], c
+
+
 def blurred(sharp: np.ndarray, names: tuple[str, ...], confused: tuple[tuple[str, str], ...]) -> np.ndarray:
     """The prototypes `sharp` (c d) with those of each confused pair moved towards their middle."""
     found = sharp.copy()

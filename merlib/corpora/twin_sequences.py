@@ -18,6 +18,7 @@ from merlib.corpora import splits
 from merlib.corpora import twin_parts as parts
 from merlib.corpora.iemocap import default_split
 from merlib.corpora.official import CLASSES, DIALOGUES, LABELS, SENTIMENT, SPLITS, UTTERANCES, sentiment_class
+from merlib.corpora.ravdess import STATEMENTS
 
 WIDTHS = {"text": 48, "audio": 32, "visual": 64}  # of a step; vectors have those of parts.WIDTHS
 STEPS = {"text": (3, 14), "audio": (10, 24), "visual": (5, 12)}  # fewest and most of an utterance
@@ -25,7 +26,6 @@ TELLING = 2.5  # length of the direction that says only that a step carries sign
 VECTORS = ("mosei",)
 HAZE = 0.6  # noise that all steps of an utterance share, in every direction; that of each step alone is 1
 FEW = 20  # utterances that a class keeps at every scale, or all of a rarer class
-STATEMENTS = ("Kids are talking by the door.", "Dogs are sitting by the door.")  # RAVDESS
 MOSI_VIDEOS = {"train": 52, "val": 10, "test": 31}
 MOSI_SCORES = {  # utterances of each class, -3 to 3, as released; four of train have no score
     "train": (24, 198, 227, 247, 227, 312, 46),
@@ -132,6 +132,9 @@ def _iemocap(name: str, rng: np.random.Generator, scale: float) -> pd.DataFrame:
     labels[parts.line(table["dialogue"], table["speaker"], 0.7, 0.4, rng)] = np.repeat(range(len(counts)), counts)
     parts.cover(labels, table["speaker"], within=pd.Series(0, index=table.index))
     parts.cover(labels, table["split"], within=table["speaker"])
+    if name == "iemocap8":  # in the true corpus too, disgust is one turn each of these two
+        train = table["split"] == "train"
+        parts.move(labels, LABELS[name].index("disgust"), [train & (table["speaker"] == a) for a in ("01M", "03M")])
     table["label"] = labels
     table["text"] = parts.sentences(table["label"], LABELS[name], rng)
     return table
@@ -146,7 +149,7 @@ def _ravdess(name: str, rng: np.random.Generator, scale: float) -> pd.DataFrame:
             drawn = rng.permutation(len(kinds))[: max(1, round(len(kinds) * scale))]
             for i, s, r in (kinds[k] for k in sorted(drawn)):
                 clip = f"03-01-{label + 1:02d}-{i:02d}-{s:02d}-{r:02d}-{actor:02d}"
-                rows.append((clip, clip, f"{actor:02d}", label, STATEMENTS[s - 1]))
+                rows.append((clip, clip, f"{actor:02d}", label, STATEMENTS[str(s)]))
     table = pd.DataFrame(rows, columns=["utterance", "dialogue", "speaker", "label", "text"])
     return table.assign(split=splits.assign(table, {"split": "actors"}))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from merlib.corpora import iemocap, meld, pickles, prepared, table, twin, twin_parts, twin_sequences
+from merlib.corpora import iemocap, meld, mmsa, pickles, prepared, ravdess, table, twin, twin_parts, twin_sequences
 from merlib.corpora.files import sha256
 from merlib.corpora.official import ACCESS
 from merlib.corpora.table import Array, Corpus, CorpusError
@@ -27,6 +27,8 @@ KINDS = {
     "meld": lambda source: (meld.read(source), {}),
     "conv-emotion": pickles.conv_emotion,
     "multiemo": pickles.multiemo,
+    "mmsa": mmsa.read,
+    "ravdess": lambda source: (ravdess.read(source), {}),
 }
 IDENTITY = ["utterance", "dialogue", "turn", "label", "split", "score"]
 

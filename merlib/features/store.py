@@ -91,6 +91,10 @@ def check(values: np.ndarray, lengths: np.ndarray | None, passport: Passport, wh
     if passport.modality not in MODALITIES or values.dtype.kind != "f" or values.ndim < 2:
         expected = f"one of {MODALITIES} and floats of shape (n, ...)"
         raise FeatureError(f"{where}: found {passport.modality} {found}, expected {expected}. Convert it first.")
+    steps = None if lengths is None else int(lengths.max(initial=0))
+    if steps != passport.steps:
+        found, said = (f"sequences of up to {s} steps" if s is not None else "one row" for s in (steps, passport.steps))
+        raise FeatureError(f"{where}: an utterance is {found}, its passport says {said}. {AGAIN}")
     rows = len(values) if lengths is None else len(lengths)
     if len(passport.ids) != rows or len(set(passport.ids)) != rows:
         raise FeatureError(f"{where}: {rows} rows for {len(set(passport.ids))} different ids. {AGAIN}")
@@ -107,11 +111,7 @@ def check(values: np.ndarray, lengths: np.ndarray | None, passport: Passport, wh
 
 
 def _check_lengths(values: np.ndarray, lengths: np.ndarray | None, passport: Passport, where: str) -> None:
-    """Lengths are whole numbers of 1 or more, add up to the rows of `values`, and are there if the passport says so."""
-    steps = None if lengths is None else int(lengths.max(initial=0))
-    if steps != passport.steps:
-        found, said = (f"sequences of up to {s} steps" if s is not None else "one row" for s in (steps, passport.steps))
-        raise FeatureError(f"{where}: an utterance is {found}, its passport says {said}. {AGAIN}")
+    """Lengths are whole numbers of 1 or more and add up to the rows of `values`."""
     if lengths is None:
         return
     if lengths.dtype != np.int64 or lengths.ndim != 1:

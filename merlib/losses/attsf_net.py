@@ -1,4 +1,4 @@
-"""ATTSF-Net's objective (eq. 18): the task, the auxiliary tasks, and how alike the learned token and the two branches are.
+"""ATTSF-Net's objective (eq. 18): the task, the auxiliary tasks, and how unlike the token and the two branches are.
 
 Shapes: N utterances of a batch, d features, c classes (1 where the target is a score). A label of -1 is no label.
 """
@@ -56,7 +56,7 @@ class Softmax(nn.Module):
 
 
 class Learned(nn.Module):
-    """A linear map of each vector to the mean and the log-variance of d dimensions, one map for all, as a VAE's encoder has it."""
+    """A linear map of each vector to the means and log-variances of d dimensions, as in a VAE; one map for all."""
 
     def __init__(self, *, dim: int, eps: float):
         super().__init__()
@@ -78,19 +78,22 @@ TASKS = {
 
 
 class AttsfLoss(nn.Module):
-    """L_av + lambda_a L_a + lambda_v L_v + lambda_t L_t + lambda_sim L_sim (eq. 18; text has no term there, so lambda_t is 0).
+    """L_av + lambda_a L_a + lambda_v L_v + lambda_t L_t + lambda_sim L_sim (eq. 18, which has no term for text).
 
-    L_sim is the mean over the branches of their symmetric divergence from the token (eqs. 15-17). A part that has no weight, or whose
-    outputs the network does not return (Table VII, one modality, another system), is left out.
+    L_sim is the mean over the branches of their symmetric divergence from the token (eqs. 15-17). A part that has no
+    weight, or whose outputs the network does not return (Table VII, one modality, another system), is left out.
     """
 
     def __init__(
-        self, *, dim: int | None, sentiment: bool, task: str, lambda_a: float, lambda_v: float, lambda_t: float, lambda_sim: float,
-        similarity: str, similarity_eps: float,
+        self, *, dim: int | None, sentiment: bool, task: str, lambda_a: float, lambda_v: float, lambda_t: float,
+        lambda_sim: float, similarity: str, similarity_eps: float,
     ):  # fmt: skip
         super().__init__()
         if (task == "l1") != sentiment:
-            raise ValueError(f"loss.task {task!r}: scores need l1, classes cross_entropy; this corpus has {'scores' if sentiment else 'classes'}")
+            raise ValueError(
+                f"loss.task {task!r}: scores need l1 and classes cross_entropy, this corpus has "
+                + ("scores" if sentiment else "classes")
+            )
         self.task = choose(TASKS, task, "loss.task")
         self.weights = {"audio": lambda_a, "visual": lambda_v, "text": lambda_t}
         self.lambda_sim = lambda_sim

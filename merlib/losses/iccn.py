@@ -1,4 +1,7 @@
-"""ICCN's objective (Sun et al. 2020): deep canonical correlation (Andrew et al. 2013). Shapes: N utterances, k width of a view."""
+"""ICCN's objective (Sun et al. 2020): deep canonical correlation (Andrew et al. 2013).
+
+Shapes: N utterances, k width of a view.
+"""
 
 from collections.abc import Sequence
 

@@ -79,6 +79,6 @@ class Invariant(nn.Module):
         if "invariant" not in outputs:
             return {"loss": entropy, "cross_entropy": entropy}
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gamma > 0):
-            each = self.divergence(outputs["invariant"].float(), outputs["invariant_mask"].bool())
+            each = self.divergence(outputs["invariant"], outputs["invariant_mask"])
             divergence = each.mean() if self.reduction == "mean" else each.sum()
         return {"loss": entropy + self.gamma * divergence, "cross_entropy": entropy, "divergence": divergence}

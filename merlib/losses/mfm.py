@@ -9,7 +9,7 @@ from merlib.losses.hff import HffLoss
 
 
 def mmd_to_normal(code: Tensor) -> Tensor:
-    """Squared maximum mean discrepancy between codes (N z) and a standard normal distribution, kernel exp(-|x - y|^2 / z^2).
+    """Squared maximum mean discrepancy of codes (N z) from a standard normal variable, kernel exp(-|x - y|^2 / z^2).
 
     The released code draws normal samples; here their expectation stands, which has a closed form: with c = 1 / z^2,
     E_y exp(-c |x - y|^2) = (1 + 2c)^(-z/2) exp(-c |x|^2 / (1 + 2c)), and (1 + 4c)^(-z/2) between two of them.

@@ -1,7 +1,7 @@
-"""The blocks of ATTSF-Net: attention, CMB and SAB (Sec. III-C and III-D, Fig. 2), and what Table VIII puts in their place.
+"""Blocks of ATTSF-Net: attention, CMB and SAB (Sec. III-C, III-D, Fig. 2), and what Table VIII puts in their place.
 
-Shapes: b utterances, l steps (every sequence has them all: nothing here is padding), k tokens, d = dim. A dict holds one tensor a
-modality, audio before visual.
+Shapes: b utterances, l steps (every sequence has them all: nothing here is padding), k tokens, d = dim. A dict holds
+one tensor a modality, audio before visual.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,12 +22,14 @@ def others(names: Sequence[str]) -> dict[str, str]:
 
 
 class Attention(nn.Module):
-    """softmax(Q K^T / sqrt(d / heads)) V, with the bias-free maps of eqs. (3)-(5); `join` maps the heads' results together."""
+    """softmax(Q K^T / sqrt(d / heads)) V, with the bias-free maps of eqs. (3)-(5); `join` maps the heads' results."""
 
     def __init__(self, *, dim: int, heads: int, join: bool):
         super().__init__()
         if dim % heads:
-            raise ValueError(f"attention width {dim} is not a multiple of {heads} heads: change dim or the number of heads")
+            raise ValueError(
+                f"attention width {dim} is not a multiple of {heads} heads: change dim or the number of heads"
+            )
         self.heads = heads
         self.query, self.key, self.value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
         self.join = nn.Linear(dim, dim) if join else nn.Identity()
@@ -35,7 +37,9 @@ class Attention(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query: b k d; key and value: b l d. Returns b k d."""
         maps = ((self.query, query), (self.key, key), (self.value, value))
-        q, k, v = (project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project, x in maps)  # b n d -> b h n e
+        q, k, v = (
+            project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project, x in maps
+        )  # b n d -> b h n e
         return self.join(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2))
 
 
@@ -75,7 +79,7 @@ class AddNorm(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, then a feed-forward network, each with AddNorm: eqs. (8)-(9), eqs. (12)-(13), and a layer of the AVAM."""
+    """Self-attention, then a feed-forward network, each with AddNorm: eqs. (8)-(9), (12)-(13), a layer of the AVAM."""
 
     def __init__(
         self, *, dim: int, heads: int, ff: int, activation: str, dropout: float, residual_dropout: float, alone: bool
@@ -94,14 +98,23 @@ class EncoderLayer(nn.Module):
 
 
 class CmbLayer(nn.Module):
-    """A modality x asks a source: eqs. (6)-(7), then eqs. (8)-(9). `key="own"` takes the key of x, as eq. (4) prints it."""
+    """A modality x asks a source: eqs. (6)-(7), then (8)-(9). `key="own"` takes the key of x, as eq. (4) prints it."""
 
     def __init__(
-        self, *, dim: int, cross_heads: int, key: str, dropout: float, residual_dropout: float, encode: Callable[[], EncoderLayer]
+        self,
+        *,
+        dim: int,
+        cross_heads: int,
+        key: str,
+        dropout: float,
+        residual_dropout: float,
+        encode: Callable[[], EncoderLayer],
     ):
         super().__init__()
         self.own_key = choose({"own": True, "other": False}, key, "cmb_key")
-        self.cross = Attention(dim=dim, heads=cross_heads, join=cross_heads > 1)  # eq. (6) has one head and no further map
+        self.cross = Attention(
+            dim=dim, heads=cross_heads, join=cross_heads > 1
+        )  # eq. (6) has one head and no further map
         self.after_cross = AddNorm(dim=dim, dropout=dropout, residual_dropout=residual_dropout)
         self.encode = encode()
 
@@ -131,7 +144,7 @@ class Cmb(nn.Module):
 
 
 class PreNormBlock(nn.Module):
-    """Chumachenko's attention block: both sides are normalised first, and the attention has no residual; the MLP has one."""
+    """Chumachenko's attention block: both sides are normalised first; only the MLP has a residual."""
 
     def __init__(self, *, dim: int, heads: int, ff: int):
         super().__init__()
@@ -146,7 +159,7 @@ class PreNormBlock(nn.Module):
 
 
 class SimilarityEnhancement(nn.Module):
-    """The block of ref. [27] (Table VIII): audio attends to itself, then one and the same block serves both directions."""
+    """The block of ref. [27] (Table VIII): audio attends to itself, then one block serves both directions."""
 
     def __init__(self, *, names: Sequence[str], dim: int, heads: int, ff: int):
         super().__init__()
@@ -192,11 +205,11 @@ class SabLayer(nn.Module):
 
 
 class Sab(nn.Module):
-    """Similarity Adjustment Block (eq. 10): learnable tokens ask both modalities, layer by layer; their mean is x*_learn."""
+    """Similarity Adjustment Block (eq. 10): learnable tokens ask both modalities; their mean is x*_learn."""
 
     def __init__(self, *, tokens: int, dim: int, layers: int, layer: Callable[[], SabLayer]):
         super().__init__()
-        self.token = nn.Parameter(0.02 * torch.randn(tokens, dim))
+        self.token = nn.Parameter(torch.randn(tokens, dim))
         self.layers = nn.ModuleList(layer() for _ in range(layers))
 
     def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """From an utterance's steps to l vectors of width d: encoders, LSTM and Conv1d of ATTSF-Net (Sec. III-A and III-B).
 
-Shapes: b utterances, t steps of a modality, w = width of a step, l = length, d = dim, n pictures of h x h pixels. Masks are True on
-real steps. An encoder takes (x, mask) and returns both; every sequence comes padded to the longest one of the corpus.
+Shapes: b utterances, t steps of a modality, w = width of a step, l = length, d = dim, n pictures of h x h pixels. Masks
+are True on real steps. An encoder takes (x, mask) and returns both; every sequence comes padded to the longest one of
+the corpus.
 """
 
 import math
@@ -28,12 +29,21 @@ class Vectors(nn.Module):
 class AudioCnn(nn.Module):
     """Convolution over time, batch norm, ReLU and max-pooling, four times (Sec. III-B): b t w -> b t' c.
 
-    What is shorter than the longest utterance ends in silence, as in the lineage's released code. A step of the result is real
-    where it has seen a real step.
+    What is shorter than the longest utterance ends in silence, as in the lineage's released code. A step of the result
+    is real where it has seen a real step.
     """
 
     def __init__(
-        self, *, width: int, steps: int, channels: list[int], kernel: int, stride: int, padding: int, pool: int, pool_stride: int
+        self,
+        *,
+        width: int,
+        steps: int,
+        channels: list[int],
+        kernel: int,
+        stride: int,
+        padding: int,
+        pool: int,
+        pool_stride: int,
     ):
         super().__init__()
         self.windows = [(kernel, stride, padding), (pool, pool_stride, 0)] * len(channels)
@@ -42,8 +52,8 @@ class AudioCnn(nn.Module):
             self.steps = (self.steps + 2 * around - size) // by + 1
         if self.steps < 1:
             raise ValueError(
-                f"the audio CNN needs longer sequences, found {steps} steps at most: set model.audio_encoder to \"vectors\", "
-                "or bring frame features (MFCC)"
+                f"the audio CNN needs longer sequences, found {steps} steps at most: set model.audio_encoder to "
+                '"vectors", or bring frame features (MFCC)'
             )
         pairs = zip([width, *channels], channels, strict=False)
         self.layers = nn.Sequential(
@@ -93,15 +103,15 @@ class Augment(nn.Module):
 
 
 class Faces(nn.Module):
-    """EfficientFace on every real frame: b t (3 h h) -> b t 1024, 0 on padding. A frame is a flat RGB picture of bytes, 0 to 255."""
+    """EfficientFace on every real frame, a flat RGB picture, 0 to 255: b t (3 h h) -> b t 1024, 0 on padding."""
 
     def __init__(self, *, width: int, steps: int, weights: str, freeze: bool, augment: Augment):
         super().__init__()
         self.pixels = math.isqrt(width // 3)
         if 3 * self.pixels**2 != width or self.pixels % 32:
             raise ValueError(
-                f"visual frames of {width} values are no square RGB pictures with sides of a multiple of 32 pixels, which is what "
-                "EfficientFace reads: take readings.visual = vectors, or bring faces"
+                f"visual frames of {width} values are no square RGB pictures with sides of a multiple of 32 pixels, "
+                "which is what EfficientFace reads: take readings.visual = vectors, or bring faces"
             )
         self.width, self.steps, self.freeze = EfficientFace.width, steps, freeze
         self.augment, self.network = augment, EfficientFace(classes=None)
@@ -138,7 +148,7 @@ TEMPORAL = {"lstm": Lstm, "linear": nn.Linear}  # Table VIII: LSTM -> Linear
 
 
 class FrameConv(nn.Module):
-    """LSTM over time (w -> d), then a convolution whose channels are the steps (t -> l): a learned mixture of all steps."""
+    """LSTM over time (w -> d), then a convolution whose channels are the steps (t -> l): mixtures of all steps."""
 
     def __init__(self, *, width: int, steps: int, dim: int, length: int, temporal: str, kernel: int):
         super().__init__()
@@ -162,7 +172,7 @@ class Interpolate(nn.Module):
         x = self.over_time(x) * mask.unsqueeze(-1)  # b t w -> b t d
         x = self.conv(x.transpose(1, 2)).transpose(1, 2)
         last = mask.sum(1, keepdim=True) - 1  # b 1
-        at = (torch.arange(self.length, device=x.device) + 0.5) * (last + 1) / self.length - 0.5
+        at = (torch.arange(self.length, device=x.device, dtype=torch.double) + 0.5) * (last + 1) / self.length - 0.5
         at = torch.minimum(at.clamp(min=0), last)  # b l, in steps
         before = at.floor().long()
         after = torch.minimum(before + 1, last)

@@ -1,7 +1,7 @@
-"""ATTSF-Net: audio and video ask one another, a token asks both, and what each says by itself is added (Sec. III, Fig. 1).
+"""ATTSF-Net: audio and video ask one another, a token asks both, and each one's own word is added (Sec. III, Fig. 1).
 
-Shapes: b utterances, t steps of a modality, l = length, d = dim, c classes (1 where the target is a score). Masks are True on real
-steps. Every reading of the paper is a keyword; what is chosen and why stands in the paper's notes.
+Shapes: b utterances, t steps of a modality, l = length, d = dim, c classes (1 where the target is a score). Masks are
+True on real steps. Every reading of the paper is a keyword; what is chosen and why stands in the paper's notes.
 """
 
 from functools import partial
@@ -21,8 +21,8 @@ LETTERS = {"text": "T", "audio": "A", "visual": "V"}
 class Embed(nn.Module):
     """One modality: its encoder, LSTM and Conv1d to l steps, and a position code (Sec. III-B, Fig. 1). b t w -> b l d.
 
-    A batch is padded further, to the longest utterance of the corpus, so that no result depends on batch mates. From here on every
-    sequence has all its l steps and no mask.
+    A batch is padded further, to the longest utterance of the corpus, so that no result depends on batch mates. From
+    here on every sequence has all its l steps and no mask.
     """
 
     def __init__(self, *, encoder: nn.Module, to_length: nn.Module, steps: int, position: Tensor, dropout: float):
@@ -48,7 +48,7 @@ POSITIONS = {"learned": learned, "sinusoid": waves}
 
 
 class Avam(nn.Module):
-    """Audio-Visual Auxiliary Module: a transformer encoder over one modality alone, then its mean (Sec. III-E): b l d -> b d.
+    """Audio-Visual Auxiliary Module: a transformer encoder over one modality, then its mean (Sec. III-E): b l d -> b d.
 
     Without layers it is the temporal pooling of ref. [27] (Table VIII).
     """
@@ -110,12 +110,12 @@ class Without(nn.Module):
 
 
 class AttsfNet(nn.Module):
-    """The network. `forward` returns `logits` b c, `embedding` b (k d) and what the loss reads: `logits_<modality>` b c of the
-    auxiliary heads, `main_<modality>` b d (pooled: x_{v->a} of video, x_{a->v} of audio) and `token` b d.
+    """The network. `forward` returns `logits` b c, `embedding` b (k d) and what the loss reads: `logits_<modality>` b c
+    of the auxiliary heads, `main_<modality>` b d (pooled: x_{v->a} of video, x_{a->v} of audio) and `token` b d.
 
-    dims, steps: of each modality. Text has an auxiliary branch only, which joins at the concatenation (Sec. IV-B); with text alone
-    that is the whole network. Audio or video without the other asks itself (`unimodal="self"`), or keeps only its auxiliary branch
-    ("auxiliary"). Table VII: `auxiliary` names the letters that have a module, sab "none".
+    dims, steps: of each modality. Text has an auxiliary branch only, which joins at the concatenation (Sec. IV-B); with
+    text alone that is the whole network. Audio or video without the other asks itself (`unimodal="self"`), or keeps
+    its auxiliary branch only ("auxiliary"). Table VII: `auxiliary` names the letters that have a module, sab "none".
     """
 
     def __init__(
@@ -125,9 +125,9 @@ class AttsfNet(nn.Module):
         flip_horizontal: bool, flip_vertical: bool, rotate_degrees: float, center_crop: float,
         temporal: str, to_length: str, conv_kernel: int, position: str,
         cmb: str, cmb_layers: int, cmb_ff: int, cmb_key: str, cmb_kv: str, cross_heads: int, self_heads: int,
-        sab: str, sab_layers: int, sab_ff: int, sab_query: str, sab_tokens: str, avam: str, avam_layers: int, avam_ff: int,
-        auxiliary: str, text_head: bool, unimodal: str, fusion: str, gate: str, classify_token: bool, activation: str,
-        dropout: float, residual_dropout: float,
+        sab: str, sab_layers: int, sab_ff: int, sab_query: str, sab_tokens: str,
+        avam: str, avam_layers: int, avam_ff: int, auxiliary: str, text_head: bool, unimodal: str,
+        fusion: str, gate: str, classify_token: bool, activation: str, dropout: float, residual_dropout: float,
     ):  # fmt: skip
         super().__init__()
         names = [name for name in LETTERS if name in dims]
@@ -138,7 +138,9 @@ class AttsfNet(nn.Module):
 
         windows = {"kernel": audio_kernel, "stride": audio_stride, "padding": audio_padding}
         pools = {"pool": audio_pool, "pool_stride": audio_pool_stride}
-        augment = partial(Augment, horizontal=flip_horizontal, vertical=flip_vertical, degrees=rotate_degrees, crop=center_crop)
+        augment = partial(
+            Augment, horizontal=flip_horizontal, vertical=flip_vertical, degrees=rotate_degrees, crop=center_crop
+        )
         of_audio = {"cnn": partial(AudioCnn, channels=audio_channels, **windows, **pools), "vectors": Vectors}
         of_video = {
             "efficientface": partial(Faces, weights=visual_weights, freeze=freeze_visual, augment=augment()),
@@ -149,15 +151,16 @@ class AttsfNet(nn.Module):
             "audio": choose(of_audio, audio_encoder, "audio_encoder"),
             "visual": choose(of_video, visual_encoder, "visual_encoder"),
         }
-        reach = partial(choose(TO_LENGTH, to_length, "to_length"), dim=dim, length=length, temporal=temporal, kernel=conv_kernel)
+        reach = partial(
+            choose(TO_LENGTH, to_length, "to_length"), dim=dim, length=length, temporal=temporal, kernel=conv_kernel
+        )
         place = partial(choose(POSITIONS, position, "position"), length, dim)
         self.embed = nn.ModuleDict()
         for name in names:
             encoder = encoders[name](width=dims[name], steps=steps[name])
             to_l = reach(width=encoder.width, steps=encoder.steps)
-            self.embed[name] = Embed(
-                encoder=encoder, to_length=to_l, steps=steps[name], position=place(), dropout=dropout
-            )
+            given = {"steps": steps[name], "position": place(), "dropout": dropout}
+            self.embed[name] = Embed(encoder=encoder, to_length=to_l, **given)
 
         drops = {"dropout": dropout, "residual_dropout": residual_dropout}
         encode = partial(EncoderLayer, dim=dim, heads=self_heads, activation=activation, **drops)

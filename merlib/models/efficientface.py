@@ -1,7 +1,7 @@
-"""EfficientFace, the encoder of a face picture (Zhao, Liu and Zhou, AAAI 2021), which ATTSF-Net fine-tunes (Sec. III-B).
+"""EfficientFace, an encoder of face pictures (Zhao, Liu and Zhou, AAAI 2021), which ATTSF-Net fine-tunes (Sec. III-B).
 
-Shapes: n pictures of h x h pixels, RGB in 0..1; c channels. A ShuffleNet-like trunk; after its first stage a modulator (which
-channels and places matter) is joined by a local extractor (each quarter of the picture by itself).
+Shapes: n pictures of h x h pixels, RGB in 0..1; c channels. A ShuffleNet-like trunk; after its first stage a modulator
+(which channels and places matter) is joined by a local extractor (each quarter of the picture by itself).
 """
 
 import pickle
@@ -28,7 +28,9 @@ PUBLISHED = (  # names in published weights -> names here
 )
 
 
-def convolution(inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1, depthwise: bool = False) -> list[nn.Module]:
+def convolution(
+    inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1, depthwise: bool = False
+) -> list[nn.Module]:
     """A convolution that keeps the size (but for its stride), and its batch norm, as a list for a Sequential."""
     groups = inputs if depthwise else 1
     conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
@@ -36,7 +38,7 @@ def convolution(inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1, 
 
 
 class ShuffleBlock(nn.Module):
-    """ShuffleNet v2: half of the channels pass (where size is halved: through a branch of their own), then halves are mixed."""
+    """ShuffleNet v2: half of the channels pass (where size is halved: in a branch of their own); halves are mixed."""
 
     def __init__(self, *, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -119,27 +121,31 @@ class EfficientFace(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         if pictures.shape[-2] != pictures.shape[-1] or pictures.shape[-1] % 32:
-            raise ValueError(f"EfficientFace reads squares of a multiple of 32 pixels, found {tuple(pictures.shape)}: resize")
+            raise ValueError(
+                f"EfficientFace reads squares of a multiple of 32 pixels, found {tuple(pictures.shape)}: resize"
+            )
         x = self.maxpool(self.conv1(pictures))  # n 3 h h -> n 29 h/4 h/4
         x = self.modulator(self.stage2(x)) + self.local(x)  # n 116 h/8 h/8
         return self.fc(self.conv5(self.stage4(self.stage3(x))).mean((2, 3)))  # n 1024 h/32 h/32 -> n 1024
 
 
 def load_weights(network: EfficientFace, weights: str) -> None:
-    """Published weights into a network: a path, or a name below `weights` of the data folder. Code in the file is not run.
+    """Published weights into a network: a path, or a name below `weights` of the data folder. Code in it is not run.
 
-    The classifier in the file is left out where the network has none; every other tensor must fit, or a ValueError names it.
+    The file's classifier is left out where the network has none; every other tensor must fit, or a ValueError names it.
     """
     path = Path(weights) if Path(weights).is_absolute() else data_folder() / "weights" / weights
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(
-            f"{path} is not there: get EfficientFace's weights from its authors' repository (zengqunzhao/EfficientFace), "
-            "or set model.visual_weights to \"none\" for random ones"
+            f"{path} is not there: get EfficientFace's weights from its authors (zengqunzhao/EfficientFace), "
+            'or set model.visual_weights to "none" for random ones'
         ) from None
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} holds more than tensors and is not read: save its `state_dict` alone ({error})") from None
+        raise ValueError(
+            f"{path} holds more than tensors and is not read: save its `state_dict` alone ({error})"
+        ) from None
     found = found.get("state_dict", found)
     state = {_our_name(key): value for key, value in found.items()}
     own = network.state_dict()
@@ -148,7 +154,9 @@ def load_weights(network: EfficientFace, weights: str) -> None:
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     other = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
     if missing or unknown or other:
-        raise ValueError(f"{path} is not this network: missing {missing}, unexpected {unknown}, of another shape {other}")
+        raise ValueError(
+            f"{path} is not this network: missing {missing}, unexpected {unknown}, of another shape {other}"
+        )
     network.load_state_dict(state)
 
 

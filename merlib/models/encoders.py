@@ -40,11 +40,11 @@ class AudioEncoder(nn.Module):
     def __init__(self, *, encoder: str, learns: bool, checkpointing: bool = False):
         super().__init__()
         folder = located(encoder)
-        off = {"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0}
-        self.net = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, **off)
-        if not hasattr(self.net, "feature_extractor"):
-            raise ValueError(f"{encoder} is a {self.net.config.model_type}; expected wavlm, hubert or wav2vec2")
-        config = self.net.config
+        config = transformers.AutoConfig.from_pretrained(folder)
+        if not hasattr(config, "conv_stride"):
+            raise ValueError(f"{encoder} is a {config.model_type}; expected wavlm, hubert or wav2vec2")
+        config.update({"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0})
+        self.net = transformers.AutoModel.from_pretrained(folder, config=config, dtype=torch.float32)
         prepared = transformers.AutoFeatureExtractor.from_pretrained(folder)
         self.width, self.rate, self.normalize = config.hidden_size, prepared.sampling_rate, prepared.do_normalize
         self.layers = list(zip(config.conv_kernel, config.conv_stride, strict=True))

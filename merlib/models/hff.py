@@ -114,15 +114,17 @@ class PaperGru(nn.Module):
 
 
 class PerQuery(nn.Module):
-    """Eq. (28) for each step t: f_t = sum_s beta_ts h_s, with beta_t the softmax over s of <W h_t, h_s> / sqrt(d)."""
+    """Eq. (28) for each step t: f_t = sum_s beta_ts h_s, with beta_t the softmax over s of <h_t, h_s>.
+
+    No parameters, as eq. (28) has none, and no scale: at first every utterance weighs its own state most.
+    """
 
     def __init__(self, *, dim: int):
         super().__init__()
-        self.query = nn.Linear(dim, dim, bias=False)
 
     def forward(self, h: Tensor, mask: Tensor) -> Tensor:
-        q, h = self.query(h).unsqueeze(1), h.unsqueeze(1)
-        return F.scaled_dot_product_attention(q, h, h, attn_mask=mask[:, None, None]).squeeze(1)
+        h = h.unsqueeze(1)
+        return F.scaled_dot_product_attention(h, h, h, attn_mask=mask[:, None, None], scale=1.0).squeeze(1)
 
 
 class Global(nn.Module):

@@ -63,7 +63,7 @@ class Pair(nn.Module):
     def forward(self, f1: Tensor, f2: Tensor) -> Tensor:
         p1, p2 = (project(f) for project, f in zip(self.project, (f1, f2), strict=True))  # eqs. 2-3
         alpha = self.weigh(torch.cat([f1, f2, p1, p2], dim=-1))  # eqs. 4-5
-        return alpha * p2 + (1 - alpha) * p1  # eq. 6
+        return alpha * p1 + (1 - alpha) * p2  # eq. 6
 
 
 class MpafNet(nn.Module):

@@ -21,7 +21,7 @@ def released_heads(width: int) -> int:
 
 
 class RelationalConvolution(nn.Module):
-    """W x_j + b + the sum over relations of the mean of W_r x_i over the neighbours i of that relation. b n d -> b n d."""
+    """W x_j + b + sum_r mean_i W_r x_i, over the neighbours i that stand in relation r to j."""
 
     def __init__(self, *, dim: int, relations: int):
         super().__init__()
@@ -29,7 +29,7 @@ class RelationalConvolution(nn.Module):
         self.itself = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, edges: Tensor, kind: Tensor) -> Tensor:
-        """x: b n d; edges: b i j; kind: b i j r."""
+        """x: b n d; edges: b i j; kind: b i j r. Returns b n d."""
         share = (edges.unsqueeze(-1) & kind).to(x.dtype)
         share = share / share.sum(1, keepdim=True).clamp(min=1)  # over the senders i
         return send(x, self.weight, share) + self.itself(x)
@@ -54,9 +54,10 @@ class AttentiveConvolution(nn.Module):
 
 
 class Cogmen(nn.Module):
-    """The released network on concatenated features. Without `mask_padding`, as released, the Transformer attends to padding.
+    """The released network on concatenated features.
 
-    context_heads 0 takes the released code's rule.
+    Without `mask_padding`, as released, the Transformer attends to padding. context_heads: 0 for the released code's
+    rule.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class Cogmen(nn.Module):
         width = sum(dims.values())
         heads = context_heads or released_heads(width)
         if width % heads:
-            raise ValueError(f"{heads} heads do not divide the features' width {width}: set context_heads = 0 for a rule")
+            raise ValueError(
+                f"{heads} heads do not divide the features' width {width}: set context_heads = 0 for a rule"
+            )
         layer = nn.TransformerEncoderLayer(width, heads, context_ff, dropout, batch_first=True)
         self.context = nn.TransformerEncoder(layer, context_layers, enable_nested_tensor=False)
         self.project = nn.Linear(width, dim)

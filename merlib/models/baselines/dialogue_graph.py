@@ -24,7 +24,7 @@ def window_edges(mask: Tensor, *, past: int, future: int) -> Tensor:
 
 
 def relations(speaker: Tensor, *, parties: int) -> Tensor:
-    """Whether a pair has a relation: who sends, who receives, and whether the sender spoke first. speaker: b n; b i j r."""
+    """Which relation a pair has: who sends, who receives, who of them spoke first. speaker: b n. Returns b i j r."""
     place = torch.arange(speaker.shape[1], device=speaker.device)
     not_first = place.unsqueeze(1) >= place
     kind = 2 * (parties * speaker.unsqueeze(2) + speaker.unsqueeze(1)) + not_first
@@ -32,5 +32,5 @@ def relations(speaker: Tensor, *, parties: int) -> Tensor:
 
 
 def send(x: Tensor, weight: Tensor, share: Tensor) -> Tensor:
-    """What each utterance receives: sum_i sum_r share_ijr W_r x_i. x: b n d; weight: r d o; share: b i j r. Returns b j o."""
+    """What each utterance receives, sum_i sum_r share_ijr W_r x_i. x: b n d; weight: r d o; share: b i j r; b j o."""
     return torch.einsum("bijr,biro->bjo", share, torch.einsum("bid,rdo->biro", x, weight))

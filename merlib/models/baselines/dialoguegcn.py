@@ -16,9 +16,11 @@ from merlib.models.baselines.recurrence import uniform
 
 
 class RecurrentContext(nn.Module):
-    """A bidirectional LSTM or GRU. Without `mask_padding`, as released, the backward direction starts in the padding."""
+    """A bidirectional LSTM or GRU; without `mask_padding`, as released, its backward way starts in the padding."""
 
-    def __init__(self, *, cell: type[nn.RNNBase], dim: int, hidden: int, layers: int, mask_padding: bool, dropout: float):
+    def __init__(
+        self, *, cell: type[nn.RNNBase], dim: int, hidden: int, layers: int, mask_padding: bool, dropout: float
+    ):
         super().__init__()
         self.mask_padding = mask_padding
         between = dropout if layers > 1 else 0.0
@@ -80,7 +82,9 @@ class Graph(nn.Module):
     def forward(self, x: Tensor, speaker: Tensor, mask: Tensor) -> Tensor:
         n, positions = x.shape[1], self.edge.out_features
         if n > positions:
-            raise ValueError(f"a dialogue of {n} utterances, DialogueGCN has {positions} positions: set positions = {n}")
+            raise ValueError(
+                f"a dialogue of {n} utterances, DialogueGCN has {positions} positions: set positions = {n}"
+            )
         edges = window_edges(mask, **self.window)  # b i j
         score = self.edge(x)[..., :n].mT  # b j i -> b i j
         share = score.masked_fill(~edges, -torch.inf).softmax(-1)
@@ -91,8 +95,9 @@ class Graph(nn.Module):
 
 
 class DialogueGcn(nn.Module):
-    """Scores from [context; graph] after the nodal attention softmax_j(tanh((W x_i + b) . x_j)); the tanh is the released code's.
+    """Scores from x = [context; graph] after the nodal attention softmax_j(tanh((W x_i + b) . x_j)) over the dialogue.
 
+    The paper has no tanh there, the released code does.
     base: "lstm", "gru", "dialoguernn" (which alone reads global_dim, party_dim and recurrent_dropout) or "none".
     """
 

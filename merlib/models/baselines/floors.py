@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 def pool(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean and standard deviation (divisor: the number of steps) over the real steps. x: b t d; mask: b t. Returns b 2d.
+    """Mean and standard deviation over the n real steps, divisor n. x: b t d; mask: b t. Returns b 2d.
 
     One step has the deviation 0, which passes no gradient on.
     """
@@ -61,7 +61,7 @@ class BiGru(nn.Module):
 
 
 class PooledMlp(nn.Module):
-    """Each utterance by the mean and deviation of its steps, one hidden layer: class scores, or one score with sentiment."""
+    """Each utterance by mean and deviation of its steps, one hidden layer: class scores, or one score (sentiment)."""
 
     def __init__(self, *, dims: dict[str, int], classes: int, sentiment: bool, hidden: int, dropout: float):
         super().__init__()
@@ -82,7 +82,7 @@ def majority(*, seed: int):
 
 
 def logistic(*, seed: int, c: float):
-    """Multinomial logistic regression on the concatenated vectors of an utterance; c: inverse strength of the L2 penalty."""
+    """Multinomial logistic regression on the vectors of an utterance; c: inverse strength of the L2 penalty."""
     return LogisticRegression(C=c, max_iter=2000, random_state=seed)
 
 

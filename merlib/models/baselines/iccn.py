@@ -1,7 +1,7 @@
 """Interaction Canonical Correlation Network (Sun et al. 2020): text times audio and text times video should correlate.
 
-No code was released; layers and widths are ours. Shapes: b utterances, t steps (padded), h width of a modality's vector,
-k width of a view.
+No code was released; layers and widths are ours.
+Shapes: b utterances, t steps (padded), h width of a modality's vector, k width of a view.
 """
 
 import math
@@ -27,7 +27,7 @@ class Encoder(nn.Module):
 
 
 class View(nn.Module):
-    """A picture, the outer product of two vectors, through two convolutions that halve it and a linear layer. b h, b h' -> b k."""
+    """The outer product of two vectors, through two convolutions that halve it and a linear layer. b h, b h' -> b k."""
 
     def __init__(self, *, text: int, other: int, channels: int, out: int):
         super().__init__()
@@ -45,7 +45,7 @@ class View(nn.Module):
 
 
 class Iccn(nn.Module):
-    """Scores from [view of text and audio; text; view of text and video]. `view_<modality>` (b k) are what should correlate."""
+    """Scores from text and its views with audio and video; `view_<modality>` (b k) are what should correlate."""
 
     def __init__(
         self,
@@ -63,7 +63,9 @@ class Iccn(nn.Module):
     ):
         super().__init__()
         if "text" not in dims or len(dims) < 2:
-            raise ValueError(f"ICCN multiplies text with other modalities, found {', '.join(dims)}: choose TA, TV or TAV")
+            raise ValueError(
+                f"ICCN multiplies text with other modalities, found {', '.join(dims)}: choose TA, TV or TAV"
+            )
         hidden = {"text": text_hidden, "audio": audio_hidden, "visual": visual_hidden}
         self.encode = nn.ModuleDict(
             {name: Encoder(dim=d, hidden=hidden[name], kernel=kernel) for name, d in dims.items()}

@@ -1,4 +1,4 @@
-"""Multimodal Factorization Model (Tsai et al. 2019): what the modalities share decides, what is their own rebuilds them.
+"""Multimodal Factorization Model (Tsai et al. 2019): what modalities share decides, what is their own rebuilds them.
 
 Codes z (of memory fusion for the label, of an LSTM for each modality) are drawn towards a standard normal distribution;
 factors f are two layers on a code. The label is read from f_y, modality m is rebuilt from [f_y; f_m].
@@ -43,8 +43,11 @@ class Decoder(nn.Module):
 
 
 class Mfm(nn.Module):
-    """The released network. Besides scores: `code_label` and `code_<modality>` (b z), and `reconstruction_<modality>` (b),
-    the mean square error over the real steps and features of an utterance."""
+    """The released network; besides scores it returns what its loss needs.
+
+    `code_label` and `code_<modality>`: b z; `reconstruction_<modality>`: b, the mean square error over an
+    utterance's real steps and features.
+    """
 
     def __init__(
         self,

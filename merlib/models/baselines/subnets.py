@@ -58,7 +58,7 @@ class TextEncoder(nn.Module):
 
 
 class FusionEncoders(nn.Module):
-    """One vector for each modality present, with a 1 in front, so that a product keeps every lower order (TFN, eq. 2)."""
+    """One vector a modality present, with a 1 in front, so that their product keeps every lower order (TFN, eq. 2)."""
 
     def __init__(self, *, dims: dict[str, int], hidden: dict[str, int], text_out: int, dropout: float):
         super().__init__()

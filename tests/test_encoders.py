@@ -1,0 +1,254 @@
+"""Pretrained encoders: the real loading code, offline, on tiny ones with random weights that each test saves."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor, nn
+
+from merlib.models import encoders
+from merlib.models.encoders import AudioEncoder, extract, padded
+from merlib.models.gia_mic import ConcatPool, GiaMic
+
+CONVOLUTIONS = {"conv_dim": (6, 6), "conv_kernel": (10, 4), "conv_stride": (5, 2), "num_feat_extract_layers": 2}
+SPEECH = {
+    "wavlm": transformers.WavLMConfig,
+    "hubert": transformers.HubertConfig,
+    "wav2vec2": transformers.Wav2Vec2Config,
+}
+FIELD, HOP = 25, 10  # samples that a step sees, and from step to step
+LENGTHS = (400, 25, 133, 260)
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def save_speech(folder, kind: str = "wavlm", *, norm: str = "layer", normalize: bool = True) -> str:
+    torch.manual_seed(0)
+    config = SPEECH[kind](
+        hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8, feat_extract_norm=norm,
+        do_stable_layer_norm=norm == "layer", num_conv_pos_embeddings=6, num_conv_pos_embedding_groups=2,
+        mask_time_prob=0.5, mask_time_length=2, layerdrop=0.5, **CONVOLUTIONS,
+    )  # fmt: skip
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=normalize).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def wavlm(tmp_path) -> str:
+    return save_speech(tmp_path / "tiny-wavlm")
+
+
+def waves(seed: int = 0) -> list[np.ndarray]:
+    draw = np.random.default_rng(seed)
+    return [(0.3 + 0.1 * draw.normal(size=n)).astype(np.float32) for n in LENGTHS]
+
+
+def steps(samples: int) -> int:
+    return (samples - FIELD) // HOP + 1
+
+
+# --- speech in the network -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["layer", "group"])
+@pytest.mark.parametrize("kind", SPEECH)
+def test_an_utterance_is_heard_as_if_it_were_alone(tmp_path, kind, norm):
+    encoder = AudioEncoder(encoder=save_speech(tmp_path, kind, norm=norm), learns=True).double().eval()
+    wave, mask = padded([torch.from_numpy(w).double() for w in waves()])
+    noisy = torch.cat([wave + 7 * ~mask, torch.ones(4, 31)], 1)
+    for heard in (wave, noisy):
+        states, real = encoder(heard, torch.arange(heard.shape[1]) < torch.tensor(LENGTHS)[:, None])
+        assert real.sum(1).tolist() == [steps(n) for n in LENGTHS] == [encoder.frames(n) for n in LENGTHS]
+        assert states.shape == (4, steps(max(LENGTHS)), 12)
+        for i, samples in enumerate(waves()):
+            whole = torch.from_numpy(samples).double()
+            own = (whole - whole.mean()) / (whole.var(unbiased=False) + 1e-7).sqrt()  # as the feature extractor does
+            alone = encoder.net(own[None]).last_hidden_state[0]
+            torch.testing.assert_close(states[i, real[i]], alone, rtol=1e-7, atol=1e-7)
+            assert not states[i, ~real[i]].any()
+
+
+def test_waveforms_are_left_as_they_are_for_encoders_that_want_it(tmp_path):
+    encoder = AudioEncoder(encoder=save_speech(tmp_path, normalize=False), learns=True).eval()
+    wave = torch.from_numpy(waves()[0])[None]
+    alone = encoder.net(wave).last_hidden_state
+    torch.testing.assert_close(encoder(wave, torch.ones(1, 400, dtype=torch.bool))[0], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_shorter_than_a_step_still_has_one(wavlm):
+    encoder = AudioEncoder(encoder=wavlm, learns=True).eval()
+    wave, mask = padded([torch.randn(3), torch.randn(60)])
+    states, real = encoder(wave, mask)
+    assert real.sum(1).tolist() == [1, steps(60)] and states.isfinite().all()
+    one, _ = encoder(wave[:1, :3], mask[:1, :3])
+    torch.testing.assert_close(states[:1, :1], one, rtol=1e-4, atol=1e-5)
+
+
+def test_all_but_the_convolutions_learn(wavlm):
+    encoder = AudioEncoder(encoder=wavlm, learns=True).train()
+    states, _ = encoder(*padded([torch.from_numpy(w) for w in waves()]))
+    (states**3).sum().backward()
+    learned = {n for n, p in encoder.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+    frozen = {n for n, _ in encoder.named_parameters() if n.startswith("net.feature_extractor.")}
+    assert frozen and learned == {n for n, _ in encoder.named_parameters()} - frozen
+
+
+def test_a_frozen_encoder_stays_as_it_is(wavlm):
+    encoder = nn.ModuleList([AudioEncoder(encoder=wavlm, learns=False)]).train()[0]
+    assert not any(p.requires_grad for p in encoder.parameters())
+    assert not any(module.training for module in encoder.modules())
+
+
+def test_checkpointing_gives_the_same_gradients_and_seeds_hold(wavlm):
+    found = []
+    for checkpointing in (False, False, True):
+        encoder = AudioEncoder(encoder=wavlm, learns=True, checkpointing=checkpointing).train()
+        asked = [getattr(module, "gradient_checkpointing", False) for module in encoder.modules()]
+        assert any(asked) == checkpointing
+        torch.manual_seed(3)
+        np.random.seed(len(found))  # SpecAugment would draw from here
+        states, _ = encoder(*padded([torch.from_numpy(w) for w in waves()]))
+        (states**2).sum().backward()
+        found.append([states, *(p.grad for p in encoder.parameters() if p.grad is not None)])
+    assert all(torch.equal(a, b) for a, b in zip(*found[:2], strict=True))
+    for mine, again in zip(found[0], found[2], strict=True):
+        torch.testing.assert_close(again, mine, rtol=1e-4, atol=1e-6)
+
+
+def test_an_encoder_of_something_else_is_refused(tmp_path):
+    bert(tmp_path)
+    with pytest.raises(ValueError, match="is a roberta; expected wavlm"):
+        AudioEncoder(encoder=str(tmp_path), learns=True)
+
+
+NETWORK = {
+    "classes": 4, "dim": 8, "dropout": 0.1, "projection": "differing", "extractor_layers": 1, "extractor_heads": 2,
+    "extractor_ff": 8, "extractor_shared": False, "pool_padding": False, "head_layers": 0, "audio_checkpointing": False,
+}  # fmt: skip
+GIA = {
+    "msr": "gia", "mir": "mig", "heads": 1, "projections": "direction", "gate_pool": "time", "gate_norm": "layer",
+    "gate_bias": "outside", "mask_input": "attended", "mig": "paper", "refine": "stride2_upsample", "join": "concat",
+}  # fmt: skip
+BOTH = pytest.mark.parametrize(("make", "more"), [(GiaMic, GIA), (ConcatPool, {})], ids=["gia_mic", "concat_pool"])
+
+
+def spoken() -> dict[str, Tensor]:
+    """Waveforms as a batch has them (b s 1), beside text vectors."""
+    wave, mask = padded([torch.from_numpy(w) for w in waves()])
+    text, text_mask = padded([torch.randn(n, 5, generator=torch.Generator().manual_seed(n)) for n in (2, 4, 1, 3)])
+    return {"audio": wave.unsqueeze(-1), "audio_mask": mask, "text": text, "text_mask": text_mask}
+
+
+@BOTH
+def test_an_encoder_learns_as_a_part_of_the_network(wavlm, make, more):
+    torch.manual_seed(0)
+    sizes = {"dims": {"text": 5, "audio": 1}, "steps": {"text": 4, "audio": 400}}
+    model, batch = make(**sizes, **NETWORK, **more, audio_encoder=wavlm).train(), spoken()
+    model(batch)["logits"].square().sum().backward()
+    learns = {n: p.grad.abs().max() > 0 for n, p in model.named_parameters() if p.requires_grad}
+    assert all(learns.values()) and any(n.startswith("extractors.encode.audio.net.encoder.") for n in learns)
+    model.eval()
+    together = model(batch)["logits"]
+    for i, length in enumerate(LENGTHS):
+        one = {k: v[i : i + 1, : length if "audio" in k else None] for k, v in batch.items()}
+        torch.testing.assert_close(model(one)["logits"][0], together[i], rtol=1e-4, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model(batch)["logits"].float(), together, rtol=0.1, atol=0.1)
+
+
+@BOTH
+def test_counted_padding_is_in_steps_not_samples(wavlm, make, more):
+    sizes = {"dims": {"text": 5, "audio": 1}, "steps": {"text": 4, "audio": 400}}
+    model = make(**sizes, **(NETWORK | {"pool_padding": True}), **more, audio_encoder=wavlm)
+    assert model.extractors.steps == {"text": 4, "audio": steps(400)}
+
+
+@BOTH
+def test_features_for_an_encoder_that_reads_waveforms_are_refused(wavlm, make, more):
+    with pytest.raises(ValueError, match="reads samples, 1 value a step; found 7"):
+        make(dims={"text": 5, "audio": 7}, steps={"text": 4, "audio": 4}, **NETWORK, **more, audio_encoder=wavlm)
+
+
+# --- features --------------------------------------------------------------------------------------------------------
+
+
+def bert(folder) -> str:
+    words = ["<s>", "<pad>", "</s>", "<unk>", "no", "one", "knows", "what", "it", "was"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=6, **names).save_pretrained(
+        folder
+    )
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = transformers.RobertaConfig(vocab_size=len(words), max_position_embeddings=12, pad_token_id=1, **sizes)
+    transformers.RobertaModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+def test_text_becomes_the_states_of_its_tokens(tmp_path):
+    texts = ["no one knows", "what", "no one knows what it was no one knows"]
+    found = extract("text", texts, encoder=bert(tmp_path / "tiny"), batch=2, dtype="float32", trained_on="nothing")
+    assert found.lengths.tolist() == [3, 1, 6]  # the last is cut at what the encoder reads
+    assert found.values.shape == (10, 12) and found.values.dtype == np.float32
+    assert (found.modality, found.extractor, found.trained_on) == ("text", "tiny hidden states", "nothing")
+    assert len(found.weights_sha256) == 64 and found.fitted_on == "nothing"
+    net = transformers.AutoModel.from_pretrained(tmp_path / "tiny").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "tiny")
+    with torch.no_grad():
+        alone = [net(**tokenizer(t, truncation=True, return_tensors="pt")).last_hidden_state[0] for t in texts]
+    np.testing.assert_allclose(found.values, torch.cat(alone), rtol=1e-4, atol=1e-5)
+    short = extract("text", texts, encoder=str(tmp_path / "tiny"), max_tokens=2)
+    assert short.lengths.tolist() == [2, 1, 2] and short.values.dtype == np.float16
+
+
+def test_speech_becomes_the_states_of_its_frames(wavlm):
+    found = extract("audio", waves(), encoder=wavlm, batch=3, dtype="float32")
+    assert found.lengths.tolist() == [steps(n) for n in LENGTHS]
+    single = extract("audio", iter(waves()), encoder=wavlm, total=4, batch=1, dtype="float32")
+    np.testing.assert_allclose(found.values, single.values, rtol=1e-4, atol=1e-5)
+    cut = extract("audio", waves(), encoder=wavlm, seconds=0.01)  # 160 samples of 16 kHz
+    assert cut.lengths.tolist() == [steps(min(n, 160)) for n in LENGTHS]
+
+
+@pytest.fixture
+def clip(tmp_path) -> str:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.CLIPVisionConfig(image_size=16, patch_size=8, projection_dim=12, **sizes)
+    transformers.CLIPVisionModelWithProjection(config).save_pretrained(tmp_path / "tiny-clip")
+    size = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
+    transformers.CLIPImageProcessor(**size).save_pretrained(tmp_path / "tiny-clip")
+    return str(tmp_path / "tiny-clip")
+
+
+def test_pictures_become_embeddings_and_are_prepared_as_clip_is(clip):
+    ramp = np.linspace(0, 255, 40 * 30).reshape(
+        40, 30, 1
+    )  # smooth, because the two ways to shrink a picture differ at noise
+    videos = [np.stack([np.roll(ramp, k, 0) * [1, 0.5, 0.2] for k in range(n)]).astype(np.uint8) for n in (3, 1, 70)]
+    found = extract("visual", videos, encoder=clip, dtype="float32")
+    assert found.lengths.tolist() == [3, 1, 70] and found.values.shape == (74, 12)
+    assert extract("visual", videos, encoder=clip, frames=2).lengths.tolist() == [2, 1, 2]
+    processor = transformers.CLIPImageProcessor.from_pretrained(clip)
+    net = transformers.CLIPVisionModelWithProjection.from_pretrained(clip).eval()
+    with torch.no_grad():
+        pixels = processor(list(videos[0]), return_tensors="pt").pixel_values
+        expected = net(pixel_values=pixels).image_embeds.numpy()
+    np.testing.assert_allclose(found.values[:3], expected, rtol=0.02, atol=0.02 * np.abs(expected).max())
+
+
+def test_what_cannot_be_is_said(tmp_path):
+    with pytest.raises(ValueError, match=r"modality 'face': there are \['audio', 'text', 'visual'\]"):
+        extract("face", [], encoder=str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "wavlm"}))
+    with pytest.raises(ValueError, match="save the encoder with save_pretrained"):
+        encoders.weights(str(tmp_path))

@@ -1,0 +1,505 @@
+"""GIA-MIC: equations against loops over one utterance, the loss against torch, what masks, rows, readings promise."""
+
+from itertools import combinations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from merlib import declarations, losses, models
+from merlib.losses.invariant import Invariant, symmetric_kl
+from merlib.models.gia import Gate
+from merlib.models.gia_mic import ConcatPool, GiaMic
+from merlib.models.mig import Mig, Strided
+from merlib.models.steps import Joined, resampled
+
+PAPER = declarations.load("gia_mic")
+WIDTHS = {"text": 24, "audio": 7, "visual": 5}  # text is as wide as the network
+LENGTHS = {"text": [4, 1, 3, 2], "audio": [6, 2, 1, 7], "visual": [1, 3, 5, 2]}  # joined: 11, 6, 9, 11
+STEPS = {"text": 9, "audio": 8, "visual": 5}  # longest of the corpus
+SMALL = {"model.dim": 24, "model.extractor_ff": 8}
+NAMES = {"T": "text", "A": "audio", "V": "visual"}
+exact = {"rtol": 1e-9, "atol": 1e-10}
+
+
+def declared() -> dict[str, dict]:
+    """The recipes of tables and readings that are networks of this paper, made small; each network and loss once."""
+    found, seen = {}, []
+    for table in ("table1", "table2", "readings"):
+        for row in PAPER.table(table).row:
+            if row.runs and row.base in (None, "baseline"):
+                recipe = declarations.recipe(PAPER, row, "iemocap4", twin=True, change=SMALL)
+                parts = [recipe["model"], recipe["loss"], recipe["data"]["modalities"]]
+                if parts not in seen:
+                    found[f"{table}/{row.id}"] = recipe
+                    seen.append(parts)
+    return found
+
+
+RECIPES = declared()
+DEFAULT = RECIPES["table1/gia_mic_asr"]  # its text is another array, its network the default
+FULL = {k: r for k, r in RECIPES.items() if r["model"]["name"] == "gia_mic" and r["data"]["modalities"] == "TAV"}
+EVERY = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+OURS = pytest.mark.parametrize("recipe", FULL.values(), ids=FULL)
+
+
+def network(recipe: dict = DEFAULT, *, seed: int = 0, modalities: str | None = None, **change) -> nn.Module:
+    torch.manual_seed(seed)
+    given = {"dims": {NAMES[k]: WIDTHS[NAMES[k]] for k in modalities or recipe["data"]["modalities"]}, "steps": STEPS}
+    made = models.build(recipe["model"] | change, classes=4, sentiment=False, speakers=1, **given)
+    for parameter in made.parameters():  # biases and norms start at 0 and 1: make every one of them count
+        with torch.no_grad():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return made.double().eval()
+
+
+def utterances(*, extra: int = 0, noise: float = 0.0, seed: int = 1) -> dict[str, Tensor]:
+    """A batch in float64, padded by `extra` steps more than it needs; the padding may hold noise, not to be seen."""
+    draw = torch.Generator().manual_seed(seed)
+    batch = {"label": torch.tensor([0, 3, -1, 1])}
+    for name, lengths in LENGTHS.items():
+        rows = [torch.randn(n, WIDTHS[name], generator=draw).double() for n in lengths]
+        x = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        x = F.pad(x, (0, 0, 0, extra))
+        mask = torch.arange(x.shape[1]) < torch.tensor(lengths)[:, None]
+        batch |= {name: x + noise * torch.randn(x.shape).double() * ~mask[..., None]}
+        batch[f"{name}_mask"] = mask
+    return batch
+
+
+def alone(batch: dict[str, Tensor], index: int) -> dict[str, Tensor]:
+    """One utterance of the batch without padding."""
+    cut = {"label": batch["label"][index : index + 1]}
+    for name in WIDTHS:
+        for key in (name, f"{name}_mask"):
+            cut[key] = batch[key][index : index + 1, : int(batch[f"{name}_mask"][index].sum())]
+    return cut
+
+
+# --- the equations, one utterance at a time --------------------------------------------------------------------------
+
+
+def softmax_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """Position by position and head by head. q: t d; k, v: s d."""
+    wide = q.shape[1] // heads
+    rows = []
+    for query in q:
+        parts = []
+        for h in range(heads):
+            at = slice(h * wide, (h + 1) * wide)
+            weight = torch.stack([(query[at] * key[at]).sum() / wide**0.5 for key in k]).exp()
+            parts.append(sum(w * value[at] for w, value in zip(weight / weight.sum(), v, strict=True)))
+        rows.append(torch.cat(parts))
+    return torch.stack(rows)
+
+
+def layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt() * norm.weight + norm.bias
+
+
+def gated(gia, a: Tensor, b: Tensor, r: dict) -> Tensor:
+    """Eqs. (2)-(4) without a batch. a: t d; b: s d."""
+    w, gate = gia.maps, gia.gate
+    heard = softmax_attention(a @ w.query.weight.T, b @ w.key.weight.T, b @ w.value.weight.T, r["heads"])
+    if r["gate_pool"] == "time":
+        x = heard.mean(0, keepdim=True)
+    elif r["gate_pool"] == "local3":
+        x = torch.stack([heard[max(i - 1, 0) : i + 2].mean(0) for i in range(len(heard))])
+    else:
+        value = heard.mean(1)
+        value = (value - value.mean()) / (value.var(unbiased=False) + 1e-5).sqrt()
+        x = value[:, None].expand(-1, heard.shape[1])
+    if r["gate_pool"] != "features" and r["gate_norm"] == "layer":
+        x = layer_norm(x, gate.norm)
+    inside = r["gate_bias"] == "inside"
+    g = ((x + gate.bias) @ gate.weight.weight.T if inside else x @ gate.weight.weight.T + gate.bias).sigmoid()
+    return g * heard + (1 - g) * a
+
+
+def generated(mig: Mig, joint: Tensor, x: Tensor, r: dict) -> Tensor:
+    """Eqs. (9)-(11) without a batch; batch norm in its trained state. joint: l d; x: t d."""
+    shared, s = softmax_attention(joint, x, x, r["heads"]), mig.sieve
+    if r["mig"] == "mirgan":
+        shared = F.prelu(frozen_batch_norm(shared @ s.value.weight.T, s.value_norm.norm), s.bend.weight)
+    beside = {
+        "attended": lambda: torch.cat([shared, joint], 1),
+        "interpolated": lambda: torch.cat([F.interpolate(x.T[None], len(joint), mode="linear")[0].T, joint], 1),
+        "time_slice": lambda: torch.cat([x, joint])[: len(joint)],
+    }[r["mask_input"]]()
+    if r["mig"] == "mirgan":
+        mask = frozen_batch_norm(beside @ s.convolve.weight.T, s.mask_norm.norm).sigmoid()
+    else:
+        mask = F.prelu(beside @ s.convolve.weight.T + s.convolve.bias, s.bend.weight).sigmoid()
+    return layer_norm(joint + refined(mig.refine.convolve, shared * mask, r["refine"]), mig.norm)
+
+
+def frozen_batch_norm(x: Tensor, norm: nn.BatchNorm1d) -> Tensor:
+    return (x - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
+
+
+def refined(conv: nn.Conv1d, x: Tensor, how: str) -> Tensor:
+    """The convolution of eq. (11), step by step. x: l d."""
+    zero = torch.zeros_like(x[:1])
+    around = torch.cat([zero, x, zero])  # step i stands at i + 1
+
+    def at(first: int) -> Tensor:
+        return sum(conv.weight[:, :, k] @ around[first + 1 + k] for k in range(conv.kernel_size[0])) + conv.bias
+
+    if how != "stride2_upsample":
+        return torch.stack([at(i) for i in range(len(x))])
+    samples = {i: at(i - 1) for i in range(0, len(x), 2)}
+    odd = {i: (samples[i - 1] + samples.get(i + 1, samples[i - 1])) / 2 for i in range(1, len(x), 2)}
+    return torch.stack([(samples | odd)[i] for i in range(len(x))])
+
+
+def naive(model: GiaMic, r: dict, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The network on one utterance without padding, written from the equations; only the extractors are torch's own."""
+    x = {}
+    for name in ("visual", "audio", "text"):
+        projected = model.extractors.project[name](batch[name][0])
+        x[name] = model.extractors.extract[name](projected[None])[0]  # t d
+    specific = x
+    if r["msr"] == "gia":
+        of = model.specific.gia
+        specific = {a: sum(gated(of[f"{a}_{b}"], x[a], x[b], r) for b in x if b != a) for a in x}
+    joint = torch.cat([x["visual"], x["audio"], x["text"]])
+    blocks = [torch.cat([specific["visual"], specific["audio"], specific["text"]])]
+    if r["mir"] == "mig":
+        blocks += [generated(model.invariant.mig[name], joint, specific[name], r) for name in x]
+    fused = torch.cat(blocks)  # eq. (13): 4 l d
+    if r["join"] == "sum" and r["mir"] == "mig":
+        fused = torch.cat([block + blocks[0] for block in blocks[1:]])
+    steps = sum(STEPS.values()) * len(fused) / len(joint) if r["pool_padding"] else len(fused)
+    z = fused.sum(0) / steps
+    found = {"logits": model.head(z), "embedding": z}
+    return found | ({"invariant": torch.stack(blocks[1:])} if blocks[1:] else {})
+
+
+@OURS
+def test_the_network_is_the_equations_read_literally(recipe):
+    model, batch = network(recipe), utterances()
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d)]
+    for norm in norms:
+        norm.running_mean.uniform_(-1, 1)
+        norm.running_var.uniform_(0.5, 2)
+    together = model(batch)
+    for i in range(4):
+        found = naive(model, recipe["model"], alone(batch, i))
+        length = sum(n[i] for n in LENGTHS.values())
+        for name, value in found.items():
+            mine = together[name][i]
+            torch.testing.assert_close(mine[:, :length] if name == "invariant" else mine, value, **exact)
+        if "invariant" in found:
+            means = together["invariant_embedding"][i].view(3, -1)
+            torch.testing.assert_close(means, found["invariant"].mean(1), **exact)
+            assert not together["invariant"][i, :, length:].any()
+
+
+def test_batch_norm_in_training_sees_the_real_steps_of_the_batch():
+    """MIR-GAN's layer: S = softmax(x m^T / sqrt(d)) m; S <- PReLU(BN(W S)); S <- S * sigmoid(BN(V [S; x])); x + U S."""
+    torch.manual_seed(0)
+    mig = Mig(dim=8, heads=1, mask_input="attended", mig="mirgan", refine="pointwise").double().train()
+    masks = [torch.arange(5) < torch.tensor([[5], [2], [3]]), torch.arange(4) < torch.tensor([[1], [4], [2]])]
+    x, other = torch.randn(3, 5, 8).double(), torch.randn(3, 4, 8).double()
+    line = Joined(masks)
+    joint = line([x, other])
+    found = mig(joint, line.mask, x, masks[0])
+
+    def norm(rows: list[Tensor], by: nn.BatchNorm1d) -> list[Tensor]:
+        whole = torch.cat(rows)
+        whole = (whole - whole.mean(0)) / (whole.var(0, unbiased=False) + by.eps).sqrt() * by.weight + by.bias
+        return list(whole.split([len(row) for row in rows]))
+
+    queries = [torch.cat([x[i, masks[0][i]], other[i, masks[1][i]]]) for i in range(3)]
+    heard = [softmax_attention(q, *2 * (x[i, masks[0][i]],), 1) for i, q in enumerate(queries)]
+    s = mig.sieve
+    heard = [F.prelu(h, s.bend.weight) for h in norm([h @ s.value.weight.T for h in heard], s.value_norm.norm)]
+    beside = [torch.cat([h, q], 1) @ s.convolve.weight.T for h, q in zip(heard, queries, strict=True)]
+    for i, mask in enumerate(norm(beside, s.mask_norm.norm)):
+        residual = refined(mig.refine.convolve, heard[i] * mask.sigmoid(), "pointwise")
+        torch.testing.assert_close(found[i, : len(queries[i])], layer_norm(queries[i] + residual, mig.norm), **exact)
+
+
+@pytest.mark.parametrize("length", range(1, 8))
+def test_stride_two_goes_back_to_full_length_whatever_the_padding(length):
+    torch.manual_seed(length)
+    strided, x = Strided(dim=3).double(), torch.randn(length, 3).double()
+    expected = refined(strided.convolve, x, "stride2_upsample")
+    for more in (0, 1, 2, 5):
+        line = (torch.arange(length + more) < length)[None]
+        torch.testing.assert_close(strided(F.pad(x, (0, 0, 0, more))[None], line)[0, :length], expected, **exact)
+
+
+def test_resampling_is_linear_interpolation_row_by_row():
+    x, mask = torch.randn(3, 6, 2).double(), torch.arange(6) < torch.tensor([[6], [1], [4]])
+    target = torch.arange(9) < torch.tensor([[9], [5], [3]])
+    found = resampled(x, mask, target)
+    for i in range(3):
+        want = F.interpolate(x[i, mask[i]].T[None], int(target[i].sum()), mode="linear")[0].T
+        torch.testing.assert_close(found[i, target[i]], want, **exact)
+        assert not found[i, ~target[i]].any()
+
+
+# --- masks -----------------------------------------------------------------------------------------------------------
+
+
+@EVERY
+def test_padding_and_batch_mates_are_invisible(recipe):
+    model = network(recipe)
+    plain, padded = model(utterances()), model(utterances(extra=3, noise=5.0))
+    assert plain.keys() == padded.keys()
+    for i in range(4):
+        one = model(alone(utterances(), i))
+        for name in plain.keys() - {"invariant_mask"}:
+            for out in (plain[name][i], padded[name][i]):
+                real = out[:, : one[name].shape[2]] if name == "invariant" else out  # m l d
+                torch.testing.assert_close(real, one[name][0], **exact)
+
+
+def test_counted_padding_is_that_of_the_corpus():
+    """The reading `pooling: all` divides by the longest sequences of the corpus: another corpus, another average."""
+    valid, counted = network(), network(RECIPES["readings/pooling_all"])
+    share = torch.tensor([11, 6, 9, 11]).double()[:, None] / sum(STEPS.values())
+    torch.testing.assert_close(valid(utterances())["embedding"] * share, counted(utterances())["embedding"], **exact)
+
+
+# --- rows and readings -----------------------------------------------------------------------------------------------
+
+
+@EVERY
+def test_every_parameter_receives_gradient(recipe):
+    model = network(recipe).train()
+    loss = losses.build_loss(recipe["loss"], class_counts=torch.tensor([3, 2, 4, 5]), dim=24, sentiment=False)
+    batch = utterances()
+    loss(model(batch), batch)["loss"].backward()
+    assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 1e-12]
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(("row", "part"), [("wo_msr", "specific."), ("wo_mir", "invariant.")])
+def test_what_a_row_takes_out_does_something_in_the_full_network(row, part):
+    full, without = network(), network(RECIPES[f"table2/{row}"])
+    assert {n for n, _ in full.named_parameters() if not n.startswith(part)} == {
+        n for n, _ in without.named_parameters()
+    }
+    before = full(utterances())["logits"]
+    for name, parameter in full.named_parameters():
+        if name.startswith(part):
+            kept = parameter.detach().clone()
+            with torch.no_grad():
+                parameter.add_(torch.randn_like(parameter))
+                assert (full(utterances())["logits"] - before).abs().max() > 1e-6, name
+                parameter.copy_(kept)
+
+
+def test_without_mic_nothing_learns_from_the_divergence():
+    recipe = RECIPES["table2/wo_mic"]
+    model, batch = network(recipe), utterances()
+    losses_of = {g: losses.build_loss(recipe["loss"] | {"gamma": g}, class_counts=torch.ones(4)) for g in (0.0, 0.1)}
+    parts = {g: loss(model(batch), batch) for g, loss in losses_of.items()}
+    assert parts[0.0]["loss"] == parts[0.0]["cross_entropy"] == parts[0.1]["cross_entropy"]
+    assert parts[0.1]["divergence"] == parts[0.0]["divergence"] > 0
+    assert not parts[0.0]["divergence"].requires_grad
+
+
+@pytest.mark.parametrize("name", [k for k, r in RECIPES.items() if "readings" in k and r["model"] != DEFAULT["model"]])
+def test_every_reading_of_the_network_changes_what_it_says(name):
+    recipe = RECIPES[name]
+    found = network(recipe)(utterances())["logits"] - network()(utterances())["logits"]
+    assert found.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("pair", ["TA", "AV", "TV"])
+def test_two_modalities_have_one_block_and_two_generators(pair):
+    model = network(modalities=pair)
+    names = sorted(NAMES[k] for k in pair)
+    assert {frozenset(key.split("_")) for key in model.specific.gia} == {frozenset(names)}
+    assert sorted(model.invariant.mig) == names
+    out = model(utterances())
+    assert out["invariant"].shape[1] == 2 and out["invariant_embedding"].shape == (4, 48)
+
+
+@pytest.mark.parametrize("few", ["T", "A", "V"])
+def test_one_modality_is_only_the_baseline_s_business(few):
+    with pytest.raises(ValueError, match="relates modalities to each other"):
+        network(modalities=few)
+    baseline = network(RECIPES["table2/clip"], modalities=few)
+    assert baseline(utterances())["embedding"].shape == (4, 24)
+
+
+def test_the_baseline_is_averages_and_a_linear_map():
+    model, batch = network(RECIPES["table2/baseline_vt"]), utterances()
+    found = model(batch)
+    assert isinstance(model, ConcatPool)
+    for i in range(4):
+        one = alone(batch, i)
+        means = [model.extractors.extract[m](model.extractors.project[m](one[m])).mean(1) for m in ("visual", "text")]
+        z = torch.cat(means, 1)[0]
+        torch.testing.assert_close(found["embedding"][i], z, **exact)
+        torch.testing.assert_close(found["logits"][i], z @ model.head[0].weight.T + model.head[0].bias, **exact)
+
+
+def test_a_width_that_fits_is_not_projected():
+    kinds = {m: type(p).__name__ for m, p in network().extractors.project.items()}
+    assert kinds == {"visual": "Linear", "audio": "Linear", "text": "Identity"}
+    assert {type(p) for p in network(projection="all").extractors.project.values()} == {nn.Linear}
+
+
+def test_maps_and_extractors_are_shared_as_said():
+    for sharing, number in {"direction": 6, "block": 3, "shared": 1}.items():
+        assert len({id(g.maps) for g in network(projections=sharing).specific.gia.values()}) == number
+        assert len({id(g.gate) for g in network(projections=sharing).specific.gia.values()}) == 6
+    assert len({id(e) for e in network(extractor_shared=True).extractors.extract.values()}) == 1
+
+
+def test_a_closed_gate_lets_nothing_of_the_others_in():
+    model, batch = network(), utterances()
+    other = batch | {"audio": batch["audio"].flip(-1)}
+
+    def change_of_text() -> float:
+        x, mask = model.extractors(batch)
+        y, _ = model.extractors(other)
+        moved = model.specific(x, mask)["text"] - model.specific(y, mask)["text"]
+        return moved[mask["text"]].abs().max().item()
+
+    assert change_of_text() > 1e-4
+    for gia in model.specific.gia.values():
+        nn.init.constant_(gia.gate.bias, -800.0)
+    assert change_of_text() == 0.0
+    x, mask = model.extractors(batch)
+    torch.testing.assert_close(model.specific(x, mask)["text"], 2 * x["text"], **exact)  # the sum of two blocks
+
+
+def test_gates_hold_for_a_step_or_for_all():
+    heard, mask = torch.randn(2, 5, 8).double(), torch.arange(5) < torch.tensor([[5], [3]])
+    for pool, steps in (("time", 1), ("local3", 5), ("features", 5)):
+        gate = Gate(dim=8, pool=pool, norm="layer", bias="outside").double()
+        assert gate(heard, mask).shape == (2, steps, 8)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("msr", "attention"), ("mir", "gan"), ("gate_pool", "max"), ("gate_norm", "batch"), ("gate_bias", "none"),
+        ("projections", "own"), ("mask_input", "query"), ("mig", "conv"), ("refine", "stride2"), ("join", "add"),
+        ("projection", "none"),
+    ],
+)  # fmt: skip
+def test_an_unknown_option_is_refused_with_those_there_are(key, value):
+    with pytest.raises(ValueError, match=f"'{value}' is no option of {key}; there are: "):
+        network(**{key: value})
+
+
+@pytest.mark.parametrize(("key", "says"), [("heads", "change dim or heads"), ("extractor_heads", "extractor_heads")])
+def test_heads_must_divide_the_width(key, says):
+    with pytest.raises(ValueError, match=says):
+        network(**{key: 7})
+
+
+@OURS
+def test_training_is_repeatable_and_half_precision_stays_close(recipe):
+    model = network(recipe).float().train()
+    batch = {k: v.float() if v.is_floating_point() else v for k, v in utterances().items()}
+    outputs = []
+    for _ in range(2):
+        torch.manual_seed(2)
+        outputs.append(model(batch)["logits"])
+    assert torch.equal(*outputs)
+    model.eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(batch)
+    assert half["logits"].isfinite().all()
+    torch.testing.assert_close(half["logits"].float(), model(batch)["logits"], rtol=0.1, atol=0.1)
+
+
+# --- the loss --------------------------------------------------------------------------------------------------------
+
+
+def objective(**change) -> Invariant:
+    recipe = DEFAULT["loss"] | change
+    return losses.build_loss(recipe, class_counts=torch.tensor([3, 2, 4, 1]), dim=24, sentiment=False).double()
+
+
+def test_divergence_is_torch_s_kl_both_ways():
+    p, q = (torch.randn(5, 7).double().log_softmax(-1) for _ in range(2))
+    both = sum(F.kl_div(a, b, reduction="none", log_target=True).sum(-1) for a, b in ((p, q), (q, p))) / 2
+    torch.testing.assert_close(symmetric_kl(p, q), both, **exact)
+    assert not symmetric_kl(p, p).any()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("distribution", ["position", "pooled", "all_entries"])
+def test_the_constraint_is_the_sum_over_pairs_of_what_it_says(distribution, reduction):
+    torch.manual_seed(0)
+    lengths, logits = [4, 1, 3], torch.randn(3, 4).double()
+    x, label = torch.randn(3, 3, 5, 6).double(), torch.tensor([1, -1, 2])
+    mask = (torch.arange(5) < torch.tensor(lengths)[:, None])[:, None]  # b 1 l
+    outputs = {"logits": logits, "invariant": x, "invariant_mask": mask}
+    found = objective(distribution=distribution, reduction=reduction, gamma=0.3)(outputs, {"label": label})
+
+    def both_ways(a: Tensor, b: Tensor) -> Tensor:
+        pairs = ((a, b), (b, a))
+        return sum(F.kl_div(m.log_softmax(-1), n.softmax(-1), reduction="sum") for m, n in pairs) / 2
+
+    costs = []
+    for i, length in enumerate(lengths):
+        real = x[i, :, :length]  # m l d
+        for a, b in combinations(range(3), 2):
+            if distribution == "position":
+                costs.append(sum(both_ways(real[a, t], real[b, t]) for t in range(length)) / length)
+            elif distribution == "pooled":
+                costs.append(both_ways(real[a].mean(0), real[b].mean(0)))
+            else:
+                costs.append(both_ways(real[a].flatten(), real[b].flatten()))
+    expected = sum(costs) / (3 if reduction == "mean" else 1)
+    torch.testing.assert_close(found["divergence"], expected, **exact)
+    entropy = F.cross_entropy(logits[[0, 2]], label[[0, 2]], reduction=reduction)
+    torch.testing.assert_close(found["cross_entropy"], entropy, **exact)
+    torch.testing.assert_close(found["loss"], entropy + 0.3 * found["divergence"], **exact)
+
+
+@pytest.mark.parametrize("distribution", ["position", "pooled", "all_entries"])
+def test_the_constraint_sees_no_padding_and_has_finite_gradients(distribution):
+    x = torch.randn(2, 2, 4, 6, requires_grad=True)
+    mask = (torch.arange(4) < torch.tensor([[4], [2]]))[:, None]
+    target = {"label": torch.tensor([0, 1])}
+    values = []
+    for noise in (0.0, 9.0):
+        noisy = x + noise * ~mask.unsqueeze(-1)
+        outputs = {"logits": torch.zeros(2, 4), "invariant": noisy, "invariant_mask": mask}
+        values.append(objective(distribution=distribution)(outputs, target)["divergence"])
+    torch.testing.assert_close(*values)
+    (gradient,) = torch.autograd.grad(values[1], x)
+    assert gradient.isfinite().all() and not gradient[1, :, 2:].any() and gradient[0].any()
+
+
+def test_descending_the_constraint_brings_the_representations_together():
+    torch.manual_seed(0)
+    model, batch = network(), utterances()
+    loss = objective(gamma=100.0)
+    optimizer, seen = torch.optim.Adam(model.parameters(), lr=0.003), []
+    for _ in range(15):
+        optimizer.zero_grad()
+        parts = loss(model(batch), batch)
+        parts["loss"].backward()
+        optimizer.step()
+        seen.append(float(parts["divergence"]))
+    assert seen[-1] < 0.7 * seen[0]
+
+
+def test_class_weights_and_a_network_without_generators():
+    logits, label = torch.randn(6, 4).double(), torch.tensor([0, 1, 2, 3, 1, -1])
+    weights = 1 / torch.tensor([3.0, 2, 4, 1]).double()
+    found = objective(class_weights="inverse")({"logits": logits}, {"label": label})
+    torch.testing.assert_close(found["loss"], F.cross_entropy(logits[:5], label[:5], weights), rtol=1e-6, atol=1e-7)
+    assert found.keys() == {"loss", "cross_entropy"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("distribution", "step"), ("reduction", "max"), ("class_weights", "balanced")]
+)
+def test_an_unknown_option_of_the_loss_is_refused(key, value):
+    with pytest.raises(ValueError, match="there are: "):
+        objective(**{key: value})
