@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from merlib.grammar import SCORES, Cell, Claim, Column, DeclarationError, Paper, Row, Table, one_of
 
+NEEDED = ("data.unit", "data.modalities", "protocol.split", "protocol.select", "protocol.select_metric")  # of a base recipe
 SECTIONS = ("model", "loss", "train", "data", "protocol")
 DATA = ("data.unit", "data.modalities", "data.text", "data.audio", "data.visual", "data.standardize", "data.classes")  # read by a run
 AVERAGED = {(m, a): f"{a}_{m}" for m in ("f1", "precision", "recall") for a in ("macro", "weighted")}
@@ -181,6 +182,9 @@ def _claim_cells(paper: Paper) -> list[Cell]:
 
 
 def _check(paper: Paper) -> None:
+    chosen = {key for reading in paper.readings.values() for key in flat(reading.options[reading.default])}
+    if missing := sorted(set(NEEDED) - set(flat(paper.recipe)) - chosen):
+        raise DeclarationError(f"{paper.id}: the base recipe lacks {missing}: see papers/README.md")
     for name, reading in paper.readings.items():
         one_of(reading.options, reading.default, f"option of reading {name}")
         keys = {option: set(flat(change)) for option, change in reading.options.items()}
