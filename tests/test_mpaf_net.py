@@ -349,7 +349,7 @@ NETWORKS = {
     "packed, two directions": ("mpaf_net", {"pack": True, "lstm_directions": 2, "lstm_layers": 2}),
     "padded, cnn": ("mpaf_net", {"frame_encoder": "cnn"}),
     "packed, cnn, pooler": ("mpaf_net", {"frame_encoder": "cnn", "pack": True, "text_pool": "pooler"}),
-    "linear": ("mpaf_net", {"frame_encoder": "linear"}),
+    "linear, mean": ("mpaf_net", {"frame_encoder": "linear", "text_pool": "mean"}),
     "baseline": ("baseline", {}),
     "early, average": ("ef_lstm", {}),
     "early, truncated": ("ef_lstm", {"align": "truncate"}),
@@ -402,7 +402,7 @@ def stored(model: BertModel, layers: int) -> tuple[dict[str, Tensor], object]:
 
 
 @pytest.mark.parametrize("layers", [1, 2, 4])
-@pytest.mark.parametrize("pool", ["hidden", "pooler"])
+@pytest.mark.parametrize("pool", ["hidden", "pooler", "mean"])
 def test_tuned_layers_on_stored_states_are_the_whole_encoder(bert, layers, pool):
     model, path = bert
     batch, whole = stored(model, layers)
@@ -410,7 +410,10 @@ def test_tuned_layers_on_stored_states_are_the_whole_encoder(bert, layers, pool)
         recipe("table5", "mpaf_net")["model"] | {"text_encoder": path, "text_layers_tuned": layers, "text_pool": pool},
         dims={"text": 8}, steps={"text": 6}, classes=8,
     ).eval()  # fmt: skip
-    expected = whole.pooler_output if pool == "pooler" else whole.last_hidden_state[:, 0]
+    means = [states[real].mean(0) for states, real in zip(whole.last_hidden_state, batch["text_mask"], strict=True)]
+    expected = {"pooler": whole.pooler_output, "hidden": whole.last_hidden_state[:, 0], "mean": torch.stack(means)}[
+        pool
+    ]
     assert_close(net(batch)["embedding"], expected)
     net(batch)["embedding"].pow(3).sum().backward()
     expected.pow(3).sum().backward()
@@ -437,7 +440,7 @@ def test_a_text_encoder_that_does_not_fit_the_array_is_refused(bert):
         ({"paths": "v"}, "need other modalities"),
         ({"attention": "max"}, "score, mean"),
         ({"pair_input": "during"}, "after_dropout"),
-        ({"text_pool": "mean"}, "hidden, pooler"),
+        ({"text_pool": "max"}, "hidden, pooler, mean"),
         ({"lstm_directions": 3}, "1 or 2"),
     ],
 )

@@ -15,28 +15,51 @@ from torch.nn import functional as F
 
 from merlib.models.baselines.lstm import LastState
 from merlib.models.reasoning import choose
+from merlib.models.steps import masked_mean
+
+
+class First(nn.Module):
+    """The state of the first token, BERT's [CLS]: b t h -> b h."""
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        return states[:, 0]
+
+
+class Pooler(nn.Module):
+    """tanh(W [CLS] + b), as BERT's pooler: b t h -> b h."""
+
+    def __init__(self, dense: nn.Linear):
+        super().__init__()
+        self.dense = dense
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        return self.dense(states[:, 0]).tanh()
+
+
+class Mean(nn.Module):
+    """The mean of all tokens, for arrays without [CLS] and encoders that were trained so: b t h -> b h."""
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        return masked_mean(states, mask)
 
 
 class StoredText(nn.Module):
-    """Text that is encoded already: its first step ("hidden": [CLS] of the last layer), or that through a tanh layer.
-
-    The latter is BERT's "pooler"; here it starts at random, since the stored array brings no weights.
-    """
+    """Text that is encoded already. `pool`: "hidden" (First), "pooler" (which starts at random here) or "mean"."""
 
     def __init__(self, *, width: int, pool: str):
         super().__init__()
-        poolers = {"hidden": nn.Identity, "pooler": lambda: nn.Sequential(nn.Linear(width, width), nn.Tanh())}
+        poolers = {"hidden": First, "pooler": lambda: Pooler(nn.Linear(width, width)), "mean": Mean}
         self.width, self.pool = width, choose(poolers, pool, "text_pool")()
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.pool(x[:, 0])
+        return self.pool(x, mask)
 
 
 class TunedEncoder(nn.Module):
     """The last `layers` layers of a Hugging Face encoder, which learn, on the stored states of the layer below them.
 
     The layers below are frozen, so their states are features: computed once, without dropout, they give what the whole
-    encoder would give. `path` is a folder or hub name that AutoModel can load; `pool` is "hidden" or its own "pooler".
+    encoder would give. `path` is a folder or hub name that AutoModel can load; "pooler" is the encoder's own.
     """
 
     def __init__(self, *, width: int, path: str, layers: int, pool: str):
@@ -52,13 +75,13 @@ class TunedEncoder(nn.Module):
             )
         model.encoder.layer = blocks[-layers:]
         self.width, self.encoder = width, model.encoder
-        poolers = {"hidden": nn.Identity, "pooler": lambda: nn.Sequential(model.pooler.dense, model.pooler.activation)}
+        poolers = {"hidden": First, "pooler": lambda: Pooler(model.pooler.dense), "mean": Mean}
         self.pool = choose(poolers, pool, "text_pool")()
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         unseen = torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, torch.finfo(x.dtype).min)
         states = self.encoder(x, attention_mask=unseen[:, None, None]).last_hidden_state  # b t -> b 1 1 t
-        return self.pool(states[:, 0])
+        return self.pool(states, mask)
 
 
 class Pictures(nn.Module):
