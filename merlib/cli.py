@@ -188,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--context", choices=("alone", "dialogue"), default="alone")
     made.add_argument("--max-tokens", type=int, default=128, help="longest input, special tokens included")
     made.add_argument("--name", default="text", help="name of the feature array")
-    made.add_argument("--from", dest="texts_file", type=Path, metavar="CSV", help="encode another transcript, from here")
+    made.add_argument("--from", dest="texts_file", type=Path, metavar="CSV", help="another transcript, from here")
     made.add_argument("--ids", default="utterance", metavar="COLUMN", help="of --from: the utterances")
     made.add_argument("--texts", default="text", metavar="COLUMN", help="of --from: what was said")
     made = command(data_audio, "audio", data)
@@ -197,7 +197,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--recipe", required=True, metavar="PAPER", help="whose settings: attsf_net or mpaf_net")
     made.add_argument("--media", required=True, type=Path, help="the folder that the corpus was imported from")
     made.add_argument("--name", default="audio", help="name of the feature array")
-    made.add_argument("--workers", type=int, choices=range(1, 65), metavar="N", default=1, help="processes; any number gives the same")
+    made.add_argument("--workers", type=int, choices=range(1, 65), metavar="N", default=1, help="processes")
     return root
 
 

@@ -189,7 +189,8 @@ def _fit_network(run: Run, splits, judge, folder: Path, device: str, progress: b
     counts = torch.bincount(known, minlength=len(judge.labels))
     given = {"class_counts": counts, "dim": recipe["model"].get("dim"), "sentiment": judge.sentiment}
     loss = losses.build_loss(recipe["loss"], **given).to(device)
-    whole = splits["train"].unit == "dialogues" and not recipe["model"].get("mask_padding", True)
+    norms = any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in model.modules())
+    whole = splits["train"].unit == "dialogues" and (norms or not recipe["model"].get("mask_padding", True))
     seen = {"batch": recipe["train"]["batch"] if whole else None, "precision": recipe["train"]["precision"]}
     observer = TestObserver(splits["test"], judge, **seen)
     done = training.fit(

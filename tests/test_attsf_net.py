@@ -113,7 +113,7 @@ def test_a_result_does_not_depend_on_batch_mates(case):
     recipe, sentiment = recipe_of(case), case.endswith("mosi")
     model, batch = network(recipe, sentiment=sentiment), utterances()
     together = model(batch)
-    for index in range(5):
+    for index in (1, 4):  # the shortest text, the shortest audio
         for key, value in model(alone(batch, index)).items():
             torch.testing.assert_close(together[key][index : index + 1], value, **EXACT)
 

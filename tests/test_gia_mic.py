@@ -263,6 +263,10 @@ def test_counted_padding_is_that_of_the_corpus():
     valid, counted = network(), network(RECIPES["readings/pooling_all"])
     share = torch.tensor([11, 6, 9, 11]).double()[:, None] / sum(STEPS.values())
     torch.testing.assert_close(valid(utterances())["embedding"] * share, counted(utterances())["embedding"], **exact)
+    recipe = RECIPES["table2/clip"]
+    valid, counted = network(recipe), network(recipe, pool_padding=True)
+    share = torch.tensor(LENGTHS["visual"]).double()[:, None] / STEPS["visual"]
+    torch.testing.assert_close(valid(utterances())["embedding"] * share, counted(utterances())["embedding"], **exact)
 
 
 # --- rows and readings -----------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """A prepared table: one short TOML file that says how a lab's own table and features map to ours. No code, no pickle.
 
-    corpus = "iemocap6"                # whose classes and official counts hold: a name in merlib.corpora.official.LABELS
+    corpus = "iemocap6"                # whose classes and official counts hold: a name in corpora.official.LABELS
     name = "our features, 2024"        # free text, kept as the corpus' source
     utterances = "utterances.csv"      # one row per utterance, UTF-8; paths are relative to this file
     unlabelled = "drop"                # rows without a class: "drop", or "keep" them as context (the default)
@@ -11,9 +11,8 @@
     speaker = "speaker"                # IEMOCAP: 01F to 05M, session and sex; RAVDESS: 01 to 24
     label = "emotion"                  # mosi and mosei have `score` in [-3, 3] instead, and no [labels]
 
-    [labels]                           # their value = "our class", or "" for none; an empty cell is none. Several values
-    hap = "happy"                      # may share a class
-    exc = "happy"
+    [labels]                           # their value = "our class", or "" for none; an empty cell is none. Several
+    hap = "happy"                      # values may share a class, as hap and exc do in iemocap4
 
     [split]                            # with a split column: their value = train, val or test
     dev = "val"                        # (values that are ours already need no entry)
@@ -28,7 +27,7 @@
     values = "is10"
     divide = 255                       # optional: values / 255 as floats, for pictures kept as bytes
     time_axis = 1                      # optional: values are sequences, (n, t, d), or (n, d, t) with 2
-    lengths = "steps"                  # optional: real steps of each (npz: a key, npy: a text file); the rest is padding
+    lengths = "steps"                  # optional: real steps (npz: a key, npy: a text file); the rest is padding
     modality = "audio"                 # text, audio or visual
     extractor = "openSMILE IS10"       # the passport: what made the values,
     version = "2.3"                    # its version,

@@ -156,7 +156,7 @@ def expect(corpus: Corpus) -> None:
         said = (total, dialogues.get(group), list(classes[group]) if group in classes else None)
         here = (found["utterances"][group], found["dialogues"][group], found["classes"][group])
         here = tuple(h if s is not None else None for h, s in zip(here, said, strict=True))
-        if here != said:
+        if here != said and here[0] != official.ALSO.get(name, {}).get(group):
             wrong.append(f"{group} has {_counted(*here)}; expected {_counted(*said)}")
     if wrong:
         raise CorpusError(f"{name} from {corpus.source}: {'; '.join(wrong)}. {official.REMEDY[name]}")

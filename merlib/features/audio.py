@@ -108,8 +108,8 @@ def mfcc(
 ) -> np.ndarray:
     """MFCC of every file, n t d float32; the same bits whatever the number of `workers` (processes).
 
-    Each worker holds one file at a time; with several, a script needs its `if __name__ == "__main__":`. Raises FeatureError, with the file's name, for one that is missing, empty,
-    unreadable or not finite.
+    Each worker holds one file at a time; with several, a script needs its `if __name__ == "__main__":`. Raises
+    FeatureError, with the file's name, for one that is missing, empty, unreadable or not finite.
     """
     how = Mfcc(rate, seconds, cut, coefficients, window, window_ms, shift_ms, fft)
     if cut not in ("center", "start") or how.samples(window_ms) > fft or workers < 1:

@@ -15,7 +15,7 @@ NETWORKS = {
     "gia_mic": "merlib.models.gia_mic:GiaMic",
     "concat_pool": "merlib.models.gia_mic:ConcatPool",
     "multiemo": "merlib.models.baselines.multiemo:MultiEmo",
-    "dialoguernn": "merlib.models.baselines.dialoguernn:DialogueRnnClassifier",
+    "dialoguernn": "merlib.models.baselines.dialoguernn:DialogueRnn",
     "dialoguegcn": "merlib.models.baselines.dialoguegcn:DialogueGcn",
     "cogmen": "merlib.models.baselines.cogmen:Cogmen",
     "ef_lstm": "merlib.models.baselines.lstm:EfLstm",

@@ -160,4 +160,3 @@ class DialogueRnn(nn.Module):
         return {"logits": self.classify(z), "embedding": z}
 
 
-DialogueRnnClassifier = DialogueRnn  # its name in merlib.models
