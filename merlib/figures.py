@@ -86,7 +86,9 @@ def embeddings(panels: Mapping[str, Mapping[str, Any]], *, data: str) -> Figure:
 
 
 def learning_curves(run: Mapping[str, Any], *, data: str, title: str) -> Figure:
-    """Losses, scores and gradient norm by epoch, with the selected epoch and the test peak. run: a run.json."""
+    """Losses, the score that selects and gradient norm by epoch, with the selected epoch and the test peak. run: a run.json."""
+    metric = run["recipe"]["protocol"]["select_metric"]
+    scale, unit = (1, "") if metric in metrics.LOWER_IS_BETTER else (100, " (%)")
     history = pd.DataFrame(run["history"])
     epoch = history.index + 1
     figure, (losses, scores, norm) = _canvas(title, data, 3, size=(4.4, 3.6))
@@ -97,11 +99,11 @@ def learning_curves(run: Mapping[str, Any], *, data: str, title: str) -> Figure:
     marks = (("val", "val", "selected on val", OURS, "o"), ("test", "test_peak", "test peak", PEAK, "*"))
     for split, selection, text, colour, marker in marks:
         at = run["selected"][selection]["epoch"]
-        height = 100 * history["test/weighted_f1"][at]
-        scores.plot(epoch, 100 * history[f"{split}/weighted_f1"], color=colour, label=split)
+        height = scale * history[f"test/{metric}"][at]
+        scores.plot(epoch, scale * history[f"{split}/{metric}"], color=colour, label=split)
         scores.plot(at + 1, height, marker, color=colour, ms=11, mec="black", label=f"{text}: epoch {at + 1}")
         scores.axvline(at + 1, color=colour, lw=0.8, ls=":")
-    scores.set(title="weighted F1 (%)", xlabel="epoch")
+    scores.set(title=metric.replace("_", " ") + unit, xlabel="epoch")
     norm.plot(epoch, history["train/grad_norm"], color="black", label="gradient norm")
     norm.set(title="gradient norm before clipping", xlabel="epoch", ylim=(0, None))
     for ax in (losses, scores, norm):

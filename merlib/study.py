@@ -64,7 +64,8 @@ def _planned(paper: Paper, table: str, row, data: str, seed: int, change) -> tup
             )
             asked, here = batches.arrays(recipe["data"]), roots.arrays(data, corpus)
             absent = [m for m, name in asked.items() if name not in here]
-            explicit = modalities or "data.modalities" in declarations.flat(declared.change | (change or {}))
+            named = {f"data.{m}" for m in absent} | {"data.modalities"}
+            explicit = modalities or named & declarations.flat(declared.change | (change or {})).keys()
             if absent and (explicit or len(absent) == len(asked)):
                 skipped.append(f"{declared.id} on {corpus} ({recipe['data']['modalities']}): no {', '.join(absent)}")
                 continue

@@ -100,11 +100,10 @@ def predict(
         if loss is not None and not by_dialogue:
             target = {name: padded[name] for name in split.target}
             costs.append(loss(outputs, target)["loss"] * len(items) / len(split))
-        parts.append(outputs)
+        parts.append({name: value for name, value in outputs.items() if by_dialogue or value.ndim <= 2})
         places.append(split.places(items))
     order = torch.cat(places).argsort()
-    kept = [name for name, value in parts[0].items() if by_dialogue or value.ndim <= 2]
-    found = {name: torch.cat([part[name] for part in parts])[order] for name in kept}
+    found = {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}
     if loss is not None:
         found["loss"] = loss(found, split.target)["loss"] if by_dialogue else torch.stack(costs).sum()
     return found

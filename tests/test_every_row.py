@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from merlib import declarations, losses, models, runs, study, training
+from merlib import batches, declarations, losses, models, runs, study
 
 # MFCRE's sweep prints mu2 = 0.6 beside mu1 = 0.4: nothing is left for the cross-entropy, so the classifier does not learn.
 UNTRAINED = {("mfcre", "table7", "mu2_0_6"): "model.head.classify."}
@@ -43,7 +43,8 @@ def test_every_parameter_learns_and_every_part_counts(paper, table):
         loss = losses.build_loss(run.recipe["loss"], **given)
         items = torch.arange(min(len(train), 6 if train.unit == "dialogues" else 24))
         learned = torch.nn.ModuleDict({"model": model, "loss": loss})
-        outputs, target = training.forward_packed(model, train, items, bucket=len(items))
+        batch = _with_steps(train.batch(items)) if train.unit == "utterances" else train.batch(items)
+        outputs, target = (train.real(v, batch) for v in (model(batch), {k: batch[k] for k in train.target}))
         learned["loss"](outputs, target)["loss"].backward()
         silent = [
             parameter_name
@@ -52,10 +53,18 @@ def test_every_parameter_learns_and_every_part_counts(paper, table):
             and (p.grad is None or not p.grad.any())
             and not parameter_name.startswith(UNTRAINED.get((paper, table, name.split()[0]), "none"))
         ]
-        still = _without_effect(model.eval(), train.batch(items))
+        still = _without_effect(model.eval(), batch)
         if silent or still:
             dead[name] = {"no gradient": silent[:5], "no effect": still}
     assert not dead, json.dumps(dead, indent=1)
+
+
+def _with_steps(batch: dict) -> dict:
+    """Vectors (sequences of one step) made sequences of three, so that what recurrent networks remember counts too."""
+    for name in [m for m in batches.MODALITIES if m in batch and batch[m].shape[1] == 1]:
+        batch[name] = batch[name] + torch.randn(len(batch[name]), 3, batch[name].shape[-1])
+        batch[f"{name}_mask"] = torch.ones(batch[name].shape[:2], dtype=torch.bool)
+    return batch
 
 
 @torch.no_grad()

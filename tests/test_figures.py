@@ -87,6 +87,7 @@ def test_learning_curves_mark_the_selected_epoch_and_the_test_peak():
     losses = ("train/loss", "train/swfc", "train/grad_norm", "val/loss", "val/weighted_f1")
     history = [dict.fromkeys(losses, 1.0) | {"test/weighted_f1": 0.1 * e} for e in range(4)]
     run = {"history": history, "selected": {"val": {"epoch": 1}, "test_peak": {"epoch": 3}}}
+    run["recipe"] = {"protocol": {"select_metric": "weighted_f1"}}
     _, scores, _ = figures.learning_curves(run, data="real", title="t").axes
     marks = {line.get_label(): line.get_xydata()[0].tolist() for line in scores.lines if len(line.get_xydata()) == 1}
     assert marks == {"selected on val: epoch 2": [2, pytest.approx(10)], "test peak: epoch 4": [4, pytest.approx(30)]}
