@@ -26,7 +26,8 @@ from merlib.places import results_folder
 COLOURS = {
     "happy": "#E69F00", "joy": "#E69F00", "excited": "#F0E442", "sad": "#0072B2", "sadness": "#0072B2",
     "neutral": "#999999", "angry": "#D55E00", "anger": "#D55E00", "frustrated": "#CC79A7", "surprise": "#56B4E9",
-    "fear": "#000000", "disgust": "#009E73",
+    "surprised": "#56B4E9", "fear": "#000000", "fearful": "#000000", "disgust": "#009E73", "calm": "#B2DF8A",
+    "-3": "#2166AC", "-2": "#67A9CF", "-1": "#D1E5F0", "0": "#999999", "1": "#FDDBC7", "2": "#EF8A62", "3": "#B2182B",
 }  # fmt: skip
 PRINTED, OURS, PEAK = "#999999", "#0072B2", "#D55E00"
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10, "axes.titlesize": 11}

@@ -101,7 +101,7 @@ def heads(paper: Paper) -> Iterator[Finding]:
             if key != "heads" and not key.endswith("_heads"):
                 continue
             name = next((k for k in (key.replace("heads", "dim"), "dim", "hidden") if k in model), None)
-            if name and model[name] % count:
+            if name and count and model[name] % count:
                 yield finding(
                     cell, "heads", "note", value=model[name] / count,
                     message=f"{count:g} attention heads do not divide the width {model[name]:g} (model.{name}): {model[name]:g} / {count:g} = "
@@ -112,7 +112,7 @@ def heads(paper: Paper) -> Iterator[Finding]:
 def steps(paper: Paper) -> Iterator[Finding]:
     """How many steps of the optimiser the printed batch size and number of epochs allow, where a batch may be of dialogues."""
     known = declarations.addresses(paper)
-    for corpus in (c for c in paper.corpora if c in DIALOGUES):
+    for corpus in (c for c in paper.corpora if any(g.startswith("train") for g in DIALOGUES.get(c, ()))):
         batch, epochs, lr = (
             known.get(f"settings/train.{name}.{corpus}") or known.get(f"settings/train.{name}") for name in ("batch", "epochs", "lr")
         )  # fmt: skip

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib.losses.cross_entropy import labelled
-from merlib.models.reasoning import choose
+from merlib.models.blocks import choose
 
 
 def symmetric_kl(mean_p: Tensor, var_p: Tensor, mean_q: Tensor, var_q: Tensor) -> Tensor:

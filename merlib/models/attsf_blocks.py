@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.models.reasoning import choose
+from merlib.models.blocks import choose
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU}
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from merlib.models.blocks import choose
 from merlib.models.efficientface import EfficientFace, load_weights
-from merlib.models.reasoning import choose
 
 
 class Vectors(nn.Module):

@@ -1,4 +1,4 @@
-"""Parts that MultiEMO and MFCRE share unchanged: the MultiAttn fusion network and the classification head.
+"""Parts that several networks share unchanged: MultiEMO's and MFCRE's MultiAttn fusion network and classification head.
 
 Shapes: b dialogues, n utterances (padded), N real utterances of all dialogues, m modalities, d = dim, h heads of width
 e, c classes. Masks are True on real utterances.
@@ -10,6 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+def choose(options: dict, name: str, key: str):
+    """options[name], or an error that lists the options."""
+    if name not in options:
+        raise ValueError(f"{key} = {name!r} is unknown: choose one of {', '.join(options)}")
+    return options[name]
 
 
 def padded_attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:

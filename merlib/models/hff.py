@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.models.reasoning import choose
+from merlib.models.blocks import choose
 from merlib.models.trust import level_one
 
 # Width of a head. Where the heads divide dim, "floor" and "pad" are the standard attention; "fixed" is it with 8 heads.

@@ -11,8 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from merlib.models.blocks import CrossAttention, Head, MultiAttn, Rows
-from merlib.models.reasoning import DialogueCRN, Unchanged, choose
+from merlib.models.blocks import CrossAttention, Head, MultiAttn, Rows, choose
+from merlib.models.reasoning import DialogueCRN, Unchanged
 
 
 def sinusoid(x: Tensor) -> Tensor:

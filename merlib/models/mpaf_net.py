@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from merlib.models.reasoning import choose
+from merlib.models.blocks import choose
 from merlib.models.unimodal import encoders
 
 PATHS = {

@@ -12,14 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from merlib.models.blocks import choose
 from merlib.models.xlstm import MLstmBlock, MLstmCell, SLstmCell
-
-
-def choose(options: dict, name: str, key: str):
-    """options[name], or an error that lists the options."""
-    if name not in options:
-        raise ValueError(f"{key} = {name!r} is unknown: choose one of {', '.join(options)}")
-    return options[name]
 
 
 def simam(x: Tensor, *, axis: int | tuple[int, ...], mask: Tensor | None = None, floor: float = 1e-4) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.models.reasoning import choose
+from merlib.models.blocks import choose
 
 
 class First(nn.Module):

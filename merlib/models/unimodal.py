@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib.models.baselines.lstm import LastState
-from merlib.models.reasoning import choose
+from merlib.models.blocks import choose
 from merlib.models.steps import masked_mean
 
 

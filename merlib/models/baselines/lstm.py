@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from merlib.models.reasoning import choose
+from merlib.models.blocks import choose
 
 
 class LastState(nn.Module):
