@@ -24,7 +24,10 @@ from merlib.places import results_folder
 ROOT = Path(workflow.basedir)
 DATA = str(config.get("data") or "twin")
 PAPERS = [name for name in str(config.get("paper") or "").split(",") if name] or declarations.papers()
-TABLES = [name for name in str(config.get("table") or "").split(",") if name]
+TABLES = [f"table{name}" if name.isdigit() else name for name in str(config.get("table") or "").split(",") if name]
+for name in TABLES:
+    if not any(name in declarations.load(paper).tables for paper in PAPERS):
+        declarations.load(PAPERS[0]).table(name)  # says which there are
 SEEDS = [int(seed) for seed in str(config.get("seeds", 0)).split(",")]
 RESULTS = results_folder(DATA).resolve()
 CODE = sorted(ROOT.glob("merlib/**/*.py"))
@@ -50,7 +53,7 @@ def jobs(paper):
     if not (ROOT / "notebooks" / paper).is_dir():
         return []  # declared, not yet studied
     declared = declarations.load(paper)
-    wanted = [declared.table(name).id for name in TABLES] or [name for name in declared.tables if name != "readings"]
+    wanted = [name for name in declared.tables if name in (TABLES or set(declared.tables) - {"readings"})]
     needs = sorted((declarations.papers_folder() / paper).resolve().glob("**/*.toml"))
     planned, made = [], {}  # made: table -> the notebooks about it so far, with their executed copies
     for source in sorted((ROOT / "notebooks" / paper).glob("*.ipynb")):
