@@ -1,0 +1,82 @@
+"""What a table asks of a corpus: every fold, the modalities that are there, noise at test time on one training."""
+
+import shutil
+
+import pytest
+
+from merlib import declarations, report, runs, study
+from merlib.features import roots
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    monkeypatch.setenv("MERLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MERLIB_RESULTS", str(tmp_path / "results"))
+    for function in (runs._dataset, runs._digest):
+        function.cache_clear()
+    return tmp_path
+
+
+def ids(paper: str, table: str, row: str, corpus: str, data: str = "twin") -> list[str]:
+    planned = study.runs_of(declarations.load(paper), table, row=row, data=data)
+    return [run.id for _, its, run in planned if its == corpus]
+
+
+def test_a_corpus_with_folds_is_trained_once_a_fold(places):
+    assert len(set(ids("attsf_net", "6", "audio", "ravdess"))) == 5
+    assert len(ids("attsf_net", "6", "audio", "iemocap4")) == 1
+    assert len(set(ids("gia_mic", "1", "gia_mic_gt", "iemocap4"))) == 5
+    assert len(set(ids("mpaf_net", "5", "mpaf_net_all_rotations", "iemocap8"))) == 10
+
+
+def test_noise_at_test_time_shares_one_training(places):
+    quiet = ids("attsf_net", "7", "attsf_net", "ravdess")
+    assert (
+        quiet == ids("attsf_net", "5", "net_audio_10", "ravdess") == ids("attsf_net", "5", "net_visual_90", "ravdess")
+    )
+    assert quiet != ids("attsf_net", "5", "gat_audio_10", "ravdess")
+
+
+def test_more_noise_is_scored_on_the_network_that_was_trained(places):
+    change = {"train.epochs": 2, "readings.ravdess_split": "clips"}
+    found = {}
+    for row in ("net_audio_10", "net_audio_90"):
+        _, _, run = study.runs_of(declarations.load("attsf_net"), "5", row=row, change=change)[0]
+        found[row] = runs.execute(run, progress=False, label="test")
+    assert found["net_audio_10"]["history"] == found["net_audio_90"]["history"]
+    scores = [result["selected"]["val"]["scores"] for result in found.values()]
+    assert scores[0] != scores[1] and list(found["net_audio_10"]["selected"]) == ["val"]
+
+
+@pytest.fixture
+def without_visual(places):
+    roots.dataset("twin", "iemocap4")
+    shutil.copytree(places / "data" / "twin" / "iemocap4", places / "data" / "lab" / "iemocap4")
+    for name in ("visual", "text_asr"):
+        (places / "data" / "lab" / "iemocap4" / "features" / f"{name}.safetensors").unlink()
+
+
+def test_the_headline_runs_with_what_is_there(without_visual):
+    planned = study.runs_of(declarations.load("gia_mic"), "2", row="gia_mic_vst", data="lab")
+    assert {run.recipe["data"]["modalities"] for _, _, run in planned} == {"TA"}
+    assert ids("gia_mic", "2", "gia_mic_vst", "iemocap4", "lab") == ids("gia_mic", "2", "gia_mic_st", "iemocap4", "lab")
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "lacks"), [("2", "clip", "visual"), ("2", "gia_mic_vs", "visual"), ("1", "gia_mic_asr", "text")]
+)
+def test_a_row_that_asks_for_what_is_absent_is_skipped_and_says_so(without_visual, table, row, lacks):
+    planned, skipped = study._planned(declarations.load("gia_mic"), table, row, "lab", 0, None)
+    assert planned == [] and len(skipped) == 1 and lacks in skipped[0] and row in skipped[0]
+
+
+def test_a_fraction_is_compared_as_a_fraction_and_folds_add_up(places):
+    records = [
+        {"data": "twin", "row": "net_audio_10", "column": "ua", "fold": fold, "seed": 0, "selection": "val", "n": 288,
+         "value": value, "features": "", "never_predicted": ""}
+        for fold, value in enumerate([80.0, 90.0])
+    ]  # fmt: skip
+    study.write_records("attsf_net", "table5", "twin", records)
+    found = report.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]
+    assert (found["printed"], found["n_folds"]) == (0.8775, 2) and found["reproduced"] == pytest.approx(0.85)
+    assert found["noise"] == pytest.approx(1.96 * (0.85 * 0.15 / 576) ** 0.5)
