@@ -5,6 +5,7 @@ utterances, c classes. Scores are in percent, as the tables print them; `compari
 or some of its lines.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +37,8 @@ STYLE = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10, 
 def save(figure: Figure, data: str, paper: str, name: str) -> Path:
     """Write results/<data>/figures/<paper>/<name>.png, whole or not at all; equal figures give equal bytes."""
     path = results_folder(data) / "figures" / paper / f"{name}.png"
-    with atomic(path) as part:
+    with atomic(path) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # labels longer than a small figure is wide
         figure.savefig(part, format="png", dpi=130, metadata={"Software": None})
     return path
 

@@ -117,16 +117,17 @@ def summary(data: str) -> pd.DataFrame:
     lines = []
     for paper, table in _tables(data):
         board = compare(paper.id, table.id, data)
-        board = board[board["row"].isin({r.id for r in table.row if r.reported})]
+        board = board[board["row"].isin({r.id for r in table.row if r.reported}) & board["printed"].notna()]
+        board = board[~board["column"].isin({name for name, c in table.columns.items() if c.metric == "setting"})]
         if board.empty:
-            continue  # a table of our own
+            continue  # a table of our own, or of settings, which the recipes hold
         mine = board[board["row"].isin({r.id for r in table.row if r.runs})]
         counts = mine["verdict"].value_counts()
         lines.append(
             {
                 "paper": paper.id,
                 "table": table.id,
-                "printed": int(board["printed"].notna().sum()),
+                "printed": len(board),
                 "ours to reproduce": len(mine),
             }
             | {verdict: int(counts.get(verdict, 0)) for verdict in ("within", "below", "above", "not run")}
