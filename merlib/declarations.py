@@ -182,14 +182,14 @@ def _claim_cells(paper: Paper) -> list[Cell]:
 
 
 def _check(paper: Paper) -> None:
-    chosen = {key for reading in paper.readings.values() for key in flat(reading.options[reading.default])}
-    if missing := sorted(set(NEEDED) - set(flat(paper.recipe)) - chosen):
-        raise DeclarationError(f"{paper.id}: the base recipe lacks {missing}: see papers/README.md")
     for name, reading in paper.readings.items():
         one_of(reading.options, reading.default, f"option of reading {name}")
         keys = {option: set(flat(change)) for option, change in reading.options.items()}
         if len(set(map(frozenset, keys.values()))) > 1:
             raise DeclarationError(f"{paper.id}: the options of reading {name} must change the same leaves: {keys}")
+    chosen = {key for reading in paper.readings.values() for key in flat(reading.options[reading.default])}
+    if missing := sorted(set(NEEDED) - set(flat(paper.recipe)) - chosen):
+        raise DeclarationError(f"{paper.id}: the base recipe lacks {missing}: see papers/README.md")
     for table in paper.tables.values():
         ids = [row.id for row in table.row]
         if len(ids) != len(set(ids)):
