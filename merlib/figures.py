@@ -5,7 +5,6 @@ utterances, c classes. Scores are in percent, as the tables print them; `compari
 or some of its lines.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -37,8 +36,7 @@ STYLE = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10, 
 def save(figure: Figure, data: str, paper: str, name: str) -> Path:
     """Write results/<data>/figures/<paper>/<name>.png, whole or not at all; equal figures give equal bytes."""
     path = results_folder(data) / "figures" / paper / f"{name}.png"
-    with atomic(path) as part, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "constrained_layout not applied")  # labels longer than a small figure is wide
+    with atomic(path) as part:
         figure.savefig(part, format="png", dpi=130, metadata={"Software": None})
     return path
 
@@ -161,7 +159,8 @@ def drops(comparison: pd.DataFrame, *, data: str, base: str = "ours") -> Figure:
     """What each ablation costs: its score less that of the row `base`, one panel a column of the table."""
     columns = list(dict.fromkeys(comparison["column"]))
     title = "Change of the score against the full model"
-    figure, axes = _canvas(title, data, len(columns), size=(3.7, 3.8), sharex=True, sharey=True)
+    width = 3.7 + 0.07 * comparison["label"].str.len().max() / len(columns)  # the labels stand beside the first panel
+    figure, axes = _canvas(title, data, len(columns), size=(width, 3.8), sharex=True, sharey=True)
     for ax, column in zip(axes, columns, strict=True):
         lines = comparison[comparison["column"] == column].set_index("row")
         whole, others = lines.loc[base], lines.drop(index=base)
