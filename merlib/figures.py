@@ -159,7 +159,7 @@ def drops(comparison: pd.DataFrame, *, data: str, base: str = "ours") -> Figure:
     """What each ablation costs: its score less that of the row `base`, one panel a column of the table."""
     columns = list(dict.fromkeys(comparison["column"]))
     title = "Change of the score against the full model"
-    width = 3.7 + 0.07 * comparison["label"].str.len().max() / len(columns)  # the labels stand beside the first panel
+    width = 3.7 + 0.07 * max(map(len, comparison["label"]), default=0) / max(len(columns), 1)  # the labels stand beside the first panel
     figure, axes = _canvas(title, data, len(columns), size=(width, 3.8), sharex=True, sharey=True)
     for ax, column in zip(axes, columns, strict=True):
         lines = comparison[comparison["column"] == column].set_index("row")
