@@ -345,6 +345,15 @@ def test_attention_taken_out_leaves_both_vectors_of_level_one():
     assert_close(model(batch)["embedding"], align["tokens"].sum(-2) + align["aligned"], **EXACT)
 
 
+def test_without_uncertainty_or_level_one_both_vectors_are_one():
+    batch = dialogues()
+    for change in {"uncertainty": "none"}, {"alignment": "concat"}:
+        align = network(**change).align(batch)
+        assert_close(align["aligned"], align["tokens"].sum(-2), **EXACT)
+    together = torch.cat([batch[name] for name in DIMS], dim=-1)
+    assert_close(align["aligned"], network(alignment="concat").align.project(together), **EXACT)
+
+
 def test_alignment_taken_out_leaves_the_attention_alone():
     model, batch = network(alignment="none", temporal="none", pooling="state"), dialogues()
     f0 = model.align(batch)["tokens"].sum(-2)
