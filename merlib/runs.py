@@ -205,7 +205,8 @@ def _fit_network(run: Run, splits, judge, folder: Path, device: str, progress: b
     outputs = training.predict(model, splits["test"], **seen)
     peak = {name: values.cpu().numpy() for name, values in observer.state["predicted"].items()}
     selected = {"val": (done.best_epoch, judge.predictions(outputs)), "test_peak": (observer.state["epoch"], peak)}
-    arrays = {name: value for name, value in outputs.items() if name.endswith("embedding")}
+    shown = ("weights", "variance")  # of HFF's level 1, for its figures
+    arrays = {name: value for name, value in outputs.items() if name.endswith("embedding") or name in shown}
     arrays["probability"] = outputs["logits"].softmax(-1)
     return {
         "selected": selected, "history": done.history, "seconds": done.seconds,
