@@ -128,8 +128,8 @@ def test_noise_on_padding_is_invisible_to_sequences_of_vectors():
 
 @pytest.mark.parametrize(
     "change",
-    [{"cmb_key": "own"}, {"cmb_kv": "coupled"}, {"sab_query": "sum"}, {"sab_query": "nested_residual"}, {"fusion": "l2"},
-     {"position": "sinusoid"}, {"classify_token": False}, {"activation": "relu"}],
+    [{"cmb_key": "own"}, {"cmb_kv": "coupled"}, {"sab_query": "sum"}, {"sab_query": "nested_residual"},
+     {"fusion": "l2"}, {"position": "sinusoid"}, {"classify_token": False}, {"activation": "relu"}],
     ids=lambda change: "=".join(map(str, *change.items())),
 )  # fmt: skip
 def test_a_reading_changes_the_result(change):
