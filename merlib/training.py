@@ -25,7 +25,7 @@ from merlib.metrics import Judge, headline
 
 BUCKET = {"cpu": 16, "cuda": 256}  # dialogues of similar length that pass through the network at once
 UTTERANCES = 128  # that are predicted at once
-RECOMPUTE = os.environ.get("MERLIB_RECOMPUTE", "1") != "0"  # 0: a fifth faster, twice the memory, the same numbers
+RECOMPUTE = os.environ.get("MERLIB_RECOMPUTE", "1") != "0"  # 0: faster, more memory, the same numbers
 
 
 class TrainingError(RuntimeError):
