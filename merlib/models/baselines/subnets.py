@@ -7,10 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """The mean over the real steps. x: b t d; mask: b t. Returns b d."""
-    return (x * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
+from merlib.models.steps import masked_mean
 
 
 def last_state(x: Tensor, mask: Tensor) -> Tensor:
