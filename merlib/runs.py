@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import resource
+import sys
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -106,7 +107,7 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        tqdm.write(f"{label}: another batch trains this run ({run.id}); waiting for it")
+        tqdm.write(f"{label}: another batch trains this run ({run.id}); waiting for it", file=sys.stderr)
         lock.acquire()
     try:
         done = folder / "run.json"

@@ -46,7 +46,9 @@ def executed(folder: Path) -> dict[str, nbformat.NotebookNode]:
 
 
 def outputs(notebook) -> list:
-    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    """What the code cells gave, less what they said of their progress: who waited for whom differs between batches."""
+    given = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return [output for output in given if output.get("name") != "stderr"]
 
 
 def records(folder: Path, table: str) -> pd.DataFrame:
