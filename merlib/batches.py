@@ -155,7 +155,8 @@ def splits(
     """train, val and test of a corpus on the device, by the sections `data` and `protocol` of a recipe.
 
     Of data: `unit` (dialogue or utterance), `modalities` and their arrays (one that the corpus does not have is left out), `standardize`
-    (z-scores per feature, fitted on the training split alone), `classes` (only so many labels count, where it is given).
+    (z-scores per feature, fitted on the training split alone), `classes` (only so many labels count, where it is given),
+    `on_failure` (discard: an utterance whose recording could not be used in one of the modalities loses its label; zero: it stays).
     By dialogue, utterances without a label stay as context; by utterance they are left out.
     Raises ValueError when no modality is left.
     """
@@ -169,6 +170,9 @@ def splits(
     names = protocols.assign(table, protocol, fold)
     label = table["label"].to_numpy(np.int64)
     label = np.where(label < data.get("classes", len(dataset.corpus.labels)), label, -1)
+    if data.get("on_failure", "zero") == "discard":
+        failed = {utterance for feature in found.values() for utterance in feature.passport.failed}
+        label = np.where(table["utterance"].isin(failed), -1, label)
     build = {"dialogue": _dialogues, "utterance": _utterances}
     if data["unit"] not in build:
         raise ValueError(f"data.unit {data['unit']!r}: there are {sorted(build)}")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from merlib.corpora import recordings
 from merlib.corpora.official import LABELS
 from merlib.corpora.table import Corpus, CorpusError, build
 
@@ -92,9 +93,18 @@ def _session(session: Path, source: Path) -> list[dict]:
             row = {"utterance": name, "dialogue": file.stem, "speaker": name[3:5] + name.rsplit("_", 1)[1][0]}
             row |= {"text": turns[name], "majority": rated[name]["majority"]}
             row |= {"start": float(rated[name]["start"]), "end": float(rated[name]["end"])}
-            rows.append(row | {"audio": _media(wav, source), "video": _media(avi, source)})
+            film = recordings.part(_media(avi, source), row["start"], row["end"], side(name)) if avi.exists() else ""
+            rows.append(row | {"audio": _media(wav, source), "video": film})
     return rows
 
 
 def _media(file: Path, source: Path) -> str:
-    return str(file.relative_to(source)) if file.exists() else ""
+    return file.relative_to(source).as_posix() if file.exists() else ""
+
+
+def side(utterance: str) -> str:
+    """The half of the picture in which the speaker of an utterance is: both actors are in every film.
+
+    The one after whom the dialogue is named, F in Ses01F_impro01, sits on the left.
+    """
+    return "left" if utterance[5] == utterance.rsplit("_", 1)[1][0] else "right"

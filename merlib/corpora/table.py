@@ -66,6 +66,8 @@ class Array:
 
     `trained_on` names the data and labels that the extractor has learned from; `fitted_on` names the split that any
     further fit, such as a projection or a normalisation, has seen. Both are "unknown" when a release does not say.
+    `failed` names the utterances whose recording could not be used: their row is zeros. `inputs` is a hash of what an
+    extraction has read and of its settings, so that the same is not computed twice.
     """
 
     values: np.ndarray
@@ -76,6 +78,8 @@ class Array:
     trained_on: str = "unknown"
     fitted_on: str = "unknown"
     lengths: np.ndarray | None = None
+    failed: tuple[str, ...] = ()
+    inputs: str = ""
 
 
 def build(name: str, rows: pd.DataFrame, source: str) -> Corpus:

@@ -30,7 +30,9 @@ class FeatureError(ValueError):
 class Passport:
     """Where an array comes from: rows, extractor, what that had learned from, what was fitted on what, and a hash.
 
-    `shape` is that of the values; `steps` is the length of the longest sequence, None where an utterance is one row.
+    `shape` is that of the values; `steps` is the length of the longest sequence, None where an utterance is one row;
+    `failed` names the utterances whose recording could not be used, which have zeros; `inputs` is a hash of the
+    recordings and settings that an extraction has read.
     """
 
     corpus: str
@@ -46,11 +48,14 @@ class Passport:
     dtype: str
     sha256: str
     steps: int | None = None
+    failed: tuple[str, ...] = ()
+    inputs: str = ""
 
     def summary(self) -> str:
         """One short line for records, e.g. `text: all-MiniLM-L6-v2 masked mean, alone (384)`; (t x 384) of steps."""
         time = "" if self.steps is None else "t x "
-        return f"{self.modality}: {self.extractor} ({time}{'x'.join(map(str, self.shape[1:]))})"
+        lost = f", {len(self.failed)} failed" if self.failed else ""
+        return f"{self.modality}: {self.extractor} ({time}{'x'.join(map(str, self.shape[1:]))}){lost}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,211 @@
+"""Recordings -> a feature array: files in parallel, each result kept until all are there, every failure recorded.
+
+A result lies in `parts/` beside the features until its array is complete, under a name that its extractor, its settings
+and its file settle: after a kill only what is missing is computed, and what has changed is computed anew. Memory holds
+one recording a worker. The same bits come from any number of workers: each computes with one thread.
+
+What cannot be used is never silent: `<name>.failures.csv` lists utterance, file and reason, the passport names the
+utterances, and their row is one step of zeros, which a recipe leaves in (`data.on_failure = "zero"`) or discards.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
+from merlib.corpora.files import atomic
+from merlib.corpora.table import Array, Corpus
+from merlib.features import media, roots, store
+from merlib.features.media import Clip, MediaError
+from merlib.features.store import FeatureError
+
+CHUNK = 4  # recordings that a worker takes at once
+
+
+class Extractor(Protocol):
+    """One recording -> its steps, t d floats, t >= 1; a recording that cannot be used is a MediaError.
+
+    Its `repr` tells all its settings, `about` what the passport says: extractor, version, weights_sha256, trained_on.
+    """
+
+    modality: str
+
+    def __call__(self, clip: Clip) -> np.ndarray: ...
+
+    def about(self) -> dict[str, str]: ...
+
+
+@dataclass(frozen=True)
+class Item:
+    """One recording to do: where it is, and a hash of extractor, settings and file, which names its result."""
+
+    utterance: str
+    text: str
+    clip: Clip | None
+    key: str
+    reason: str = ""  # why there is no clip
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of one recording: a file with its steps, or the reason why there is none."""
+
+    item: Item
+    part: Path | None
+    reason: str = ""
+
+
+def extract(
+    data: str, corpus: str, *, extractor: Extractor, folder: Path, name: str, workers: int = 1, progress: bool = True
+) -> Path:
+    """Run `extractor` over a corpus of the root `data` and write its feature `name`; returns the array's file.
+
+    folder: what the corpus' media paths are relative to, most often the folder that it was imported from.
+    Raises FeatureError when no recording at all can be used, and OSError on a full disk; what was done is kept.
+    """
+    loaded = roots.dataset(data, corpus, features=()).corpus
+    home = roots.root_path(data) / corpus
+    parts, array = home / "parts" / name, store.path(home, name)
+    settings = json.dumps([repr(extractor), extractor.about()], sort_keys=True)
+    texts = named(loaded, extractor.modality)
+    items = [_item(u, text, settings, Path(folder)) for u, text in zip(loaded.ids, texts, strict=True)]
+    inputs = hashlib.sha256("".join(item.key for item in items).encode()).hexdigest()
+    with FileLock(home / f".{name}.lock"):  # of two extractions of one array, the second finds the work done
+        if array.exists() and store.read_passport(array).inputs == inputs:
+            return array
+        parts.mkdir(parents=True, exist_ok=True)
+        done = list(_all(partial(_one, extractor=extractor, parts=parts), items, workers, name, progress))
+        failed = [d for d in done if d.part is None]
+        if len(failed) == len(done):
+            reasons = pd.Series([d.reason for d in failed]).value_counts().index[:3]
+            first = f"none of {len(done)} recordings below {folder} can be used"
+            raise FeatureError(f"{corpus}: {first}: {'; '.join(reasons)}. Is this the folder of the recordings?")
+        roots.add(home, loaded, name, replace(_assembled(done, extractor), inputs=inputs))
+        with atomic(array.with_name(f"{name}.failures.csv")) as part:
+            rows = [(d.item.utterance, d.item.text, d.reason) for d in failed]
+            pd.DataFrame(rows, columns=["utterance", "file", "reason"]).to_csv(part, index=False)
+        shutil.rmtree(parts)
+    return array
+
+
+def named(corpus: Corpus, modality: str) -> list[str]:
+    """Where each utterance's recording is, as the table says; a film gives the sound where there is no file of its own."""
+    audio, video = corpus.table["audio"], corpus.table["video"]
+    return list(video if modality == "visual" else audio.where(audio != "", video))
+
+
+def failures(data: str, corpus: str, name: str) -> pd.DataFrame:
+    """The recordings that could not be used for the feature `name`: utterance, file, reason."""
+    return pd.read_csv(roots.root_path(data) / corpus / "features" / f"{name}.failures.csv", dtype=str)
+
+
+def _item(utterance: str, text: str, settings: str, folder: Path) -> Item:
+    try:
+        clip = media.clip(utterance, text, folder)
+        seen = clip.file.stat()
+        key, reason = f"{settings} {utterance} {text} {seen.st_size} {seen.st_mtime_ns}", ""
+    except MediaError as error:
+        clip, key, reason = None, f"{utterance} {text} {error}", str(error)
+    return Item(utterance, text, clip, hashlib.sha256(key.encode()).hexdigest(), reason)
+
+
+def _all(work: Callable, items: list[Item], workers: int, name: str, progress: bool) -> Iterator[Done]:
+    """What became of each item, in their order; the bar counts failures as they come."""
+    bar = tqdm(total=len(items), desc=name, unit="file", disable=not progress)
+    found: dict[int, list[Done]] = {}
+    failed = 0
+
+    def note(i: int, done: list[Done]) -> None:
+        nonlocal failed
+        found[i] = done
+        failed += sum(d.part is None for d in done)
+        bar.update(len(done))
+        bar.set_postfix(failed=failed)
+
+    chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
+    with bar:
+        if workers == 1:
+            for i, chunk in enumerate(chunks):
+                note(i, _some(chunk, work))
+        else:
+            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+                waiting = {pool.submit(_some, chunk, work): i for i, chunk in enumerate(chunks)}
+                try:
+                    for future in as_completed(waiting):
+                        note(waiting[future], future.result())
+                except BrokenProcessPool:
+                    left = len(items) - bar.n
+                    raise FeatureError(
+                        f"{name}: a worker was ended from outside, perhaps for memory; {left} of {len(items)} are left. "
+                        "Run it again with fewer workers: what is done is kept."
+                    ) from None
+                finally:
+                    pool.shutdown(cancel_futures=True)
+    for i in range(len(chunks)):
+        yield from found[i]
+
+
+def _some(items: list[Item], work: Callable) -> list[Done]:
+    """A few recordings, with one thread, so that the bits do not depend on how many there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            return [work(item) for item in items]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _one(item: Item, *, extractor: Extractor, parts: Path) -> Done:
+    part = parts / f"{item.key[:32]}.npy"
+    if item.clip is None or part.exists():
+        return Done(item, part if item.clip else None, item.reason)
+    try:
+        values = extractor(item.clip)
+        if values.ndim != 2 or not len(values) or values.dtype.kind != "f" or not np.isfinite(values).all():
+            raise MediaError(f"gave {values.dtype} {values.shape}, which is empty or not finite")
+    except MediaError as error:
+        return Done(item, None, str(error))
+    with atomic(part) as file, file.open("wb") as opened:
+        np.save(opened, values)
+    return Done(item, part)
+
+
+def _assembled(done: list[Done], extractor: Extractor) -> Array:
+    """The array of all utterances; one that failed has one step of zeros."""
+    shapes = [np.load(d.part, mmap_mode="r").shape if d.part else None for d in done]
+    width = {shape[1] for shape in shapes if shape}
+    if len(width) > 1:
+        raise FeatureError(
+            f"{extractor!r} gave steps of different widths {sorted(width)}; the settings do not fit the data."
+        )
+    lengths = np.array([shape[0] if shape else 1 for shape in shapes], dtype=np.int64)
+    kind = next(np.load(d.part, mmap_mode="r").dtype for d in done if d.part)
+    values = np.zeros((lengths.sum(), *width), dtype=kind)
+    for d, last, length in zip(done, lengths.cumsum(), lengths, strict=True):
+        if d.part:
+            values[last - length : last] = np.load(d.part)
+    failed = tuple(d.item.utterance for d in done if d.part is None)
+    one_row = (lengths == 1).all()
+    return Array(
+        values,
+        extractor.modality,
+        **extractor.about(),
+        fitted_on="nothing",
+        lengths=None if one_row else lengths,
+        failed=failed,
+    )

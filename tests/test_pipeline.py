@@ -1,0 +1,296 @@
+"""The pipeline: the same bits however it runs, nothing lost by a kill, every bad recording named with its reason."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from merlib import batches
+from merlib.corpora import official, recordings, table
+from merlib.features import media, pipeline, roots, store
+from merlib.features.media import Clip, MediaError
+from merlib.features.store import FeatureError
+
+RATE = 16000
+
+
+@dataclass(frozen=True)
+class Energy:
+    """The loudness of every hundredth of a second; `pause` seconds a file, so that it can be killed on the way."""
+
+    pause: float = 0.0
+    modality: str = "audio"
+
+    def __call__(self, clip: Clip) -> np.ndarray:
+        time.sleep(self.pause)
+        samples = media.sound(clip, rate=RATE)
+        steps = samples[: len(samples) // 160 * 160].reshape(-1, 160)
+        if not len(steps):
+            raise MediaError("shorter than a hundredth of a second")
+        return np.stack([steps.std(1), np.abs(steps).max(1)], axis=1)
+
+    def about(self) -> dict[str, str]:
+        return {"extractor": "energy", "version": "1", "weights_sha256": "", "trained_on": "nothing"}
+
+
+@dataclass(frozen=True)
+class Brightness:
+    """Mean and spread of ten pictures."""
+
+    modality: str = "visual"
+
+    def __call__(self, clip: Clip) -> np.ndarray:
+        return np.array([[p.mean(), p.std()] for p in media.pictures(clip, count=10)], dtype=np.float32)
+
+    def about(self) -> dict[str, str]:
+        return {"extractor": "brightness", "version": "1", "weights_sha256": "", "trained_on": "nothing"}
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    return 0.1 * np.random.default_rng(seed).normal(size=round(seconds * RATE)).astype(np.float32)
+
+
+def film(path: Path, *, seconds: float, shades=(64, 192), rate: int = 10, sound: float | None = None) -> Path:
+    """A film whose left and right half have one grey each, with `sound` seconds of noise (the film's own length if None)."""
+    with av.open(str(path), "w") as out:
+        pictures = out.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "qp": "0"})
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv444p"
+        track = out.add_stream("aac", rate=RATE, layout="mono")
+        for _ in range(round(seconds * rate)):
+            picture = np.repeat(np.repeat(np.array(shades, np.uint8), 32)[None, :, None], 48, axis=0).repeat(3, axis=2)
+            out.mux(pictures.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+        frame = av.AudioFrame.from_ndarray(noise(sound or seconds)[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = RATE, 0
+        out.mux(track.encode(frame))
+        out.mux([*pictures.encode(None), *track.encode(None)])
+    return path
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A root with 12 clips of RAVDESS, each of its own length and loudness."""
+    monkeypatch.setenv("MERLIB_DATA", str(tmp_path / "data"))
+    return make_root(tmp_path, {f"c{i:02d}": noise(0.1 + 0.02 * i, seed=i) for i in range(12)})
+
+
+def make_root(folder: Path, sounds: dict[str, np.ndarray], videos: dict[str, str] | None = None) -> Path:
+    """Writes the corpus into data/real/ravdess and its wav files into media/; returns that folder."""
+    (folder / "media").mkdir(exist_ok=True)
+    for name, samples in sounds.items():
+        soundfile.write(folder / "media" / f"{name}.wav", samples, RATE)
+    rows = pd.DataFrame({"utterance": list(sounds), "dialogue": list(sounds)})
+    rows["speaker"], rows["label"] = [f"{1 + i % 24:02d}" for i in range(len(rows))], [i % 8 for i in range(len(rows))]
+    rows["split"] = [("train", "val", "test")[i % 3] for i in range(len(rows))]
+    rows["audio"] = [f"{name}.wav" for name in sounds]
+    rows["video"] = [(videos or {}).get(name, "") for name in sounds]
+    table.save(table.build("ravdess", rows, source="test"), folder / "data" / "real" / "ravdess")
+    return folder / "media"
+
+
+def extracted(folder: Path, name: str = "audio", **options):
+    file = pipeline.extract("real", "ravdess", extractor=Energy(), folder=folder, name=name, progress=False, **options)
+    corpus = roots.dataset("real", "ravdess", features=()).corpus
+    return store.read(file.parent.parent, name, ids=corpus.ids)
+
+
+def test_one_worker_and_two_give_the_same_bits_as_a_plain_loop(root):
+    one, two = extracted(root), extracted(root, name="again", workers=2)
+    plain = [Energy()(Clip(p.stem, p)) for p in sorted(root.glob("*.wav"))]
+    np.testing.assert_array_equal(one.values, np.concatenate(plain))
+    np.testing.assert_array_equal(one.lengths, [len(values) for values in plain])
+    assert one.passport.sha256 == two.passport.sha256 and one.passport.failed == ()
+
+
+def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path):
+    script = (
+        "from pathlib import Path; from test_pipeline import Energy; from merlib.features import pipeline; "
+        f"pipeline.extract('real', 'ravdess', extractor=Energy(0.2), folder=Path({str(root)!r}), name='slow', progress=False)"
+    )
+    env = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[1]}"}
+    process = subprocess.Popen([sys.executable, "-c", script], env=env, stderr=subprocess.DEVNULL)
+    parts = tmp_path / "data" / "real" / "ravdess" / "parts" / "slow"
+    while process.poll() is None and len(list(parts.glob("*.npy"))) < 3:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    there = {part: part.stat().st_mtime_ns for part in parts.glob("*.npy")}
+    assert 3 <= len(there) < 12
+    seen = []
+
+    @dataclass(frozen=True)
+    class Watched(Energy):
+        def __call__(self, clip: Clip) -> np.ndarray:
+            seen.append(clip.utterance)
+            return super().__call__(clip)
+
+        def __repr__(self) -> str:
+            return repr(Energy(0.2))
+
+    file = pipeline.extract("real", "ravdess", extractor=Watched(), folder=root, name="slow", progress=False)
+    assert len(seen) == 12 - len(there) and not parts.exists()
+    assert store.read_passport(file).sha256 == extracted(root).passport.sha256
+    pipeline.extract("real", "ravdess", extractor=Watched(), folder=root, name="slow", progress=False)
+    assert len(seen) == 12 - len(there), "what is done is not done again"
+    soundfile.write(root / "c00.wav", noise(0.5), RATE)
+    pipeline.extract("real", "ravdess", extractor=Watched(), folder=root, name="slow", progress=False)
+    assert len(seen) == 2 * 12 - len(there), "a changed file is another input"
+
+
+def test_two_extractions_at_once_leave_one_whole_array(root):
+    run = {"extractor": Energy(0.05), "folder": root, "name": "both", "progress": False}
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=pipeline.extract, args=("real", "ravdess"), kwargs=run) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    file = pipeline.extract("real", "ravdess", **run)
+    assert store.read_passport(file).sha256 == extracted(root).passport.sha256
+
+
+def bad_media(folder: Path) -> dict[str, str]:
+    """Bad recordings: file name -> what the reason must say."""
+    good = noise(0.3)
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "text.wav").write_bytes(b"no sound at all" * 100)
+    soundfile.write(folder / "zero.wav", np.zeros(0, np.float32), RATE)
+    soundfile.write(folder / "nan.wav", np.where(np.arange(len(good)) == 99, np.nan, good), RATE, subtype="FLOAT")
+    soundfile.write(folder / "outside.wav", good, RATE)
+    (folder / "outside.wav").rename(folder.parent / "outside.wav")
+    (folder / "link.wav").symlink_to(folder.parent / "outside.wav")
+    whole = film(folder / "whole.mp4", seconds=1.0).read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    soundfile.write(folder / "long.wav", np.zeros(601 * 100, np.float32), 100)
+    return {
+        "empty.wav": "empty", "text.wav": "cannot be read", "zero.wav": "no sound", "nan.wav": "not finite",
+        "link.wav": "leads out", "cut.mp4": "cannot be decoded", "absent.wav": "no such file", "long.wav": "601 s long",
+        "../outside.wav": "leads out", "c00.wav#t=9,10": "before the utterance begins", "c00.wav#t=2,1": "ends at",
+    }  # fmt: skip
+
+
+def test_what_cannot_be_used_is_named_counted_and_zero(root, tmp_path):
+    reasons = bad_media(root)
+    files = [*reasons, "c00.wav", "c01.wav", "c02.wav", "whole.mp4"]
+    rows = pd.DataFrame({"utterance": [f"u{i}" for i in range(len(files))], "audio": files})
+    rows["dialogue"], rows["speaker"], rows["label"] = rows["utterance"], "01", [i % 8 for i in range(len(rows))]
+    rows["split"] = [("train", "val", "test")[i % 3] for i in range(len(rows))]
+    home = tmp_path / "data" / "real" / "ravdess"
+    table.save(table.build("ravdess", rows, source="test"), home)
+    found = extracted(root)
+    bad = [f"u{i}" for i in range(len(reasons))]
+    assert list(found.passport.failed) == bad and f"{len(bad)} failed" in found.passport.summary()
+    said = pipeline.failures("real", "ravdess", "audio")
+    assert list(said["utterance"]) == bad and list(said["file"]) == list(reasons)
+    for reason, expected in zip(said["reason"], reasons.values(), strict=True):
+        assert expected in reason and str(root) not in reason
+    assert (found.lengths[: len(bad)] == 1).all() and (found.values[: len(bad)] == 0).all()
+    assert (found.lengths[len(bad) :] > 1).all()
+    dataset, protocol = roots.dataset("real", "ravdess"), {"split": "corpus"}
+    data = {"unit": "utterance", "modalities": "A", "audio": "audio", "standardize": False}
+    kept = batches.splits(dataset, data=data, protocol=protocol)
+    left = batches.splits(dataset, data=data | {"on_failure": "discard"}, protocol=protocol)
+    assert sum(map(len, kept.values())) == len(files) and sum(map(len, left.values())) == len(files) - len(bad)
+    assert not {u for split in left.values() for u in split.ids} & set(bad)
+
+
+def test_a_header_that_lies_of_three_gigabytes_costs_no_memory(tmp_path):
+    """A wav file whose header announces 3 GB of samples: what is there is read, or it is refused, in little memory."""
+    soundfile.write(tmp_path / "lie.wav", noise(0.3), RATE, subtype="PCM_16")
+    raw = bytearray((tmp_path / "lie.wav").read_bytes())
+    at = raw.index(b"data") + 4
+    raw[at : at + 4] = (3 << 30).to_bytes(4, "little")
+    (tmp_path / "lie.wav").write_bytes(raw)
+    code = (
+        "import resource, sys; from pathlib import Path; from merlib.features import media\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: print(len(media.sound(media.Clip('u', Path(sys.argv[1])), rate=16000)))\n"
+        "except media.MediaError as error: print(error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, file=sys.stderr)"
+    )
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "lie.wav")], env=env, capture_output=True, text=True, check=True
+    )
+    assert int(done.stderr.split()[-1]) < 200_000, "KiB"
+    assert done.stdout.strip() == str(round(0.3 * RATE)) or " s long" in done.stdout
+
+
+def test_a_folder_without_any_recording_is_an_error_that_says_so(root, tmp_path):
+    with pytest.raises(FeatureError, match="none of 12 recordings.*no such file.*the folder of the recordings"):
+        extracted(tmp_path / "data")
+
+
+def test_eight_kilohertz_in_stereo_becomes_one_channel_at_the_rate_asked(tmp_path):
+    tone = np.sin(2 * np.pi * 440 * np.arange(8000) / 8000)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([tone, 0 * tone], axis=1), 8000)
+    found = media.sound(Clip("u", tmp_path / "stereo.wav"), rate=RATE)
+    inside = slice(1000, 15000)
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
+    assert len(found) == RATE
+    np.testing.assert_allclose(found[inside], expected[inside], atol=2e-3)
+
+
+def test_a_part_of_a_file_is_that_part(tmp_path):
+    samples = noise(2.0)
+    soundfile.write(tmp_path / "whole.flac", samples, RATE)
+    whole = media.sound(Clip("u", tmp_path / "whole.flac"), rate=RATE)
+    cut = media.clip("u", recordings.part("whole.flac", 0.5, 1.25), tmp_path)
+    np.testing.assert_array_equal(media.sound(cut, rate=RATE), whole[8000:20000])
+
+
+def test_the_sound_of_a_film_is_cut_where_asked(tmp_path):
+    film(tmp_path / "film.mp4", seconds=2.0)
+    whole = media.sound(Clip("u", tmp_path / "film.mp4"), rate=RATE)
+    part = media.sound(Clip("u", tmp_path / "film.mp4", 0.5, 1.5), rate=RATE)
+    assert abs(len(whole) - 2 * RATE) <= 2048 and abs(len(part) - RATE) <= 1
+    np.testing.assert_allclose(part, whole[8000:24000], atol=1e-3)
+
+
+def test_pictures_come_as_many_as_asked_and_of_the_right_half(tmp_path):
+    film(tmp_path / "film.mp4", seconds=1.0)
+    for side, shade in (("left", 64), ("right", 192)):
+        clip = media.clip("u", recordings.part("film.mp4", 0.2, 0.7, side), tmp_path)
+        pictures = list(media.pictures(clip, count=8))
+        assert len(pictures) == 8 and pictures[0].shape == (48, 32, 3)
+        assert all(abs(p.astype(int) - shade).max() <= 3 for p in pictures)
+    assert len(list(media.pictures(Clip("u", tmp_path / "film.mp4")))) == 10
+    assert len(list(media.pictures(Clip("u", tmp_path / "film.mp4"), fps=5))) == 5
+
+
+def test_a_film_that_is_shorter_than_its_sound_repeats_its_last_picture(tmp_path):
+    film(tmp_path / "short.mp4", seconds=0.5, sound=1.5)
+    pictures = list(media.pictures(Clip("u", tmp_path / "short.mp4", 0.0, 1.5), count=6))
+    assert (
+        len(pictures) == 6 and abs(len(media.sound(Clip("u", tmp_path / "short.mp4"), rate=RATE)) - 1.5 * RATE) <= 2048
+    )
+    np.testing.assert_array_equal(pictures[-1], pictures[2])
+
+
+def test_a_table_may_name_the_film_where_there_is_no_sound_file(root, tmp_path):
+    film(root / "both.mp4", seconds=0.5)
+    make_root(tmp_path, {"c00": noise(0.2), "c01": noise(0.2), "c02": noise(0.2)}, {"c00": "both.mp4"})
+    corpus = roots.dataset("real", "ravdess", features=()).corpus
+    assert pipeline.named(corpus, "audio")[0] == "c00.wav" and pipeline.named(corpus, "visual") == ["both.mp4", "", ""]
+    file = pipeline.extract("real", "ravdess", extractor=Brightness(), folder=root, name="visual", progress=False)
+    assert store.read_passport(file).failed == ("c01", "c02")
+    assert set(pipeline.failures("real", "ravdess", "visual")["reason"]) == {"the table names no file"}
+    assert official.LABELS["ravdess"]
+
+
+@pytest.mark.parametrize("text", ["a.avi#t=1", "a.avi#t=1,2&xywh=percent:10,0,50,100", "a.avi#track=1"])
+def test_what_is_no_part_of_a_file_is_refused(text, tmp_path):
+    with pytest.raises(ValueError, match="is no path"):
+        recordings.parse(text)
+    with pytest.raises(MediaError, match="is no path"):
+        media.clip("u", text, tmp_path)
