@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from releases import iemocap_layout, meld_files
 
-from merlib.corpora import iemocap, meld, official, table, twin, twin_sequences
+from merlib.corpora import iemocap, meld, official, recordings, table, twin, twin_sequences
 from merlib.corpora.files import atomic
 from merlib.corpora.table import CorpusError
 
@@ -242,21 +242,31 @@ def test_the_official_layout_gives_majority_labels_only(small, tmp_path):
     assert turns == expected
     np.testing.assert_allclose(got[["start", "end"]], kept[["start", "end"]], atol=1e-4)
     assert got.loc[corpus.ids[4], "audio"] == str(wav.relative_to(folder)) and (got["audio"] != "").sum() == 1
+    avi = folder / "Session1/dialog/avi/DivX" / f"{corpus.table['dialogue'][4]}.avi"
+    avi.parent.mkdir(parents=True)
+    avi.touch()
+    for utterance, video in iemocap.read(folder).table.set_index("utterance")["video"].items():
+        if corpus.table["dialogue"][4] not in utterance:
+            assert video == ""
+            continue
+        path, start, end, side = recordings.parse(video)
+        assert str(path) == str(avi.relative_to(folder)) and [start, end] == list(got.loc[utterance, ["start", "end"]])
+        assert side == ("left" if f"{utterance[5]}0" in utterance[6:] else "right"), "its actor's half of the picture"
     with pytest.raises(CorpusError, match="majority labels only.*7433"):
-        iemocap.read(folder, labels="conversational")
+        iemocap.read(folder, name="iemocap6")
 
 
 def test_a_list_of_labels_makes_the_conversational_release(small, tmp_path):
     corpus = small["iemocap6"]
     folder = iemocap_layout(tmp_path, corpus, majority=dict.fromkeys(corpus.ids[:2], "xxx"))
     labels = {u: corpus.labels[k] for u, k in zip(corpus.ids, corpus.table["label"], strict=True)}
-    found = iemocap.read(folder, labels=labels)
+    found = iemocap.read(folder, name="iemocap6", labels=labels)
     assert found.name == "iemocap6" and set(found.ids) == set(corpus.ids)
     assert dict(zip(found.ids, found.table["label"], strict=True)) == dict(
         zip(corpus.ids, corpus.table["label"], strict=True)
     )
     with pytest.raises(CorpusError, match="1 labelled utterances are not in the release"):
-        iemocap.read(folder, labels=labels | {"Ses01F_impro99_F000": "sad"})
+        iemocap.read(folder, name="iemocap6", labels=labels | {"Ses01F_impro99_F000": "sad"})
 
 
 def test_an_incomplete_release_is_refused(small, tmp_path):
@@ -279,9 +289,10 @@ def test_the_real_majority_labels_are_7380(shared_data, tmp_path):
     rows = rows.assign(label=0, split=rows["session"].map(lambda s: "test" if s == 5 else "train"))
     rows = table.Corpus("iemocap6_majority", official.SIX, rows, "real")
     folder = iemocap_layout(tmp_path, rows, majority=dict(zip(rows.ids, rows.table["emotion"], strict=True)))
-    found = iemocap.read(folder)
-    table.expect(found)
-    assert found.counts()["dialogues"] == {"train": 108, "val": 12, "test": 31}
+    for name in iemocap.MAJORITY:
+        found = iemocap.read(folder, name=name)
+        table.expect(found)
+        assert found.counts()["dialogues"] == {"train": 108, "val": 12, "test": 31}
 
 
 # --- MELD

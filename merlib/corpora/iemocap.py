@@ -6,8 +6,8 @@
 
 Two lists of labels are in use. The conversational release (IEMOCAP_features.pkl; 7433 utterances) has 648 happy
 utterances; the raters of 53 of these had no majority. The majority labels of the raw release give 595, hence 7380.
-This reader gives the second, as the corpus `iemocap6_majority`; handed the first list (`labels={utterance: class}`),
-it gives `iemocap6`.
+This reader gives the second, as the corpora `iemocap6_majority`, `iemocap4` and `iemocap8`; handed the first list
+(`labels={utterance: class}`), it gives `iemocap6`.
 """
 
 import hashlib
@@ -21,7 +21,12 @@ from merlib.corpora import recordings
 from merlib.corpora.official import LABELS
 from merlib.corpora.table import Corpus, CorpusError, build
 
-MAJORITY = {short: i for i, short in enumerate(("hap", "sad", "neu", "ang", "exc", "fru"))}
+SHORT = {
+    "hap": "happy", "sad": "sad", "neu": "neutral", "ang": "angry", "exc": "excited", "fru": "frustrated",
+    "fea": "fearful", "sur": "surprised", "dis": "disgust",
+}  # fmt: skip
+MERGED = {"iemocap4": {"exc": "happy"}}  # labels of the raters that become another class
+MAJORITY = ("iemocap6_majority", "iemocap4", "iemocap8")  # the corpora of the majority labels
 TEST_SESSION = "Ses05"
 RATED = re.compile(
     r"^\[(?P<start>[\d.]+) - (?P<end>[\d.]+)\]\t(?P<utterance>Ses\S+)\t(?P<majority>\w+)\t", re.MULTILINE
@@ -43,18 +48,19 @@ def default_split(dialogues: Iterable[str], *, seed: int = 5, per_session: int =
     return split
 
 
-def read(source: Path, *, labels: str | Mapping[str, str] = "majority") -> Corpus:
-    """The six-class corpus in the official layout.
+def read(source: Path, *, name: str = "iemocap6_majority", labels: Mapping[str, str] | None = None) -> Corpus:
+    """A corpus in the official layout.
 
     Args:
         source: the folder that holds Session1 to Session5.
-        labels: "majority", or the class of every utterance of another release's list: then exactly those are kept.
+        name: one of `MAJORITY`, or iemocap6.
+        labels: for iemocap6, the class of every utterance of the conversational release: exactly those are kept.
     """
     source = Path(source)
-    if isinstance(labels, str) and labels != "majority":
+    if name not in MAJORITY and (name != "iemocap6" or labels is None):
         raise CorpusError(
-            f"labels={labels!r}: the official layout has majority labels only (595 happy, 7380 in all). The list of "
-            "the conversational release (648 happy, 7433 in all) is in IEMOCAP_features.pkl; hand it over as a mapping."
+            f"{name}: the official layout has majority labels only, those of {MAJORITY} (595 happy; 7380 in six classes). "
+            "The list of iemocap6 (648 happy, 7433 in all) is in IEMOCAP_features.pkl: import that first."
         )
     sessions = [source / f"Session{i}" for i in range(1, 6)]
     if missing := [s.name for s in sessions if not (s / "dialog" / "EmoEvaluation").is_dir()]:
@@ -62,16 +68,16 @@ def read(source: Path, *, labels: str | Mapping[str, str] = "majority") -> Corpu
             f"{source}: {missing} have no dialog/EmoEvaluation; expected all five sessions of the full release."
         )
     rows = pd.DataFrame([row for session in sessions for row in _session(session, source)])
-    name = "iemocap6_majority" if isinstance(labels, str) else "iemocap6"
-    if isinstance(labels, str):
-        rows["label"] = rows["majority"].map(MAJORITY)
+    if labels is None:
+        known = {short: MERGED.get(name, {}).get(short, label) for short, label in SHORT.items()}
+        rows["label"] = rows["majority"].map({s: LABELS[name].index(k) for s, k in known.items() if k in LABELS[name]})
     elif unknown := sorted(set(labels) - set(rows["utterance"])):
         raise CorpusError(f"{source}: {len(unknown)} labelled utterances are not in the release, first {unknown[:3]}.")
     else:
         rows["label"] = rows["utterance"].map({u: LABELS[name].index(c) for u, c in labels.items()})
     rows = rows.dropna(subset="label")
     rows["split"] = rows["dialogue"].map(default_split(rows["dialogue"]))
-    return build(name, rows, source=f"official layout, {'majority' if isinstance(labels, str) else 'given'} labels")
+    return build(name, rows, source=f"official layout, {'majority' if labels is None else 'given'} labels")
 
 
 def _session(session: Path, source: Path) -> list[dict]:

@@ -36,6 +36,15 @@ def read(source: Path) -> Corpus:
     return build("meld", rows, source="official CSV files")
 
 
+def films(source: Path, part: str) -> list[str]:
+    """The clips of a part, `train_splits/dia0_utt0.mp4`, that its CSV file names and that can be decoded."""
+    return [
+        f"{FILES[part][1]}/{u.split('_', 1)[1]}.mp4"
+        for u in _split(Path(source), part)["utterance"]
+        if u not in BAD_CLIPS
+    ]
+
+
 def decode(raw: bytes) -> str:
     """UTF-8 text; bytes that are not UTF-8, and the C1 controls that a wrong decoding leaves, are read as cp1252."""
     text = raw.decode("utf-8", errors="cp1252").removeprefix("\ufeff")

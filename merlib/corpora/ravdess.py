@@ -8,6 +8,8 @@ speech is read: 60 clips an actor, 1440 in all. Songs that lie in the same folde
 """
 
 import re
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -36,6 +38,13 @@ def read(source: Path) -> Corpus:
         raise CorpusError(f"{source}: clips that are there twice, as wav and flac, first {twice}. Keep one of each.")
     table["split"] = splits.assign(table, {"split": "actors"})
     return build("ravdess", table, source="official layout, speech")
+
+
+def clips() -> Iterator[str]:
+    """The 1440 speech clips of the release, `Actor_01/03-01-01-01-01-01-01` without suffix."""
+    for actor, emotion, intensity, statement, repetition in product(range(1, 25), range(1, 9), (1, 2), (1, 2), (1, 2)):
+        if (emotion, intensity) != (1, 2):
+            yield f"Actor_{actor:02d}/03-01-{emotion:02d}-{intensity:02d}-{statement:02d}-{repetition:02d}-{actor:02d}"
 
 
 def _clip(file: Path, source: Path) -> dict | None:

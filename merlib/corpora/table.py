@@ -10,7 +10,7 @@ Columns, one row per utterance, dialogues one after the other and turns in order
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +170,15 @@ def _counted(utterances: int, dialogues: int | None, classes: list[int] | None) 
     """The counts in words, but for those that are None."""
     words = f"{utterances} utterances" + (f" in {dialogues} dialogues" if dialogues is not None else "")
     return words + (f", by class {classes}" if classes is not None else "")
+
+
+def located(corpus: Corpus, layout: Corpus) -> Corpus:
+    """`corpus` with the recordings and times that `layout`, the same utterances read elsewhere, has of them."""
+    found = layout.table.set_index("utterance")
+    if absent := [u for u in corpus.ids if u not in found.index]:
+        raise CorpusError(f"{corpus.name}: {layout.source} has not {len(absent)} utterances, first {absent[:3]}.")
+    rows = found.loc[list(corpus.ids), ["audio", "video", "start", "end"]].reset_index(drop=True)
+    return replace(corpus, table=corpus.table.assign(**rows))
 
 
 def save(corpus: Corpus, folder: Path) -> None:

@@ -11,7 +11,20 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from merlib.corpora import iemocap, meld, mmsa, pickles, prepared, ravdess, table, twin, twin_parts, twin_sequences
+from merlib.corpora import (
+    cmu,
+    iemocap,
+    layouts,
+    meld,
+    mmsa,
+    pickles,
+    prepared,
+    ravdess,
+    table,
+    twin,
+    twin_parts,
+    twin_sequences,
+)
 from merlib.corpora.files import sha256
 from merlib.corpora.official import ACCESS
 from merlib.corpora.table import Array, Corpus, CorpusError
@@ -21,14 +34,16 @@ from merlib.places import data_folder
 
 TWIN_SEED, TWIN_SCALE = 0, 0.25  # the twin of every quick run: 38 dialogues of IEMOCAP-6, 358 of MELD
 TWIN_SCALES = {"iemocap4": 0.1, "iemocap8": 0.08, "ravdess": 0.33, "mosei": 0.025}  # where TWIN_SCALE is too large
-KINDS = {
-    "prepared": prepared.read,
-    "iemocap": lambda source: (iemocap.read(source), {}),
-    "meld": lambda source: (meld.read(source), {}),
-    "conv-emotion": pickles.conv_emotion,
-    "multiemo": pickles.multiemo,
-    "mmsa": mmsa.read,
-    "ravdess": lambda source: (ravdess.read(source), {}),
+KINDS = {  # what a source gives: corpora, each with its arrays
+    "prepared": lambda source: [prepared.read(source)],
+    "iemocap": lambda source: [(iemocap.read(source, name=name), {}) for name in iemocap.MAJORITY],
+    "meld": lambda source: [(meld.read(source), {})],
+    "conv-emotion": lambda source: [pickles.conv_emotion(source)],
+    "multiemo": lambda source: [pickles.multiemo(source)],
+    "mmsa": lambda source: [mmsa.read(source)],
+    "ravdess": lambda source: [(ravdess.read(source), {})],
+    "mosi": lambda source: [(cmu.read(source, "mosi"), {})],
+    "mosei": lambda source: [(cmu.read(source, "mosei"), {})],
 }
 IDENTITY = ["utterance", "dialogue", "turn", "label", "split", "score"]
 
@@ -90,14 +105,29 @@ def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
         raise CorpusError(
             f"kind {kind!r} into root {data!r}; expected one of {sorted(KINDS)}, and a root other than twin."
         )
-    corpus, values = KINDS[kind](Path(source))
+    found = KINDS[kind](Path(source))
+    if kind == "iemocap" and "iemocap6" in corpora(data):  # its own list of labels is here; the release adds recordings
+        here = table.load(root_path(data) / "iemocap6")
+        labels = {u: here.labels[k] for u, k in zip(here.ids, here.table["label"], strict=True) if k >= 0}
+        found.append((table.located(here, iemocap.read(Path(source), name="iemocap6", labels=labels)), {}))
+    return [file for corpus, values in found for file in _brought(corpus, values, source, data)]
+
+
+def _brought(corpus: Corpus, values: Mapping[str, Array], source: str | Path, data: str) -> list[Path]:
+    """Check a corpus and write it, with its arrays, into the root `data`."""
     table.expect(corpus)
     folder = root_path(data) / corpus.name
     with _lock(folder):
-        if not (folder / "corpus.json").exists():
+        if (folder / "corpus.json").exists():
+            here = table.load(folder)
+            if not here.table[IDENTITY].equals(corpus.table[IDENTITY]):
+                raise CorpusError(
+                    f"{folder} holds other ids, labels or splits than {source}; import it into another root."
+                )
+            if (corpus.table[["audio", "video"]] != "").any(axis=None):
+                table.save(table.located(here, corpus), folder)
+        else:
             table.save(corpus, folder)
-        elif not table.load(folder).table[IDENTITY].equals(corpus.table[IDENTITY]):
-            raise CorpusError(f"{folder} holds other ids, labels or splits than {source}; import it into another root.")
         return [folder / "utterances.parquet", *(add(folder, corpus, n, array) for n, array in values.items())]
 
 
@@ -115,7 +145,8 @@ def describe(needs: Mapping[str, Mapping[str, Sequence[str]]]) -> dict:
     names = sorted(p.name for p in base.iterdir() if p.is_dir()) if base.is_dir() else []
     roots = {r: {f.parent.name: _about(f.parent) for f in sorted((base / r).glob("*/corpus.json"))} for r in names}
     missing = {r: {paper: _missing(here, corpora) for paper, corpora in needs.items()} for r, here in roots.items()}
-    return {"data": str(base), "roots": roots, "missing": missing, "access": ACCESS}
+    releases = [layout.about() for layout in layouts.survey(base)]
+    return {"data": str(base), "roots": roots, "releases": releases, "missing": missing, "access": ACCESS}
 
 
 def _missing(here: dict, corpora: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -159,6 +190,7 @@ def as_text(report: dict) -> str:
         for paper, corpora in report["missing"][root].items():
             what = "; ".join(f"{corpus} lacks {', '.join(lacks)}" for corpus, lacks in corpora.items())
             lines.append(f"  {root} for {paper}: {what or 'all it needs is here'}")
+    lines += [f"  {layouts.as_text(release)}" for release in report["releases"]]
     return "\n".join(
         [*lines, "how to get the corpora, and their licences:", *(f"  {t}" for t in report["access"].values())]
     )

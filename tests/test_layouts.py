@@ -1,0 +1,144 @@
+"""Official releases: what the doctor finds of a whole and of a partial copy, and the readers of CMU-MOSI and MOSEI."""
+
+import h5py
+import numpy as np
+import pytest
+from releases import iemocap_layout, meld_files
+
+from merlib import cli
+from merlib.corpora import cmu, layouts, meld, ravdess, twin
+from merlib.corpora.table import CorpusError
+
+
+def touched(folder, files):
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+
+
+def sequences(file, name, videos):
+    """A computational sequence of the SDK: video -> (features, intervals)."""
+    with h5py.File(file, "w") as out:
+        for video, (features, intervals) in videos.items():
+            group = out.create_group(f"{name}/data/{video}")
+            group["features"], group["intervals"] = np.asarray(features, "f4"), np.asarray(intervals, "f4")
+        out.create_group(f"{name}/metadata")
+
+
+def folds(file, train, val, test):
+    file.write_text(
+        f"standard_train_fold={train!r}\nstandard_valid_fold={val!r}\nstandard_test_fold={test!r}\n", encoding="utf-8"
+    )
+
+
+@pytest.fixture
+def mosi(tmp_path):
+    folder = tmp_path / "CMU_MOSI"
+    texts = folder / "Raw/Transcript/Segmented"
+    texts.mkdir(parents=True)
+    for video, n in (("aB_c-1", 3), ("xyz", 11), ("t___t", 2)):
+        lines = [f"{i}_DELIM_LINE {i} OF {video}" for i in range(n, 0, -1)]
+        (texts / f"{video}.annotprocessed").write_text("\n".join(lines) + "\n")
+        touched(folder, [f"Raw/Video/Segmented/{video}_{i}.mp4" for i in range(1, n + 1)])
+    scores = {
+        v: ([[0.5 * i - 1] for i in range(n)], [[i, i + 1] for i in range(n)]) for v, n in (("aB_c-1", 3), ("xyz", 11))
+    }
+    sequences(
+        folder / "CMU_MOSI_Opinion_Labels.csd",
+        "Opinion Segment Labels",
+        {v: (np.clip(f, -3, 3), t) for v, (f, t) in scores.items()},
+    )
+    folds(folder / "cmu_mosi_std_folds.py", ["xyz"], ["aB_c-1"], ["t___t", "elsewhere"])
+    return folder
+
+
+@pytest.fixture
+def mosei(tmp_path):
+    folder = tmp_path / "MOSEI"
+    texts = folder / "Raw/Transcript/Segmented/Combined"
+    texts.mkdir(parents=True)
+    for video in ("a", "b", "c"):
+        lines = [f"{video}___{i}___{i}.5___{i + 1}.5___Words with ___ in {i}." for i in range(3)]
+        (texts / f"{video}.txt").write_text("\n".join(lines) + "\n")
+    order = [2, 0]  # labels in another order than the clips, and one clip has none
+    labels = {
+        v: ([[i - 1.0, 1, 0, 0, 0, 0, 0] for i in order], [[i + 0.5, i + 1.5] for i in order]) for v in ("a", "b", "c")
+    }
+    sequences(folder / "CMU_MOSEI_Labels.csd", "All Labels", labels)
+    folds(folder / "cmu_mosei_std_folds.py", ["a"], ["b"], ["c"])
+    return folder
+
+
+def test_mosi_is_read_in_the_order_of_its_clips(mosi):
+    t = cmu.read(mosi, "mosi").table.set_index("utterance")
+    assert list(t.index[t["dialogue"] == "xyz"]) == [f"xyz_{i}" for i in range(1, 12)]
+    assert t.loc["xyz_10", "text"] == "LINE 10 OF xyz" and t.loc["aB_c-1_3", "score"] == 0.0
+    assert t.loc["xyz_2", ["start", "end", "score"]].tolist() == [1.0, 2.0, -0.5]
+    assert t["score"].isna().sum() == 2 and t.loc["t___t_1", "split"] == "test"
+    assert t.loc["xyz_11", "video"] == "Raw/Video/Segmented/xyz_11.mp4" and set(t["audio"]) == {""}
+
+
+def test_mosei_joins_labels_and_clips_by_their_times(mosei):
+    t = cmu.read(mosei, "mosei").table.set_index("utterance")
+    assert t.loc["a_2", "score"] == 1.0 and t.loc["a_0", "score"] == -1.0 and np.isnan(t.loc["a_1", "score"])
+    assert t.loc["b_1", "text"] == "Words with ___ in 1." and t.loc["b_1", ["start", "end"]].tolist() == [1.5, 2.5]
+    assert dict(t.groupby("dialogue")["split"].first()) == {"a": "train", "b": "val", "c": "test"}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("cmu_mosi_std_folds.py", "standard_train_fold=[]\n", "no list .'standard_test_fold'"),
+        ("cmu_mosi_std_folds.py", "standard_train_fold=__import__('os').listdir()\n", "not the SDK's file of lists"),
+        ("CMU_MOSI_Opinion_Labels.csd", "no HDF5", "no computational sequence"),
+        ("Raw/Transcript/Segmented/xyz.annotprocessed", "1_DELIM_one\n2_DELIM_two\n", "2 clips, but 11 labels"),
+        ("Raw/Transcript/Segmented/xyz.annotprocessed", "one\n", "lines such as 'one'; expected clip_DELIM_text"),
+    ],
+)
+def test_damaged_releases_of_mosi_are_refused(mosi, file, content, message):
+    (mosi / file).write_text(content)
+    with pytest.raises(CorpusError, match=message):
+        cmu.read(mosi, "mosi")
+
+
+def test_a_complete_copy_is_found_and_called_complete(tmp_path, mosi, mosei):
+    corpus, _ = twin.make("iemocap6", seed=0, scale=0.1)
+    folder = iemocap_layout(tmp_path / "in" / "IEMOCAP_full_release", corpus)
+    t = corpus.table
+    touched(
+        folder, [f"Session{u[4]}/sentences/wav/{d}/{u}.wav" for u, d in zip(t["utterance"], t["dialogue"], strict=True)]
+    )
+    touched(folder, [f"Session{d[4]}/dialog/avi/DivX/{d}.avi" for d in t["dialogue"].unique()])
+    touched(tmp_path / "RAVDESS", [f"{clip}.wav" for clip in ravdess.clips()])
+    videos = [f"Raw/Videos/Segmented/Combined/{v}_{i}.mp4" for v in "abc" for i in range(3)]
+    touched(mosei, videos)
+    found = {layout.kind: layout for layout in layouts.survey(tmp_path)}
+    assert {kind: layout.missing for kind, layout in found.items()} == dict.fromkeys(
+        ("iemocap", "ravdess", "mosi", "mosei"), ()
+    )
+    assert found["iemocap"].folder == folder and found["iemocap"].counts["sentences"] == len(t)
+    assert found["ravdess"].counts == {"sound files": 1440} and found["mosi"].counts["films"] == 16
+    assert len(set(ravdess.clips())) == 1440
+
+
+def test_of_a_partial_copy_the_doctor_names_what_is_missing(tmp_path, monkeypatch, capsys, mosi):
+    monkeypatch.setenv("MERLIB_DATA", str(tmp_path))
+    corpus, _ = twin.make("meld", seed=0, scale=0.02)
+    meld_files(tmp_path / "MELD", corpus)
+    films = {part: meld.films(tmp_path / "MELD", part) for part in meld.FILES}
+    touched(tmp_path / "MELD", [film for part in films for film in films[part][1:]])
+    clips = list(ravdess.clips())
+    touched(tmp_path / "RAVDESS", [f"{clip}.wav" for clip in clips[:-2]])
+    (mosi / "cmu_mosi_std_folds.py").unlink()
+    (mosi / "Raw/Video/Segmented/xyz_4.mp4").unlink()
+    found = {layout.kind: set(layout.missing) for layout in layouts.survey(tmp_path)}
+    assert found == {
+        "meld": {films[part][0] for part in films},
+        "ravdess": {f"{clip}.wav" for clip in clips[-2:]},
+        "mosi": {"cmu_mosi_std_folds.py", "Raw/Video/Segmented/xyz_4.mp4"},
+    }
+    cli.main(["doctor"])
+    said = capsys.readouterr().out
+    assert (
+        "1438 sound files; 2 files are missing: Actor_24/" in said and f"data import meld {tmp_path / 'MELD'}" in said
+    )
