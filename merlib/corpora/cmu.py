@@ -35,7 +35,7 @@ class Release:
     folds: str
     transcripts: str
     suffix: str
-    lines: str  # which part of a line of a transcript is what
+    lines: str  # the parts of a line of a transcript, after the name of its video
     separator: str
     video: str
     audio: str
@@ -57,7 +57,7 @@ RELEASES = {
         folds="cmu_mosei_std_folds.py",
         transcripts="Raw/Transcript/Segmented/Combined",
         suffix=".txt",
-        lines="video clip start end text",
+        lines="clip start end text",
         separator="___",
         video="Raw/Videos/Segmented/Combined/{}.mp4",
         audio="",
@@ -138,6 +138,7 @@ def _lines(file: Path, release: Release) -> pd.DataFrame:
     """A transcript's lines, by clip."""
     names = release.lines.split()
     lines = [line for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lines = [line.removeprefix(f"{file.stem}___") for line in lines]  # MOSEI's begin so; a video's name may end with _
     parts = [line.split(release.separator, len(names) - 1) for line in lines]
     if bad := [line[:40] for line, part in zip(lines, parts, strict=True) if len(part) != len(names)]:
         raise CorpusError(f"{file}: lines such as {bad[0]!r}; expected {release.separator.join(names)}.")

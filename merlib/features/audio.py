@@ -7,48 +7,24 @@ with silence at its end; then analysed in centred frames, 1 + samples // shift o
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import librosa
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
 from merlib import declarations
 from merlib.corpora.table import Array
+from merlib.features import media as recordings
 from merlib.features import roots
+from merlib.features.media import Clip, MediaError
+from merlib.features.sound import Mfcc
+from merlib.features.sound import mfcc as mfcc_of
 from merlib.features.store import FeatureError
 from merlib.grammar import DeclarationError, Row
-
-
-@dataclass(frozen=True)
-class Mfcc:
-    """How sound becomes MFCC; times as in the papers, `fft` in samples."""
-
-    rate: int  # Hz
-    seconds: float
-    cut: str  # which part of a longer file: center or start
-    coefficients: int
-    window: str  # hamming, hann, ...
-    window_ms: float
-    shift_ms: float
-    fft: int
-
-    def samples(self, ms: float) -> int:
-        """A whole number of samples."""
-        return round(self.rate * ms / 1000)
-
-    @property
-    def steps(self) -> int:
-        """Frames of every file."""
-        return 1 + self.samples(1000 * self.seconds) // self.samples(self.shift_ms)
-
-    def __str__(self) -> str:
-        window = f"{self.window} {self.window_ms:g}/{self.shift_ms:g} ms, fft {self.fft}"
-        return f"{self.coefficients} MFCC, {window}, {self.rate} Hz, {self.seconds:g} s ({self.cut})"
 
 
 def settings(paper: str, corpus: str) -> Mfcc:
@@ -112,10 +88,8 @@ def mfcc(
     FeatureError, with the file's name, for one that is missing, empty, unreadable or not finite.
     """
     how = Mfcc(rate, seconds, cut, coefficients, window, window_ms, shift_ms, fft)
-    if cut not in ("center", "start") or how.samples(window_ms) > fft or workers < 1:
-        raise FeatureError(
-            f"{how} with {workers} workers; expected cut center or start, a window that fits fft, workers."
-        )
+    if workers < 1:
+        raise FeatureError(f"{workers} workers; expected one or more.")
     values = np.empty((len(paths), how.steps, coefficients), dtype=np.float32)
     extract, bar = partial(_extracted, how=how), {"total": len(paths), "desc": "audio", "unit": "file"}
     if workers == 1 or len(paths) < 2:
@@ -163,23 +137,6 @@ def add(data: str, corpus: str, *, media: Path, settings: Mfcc, name: str = "aud
 def _extracted(path: Path, how: Mfcc) -> np.ndarray:
     """MFCC of one file, t d."""
     try:
-        sound, rate = soundfile.read(path, dtype="float32", always_2d=True)  # s channels
-    except (OSError, soundfile.SoundFileError) as error:
-        raise FeatureError(f"{path}: cannot be read ({error}). Get the file again.") from None
-    if not len(sound) or not np.isfinite(sound).all():
-        raise FeatureError(f"{path}: {len(sound)} samples, not all finite or none. Get the file again.")
-    sound, whole = sound.mean(axis=1), how.samples(1000 * how.seconds)
-    if rate != how.rate:
-        sound = librosa.resample(sound, orig_sr=rate, target_sr=how.rate)
-    sound = sound[max(0, len(sound) - whole) // 2 if how.cut == "center" else 0 :][:whole]
-    sound = np.pad(sound, (0, whole - len(sound)))
-    return librosa.feature.mfcc(
-        y=sound,
-        sr=how.rate,
-        n_mfcc=how.coefficients,
-        n_fft=how.fft,
-        win_length=how.samples(how.window_ms),
-        hop_length=how.samples(how.shift_ms),
-        window=how.window,
-        center=True,
-    ).T
+        return mfcc_of([recordings.sound(Clip(path.stem, path), rate=how.rate)], settings=how)[0]
+    except MediaError as error:
+        raise FeatureError(f"{path}: {error}. Get the file again.") from None

@@ -138,7 +138,7 @@ def pictures(clip: Clip, *, count: int | None = None, fps: float | None = None) 
 
 
 def _shown(film, clip: Clip, wanted: Iterator[float] | None) -> Iterator[np.ndarray]:
-    """The pictures that are on the screen at the `wanted` seconds; all of the clip's where that is None."""
+    """The pictures nearest to the `wanted` seconds; all of the clip's where that is None."""
     stream, begin = film.streams.video[0], clip.start or 0.0
     if begin:
         film.seek(int(begin / stream.time_base), stream=stream)

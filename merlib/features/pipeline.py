@@ -108,6 +108,12 @@ def named(corpus: Corpus, modality: str) -> list[str]:
     return list(video if modality == "visual" else audio.where(audio != "", video))
 
 
+def clips(corpus: Corpus, folder: Path, *, modality: str = "audio") -> tuple[list[Clip], dict[str, str]]:
+    """The recordings of a corpus that are there, and why the others are not, by utterance."""
+    items = [_item(u, text, "", Path(folder)) for u, text in zip(corpus.ids, named(corpus, modality), strict=True)]
+    return [item.clip for item in items if item.clip], {item.utterance: item.reason for item in items if not item.clip}
+
+
 def failures(data: str, corpus: str, name: str) -> pd.DataFrame:
     """The recordings that could not be used for the feature `name`: utterance, file, reason."""
     return pd.read_csv(roots.root_path(data) / corpus / "features" / f"{name}.failures.csv", dtype=str)

@@ -34,7 +34,12 @@ NAMES = {
     "F": ("Mary", "Patricia", "Jennifer", "Linda", "Elizabeth"),
     "M": ("James", "John", "Robert", "Michael", "William"),
 }
-HOW = {"cls": "CLS", "mean": "masked mean", "tokens": "tokens"}  # ways to pool, and what passports call them
+HOW = {
+    "cls": "CLS",
+    "mean": "masked mean",
+    "cls_mean": "CLS and masked mean",
+    "tokens": "tokens",
+}  # ways to pool, and what passports call them
 Input = tuple[list[int], slice]  # token ids, and where in them the words of the current utterance stand
 
 
@@ -43,6 +48,7 @@ def encode(
     *,
     encoder: str = "minilm",
     pool: str = "mean",
+    layer: int | None = None,
     context: str = "alone",
     over: str = "current",
     max_tokens: int = 128,
@@ -56,10 +62,12 @@ def encode(
 
     Args:
         encoder: "minilm", or the folder or hub name of an encoder that AutoModel and AutoTokenizer can load.
-        pool: "cls", the first token's state; "mean", the masked mean of the last layer's states; or "tokens", all of
-            them, from the first token ([CLS] or <s>) on.
+        pool: "cls", the first token's state; "mean", the masked mean of the states; "cls_mean", the first followed by
+            the second, 2 d (HFF eq. 12); or "tokens", all states, from the first token ([CLS] or <s>) on.
+        layer: whose states: the last layer's, or those after so many layers (0: the embeddings). A network that tunes
+            the upper layers itself (`models.unimodal.TunedEncoder`) reads the tokens of the layer below them.
         context: "alone" or "dialogue" (see the module).
-        over: what "mean" and "tokens" cover in a dialogue window: "current", the words of the current utterance (for
+        over: what "mean" (also of "cls_mean") and "tokens" cover in a dialogue window: "current", the words of the current utterance (for
             "tokens" after the first token), or "all" tokens. Alone, they always cover all tokens, special ones
             included, as sentence encoders are trained.
         max_tokens: longest input, special tokens included.
@@ -74,13 +82,18 @@ def encode(
     room = min(tokenizer.model_max_length, model.config.max_position_embeddings)
     if max_tokens > room:
         raise FeatureError(f"max_tokens={max_tokens}, but {encoder} reads {room} at most. Ask for {room} or fewer.")
+    layers = model.config.num_hidden_layers
+    if layer is not None and not 0 <= layer <= layers:
+        raise FeatureError(f"layer={layer}, but {encoder} has {layers}. Ask for 0 (the embeddings) to {layers}.")
     inputs = windows(corpus, tokenizer, context=context, max_tokens=max_tokens)
     if over == "all":
         inputs = [(ids, slice(0, len(ids))) for ids, _ in inputs]
-    rows = _states(model, inputs, tokenizer.pad_token_id, pool=pool, batch_size=batch_size, device=device)
+    how = {"pool": pool, "layer": layer, "batch_size": batch_size, "device": device}
+    rows = _states(model, inputs, tokenizer.pad_token_id, **how)
     where = "alone" if context == "alone" else f"dialogue of {max_tokens} tokens"
-    how = HOW[pool] if pool == "cls" or context == "alone" else f"{HOW[pool]} of {over}"
-    about = {"modality": "text", "extractor": f"{origin.pop('extractor')} {how}, {where}", "fitted_on": "nothing"}
+    said = HOW[pool] if pool == "cls" or context == "alone" else f"{HOW[pool]} of {over}"
+    short = origin.pop("extractor") + ("" if layer is None else f" layer {layer}")
+    about = {"modality": "text", "extractor": f"{short} {said}, {where}", "fitted_on": "nothing"}
     if pool != "tokens":
         return Array(np.stack(rows), **about, **origin)
     return Array(np.concatenate(rows), **about, **origin, lengths=np.array([len(row) for row in rows], dtype=np.int64))
@@ -170,8 +183,10 @@ def name(corpus: Corpus, speaker: str) -> str:
 
 
 @torch.inference_mode()
-def _states(model, inputs: list[Input], padding: int, *, pool: str, batch_size: int, device: str) -> list[np.ndarray]:
-    """States of the last layer, pooled to (d) or (t, d) each; inputs go in by length, so that little is padded."""
+def _states(
+    model, inputs: list[Input], padding: int, *, pool: str, layer: int | None, batch_size: int, device: str
+) -> list[np.ndarray]:
+    """States of a layer (None: the last), pooled to (d) or (t, d) each; inputs go in by length, so that little is padded."""
     order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i][0]))
     values: list = [None] * len(inputs)
     for start in tqdm(range(0, len(order), batch_size), desc="text", unit="batch"):
@@ -181,13 +196,16 @@ def _states(model, inputs: list[Input], padding: int, *, pool: str, batch_size: 
         for row, i in enumerate(rows):
             real[row, : len(inputs[i][0])] = 1
             words[row, inputs[i][1]] = 1
-        states = model(input_ids=ids.to(device), attention_mask=real.to(device)).last_hidden_state.cpu()  # b t d
+        read = {"input_ids": ids.to(device), "attention_mask": real.to(device)}
+        found = model(**read, output_hidden_states=layer is not None)
+        states = (found.last_hidden_state if layer is None else found.hidden_states[layer]).cpu()  # b t d
         mean = (states * words[..., None]).sum(1) / words.sum(1)[:, None]  # b t d -> b d
         if pool == "tokens":
             words[:, 0] = 1
+        vectors = {"cls": states[:, 0], "mean": mean, "cls_mean": torch.cat([states[:, 0], mean], dim=-1)}  # b d, b 2d
         for row, i in enumerate(rows):
-            found = {"cls": states[row, 0], "mean": mean[row], "tokens": states[row, words[row] == 1]}[pool]
-            values[i] = found.numpy().astype(np.float16 if pool == "tokens" else np.float32)
+            value = states[row, words[row] == 1] if pool == "tokens" else vectors[pool][row]
+            values[i] = value.numpy().astype(np.float16 if pool == "tokens" else np.float32)
     return values
 
 

@@ -1,0 +1,145 @@
+"""What a paper extracts from recordings and transcripts, by the section `data` of its recipe: an extractor a modality.
+
+Two kinds. `paper`: the encoders that the paper names, from the hub or from a path. `offline`: the same pipeline with
+real weights that come with packages (MiniLM, Whisper tiny, mini-XCEPTION) where the paper's are not to be had; the
+passport says which it was.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from merlib import declarations
+from merlib.features import audio, face, pipeline, sound, spectra, speech, text, visual
+from merlib.features.media import Clip
+from merlib.features.pipeline import Extractor
+from merlib.grammar import DeclarationError, Row
+
+Weights = dict[str, str]  # modality -> a hub name or a path, instead of the paper's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooled:
+    """Mean and standard deviation over the steps of another extractor: 1 2d. For networks that read a vector an utterance."""
+
+    of: Extractor
+
+    @property
+    def modality(self) -> str:
+        return self.of.modality
+
+    def __call__(self, clip: Clip) -> np.ndarray:
+        steps = self.of(clip).astype(np.float32)
+        return np.concatenate([steps.mean(0), steps.std(0)])[None]
+
+    def about(self) -> dict[str, str]:
+        known = self.of.about()
+        return known | {"extractor": f"{known['extractor']}, mean and deviation"}
+
+
+def _mpaf_net(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
+    return {
+        "text": {
+            "encoder": weights.get("text", "bert-base-uncased"),
+            "pool": "tokens",
+            "max_tokens": data["text_tokens"],
+        },
+        "audio": sound.MfccSteps(settings=audio.settings("mpaf_net", corpus)),
+        "visual": face.HaarFaces(frames=data["frames"], size=data["frame_size"]),
+    }
+
+
+def _attsf_net(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
+    return {
+        "text": {"encoder": weights.get("text", "bert-base-uncased"), "pool": "tokens"},
+        "audio": sound.MfccSteps(settings=audio.settings("attsf_net", corpus)),
+        "visual": face.MtcnnFaces(frames=data["frames"], size=data["face_size"]),
+    }
+
+
+def _gia_mic(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
+    shown = face.MtcnnFaces(frames=data["frames"], spread=False)
+    return {
+        "text": {"encoder": weights.get("text", "roberta-base"), "pool": "tokens"},
+        "audio": speech.SpeechStates(
+            encoder=weights.get("audio", "microsoft/wavlm-large"), seconds=float(data["audio_seconds"])
+        ),
+        "visual": visual.ClipFaces(encoder=weights.get("visual", "openai/clip-vit-large-patch14"), faces=shown),
+    }
+
+
+def _hff(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
+    layers = int(data["visual_encoder"].removeprefix("resnet"))
+    return {
+        "text": {"encoder": weights.get("text", "bert-base-uncased"), "pool": "cls_mean"},
+        "audio": Pooled(of=spectra.CepstralSteps()),
+        "visual": visual.ResNetPictures(weights=weights.get("visual", f"resnet{layers}.pth"), layers=layers),
+    }
+
+
+def _mfcre(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
+    return {
+        "text": {"encoder": weights.get("text", "roberta-base"), "pool": "cls", "context": "dialogue"},
+        "audio": sound.ComParE(),
+        "visual": visual.VisExtNet(weights=weights.get("visual", "resnet101_vggface2.pth")),
+    }
+
+
+PAPERS: dict[str, Callable[[str, dict, Weights], dict[str, Any]]] = {
+    "mpaf_net": _mpaf_net, "attsf_net": _attsf_net, "gia_mic": _gia_mic, "hff": _hff, "mfcre": _mfcre,
+}  # fmt: skip
+
+
+def _offline(paper: str, found: dict[str, Any], data: dict) -> dict[str, Any]:
+    """The same, where an encoder's weights do not come with a package: one whose weights do."""
+    expressions = visual.FerFaces(frames=min(data.get("frames", 15), 15))
+    instead = {
+        "attsf_net": {"visual": expressions},
+        "gia_mic": {"audio": speech.WhisperStates(seconds=6.0), "visual": expressions},
+        "hff": {"visual": Pooled(of=expressions)},
+        "mfcre": {"audio": Pooled(of=spectra.CepstralSteps()), "visual": Pooled(of=expressions)},
+    }
+    return found | instead.get(paper, {}) | {"text": found["text"] | {"encoder": "minilm"}}
+
+
+def extractors(
+    paper: str, corpus: str, *, kind: str = "paper", weights: Weights | None = None, data: dict | None = None
+) -> dict[str, Any]:
+    """Modality -> what makes the paper's array: an extractor; of text, the options of `text.add`.
+
+    kind: paper or offline (see the module). weights: hub names or paths instead of the paper's, by modality.
+    data: the section of a recipe, by default that of the paper's base recipe for the corpus.
+    """
+    declared = declarations.load(paper)
+    if corpus not in declared.corpora or kind not in ("paper", "offline"):
+        raise DeclarationError(
+            f"{paper} on {corpus}, kind {kind}: {paper} has {declared.corpora}, and the kinds are paper and offline"
+        )
+    data = data or declarations.recipe(declared, Row(id="default", label="All default readings"), corpus)["data"]
+    found = PAPERS[paper](corpus, data, weights or {})
+    return found if kind == "paper" else _offline(paper, found, data)
+
+
+def extract(
+    root: str, corpus: str, paper: str, *, folder: Path, modalities: str = "TAV", names: dict[str, str] | None = None,
+    kind: str = "paper", weights: Weights | None = None, workers: int = 1, progress: bool = True,
+) -> dict[str, Path]:  # fmt: skip
+    """Make a paper's arrays of a corpus in a data root; returns their files by modality.
+
+    folder: what the media paths of the corpus are relative to. names: how to call the arrays (default: by modality).
+    """
+    found = extractors(paper, corpus, kind=kind, weights=weights)
+    made = {}
+    for letter, modality in (("T", "text"), ("A", "audio"), ("V", "visual")):
+        if letter not in modalities:
+            continue
+        name = (names or {}).get(modality, modality)
+        if modality == "text":
+            made[modality] = text.add(root, corpus, name=name, **found[modality])
+            continue
+        how = {"extractor": found[modality], "folder": folder, "name": name, "workers": workers, "progress": progress}
+        made[modality] = pipeline.extract(root, corpus, **how)
+    return made

