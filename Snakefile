@@ -19,7 +19,7 @@ sys.path.insert(0, workflow.basedir)
 
 from merlib import declarations, headless
 from merlib.features import roots
-from merlib.places import results_folder
+from merlib.places import TWINS, results_folder
 
 ROOT = Path(workflow.basedir)
 DATA = str(config.get("data") or "twin")
@@ -31,8 +31,8 @@ for name in TABLES:
 SEEDS = [int(seed) for seed in str(config.get("seeds", 0)).split(",")]
 RESULTS = results_folder(DATA).resolve()
 CODE = sorted(ROOT.glob("merlib/**/*.py"))
-# The twin is made by the code; another root is stale when one of its files is.
-MARKERS = [] if DATA == "twin" else sorted(f for f in roots.root_path(DATA).resolve().glob("*/**/*") if f.is_file())
+# The twins are made by the code; another root is stale when one of its files is.
+MARKERS = [] if DATA in TWINS else sorted(f for f in roots.root_path(DATA).resolve().glob("*/**/*") if f.is_file())
 
 
 def job(source, name, needs, priority, **asked):

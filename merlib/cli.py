@@ -64,17 +64,18 @@ def compare(args: Namespace) -> None:
 
 def run(args: Namespace) -> None:
     """train what is missing of a table, or of one of its rows, and write its records (with --set: only show them)"""
-    from merlib import study
+    from merlib import distributed, study
+    from merlib.runs import execute
 
-    records = study.run_table(
-        args.paper,
-        args.table,
-        row=args.row,
-        data=args.data,
-        seeds=args.seeds,
-        device=args.device,
-        change=dict(args.set) or None or None,
-    )
+    processes = distributed.join(distributed.device_of(args.device))
+    asked = {"row": args.row, "data": args.data, "change": dict(args.set) or None}
+    if not processes.main:  # it trains with the main one, which alone writes records and speaks
+        paper = declarations.load(args.paper)
+        for planned in [one for seed in args.seeds for one in study.runs_of(paper, args.table, seed=seed, **asked)]:
+            execute(planned[-1], device=args.device, progress=False)
+        return processes.leave()
+    records = study.run_table(args.paper, args.table, seeds=args.seeds, device=args.device, **asked)
+    processes.leave()
     shown = ["row", "column", "seed", "selection", "value", "epoch", "never_predicted"]
     print(records.reindex(columns=shown).to_string(index=False, na_rep=""))
     path = study.records_path(args.paper, declarations.load(args.paper).table(args.table).id, args.data)
@@ -100,8 +101,8 @@ def report(args: Namespace) -> None:
 
 
 def data_import(args: Namespace) -> None:
-    """import a corpus: KIND is prepared (a TOML), iemocap, meld, ravdess (official folders), conv-emotion, multiemo or
-    mmsa (public pickles)"""
+    """import a corpus: KIND is prepared (a TOML), iemocap, meld, ravdess, mosi, mosei (official folders), conv-emotion,
+    multiemo or mmsa (public pickles)"""
     from merlib.features import roots
 
     for path in roots.import_source(args.kind, args.source, args.data):
@@ -116,7 +117,7 @@ def data_text(args: Namespace) -> None:
     if args.texts_file:
         others["texts"] = text.transcripts(args.texts_file, ids=args.ids, texts=args.texts)
         others["texts_from"] = f"{args.texts} of {args.texts_file.name}"
-    how = {"encoder": args.encoder, "pool": args.pool, "context": args.context, "max_tokens": args.max_tokens}
+    how = {name: vars(args)[name] for name in ("encoder", "pool", "layer", "context", "max_tokens")}
     print(text.add(args.data, args.corpus, name=args.name, **how, **others))
 
 
@@ -126,6 +127,44 @@ def data_audio(args: Namespace) -> None:
 
     settings = audio.settings(args.recipe, args.corpus)
     print(audio.add(args.data, args.corpus, media=args.media, settings=settings, name=args.name, workers=args.workers))
+
+
+def data_extract(args: Namespace) -> None:
+    """make a paper's arrays from a corpus's recordings and transcripts; goes on where it was stopped"""
+    from merlib.features import pipeline, recipes
+
+    names = {modality: args.name for modality in ("text", "audio", "visual")} if args.name else None
+    how = {"kind": args.kind, "weights": dict(args.weights), "workers": args.workers, "names": names}
+    made = recipes.extract(args.data, args.corpus, args.recipe, folder=args.media, modalities=args.modalities, **how)
+    for modality, path in made.items():
+        print(path)
+        failed = () if modality == "text" else pipeline.failures(args.data, args.corpus, path.stem).itertuples()
+        for row in failed:
+            print(f"  failed: {row.utterance} {row.file}: {row.reason}", file=sys.stderr)
+
+
+def data_transcribe(args: Namespace) -> None:
+    """write what a recogniser hears, utterance,text, and its word error rate against the corpus's own transcripts"""
+    from merlib.features import asr, pipeline, roots, text
+
+    corpus = roots.dataset(args.data, args.corpus, features=()).corpus
+    clips, failed = pipeline.clips(corpus, args.media)
+    print(json.dumps(asr.transcribe(clips, args.target, recogniser=asr.Recogniser(encoder=args.encoder))))
+    for utterance, reason in failed.items():
+        print(f"  failed: {utterance}: {reason}", file=sys.stderr)
+    heard = text.transcripts(args.target, ids="utterance", texts="text")
+    said = dict(zip(corpus.ids, corpus.table["text"], strict=True))
+    found = asr.word_errors(reference={u: t for u, t in said.items() if u in heard}, heard=heard)
+    print(f"word error rate {100 * found.rate:.2f} % of {found.words} words")
+
+
+def data_fetch(args: Namespace) -> None:
+    """fetch an openly licensed corpus (ravdess, meld) from its publisher; goes on where it was stopped"""
+    from merlib.corpora import fetch
+
+    print(f"{args.corpus}: {fetch.LICENCES.get(args.corpus, 'no open licence')}")
+    for path in fetch.fetch(args.corpus, args.folder, only=args.only):
+        print(path)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -175,6 +214,7 @@ def parser() -> argparse.ArgumentParser:
     made = command(report)
     made.add_argument("--readme", type=Path, help="also write the scoreboard into this file")
     choose_data(made)
+    workers = {"type": int, "choices": range(1, 65), "metavar": "N", "default": 1, "help": "processes"}
     data = commands.add_parser("data", help="bring data in").add_subparsers(required=True, metavar="COMMAND")
     made = command(data_import, "import", data)
     made.add_argument("kind")
@@ -184,7 +224,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("data")
     made.add_argument("corpus")
     made.add_argument("--encoder", default="minilm")
-    made.add_argument("--pool", choices=("mean", "cls", "tokens"), default="mean", help="tokens: one vector a token")
+    pools = "cls_mean: [CLS] and the mean, joined; tokens: one vector a token"
+    made.add_argument("--pool", choices=("mean", "cls", "cls_mean", "tokens"), default="mean", help=pools)
+    made.add_argument("--layer", type=int, metavar="N", help="states after N layers, instead of the last")
     made.add_argument("--context", choices=("alone", "dialogue"), default="alone")
     made.add_argument("--max-tokens", type=int, default=128, help="longest input, special tokens included")
     made.add_argument("--name", default="text", help="name of the feature array")
@@ -197,7 +239,30 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--recipe", required=True, metavar="PAPER", help="whose settings: attsf_net or mpaf_net")
     made.add_argument("--media", required=True, type=Path, help="the folder that the corpus was imported from")
     made.add_argument("--name", default="audio", help="name of the feature array")
-    made.add_argument("--workers", type=int, choices=range(1, 65), metavar="N", default=1, help="processes")
+    made.add_argument("--workers", **workers)
+    made = command(data_extract, "extract", data)
+    made.add_argument("data")
+    made.add_argument("corpus")
+    made.add_argument("--recipe", required=True, metavar="PAPER", help="whose settings")
+    made.add_argument("--media", required=True, type=Path, help="the folder that the corpus was imported from")
+    made.add_argument("--modalities", default="TAV", help="letters of text, audio, visual")
+    made.add_argument("--kind", choices=("paper", "offline"), default="paper", help="offline: weights from packages")
+    made.add_argument(
+        "--weights", type=_assignment, action="append", default=[], metavar="MODALITY=WEIGHTS",
+        help="a hub name or path instead of the paper's: audio=/models/wavlm-large",
+    )  # fmt: skip
+    made.add_argument("--name", help="name of the array (default: the modality's)")
+    made.add_argument("--workers", **workers)
+    made = command(data_transcribe, "transcribe", data)
+    made.add_argument("data")
+    made.add_argument("corpus")
+    made.add_argument("target", type=Path, help="the CSV file to write, for `data text --from`")
+    made.add_argument("--media", required=True, type=Path, help="the folder that the corpus was imported from")
+    made.add_argument("--encoder", default="tiny.en", help="a Whisper or CTC model by name or path")
+    made = command(data_fetch, "fetch", data)
+    made.add_argument("corpus", help="ravdess or meld")
+    made.add_argument("folder", type=Path)
+    made.add_argument("--only", default="*", metavar="PATTERN", help="files of the release, such as 'Audio*'")
     return root
 
 

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from merlib import metrics
 from merlib.corpora.files import atomic
 from merlib.corpora.table import SPLITS, Corpus
-from merlib.places import results_folder
+from merlib.places import TWINS, results_folder
 
 # One colour an emotion in all figures, told apart in the common forms of colour blindness (Okabe and Ito).
 COLOURS = {
@@ -232,7 +232,7 @@ def _canvas(
 
     The figure is closed, so that no backend shows it by itself: it is displayed as the value of its cell.
     """
-    where = "SYNTHETIC TWIN: no real data" if data == "twin" else f"data: {data}"
+    where = "SYNTHETIC TWIN: no real data" if data in TWINS else f"data: {data}"
     note = "" if panels else "\nnothing to show: not in this data root, or not run yet"
     width, height = size if panels else (8.0, 1.2)
     with plt.rc_context(STYLE):

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+TWINS = ("twin", "twin_media")  # data roots that make themselves: synthetic features, and synthetic recordings
 
 
 def data_folder() -> Path:
@@ -25,5 +26,7 @@ def commit() -> str:
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     if head.returncode:
         return os.environ.get("MERLIB_COMMIT", "unknown")
-    changed = subprocess.run([*git, "status", "--porcelain", "--", "merlib", "papers"], capture_output=True, text=True, check=False)
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "--", "merlib", "papers"], capture_output=True, text=True, check=False
+    )
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")

@@ -9,7 +9,7 @@ import pandas as pd
 from merlib import declarations, study
 from merlib.corpora.files import atomic
 from merlib.declarations import Paper, Table
-from merlib.places import results_folder
+from merlib.places import TWINS, results_folder
 
 COLUMNS = [
     "row", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "test_peak", "difference", "noise",
@@ -180,7 +180,7 @@ def _tables(data: str) -> Iterator[tuple[Paper, Table]]:
 
 
 def _caveat(data: str) -> str:
-    if data == "twin":
+    if data in TWINS:
         return "**Synthetic twin**: these numbers say that everything runs, and nothing about the papers' claims."
     return (
         "Printed numbers come from the papers' own features, reproduced ones from the features named in each table; a difference "

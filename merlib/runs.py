@@ -1,7 +1,8 @@
 """Runs: one recipe on one corpus with one seed, trained once, resumable, kept in `results/cache/runs/<id>`.
 
 A run's identity is the hash of all that determines its numbers: recipe, corpus and split, feature values, seed, fold, and the code of
-the network it trains. Two batches never train the same run at once; a run killed at any moment resumes from its checkpoint.
+the network it trains, with the weights that it starts from. Two batches never train the same run at once; a run killed at any moment
+resumes from its checkpoint. Processes that a launcher started together train it together, and the main one writes.
 
 `run.json` (recipe, scores of both selections, history of every epoch) is written last and marks a finished run; beside it,
 `predictions.npz` holds ids, labels, predictions, and the probabilities and embeddings of the val-selected network on the test split.
@@ -16,6 +17,8 @@ import platform
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,11 +31,13 @@ from safetensors.torch import load_file, save_file
 from sklearn.base import is_regressor
 from tqdm.auto import tqdm
 
-from merlib import batches, losses, masking, metrics, models, training
+from merlib import batches, distributed, losses, masking, metrics, models, training
 from merlib.corpora import official
 from merlib.corpora import splits as protocols
 from merlib.corpora.files import atomic
+from merlib.distributed import Processes
 from merlib.features import roots
+from merlib.models import starting_weights
 from merlib.places import commit, results_folder
 
 PACKAGE = Path(__file__).parent
@@ -59,8 +64,11 @@ class Run:
         determines = self.recipe | {
             "protocol": {k: v for k, v in self.recipe["protocol"].items() if k not in AFTER},
             "corpus": _digest(dataset),
-            "split": _hash("".join(s[1] for s in protocols.assign(dataset.corpus.table, self.recipe["protocol"], self.fold))),
+            "split": _hash(
+                "".join(s[1] for s in protocols.assign(dataset.corpus.table, self.recipe["protocol"], self.fold))
+            ),
             "features": {name: feature.passport.sha256 for name, feature in dataset.features.items()},
+            "weights": starting_weights.digests(self.recipe["model"], self.arrays),
             "code": code_digest(*modules),
             "seed": self.seed,
             "fold": self.fold,
@@ -99,40 +107,61 @@ class Run:
 def execute(run: Run, *, device: str | None = None, progress: bool = True, label: str = "run") -> dict[str, Any]:
     """The result of a run (run.json): from the cache, or trained now. Two batches never train the same run at once.
 
-    Where the protocol masks a modality at test time, `selected` holds the scores under the mask.
+    Where the protocol masks a modality at test time, `selected` holds the scores under the mask. Processes that were launched
+    together (`distributed.join`) all call this, for the same runs in the same order, and all get the result.
     """
-    folder, device = run.folder, device or ("cuda" if torch.cuda.is_available() else "cpu")
+    folder, device = run.folder, distributed.device_of(device)
+    processes = distributed.join(device)
+    result = None
+    with _locked(folder, f"{label}: another batch trains this run ({run.id}); waiting for it", processes):
+        done = folder / "run.json"
+        if not processes.agree(done.exists()):
+            _train(run, folder, device, progress and processes.main, label, processes)
+        if processes.main:
+            result = json.loads(done.read_text())
+            if run.recipe["protocol"].get("mask_percent", 0):
+                result["selected"] = {"val": _masked(run, folder, device)}
+        return processes.agree(result)
+
+
+@contextmanager
+def _locked(folder: Path, waiting: str, processes: Processes) -> Iterator[None]:
+    """The main process holds the folder's lock; the others go by its word."""
+    if not processes.main:
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        tqdm.write(f"{label}: another batch trains this run ({run.id}); waiting for it", file=sys.stderr)
+        tqdm.write(waiting, file=sys.stderr)
         lock.acquire()
     try:
-        done = folder / "run.json"
-        if not done.exists():
-            _train(run, folder, device, progress, label)
-        result = json.loads(done.read_text())
-        if run.recipe["protocol"].get("mask_percent", 0):
-            result["selected"] = {"val": _masked(run, folder, device)}
-        return result
+        yield
     finally:
         lock.release()
 
 
-def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> None:
+def _train(run: Run, folder: Path, device: str, progress: bool, label: str, processes: Processes) -> None:
     training.make_deterministic()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     dataset, recipe, judge = run.dataset, run.recipe, run.judge
+    estimator = models.is_estimator(recipe["model"]["name"])
+    if estimator and not processes.main:
+        return
     splits = run.splits(device)
-    if models.is_estimator(recipe["model"]["name"]):
+    if estimator:
         outcome = _fit_estimator(run, splits, judge)
     else:
-        outcome = _fit_network(run, splits, judge, folder, device, progress, label)
+        outcome = _fit_network(run, splits, judge, folder, device, progress, label, processes)
+    if not processes.main:
+        return
     test = splits["test"]
-    arrays = {"ids": np.array(test.ids)} | {f"y_{k}": v.cpu().numpy() for k, v in test.target.items()} | outcome["arrays"]
+    arrays = (
+        {"ids": np.array(test.ids)} | {f"y_{k}": v.cpu().numpy() for k, v in test.target.items()} | outcome["arrays"]
+    )
     arrays["y_true"] = arrays.pop("y_label").astype(np.int16)
     for name, (_, predicted) in outcome["selected"].items():
         arrays |= {f"{name}_pred" if k == "class" else f"{name}_{k}": v for k, v in predicted.items()}
@@ -150,7 +179,7 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
         "n": int((arrays["y_true"] >= 0).sum()),
         "selected": {n: _selection(judge, test, *found, outcome["history"]) for n, found in outcome["selected"].items()},
         "history": outcome["history"], "seconds": round(outcome["seconds"], 1),
-        "parameters": outcome["parameters"], "peak_memory_mb": round(peak / 2**20), "device": _device_name(device),
+        "parameters": outcome["parameters"], "peak_memory_mb": round(peak / 2**20), "device": _device_name(device, 1 if estimator else processes.count),
         "torch": torch.__version__, "commit": commit(),
     }  # fmt: skip
     with atomic(folder / "run.json") as part:
@@ -158,7 +187,9 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _selection(judge, test: batches.Split, epoch: int, predicted: metrics.Predictions, history: list[dict]) -> dict[str, Any]:
+def _selection(
+    judge, test: batches.Split, epoch: int, predicted: metrics.Predictions, history: list[dict]
+) -> dict[str, Any]:
     """What is recorded of one selection: epoch, scores on test and on val, and the classes that it never predicts."""
     y_true = test.label.cpu().numpy()
     val = {k.removeprefix("val/"): v for k, v in history[epoch].items() if k.startswith("val/")} if history else {}
@@ -169,12 +200,15 @@ def _selection(judge, test: batches.Split, epoch: int, predicted: metrics.Predic
 class TestObserver:
     """Scores the test split after every epoch and keeps the predictions at its peak; `fit` cannot see any of it."""
 
-    def __init__(self, test: batches.Split, judge: metrics.Judge, *, batch: int | None, precision: str):
-        self.test, self.judge, self.batch, self.precision = test, judge, batch, precision
+    def __init__(
+        self, test: batches.Split, judge: metrics.Judge, *, batch: int | None, precision: str, processes: Processes
+    ):
+        self.test, self.judge = test, judge
+        self.how = {"batch": batch, "precision": precision, "processes": processes}
         self.state: dict[str, Any] = {"epoch": -1, "worth": -float("inf"), "predicted": {}}
 
     def __call__(self, epoch: int, model: torch.nn.Module) -> dict[str, float]:
-        predicted = self.judge.predictions(training.predict(model, self.test, batch=self.batch, precision=self.precision))
+        predicted = self.judge.predictions(training.predict(model, self.test, **self.how))
         found = self.judge.scores(self.test.target, predicted)
         if self.judge.worth(found) > self.state["worth"]:
             kept = {name: torch.from_numpy(values) for name, values in predicted.items()}
@@ -182,25 +216,28 @@ class TestObserver:
         return {f"test/{name}": value for name, value in metrics.headline(found).items()}
 
 
-def _fit_network(run: Run, splits, judge, folder: Path, device: str, progress: bool, label: str) -> dict[str, Any]:
+def _fit_network(
+    run: Run, splits, judge, folder: Path, device: str, progress: bool, label: str, processes: Processes
+) -> dict[str, Any]:
     recipe = run.recipe
     torch.manual_seed(run.seed)
-    model = models.build(recipe["model"], **_given(run, splits)).to(device)
+    model = models.build(recipe["model"], **given(run, splits)).to(device)
     known = splits["train"].label[splits["train"].label >= 0]
     counts = torch.bincount(known, minlength=len(judge.labels))
-    given = {"class_counts": counts, "dim": recipe["model"].get("dim"), "sentiment": judge.sentiment}
-    loss = losses.build_loss(recipe["loss"], **given).to(device)
+    settled = {"class_counts": counts, "dim": recipe["model"].get("dim"), "sentiment": judge.sentiment}
+    loss = losses.build_loss(recipe["loss"], **settled).to(device)
     norms = any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in model.modules())
     whole = splits["train"].unit == "dialogues" and (norms or not recipe["model"].get("mask_padding", True))
-    seen = {"batch": recipe["train"]["batch"] if whole else None, "precision": recipe["train"]["precision"]}
+    batch = recipe["train"]["batch"] if whole else None
+    seen = {"batch": batch, "precision": recipe["train"]["precision"], "processes": processes}
     observer = TestObserver(splits["test"], judge, **seen)
     done = training.fit(
         model, loss, splits["train"], splits["val"], recipe=recipe["train"], judge=judge, seed=run.seed, observer=observer,
         checkpoint=folder / "checkpoint.pt", checkpoint_seconds=CHECKPOINT_SECONDS,
-        whole_batches=whole, progress=progress, label=label,
+        whole_batches=whole, progress=progress, label=label, processes=processes,
     )  # fmt: skip
     model.load_state_dict(done.best_state)
-    if "mask_percent" in recipe["protocol"]:
+    if "mask_percent" in recipe["protocol"] and processes.main:
         with atomic(folder / "network.safetensors") as part:
             save_file({name: value.contiguous() for name, value in done.best_state.items()}, part)
     outputs = training.predict(model, splits["test"], **seen)
@@ -216,14 +253,14 @@ def _fit_network(run: Run, splits, judge, folder: Path, device: str, progress: b
     }  # fmt: skip
 
 
-def _given(run: Run, splits) -> dict[str, Any]:
+def given(run: Run, splits) -> dict[str, Any]:
     """What the data settle for a network: see `models.build`."""
     train, judge = splits["train"], run.judge
-    given = {"dims": batches.dims(train), "classes": len(judge.labels), "sentiment": judge.sentiment}
+    settled = {"dims": batches.dims(train), "classes": len(judge.labels), "sentiment": judge.sentiment}
     if train.unit == "dialogues":
-        return given | {"speakers": 1 + max(int(split.speaker.max()) for split in splits.values())}
+        return settled | {"speakers": 1 + max(int(split.speaker.max()) for split in splits.values())}
     steps = {m: max(int(split.steps[m].max()) for split in splits.values()) for m in train.features}
-    return given | {"steps": steps, "speakers": 1}
+    return settled | {"steps": steps, "speakers": 1}
 
 
 def _fit_estimator(run: Run, splits, judge) -> dict[str, Any]:
@@ -255,7 +292,7 @@ def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
     cached = folder / f"masked_{'_'.join(map(str, asked.values()))}.json"
     if not cached.exists():
         splits = run.splits(device)
-        model = models.build(run.recipe["model"], **_given(run, splits)).to(device)
+        model = models.build(run.recipe["model"], **given(run, splits)).to(device)
         model.load_state_dict(load_file(folder / "network.safetensors", device=device))
         test = masking.masked(splits["test"], splits["train"], **asked, seed=run.seed)
         outputs = training.predict(model, test, precision=run.recipe["train"]["precision"])
@@ -303,9 +340,6 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _device_name(device: str) -> str:
-    return (
-        torch.cuda.get_device_name()
-        if device == "cuda"
-        else f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
-    )
+def _device_name(device: str, count: int) -> str:
+    on_cpu = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
+    return f"{count} x " * (count > 1) + (torch.cuda.get_device_name() if device == "cuda" else on_cpu)

@@ -18,13 +18,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 from tqdm.auto import tqdm
 
-from merlib import optimisation
-from merlib.batches import Split
+from merlib import distributed, optimisation
+from merlib.batches import Batch, Split
 from merlib.corpora.files import atomic
+from merlib.distributed import ONE, Processes
 from merlib.metrics import Judge, headline
 
 BUCKET = {"cpu": 16, "cuda": 256}  # dialogues of similar length that pass through the network at once
 UTTERANCES = 128  # that are predicted at once
+PLACE = "place in the split"  # no output of a network has this name
 RECOMPUTE = os.environ.get("MERLIB_RECOMPUTE", "1") != "0"  # 0: faster, more memory, the same numbers
 
 
@@ -62,51 +64,73 @@ def make_deterministic() -> None:
 
 
 def forward_packed(
-    model: nn.Module, split: Split, items: Tensor, *, bucket: int
+    model: nn.Module, split: Split, items: Tensor, *, bucket: int, processes: Processes = ONE
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Outputs and targets of the utterances of some items, u ...: dialogues go in buckets, because padding is invisible.
 
     Of several buckets, the backward pass computes each one's activations anew (unless MERLIB_RECOMPUTE=0), so that
-    memory holds only one of them.
+    memory holds only one of them. Of several processes, each forwards its share of every bucket and returns its own outputs.
     """
-    found = []
+    found, bucket = [], bucket * processes.count
     forward = partial(recompute, model, use_reentrant=False) if RECOMPUTE and len(items) > bucket else model
     for batch in split.buckets(items, bucket):
-        outputs, target = forward(batch), {name: batch[name] for name in split.target}
-        found.append((split.real(outputs, batch), split.real(target, batch)))
+        share = _share(batch, processes)
+        outputs, target = forward(share), {name: share[name] for name in split.target}
+        pair = (split.real(outputs, share), split.real(target, share))
+        found.append(tuple({k: v[:0] for k, v in part.items()} for part in pair) if processes.idle else pair)
     if len(found) == 1:
         return found[0]
     outputs, target = zip(*found, strict=True)
     return tuple({name: torch.cat([part[name] for part in parts]) for name in parts[0]} for parts in (outputs, target))
 
 
+def _share(batch: Batch, processes: Processes) -> Batch:
+    """This process's rows of a batch, padded as the whole batch is."""
+    if processes.count == 1:
+        return batch
+    rows = processes.rows(len(next(iter(batch.values()))))
+    return {name: value[rows] for name, value in batch.items()}
+
+
 @torch.no_grad()
 def predict(
-    model: nn.Module, split: Split, *, batch: int | None = None, precision: str = "float32", loss: nn.Module | None = None
-) -> dict[str, Tensor]:
+    model: nn.Module, split: Split, *, batch: int | None = None, precision: str = "float32",
+    loss: nn.Module | None = None, processes: Processes = ONE,
+) -> dict[str, Tensor]:  # fmt: skip
     """Outputs of a whole split in the order of its ids (u ...), float32, on its device; `batch` items at once.
 
     With a loss, its value is there too (`loss`, a scalar): of the whole split by dialogue, the mean over batches by utterance, where
-    outputs that are sequences are not kept.
+    outputs that are sequences are not kept. Of several processes, each predicts its share, and all return the whole.
     """
     model.eval()
     device = split.label.device.type
     by_dialogue = split.unit == "dialogues"
-    parts, places, costs = [], [], []
-    for items in torch.arange(len(split)).split(batch or (BUCKET[device] if by_dialogue else UTTERANCES)):
+    parts, costs = [], []
+    size = batch or (min(BUCKET[device], -(-len(split) // processes.count)) if by_dialogue else UTTERANCES)
+    pieces = torch.arange(len(split)).split(size)
+    for number in processes.rows(len(pieces)):
+        items = pieces[number]
         padded = split.batch(items)
         with autocast(device, precision):
             outputs = _floats(split.real(model(padded), padded))
         if loss is not None and not by_dialogue:
             target = {name: padded[name] for name in split.target}
-            costs.append(loss(outputs, target)["loss"] * len(items) / len(split))
-        parts.append({name: value for name, value in outputs.items() if by_dialogue or value.ndim <= 2})
-        places.append(split.places(items))
-    order = torch.cat(places).argsort()
-    found = {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}
+            costs.append({"loss": (loss(outputs, target)["loss"] * len(items) / len(split)).reshape(1)})
+        kept = {name: value for name, value in outputs.items() if by_dialogue or value.ndim <= 2}
+        parts.append(kept | {PLACE: split.places(items)})
+    found = _joined(parts, processes)
+    order = found.pop(PLACE).argsort()
+    found = {name: value[order] for name, value in found.items()}
     if loss is not None:
-        found["loss"] = loss(found, split.target)["loss"] if by_dialogue else torch.stack(costs).sum()
+        cost = loss(found, split.target) if by_dialogue else _joined(costs, processes)
+        found["loss"] = cost["loss"].sum()
     return found
+
+
+def _joined(parts: list[dict[str, Tensor]], processes: Processes) -> dict[str, Tensor]:
+    """The rows of all parts, one after the other, of all processes."""
+    end = 0 if processes.idle else None
+    return processes.gather({name: torch.cat([part[name] for part in parts])[:end] for name in parts[0]})
 
 
 def _floats(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -121,23 +145,30 @@ def autocast(device: str, precision: str) -> torch.autocast:
 def fit(
     model: nn.Module, loss: nn.Module, train: Split, val: Split, *, recipe: dict[str, Any], judge: Judge, seed: int,
     observer: Observer | None = None, checkpoint: Path | None = None, checkpoint_seconds: float = 60.0,
-    whole_batches: bool = False, progress: bool = True, label: str = "fit",
+    whole_batches: bool = False, progress: bool = True, label: str = "fit", processes: Processes = ONE,
 ) -> Fit:  # fmt: skip
     """Train by `recipe` (the section `train` of a recipe) and select the epoch that `judge` finds best on val.
 
     checkpoint: a file to resume from and to save to, at most every `checkpoint_seconds`.
     whole_batches: never bucket a batch of dialogues (networks that see padding, as published).
+    processes: of several that train together (`distributed.join`), which one this is. All call this with the same arguments, and
+    an observer that predicts does it with them; the main one saves.
     Raises TrainingError on a loss that is not finite or memory that does not suffice.
     """
     optimisation.check(recipe)
     device = train.label.device.type
     bucket = BUCKET[device] if train.unit == "dialogues" and not whole_batches else len(train)
-    learned = nn.ModuleDict({"model": model, "loss": loss})
+    learned = nn.ModuleDict({"model": distributed.synchronised(model, processes), "loss": loss})
+    processes.same(learned)
     optimizer = optimisation.optimizer(learned, recipe)
     schedule = optimisation.Schedule(optimizer, recipe, steps=len(_steps(train, recipe)))
     done, start = Fit(), 0
     if checkpoint is not None and checkpoint.exists():
         done, start = _resume(checkpoint, learned, optimizer, schedule, observer, device)
+    if processes.agree(start) != start:
+        raise TrainingError(
+            f"{checkpoint} is not the same file for all processes: keep MERLIB_RESULTS in a folder that they share"
+        )
     saved = began = time.monotonic()
     before = done.seconds
     total = recipe["epochs"]
@@ -145,12 +176,16 @@ def fit(
     for epoch in bar:
         if epoch - done.best_epoch > recipe["patience"]:
             break
-        row = _epoch(learned, train, optimizer, schedule, recipe, seed=seed, epoch=epoch, bucket=bucket)
+        row = _epoch(learned, train, optimizer, schedule, recipe, processes, seed=seed, epoch=epoch, bucket=bucket)
         outputs = predict(
-            model, val, batch=recipe["batch"] if whole_batches else None, precision=recipe["precision"], loss=loss
-        )
+            model, val, batch=recipe["batch"] if whole_batches else None, precision=recipe["precision"], loss=loss,
+            processes=processes,
+        )  # fmt: skip
         found = judge.scores(val.target, judge.predictions(outputs))
-        row |= {"val/loss": float(outputs["loss"])} | {f"val/{name}": value for name, value in headline(found).items()}
+        found, cost = processes.agree(
+            (found, float(outputs["loss"]))
+        )  # so that all select, and stop, at the same epoch
+        row |= {"val/loss": cost} | {f"val/{name}": value for name, value in headline(found).items()}
         schedule.epoch(row["val/loss"])
         if judge.worth(found) > done.best_score:
             done.best_epoch, done.best_score = epoch, judge.worth(found)
@@ -159,8 +194,10 @@ def fit(
             row |= observer(epoch, model)
         done.history.append(row)
         done.seconds = before + time.monotonic() - began
-        bar.set_postfix({judge.select: f"{found[judge.select]:.3f}", "best": f"{abs(done.best_score):.3f} @{done.best_epoch + 1}"})
-        if checkpoint is not None and time.monotonic() - saved >= checkpoint_seconds:
+        bar.set_postfix(
+            {judge.select: f"{found[judge.select]:.3f}", "best": f"{abs(done.best_score):.3f} @{done.best_epoch + 1}"}
+        )
+        if checkpoint is not None and processes.main and time.monotonic() - saved >= checkpoint_seconds:
             _save(checkpoint, epoch + 1, done, learned, optimizer, schedule, observer)
             saved = time.monotonic()
     return done
@@ -187,15 +224,19 @@ def _steps(train: Split, recipe: dict[str, Any]) -> tuple[Tensor, ...]:
     return order.split(counts.tolist())
 
 
-def _epoch(learned, train, optimizer, schedule, recipe, *, seed: int, epoch: int, bucket: int) -> dict[str, float]:
+def _epoch(
+    learned, train, optimizer, schedule, recipe, processes: Processes, *, seed: int, epoch: int, bucket: int
+) -> dict[str, float]:
     learned.train()
     torch.manual_seed(1_000_003 * seed + epoch)
     totals: dict[str, Tensor] = {}
     parts = _steps(train, recipe)
+    if not processes.main:  # the same items in all, but dropout of its own
+        torch.manual_seed(1_000_003 * seed + epoch + (processes.rank << 40))
     for step, items in enumerate(parts):
         try:
             optimizer.zero_grad(set_to_none=True)
-            named = _gradients(learned, train, items, precision=recipe["precision"], bucket=bucket)
+            named = _gradients(learned, train, items, processes, precision=recipe["precision"], bucket=bucket)
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"out of memory at epoch {epoch + 1}, step {step + 1}: lower train.batch ({recipe['batch']})"
@@ -213,12 +254,15 @@ def _epoch(learned, train, optimizer, schedule, recipe, *, seed: int, epoch: int
     return {f"train/{name}": float(value) for name, value in totals.items()} | {"lr": optimizer.param_groups[0]["lr"]}
 
 
-def _gradients(learned, train, items: Tensor, *, precision: str, bucket: int) -> dict[str, Tensor]:
+def _gradients(
+    learned, train, items: Tensor, processes: Processes, *, precision: str, bucket: int
+) -> dict[str, Tensor]:
     """One backward pass; the named losses, detached, so that nothing of the graph outlives it."""
     with autocast(train.label.device.type, precision):
-        outputs, target = forward_packed(learned["model"], train, items, bucket=bucket)
-    named = learned["loss"](_floats(outputs), target)
+        outputs, target = forward_packed(learned["model"], train, items, bucket=bucket, processes=processes)
+    named = learned["loss"](processes.gather(_floats(outputs)), processes.gather(target))
     named["loss"].backward()
+    processes.add_gradients(learned["model"], learned["loss"])
     return {name: value.detach() for name, value in named.items()}
 
 

@@ -1,6 +1,10 @@
 """Pretrained encoders: the real loading code, offline, on tiny ones with random weights that each test saves."""
 
 import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +13,10 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 
-from merlib.models import encoders
+from merlib import declarations, study
+from merlib.declarations import DeclarationError
+from merlib.features import roots
+from merlib.models import encoders, starting_weights
 from merlib.models.encoders import AudioEncoder, extract, padded
 from merlib.models.gia_mic import ConcatPool, GiaMic
 
@@ -252,3 +259,55 @@ def test_what_cannot_be_is_said(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "wavlm"}))
     with pytest.raises(ValueError, match="save the encoder with save_pretrained"):
         encoders.weights(str(tmp_path))
+
+
+# --- weights in the identity of a run --------------------------------------------------------------------------------
+
+
+def disturb(file: Path) -> None:
+    """Other values in a file of the same name and size, written later."""
+    data, about = bytearray(file.read_bytes()), file.stat()
+    data[-1] ^= 1
+    file.write_bytes(data)
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns + 1_000_000))
+
+
+def test_other_weights_under_the_same_name_are_another_run(wavlm, data_folder, monkeypatch):
+    monkeypatch.setattr(roots, "TWIN_SCALES", dict.fromkeys(roots.TWIN_SCALES, 0.02))
+    paper = declarations.load("gia_mic")
+    _, _, run = next(one for one in study.runs_of(paper, "table1") if one[2].recipe["model"]["name"] == "gia_mic")
+    run = replace(run, recipe=run.recipe | {"model": run.recipe["model"] | {"audio_encoder": wavlm}})
+    before = run.id
+    (Path(wavlm) / "README.txt").write_text("no part of the network")
+    assert run.id == before
+    for name in ("model.safetensors", "preprocessor_config.json"):
+        disturb(Path(wavlm) / name)
+        assert run.id != before, name
+        before = run.id
+    other = run.recipe["data"] | {"modalities": "TV"}
+    silent = replace(run, recipe=run.recipe | {"data": other}).id
+    disturb(Path(wavlm) / "model.safetensors")
+    assert replace(run, recipe=run.recipe | {"data": other}).id == silent, "nothing of it is heard"
+
+
+def test_weights_are_read_once_and_known_by_their_content(tmp_path, data_folder, monkeypatch):
+    file = data_folder / "weights" / "face.pth.tar"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    model = {
+        "name": "attsf_net",
+        "audio_encoder": "cnn",
+        "visual_encoder": "efficientface",
+        "visual_weights": file.name,
+    }
+    read = []
+    real = starting_weights.files.sha256
+    monkeypatch.setattr(starting_weights.files, "sha256", lambda *paths: read.append(paths) or real(*paths))
+    found = [starting_weights.digests(model, ["audio", "visual"]) for _ in range(3)]
+    assert found[0].keys() == {"visual_weights"} and found == found[:1] * 3 and len(read) == 1
+    copied = shutil.copy(file, tmp_path / "copy")
+    assert starting_weights.digests(model | {"visual_weights": copied}, ["visual"]) == found[0]
+    for other in ({"visual_encoder": "vectors"}, {"visual_weights": "none"}):
+        assert starting_weights.digests(model | other, ["visual"]) == {}
+    with pytest.raises(DeclarationError, match="attsf_net: .*absent.pth is not there"):
+        starting_weights.digests(model | {"visual_weights": "absent.pth"}, ["visual"])

@@ -36,7 +36,7 @@ def test_every_parameter_learns_and_every_part_counts(paper, table):
     for name, run in networks(paper, table).items():
         splits = run.splits()
         torch.manual_seed(0)
-        model = models.build(run.recipe["model"], **runs._given(run, splits))
+        model = models.build(run.recipe["model"], **runs.given(run, splits))
         train = splits["train"]
         counts = torch.bincount(train.label[train.label >= 0], minlength=len(run.judge.labels))
         given = {"class_counts": counts, "dim": run.recipe["model"].get("dim"), "sentiment": run.judge.sentiment}

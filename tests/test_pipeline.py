@@ -98,7 +98,7 @@ def make_root(folder: Path, sounds: dict[str, np.ndarray], videos: dict[str, str
 
 
 def extracted(folder: Path, name: str = "audio", **options):
-    file = pipeline.extract("real", "ravdess", extractor=Energy(), folder=folder, name=name, progress=False, **options)
+    file = pipeline.extract("real", "ravdess", extractor=Energy(), media=folder, name=name, progress=False, **options)
     corpus = roots.dataset("real", "ravdess", features=()).corpus
     return store.read(file.parent.parent, name, ids=corpus.ids)
 
@@ -114,7 +114,7 @@ def test_one_worker_and_two_give_the_same_bits_as_a_plain_loop(root):
 def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path):
     script = (
         "from pathlib import Path; from test_pipeline import Energy; from merlib.features import pipeline; "
-        f"pipeline.extract('real', 'ravdess', extractor=Energy(0.2), folder=Path({str(root)!r}), name='slow', progress=False)"
+        f"pipeline.extract('real', 'ravdess', extractor=Energy(0.2), media=Path({str(root)!r}), name='slow', progress=False)"
     )
     env = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[1]}"}
     process = subprocess.Popen([sys.executable, "-c", script], env=env, stderr=subprocess.DEVNULL)
@@ -136,18 +136,18 @@ def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path):
         def __repr__(self) -> str:
             return repr(Energy(0.2))
 
-    file = pipeline.extract("real", "ravdess", extractor=Watched(), folder=root, name="slow", progress=False)
+    file = pipeline.extract("real", "ravdess", extractor=Watched(), media=root, name="slow", progress=False)
     assert len(seen) == 12 - len(there) and not parts.exists()
     assert store.read_passport(file).sha256 == extracted(root).passport.sha256
-    pipeline.extract("real", "ravdess", extractor=Watched(), folder=root, name="slow", progress=False)
+    pipeline.extract("real", "ravdess", extractor=Watched(), media=root, name="slow", progress=False)
     assert len(seen) == 12 - len(there), "what is done is not done again"
     soundfile.write(root / "c00.wav", noise(0.5), RATE)
-    pipeline.extract("real", "ravdess", extractor=Watched(), folder=root, name="slow", progress=False)
+    pipeline.extract("real", "ravdess", extractor=Watched(), media=root, name="slow", progress=False)
     assert len(seen) == 2 * 12 - len(there), "a changed file is another input"
 
 
 def test_two_extractions_at_once_leave_one_whole_array(root):
-    run = {"extractor": Energy(0.05), "folder": root, "name": "both", "progress": False}
+    run = {"extractor": Energy(0.05), "media": root, "name": "both", "progress": False}
     context = multiprocessing.get_context("fork")
     both = [context.Process(target=pipeline.extract, args=("real", "ravdess"), kwargs=run) for _ in range(2)]
     for process in both:
@@ -245,7 +245,7 @@ def test_a_part_of_a_file_is_that_part(tmp_path):
     samples = noise(2.0)
     soundfile.write(tmp_path / "whole.flac", samples, RATE)
     whole = media.sound(Clip("u", tmp_path / "whole.flac"), rate=RATE)
-    cut = media.clip("u", recordings.part("whole.flac", 0.5, 1.25), tmp_path)
+    cut = media.located("u", recordings.part("whole.flac", 0.5, 1.25), tmp_path)
     np.testing.assert_array_equal(media.sound(cut, rate=RATE), whole[8000:20000])
 
 
@@ -260,7 +260,7 @@ def test_the_sound_of_a_film_is_cut_where_asked(tmp_path):
 def test_pictures_come_as_many_as_asked_and_of_the_right_half(tmp_path):
     film(tmp_path / "film.mp4", seconds=1.0)
     for side, shade in (("left", 64), ("right", 192)):
-        clip = media.clip("u", recordings.part("film.mp4", 0.2, 0.7, side), tmp_path)
+        clip = media.located("u", recordings.part("film.mp4", 0.2, 0.7, side), tmp_path)
         pictures = list(media.pictures(clip, count=8))
         assert len(pictures) == 8 and pictures[0].shape == (48, 32, 3)
         assert all(abs(p.astype(int) - shade).max() <= 3 for p in pictures)
@@ -282,7 +282,7 @@ def test_a_table_may_name_the_film_where_there_is_no_sound_file(root, tmp_path):
     make_root(tmp_path, {"c00": noise(0.2), "c01": noise(0.2), "c02": noise(0.2)}, {"c00": "both.mp4"})
     corpus = roots.dataset("real", "ravdess", features=()).corpus
     assert pipeline.named(corpus, "audio")[0] == "c00.wav" and pipeline.named(corpus, "visual") == ["both.mp4", "", ""]
-    file = pipeline.extract("real", "ravdess", extractor=Brightness(), folder=root, name="visual", progress=False)
+    file = pipeline.extract("real", "ravdess", extractor=Brightness(), media=root, name="visual", progress=False)
     assert store.read_passport(file).failed == ("c01", "c02")
     assert set(pipeline.failures("real", "ravdess", "visual")["reason"]) == {"the table names no file"}
     assert official.LABELS["ravdess"]
@@ -293,4 +293,4 @@ def test_what_is_no_part_of_a_file_is_refused(text, tmp_path):
     with pytest.raises(ValueError, match="is no path"):
         recordings.parse(text)
     with pytest.raises(MediaError, match="is no path"):
-        media.clip("u", text, tmp_path)
+        media.located("u", text, tmp_path)

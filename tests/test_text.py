@@ -13,6 +13,7 @@ from merlib import cli
 from merlib.corpora import table, twin
 from merlib.corpora.files import sha256
 from merlib.features import roots, text
+from merlib.models.unimodal import TunedEncoder
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,31 @@ def test_tokens_are_the_states_of_the_encoder_from_the_first_on(encoder, tiny, c
     assert array.extractor == f"{encoder.rsplit('/', 1)[-1]} {how}, {where}"
 
 
+def test_cls_and_mean_joined_are_both_of_them(encoder, tiny):
+    how = {"encoder": encoder, "context": "dialogue", "max_tokens": 40}
+    cls, mean, both = (text.encode(tiny[0], pool=pool, **how) for pool in ("cls", "mean", "cls_mean"))
+    np.testing.assert_array_equal(both.values, np.concatenate([cls.values, mean.values], axis=1))
+    assert both.extractor == f"{encoder.rsplit('/', 1)[-1]} CLS and masked mean of current, dialogue of 40 tokens"
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_a_layer_is_what_the_layers_above_turn_into_the_last_states(encoder, tiny, layer):
+    below = text.encode(tiny[0], encoder=encoder, pool="tokens", layer=layer, max_tokens=40)
+    last = text.encode(tiny[0], encoder=encoder, pool="tokens", max_tokens=40)
+    assert below.extractor == f"{encoder.rsplit('/', 1)[-1]} layer {layer} tokens, alone"
+    np.testing.assert_array_equal(below.lengths, last.lengths)
+    if layer == 2:
+        np.testing.assert_array_equal(below.values, last.values)
+        return
+    above = TunedEncoder(width=16, path=encoder, layers=2 - layer, pool="hidden").eval()
+    starts = last.lengths.cumsum() - last.lengths
+    for row in (0, 5, len(starts) - 1):
+        steps = slice(starts[row], starts[row] + last.lengths[row])
+        x = torch.tensor(below.values[steps]).float()[None]
+        found = above(x, torch.ones(x.shape[:2], dtype=torch.bool))[0]
+        np.testing.assert_allclose(found.detach(), last.values[starts[row]], rtol=5e-3, atol=5e-3)
+
+
 def test_alone_is_the_tokenizer_and_nothing_else(encoder, tiny):
     tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
     for (ids, words), line in zip(
@@ -153,7 +179,8 @@ def test_another_transcript_is_encoded_beside_the_first(encoder, data_folder, mo
     again = ["--name", "text_asr", "--from", str(tmp_path / "asr.csv"), "--ids", "u", "--texts", "asr"]
     cli.main([*base, *again])
     cli.main([*base, "--name", "tokens"])
-    features = roots.dataset("twin", "iemocap6", features=["tokens", "text_asr"]).features
+    cli.main([*base[:-2], "--pool", "cls_mean", "--layer", "1", "--name", "both"])
+    features = roots.dataset("twin", "iemocap6", features=["tokens", "text_asr", "both"]).features
     spoken = heard.set_index("u")["asr"][list(corpus.ids)]
     changed = table.Corpus("meld", corpus.labels, corpus.table.assign(text=list(spoken)), "heard")
     expected = text.encode(changed, encoder=encoder, pool="tokens", max_tokens=60)
@@ -161,6 +188,8 @@ def test_another_transcript_is_encoded_beside_the_first(encoder, data_folder, mo
     np.testing.assert_array_equal(features["text_asr"].lengths, expected.lengths)
     assert features["text_asr"].passport.extractor.endswith("tokens, alone, asr of asr.csv")
     assert features["tokens"].passport.extractor.endswith("tokens, alone")
+    assert features["both"].passport.extractor.endswith("layer 1 CLS and masked mean, alone")
+    assert features["both"].values.shape[1] == 2 * features["tokens"].values.shape[1]
     assert not np.array_equal(features["text_asr"].lengths, features["tokens"].lengths)
 
     heard.iloc[2:].assign(same="x").to_csv(tmp_path / "asr.csv", index=False)
@@ -191,6 +220,7 @@ def test_what_cannot_be_encoded_says_why(encoder, tiny, tmp_path):
         ({"context": "window"}, "context='window'"),
         ({"over": "past"}, "over='past'"),
         ({"encoder": encoder, "max_tokens": 100}, "max_tokens=100, but .* reads 64 at most"),
+        ({"encoder": encoder, "layer": 3, "max_tokens": 40}, "layer=3, but .* has 2. Ask for 0"),
         ({"encoder": str(tmp_path)}, "no .safetensors file"),
     ):
         with pytest.raises(ValueError, match=message):

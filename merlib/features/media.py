@@ -38,7 +38,7 @@ class Clip:
     side: str = ""
 
 
-def clip(utterance: str, text: str, folder: Path) -> Clip:
+def located(utterance: str, text: str, folder: Path) -> Clip:
     """The recording of an utterance that a table names by `text` (see `merlib.corpora.recordings`), below `folder`.
 
     Raises MediaError where there is none, or where a path or a link leads out of the folder.

@@ -29,8 +29,8 @@ from tqdm.auto import tqdm
 
 from merlib.corpora.files import atomic
 from merlib.corpora.table import Array, Corpus
-from merlib.features import media, roots, store
-from merlib.features.media import Clip, MediaError
+from merlib.features import roots, store
+from merlib.features.media import Clip, MediaError, located
 from merlib.features.store import FeatureError
 
 CHUNK = 4  # recordings that a worker takes at once
@@ -69,20 +69,24 @@ class Done:
     reason: str = ""
 
 
-def extract(
-    data: str, corpus: str, *, extractor: Extractor, folder: Path, name: str, workers: int = 1, progress: bool = True
-) -> Path:
-    """Run `extractor` over a corpus of the root `data` and write its feature `name`; returns the array's file.
+def extract(data: str, corpus: str, **how) -> Path:
+    """The same as `into`, for a corpus of the root `data`."""
+    loaded = roots.dataset(data, corpus, features=()).corpus
+    return into(roots.root_path(data) / corpus, loaded, **how)
 
-    folder: what the corpus' media paths are relative to, most often the folder that it was imported from.
+
+def into(
+    home: Path, corpus: Corpus, *, extractor: Extractor, media: Path, name: str, workers: int = 1, progress: bool = True
+) -> Path:
+    """Run `extractor` over a corpus and write its feature `name` into the corpus' folder `home`; returns the array's file.
+
+    media: what the corpus' media paths are relative to, most often the folder that it was imported from.
     Raises FeatureError when no recording at all can be used, and OSError on a full disk; what was done is kept.
     """
-    loaded = roots.dataset(data, corpus, features=()).corpus
-    home = roots.root_path(data) / corpus
     parts, array = home / "parts" / name, store.path(home, name)
     settings = json.dumps([repr(extractor), extractor.about()], sort_keys=True)
-    texts = named(loaded, extractor.modality)
-    items = [_item(u, text, settings, Path(folder)) for u, text in zip(loaded.ids, texts, strict=True)]
+    texts = named(corpus, extractor.modality)
+    items = [_item(u, text, settings, Path(media)) for u, text in zip(corpus.ids, texts, strict=True)]
     inputs = hashlib.sha256("".join(item.key for item in items).encode()).hexdigest()
     with FileLock(home / f".{name}.lock"):  # of two extractions of one array, the second finds the work done
         if array.exists() and store.read_passport(array).inputs == inputs:
@@ -92,9 +96,9 @@ def extract(
         failed = [d for d in done if d.part is None]
         if len(failed) == len(done):
             reasons = pd.Series([d.reason for d in failed]).value_counts().index[:3]
-            first = f"none of {len(done)} recordings below {folder} can be used"
-            raise FeatureError(f"{corpus}: {first}: {'; '.join(reasons)}. Is this the folder of the recordings?")
-        roots.add(home, loaded, name, replace(_assembled(done, extractor), inputs=inputs))
+            first = f"none of {len(done)} recordings below {media} can be used"
+            raise FeatureError(f"{corpus.name}: {first}: {'; '.join(reasons)}. Is this the folder of the recordings?")
+        roots.add(home, corpus, name, replace(_assembled(done, extractor), inputs=inputs))
         with atomic(array.with_name(f"{name}.failures.csv")) as part:
             rows = [(d.item.utterance, d.item.text, d.reason) for d in failed]
             pd.DataFrame(rows, columns=["utterance", "file", "reason"]).to_csv(part, index=False)
@@ -121,7 +125,7 @@ def failures(data: str, corpus: str, name: str) -> pd.DataFrame:
 
 def _item(utterance: str, text: str, settings: str, folder: Path) -> Item:
     try:
-        clip = media.clip(utterance, text, folder)
+        clip = located(utterance, text, folder)
         seen = clip.file.stat()
         key, reason = f"{settings} {utterance} {text} {seen.st_size} {seen.st_mtime_ns}", ""
     except MediaError as error:

@@ -47,7 +47,7 @@ def _mpaf_net(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
             "pool": "tokens",
             "max_tokens": data["text_tokens"],
         },
-        "audio": sound.MfccSteps(settings=audio.settings("mpaf_net", corpus)),
+        "audio": sound.MfccSteps(settings=audio.RECIPES["mpaf_net"](data)),
         "visual": face.HaarFaces(frames=data["frames"], size=data["frame_size"]),
     }
 
@@ -55,7 +55,7 @@ def _mpaf_net(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
 def _attsf_net(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
     return {
         "text": {"encoder": weights.get("text", "bert-base-uncased"), "pool": "tokens"},
-        "audio": sound.MfccSteps(settings=audio.settings("attsf_net", corpus)),
+        "audio": sound.MfccSteps(settings=audio.RECIPES["attsf_net"](data)),
         "visual": face.MtcnnFaces(frames=data["frames"], size=data["face_size"]),
     }
 
@@ -140,6 +140,6 @@ def extract(
         if modality == "text":
             made[modality] = text.add(root, corpus, name=name, **found[modality])
             continue
-        how = {"extractor": found[modality], "folder": folder, "name": name, "workers": workers, "progress": progress}
+        how = {"extractor": found[modality], "media": folder, "name": name, "workers": workers, "progress": progress}
         made[modality] = pipeline.extract(root, corpus, **how)
     return made

@@ -30,7 +30,7 @@ from merlib.corpora.official import ACCESS
 from merlib.corpora.table import Array, Corpus, CorpusError
 from merlib.features import store
 from merlib.features.store import Feature
-from merlib.places import data_folder
+from merlib.places import TWINS, data_folder
 
 TWIN_SEED, TWIN_SCALE = 0, 0.25  # the twin of every quick run: 38 dialogues of IEMOCAP-6, 358 of MELD
 TWIN_SCALES = {"iemocap4": 0.1, "iemocap8": 0.08, "ravdess": 0.33, "mosei": 0.025}  # where TWIN_SCALE is too large
@@ -69,11 +69,10 @@ def root_path(data: str) -> Path:
 def dataset(data: str, corpus: str, *, features: Sequence[str] | None = None) -> Dataset:
     """The corpus `corpus` of the root `data` with the named features (all when None), every file checked.
 
-    `data="twin"` makes the synthetic twin on first use; any number of processes may ask at once.
+    The roots `places.TWINS` are made on first use; any number of processes may ask at once.
     """
     folder = root_path(data) / corpus
-    if data == "twin":
-        _make_twin(folder)
+    _made(data, corpus)
     if not (folder / "corpus.json").exists():
         access = ACCESS.get(corpus, f"Known corpora: {sorted(ACCESS)}.")
         raise CorpusError(f"{folder}: the root {data!r} has no {corpus}; import it. {access}")
@@ -84,13 +83,12 @@ def dataset(data: str, corpus: str, *, features: Sequence[str] | None = None) ->
 
 def corpora(data: str) -> list[str]:
     """The corpora of the root `data`; the twin has all that it can make."""
-    return sorted(twin.TWINS if data == "twin" else (f.parent.name for f in root_path(data).glob("*/corpus.json")))
+    return sorted(twin.TWINS if data in TWINS else (f.parent.name for f in root_path(data).glob("*/corpus.json")))
 
 
 def arrays(data: str, corpus: str) -> list[str]:
     """The feature arrays that a corpus of the root `data` has, by name."""
-    if data == "twin":
-        _make_twin(root_path(data) / corpus)
+    _made(data, corpus)
     return sorted(f.stem for f in (root_path(data) / corpus / "features").glob("*.safetensors"))
 
 
@@ -101,9 +99,9 @@ def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
     ids, labels and splits; another table needs another root. Returns the files of the corpus and of the features
     imported.
     """
-    if kind not in KINDS or data == "twin":
+    if kind not in KINDS or data in TWINS:
         raise CorpusError(
-            f"kind {kind!r} into root {data!r}; expected one of {sorted(KINDS)}, and a root other than twin."
+            f"kind {kind!r} into root {data!r}; expected one of {sorted(KINDS)}, and a root other than {TWINS}."
         )
     found = KINDS[kind](Path(source))
     if kind == "iemocap" and "iemocap6" in corpora(data):  # its own list of labels is here; the release adds recordings
@@ -200,6 +198,16 @@ def _lock(folder: Path) -> FileLock:
     """A lock on one corpus of a root; the kernel releases it when its process ends, however it ends."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(folder.parent / f".{folder.name}.lock")
+
+
+def _made(data: str, corpus: str) -> None:
+    """Make the corpus if it is one of a root that makes itself."""
+    if data == "twin":
+        _make_twin(root_path(data) / corpus)
+    elif data == "twin_media":
+        from merlib.features import twin_media  # which reads this module
+
+        twin_media.make(root_path(data) / corpus)
 
 
 def _make_twin(folder: Path) -> None:

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from merlib.models.attsf_blocks import Cmb, CmbLayer, EncoderLayer, Sab, SabLayer, SimilarityEnhancement
 from merlib.models.attsf_encoders import TO_LENGTH, AudioCnn, Augment, Faces, Vectors
-from merlib.models.blocks import choose
-from merlib.models.mfcre import sinusoid
+from merlib.models.blocks import choose, sinusoid
 
 LETTERS = {"text": "T", "audio": "A", "visual": "V"}
 

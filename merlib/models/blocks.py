@@ -1,11 +1,13 @@
-"""Parts that several networks share unchanged: MultiEMO's and MFCRE's MultiAttn fusion network and classification head.
+"""Parts that several networks share: MultiEMO's and MFCRE's MultiAttn fusion network and classification head; small things.
 
 Shapes: b dialogues, n utterances (padded), N real utterances of all dialogues, m modalities, d = dim, h heads of width
 e, c classes. Masks are True on real utterances.
 Sources: Shi & Huang 2023 (MultiEMO), Sec. 3.4-3.5; the MFCRE paper, Sec. 3.4-3.5, eq. (6)-(9).
 """
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,25 @@ def choose(options: dict, name: str, key: str):
     if name not in options:
         raise ValueError(f"{key} = {name!r} is unknown: choose one of {', '.join(options)}")
     return options[name]
+
+
+class Unchanged(nn.Module):
+    """What stands where a part is left out: its first input, whatever else the part would read."""
+
+    def __init__(self, *, dim: int | None = None):
+        super().__init__()
+        self.width = dim
+
+    def forward(self, x: Any, *others: Any) -> Any:
+        return x
+
+
+def sinusoid(x: Tensor) -> Tensor:
+    """Position code of the n steps in x (... n d): sines at even channels, cosines at odd ones. n d."""
+    n, d = x.shape[-2:]
+    rate = torch.exp(torch.arange(0, d, 2, device=x.device) * (-math.log(10000.0) / d))
+    angle = torch.arange(n, device=x.device).unsqueeze(1) * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[:, :d].to(x.dtype)
 
 
 def padded_attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from merlib.grammar import one_of
+from merlib.models.blocks import Unchanged
 from merlib.models.encoders import AudioEncoder
 from merlib.models.gia import Msr
 from merlib.models.mig import Mig
@@ -65,13 +66,6 @@ class Extractors(nn.Module):
             x[name] = self.extract[name](project(value), src_key_padding_mask=~mask)
             masks[name] = mask
         return x, masks
-
-
-class Unchanged(nn.Module):
-    """Table 2, "w/o MSR": what the feature extractors give."""
-
-    def forward(self, x: Sequences, mask: Sequences) -> Sequences:
-        return x
 
 
 class Mir(nn.Module):
@@ -142,7 +136,7 @@ class GiaMic(nn.Module):
         names, gate = list(self.extractors.project), {"pool": gate_pool, "norm": gate_norm, "bias": gate_bias}
         specific = partial(Msr, names=names, dim=dim, heads=heads, projections=projections, gate=gate)
         invariant = partial(Mir, names=names, dim=dim, heads=heads, mask_input=mask_input, mig=mig, refine=refine)
-        self.specific = one_of({"gia": specific, "none": Unchanged}, msr, "option of msr")()
+        self.specific = one_of({"gia": specific, "none": Unchanged}, msr, "option of msr")()  # Table 2, "w/o MSR"
         self.invariant = one_of({"mig": invariant, "none": NoMir}, mir, "option of mir")()
         self.join = one_of(JOINS, join, "option of join")
         self.longest = sum(self.extractors.steps[name] for name in names) if pool_padding else None

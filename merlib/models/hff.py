@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.models.blocks import choose
+from merlib.models.blocks import Unchanged, choose
 from merlib.models.trust import level_one
 
 # Width of a head. Where the heads divide dim, "floor" and "pad" are the standard attention; "fixed" is it with 8 heads.
@@ -70,16 +70,6 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         for layer in self.layers:
             x = layer(x, mask)
-        return x
-
-
-class Unchanged(nn.Module):
-    """What stands where a part is left out."""
-
-    def __init__(self, *, dim: int):
-        super().__init__()
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return x
 
 

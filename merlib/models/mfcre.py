@@ -4,24 +4,14 @@ Shapes: b dialogues, n utterances, m modalities, d = dim, w = width after the co
 on real utterances. Every reading of the paper is a keyword; what is chosen and why stands in the paper's notes.
 """
 
-import math
 from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from merlib.models.blocks import CrossAttention, Head, MultiAttn, Rows, choose
-from merlib.models.reasoning import DialogueCRN, Unchanged
-
-
-def sinusoid(x: Tensor) -> Tensor:
-    """Position code of the n utterances in x (b n d): sines at even channels, cosines at odd ones. n d."""
-    n, d = x.shape[-2:]
-    rate = torch.exp(torch.arange(0, d, 2, device=x.device) * (-math.log(10000.0) / d))
-    angle = torch.arange(n, device=x.device).unsqueeze(1) * rate
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[:, :d].to(x.dtype)
-
+from merlib.models.blocks import CrossAttention, Head, MultiAttn, Rows, Unchanged, choose, sinusoid
+from merlib.models.reasoning import DialogueCRN
 
 POSITIONS = {"sinusoid": sinusoid, "none": lambda x: x.new_zeros(x.shape[-2:])}
 
@@ -190,7 +180,7 @@ class Mfcre(nn.Module):
         branches = {"speaker_branch": speaker_branch, "speakers": speakers, "simam_axis": simam_axis}
         contexts = {
             "dialoguecrn": partial(DialogueCRN, dim=dim, dropout=dropout, **reasoning, **perceiving, **branches),
-            "none": partial(Unchanged, width=dim),
+            "none": partial(Unchanged, dim=dim),
         }
         transformers = {"layers": encoder_layers, "heads": encoder_heads, "ff": encoder_ff, "dropout": dropout}
         encoders = {

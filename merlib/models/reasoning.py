@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from merlib.models.blocks import choose
+from merlib.models.blocks import Unchanged, choose
 from merlib.models.xlstm import MLstmBlock, MLstmCell, SLstmCell
 
 
@@ -127,17 +127,6 @@ class Reasoning(nn.Module):
         return query
 
 
-class Unchanged(nn.Module):
-    """Utterances without their context: b n d -> b n d."""
-
-    def __init__(self, *, width: int):
-        super().__init__()
-        self.width = width
-
-    def forward(self, x: Tensor, mask: Tensor, speaker: Tensor) -> Tensor:
-        return x
-
-
 class BiLstm(nn.Module):
     """Perception of the situation: a bidirectional LSTM over the whole dialogue. b n d_in -> b n d."""
 
@@ -190,7 +179,7 @@ class DialogueCRN(nn.Module):
     ):  # fmt: skip
         super().__init__()
         rnn = partial(BiLstm, inputs=dim, dim=dim, layers=perception_layers, dropout=dropout, mask_padding=mask_padding)
-        situation = rnn() if perception else Unchanged(width=dim)
+        situation = rnn() if perception else Unchanged(dim=dim)
         perceive = [PartyBiLstm(speakers=speakers, rnn=rnn()), situation] if speaker_branch else [situation]
         reasoning = partial(Reasoning, dim=dim, turns=turns, cell=cell, cell_heads=cell_heads, attention=attention)
         self.perceive = nn.ModuleList(perceive)
