@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from releases import dump, items, meld_files
 
+from merlib import places
 from merlib.corpora import table, twin
 from merlib.corpora.table import CorpusError
 from merlib.features import roots, store
@@ -112,8 +113,9 @@ def test_an_import_is_checked_and_changes_nothing_the_second_time(data_folder, m
 def test_what_cannot_be_imported_says_why(data_folder, meld_source, tmp_path):
     with pytest.raises(CorpusError, match="kind 'csv'.*expected one of.*'meld'"):
         roots.import_source("csv", tmp_path, "lab")
-    with pytest.raises(CorpusError, match="a root other than twin"):
-        roots.import_source("meld", meld_source[0], "twin")
+    for name in places.TWINS:
+        with pytest.raises(CorpusError, match="a root other than twin and twin_media"):
+            roots.import_source("meld", meld_source[0], name)
     with pytest.raises(CorpusError, match="the root 'lab' has no meld; import it. MELD .GPL-3."):
         roots.dataset("lab", "meld")
     small = meld_files(tmp_path, twin.make("meld", scale=0.1)[0])

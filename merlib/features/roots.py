@@ -101,7 +101,7 @@ def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
     """
     if kind not in KINDS or data in TWINS:
         raise CorpusError(
-            f"kind {kind!r} into root {data!r}; expected one of {sorted(KINDS)}, and a root other than {TWINS}."
+            f"kind {kind!r} into root {data!r}; expected one of {sorted(KINDS)}, and a root other than {' and '.join(TWINS)}."
         )
     found = KINDS[kind](Path(source))
     if kind == "iemocap" and "iemocap6" in corpora(data):  # its own list of labels is here; the release adds recordings
