@@ -135,7 +135,7 @@ def data_extract(args: Namespace) -> None:
 
     names = {modality: args.name for modality in ("text", "audio", "visual")} if args.name else None
     how = {"kind": args.kind, "weights": dict(args.weights), "workers": args.workers, "names": names}
-    made = recipes.extract(args.data, args.corpus, args.recipe, folder=args.media, modalities=args.modalities, **how)
+    made = recipes.extract(args.data, args.corpus, args.recipe, folder=_media(args), modalities=args.modalities, **how)
     for modality, path in made.items():
         print(path)
         failed = () if modality == "text" else pipeline.failures(args.data, args.corpus, path.stem).itertuples()
@@ -143,12 +143,24 @@ def data_extract(args: Namespace) -> None:
             print(f"  failed: {row.utterance} {row.file}: {row.reason}", file=sys.stderr)
 
 
+def _media(args: Namespace) -> Path:
+    from merlib.corpora.table import CorpusError
+    from merlib.features import roots
+
+    folder = args.media or roots.recordings(args.data, args.corpus)
+    if folder is None:
+        raise CorpusError(
+            f"{args.data}/{args.corpus} was imported without recordings: say with --media where they are."
+        )
+    return folder
+
+
 def data_transcribe(args: Namespace) -> None:
     """write what a recogniser hears, utterance,text, and its word error rate against the corpus's own transcripts"""
     from merlib.features import asr, pipeline, roots, text
 
     corpus = roots.dataset(args.data, args.corpus, features=()).corpus
-    clips, failed = pipeline.clips(corpus, args.media)
+    clips, failed = pipeline.clips(corpus, _media(args))
     print(json.dumps(asr.transcribe(clips, args.target, recogniser=asr.Recogniser(encoder=args.encoder))))
     for utterance, reason in failed.items():
         print(f"  failed: {utterance}: {reason}", file=sys.stderr)
@@ -214,6 +226,7 @@ def parser() -> argparse.ArgumentParser:
     made = command(report)
     made.add_argument("--readme", type=Path, help="also write the scoreboard into this file")
     choose_data(made)
+    media = "the folder of the recordings (default: that from which the corpus was imported)"
     workers = {"type": int, "choices": range(1, 65), "metavar": "N", "default": 1, "help": "processes"}
     data = commands.add_parser("data", help="bring data in").add_subparsers(required=True, metavar="COMMAND")
     made = command(data_import, "import", data)
@@ -244,7 +257,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("data")
     made.add_argument("corpus")
     made.add_argument("--recipe", required=True, metavar="PAPER", help="whose settings")
-    made.add_argument("--media", required=True, type=Path, help="the folder that the corpus was imported from")
+    made.add_argument("--media", type=Path, help=media)
     made.add_argument("--modalities", default="TAV", help="letters of text, audio, visual")
     made.add_argument("--kind", choices=("paper", "offline"), default="paper", help="offline: weights from packages")
     made.add_argument(
@@ -257,7 +270,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("data")
     made.add_argument("corpus")
     made.add_argument("target", type=Path, help="the CSV file to write, for `data text --from`")
-    made.add_argument("--media", required=True, type=Path, help="the folder that the corpus was imported from")
+    made.add_argument("--media", type=Path, help=media)
     made.add_argument("--encoder", default="tiny.en", help="a Whisper or CTC model by name or path")
     made = command(data_fetch, "fetch", data)
     made.add_argument("corpus", help="ravdess or meld")

@@ -46,7 +46,7 @@ def confusions(panels: Mapping[str, Mapping[str, Any]], *, data: str) -> Figure:
 
     panels: title -> y_true (u), y_pred (u) and labels (c); utterances labelled -1 do not count.
     """
-    figure, axes = _canvas("Confusion on the test split", data, len(panels), size=(5.6, 5.2))
+    figure, axes = canvas("Confusion on the test split", data, len(panels), size=(5.6, 5.2))
     for ax, (title, panel) in zip(axes, panels.items(), strict=True):
         _matrix(ax, metrics.confusion(**panel), panel["labels"], counted=True)
         ax.set(title=title, xlabel="predicted", ylabel="true")
@@ -76,7 +76,7 @@ def project(
 
 def embeddings(panels: Mapping[str, Mapping[str, Any]], *, data: str) -> Figure:
     """One scatter a panel, coloured by true emotion. panels: title -> points (n 2), y_true (n) and labels (c)."""
-    figure, axes = _canvas("Fused embeddings of the test split", data, len(panels), size=(5.2, 5.0))
+    figure, axes = canvas("Fused embeddings of the test split", data, len(panels), size=(5.2, 5.0))
     for ax, (title, panel) in zip(axes, panels.items(), strict=True):
         for index, label in enumerate(panel["labels"]):
             x, y = panel["points"][panel["y_true"] == index].T
@@ -92,7 +92,7 @@ def learning_curves(run: Mapping[str, Any], *, data: str, title: str) -> Figure:
     scale, unit = (1, "") if metric in metrics.LOWER_IS_BETTER else (100, " (%)")
     history = pd.DataFrame(run["history"])
     epoch = history.index + 1
-    figure, (losses, scores, norm) = _canvas(title, data, 3, size=(4.4, 3.6))
+    figure, (losses, scores, norm) = canvas(title, data, 3, size=(4.4, 3.6))
     for name in [n for n in history if n.startswith("train/") and n != "train/grad_norm"]:
         losses.plot(epoch, history[name], lw=2 if name == "train/loss" else 1, label=name.replace("_", " "))
     losses.plot(epoch, history["val/loss"], "k--", lw=2, label="val/loss")
@@ -120,7 +120,7 @@ def sweep(comparison: pd.DataFrame, *, data: str, x: str) -> Figure:
     legend), so that their shapes share one scale; the bars are one standard deviation over seeds and folds.
     """
     columns = list(dict.fromkeys(comparison["column"]))
-    figure, axes = _canvas(f"Sweep of {x}", data, len(columns), size=(3.9, 3.6), sharey=True)
+    figure, axes = canvas(f"Sweep of {x}", data, len(columns), size=(3.9, 3.6), sharey=True)
     for ax, column in zip(axes, columns, strict=True):
         lines = comparison[comparison["column"] == column]
         ticks = np.arange(len(lines))
@@ -140,7 +140,7 @@ def sweep(comparison: pd.DataFrame, *, data: str, x: str) -> Figure:
 
 def per_class(comparison: pd.DataFrame, *, data: str, rows: Sequence[str]) -> Figure:
     """F1 of each emotion (columns f1_<emotion>), printed (hatched) beside reproduced, one panel a row of the table."""
-    figure, axes = _canvas("F1 of each emotion", data, len(rows), size=(5.2, 3.6))
+    figure, axes = canvas("F1 of each emotion", data, len(rows), size=(5.2, 3.6))
     for ax, row in zip(axes, rows, strict=True):
         lines = comparison[(comparison["row"] == row) & comparison["column"].str.startswith("f1_")]
         emotions = lines["column"].str.removeprefix("f1_").tolist()
@@ -160,7 +160,7 @@ def drops(comparison: pd.DataFrame, *, data: str, base: str = "ours") -> Figure:
     columns = list(dict.fromkeys(comparison["column"]))
     title = "Change of the score against the full model"
     width = 3.7 + 0.07 * max(map(len, comparison["label"]), default=0) / max(len(columns), 1)  # the labels stand beside the first panel
-    figure, axes = _canvas(title, data, len(columns), size=(width, 3.8), sharex=True, sharey=True)
+    figure, axes = canvas(title, data, len(columns), size=(width, 3.8), sharex=True, sharey=True)
     for ax, column in zip(axes, columns, strict=True):
         lines = comparison[comparison["column"] == column].set_index("row")
         whole, others = lines.loc[base], lines.drop(index=base)
@@ -181,7 +181,7 @@ def selection_gap(comparison: pd.DataFrame, *, data: str, column: str = "weighte
     """What choosing the epoch on the test set adds: both scores of every row that was run, and the printed one."""
     lines = comparison[(comparison["column"] == column) & comparison["test_peak"].notna()][::-1]
     title = f"{column.replace('_', ' ')}: selected on validation, or at the test peak"
-    figure, axes = _canvas(title, data, min(len(lines), 1), size=(8.5, 0.42 * len(lines) + 1.6))
+    figure, axes = canvas(title, data, min(len(lines), 1), size=(8.5, 0.42 * len(lines) + 1.6))
     y = np.arange(len(lines))
     for ax in axes:
         ax.hlines(y, lines["reproduced"], lines["test_peak"], color="black", lw=1)
@@ -195,7 +195,7 @@ def selection_gap(comparison: pd.DataFrame, *, data: str, column: str = "weighte
 
 def corpus_shape(corpus: Corpus, *, data: str) -> Figure:
     """Class shares of every split, and how long the dialogues are."""
-    figure, (shares, lengths) = _canvas(f"{corpus.name}: classes and dialogues", data, 2, size=(5.2, 3.6))
+    figure, (shares, lengths) = canvas(f"{corpus.name}: classes and dialogues", data, 2, size=(5.2, 3.6))
     table = corpus.table[corpus.table["label"] >= 0]
     x, look = np.arange(len(corpus.labels)), {"color": [COLOURS[e] for e in corpus.labels], "edgecolor": "black"}
     for k, split in enumerate(SPLITS):
@@ -215,7 +215,7 @@ def corpus_shape(corpus: Corpus, *, data: str) -> Figure:
 def transitions(corpus: Corpus, *, data: str) -> Figure:
     """How emotions follow one another: to the next utterance of the dialogue, and to the next of the same speaker."""
     table = corpus.table[corpus.table["label"] >= 0]
-    figure, axes = _canvas(f"{corpus.name}: where the next emotion comes from", data, 2, size=(5.4, 5.0))
+    figure, axes = canvas(f"{corpus.name}: where the next emotion comes from", data, 2, size=(5.4, 5.0))
     within = {"next utterance": ["dialogue"], "same speaker's next": ["dialogue", "speaker"]}
     for ax, (title, keys) in zip(axes, within.items(), strict=True):
         after = table.groupby(keys)["label"].shift(-1)
@@ -225,7 +225,7 @@ def transitions(corpus: Corpus, *, data: str) -> Figure:
     return figure
 
 
-def _canvas(
+def canvas(
     title: str, data: str, panels: int, *, size: tuple[float, float], sharex: bool = False, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
     """A row of `panels` axes of `size` inches each, or a note when there is nothing to show.

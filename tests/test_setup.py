@@ -15,7 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ORDER = [
     ("corpora",), ("models",), ("features",), ("batches",), ("losses", "metrics"), ("distributed",), ("training",), ("runs",),
     ("study",),
-    ("report", "figures", "audit"), ("headless", "cli"),
+    ("report", "figures", "media_figures", "audit"), ("headless", "cli"),
 ]  # fmt: skip
 
 

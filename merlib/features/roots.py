@@ -25,7 +25,7 @@ from merlib.corpora import (
     twin_parts,
     twin_sequences,
 )
-from merlib.corpora.files import sha256
+from merlib.corpora.files import atomic, sha256
 from merlib.corpora.official import ACCESS
 from merlib.corpora.table import Array, Corpus, CorpusError
 from merlib.features import store
@@ -45,6 +45,7 @@ KINDS = {  # what a source gives: corpora, each with its arrays
     "mosi": lambda source: [(cmu.read(source, "mosi"), {})],
     "mosei": lambda source: [(cmu.read(source, "mosei"), {})],
 }
+RECORDINGS = "recordings.txt"  # the folder of the recordings, where a release with recordings was imported
 IDENTITY = ["utterance", "dialogue", "turn", "label", "split", "score"]
 
 
@@ -92,6 +93,16 @@ def arrays(data: str, corpus: str) -> list[str]:
     return sorted(f.stem for f in (root_path(data) / corpus / "features").glob("*.safetensors"))
 
 
+def recordings(data: str, corpus: str) -> Path | None:
+    """The folder that the media paths of a corpus are relative to; None where nobody has said."""
+    if data == "twin_media":
+        from merlib.features import twin_media
+
+        return root_path(data) / "releases" / twin_media.RELEASES[corpus]
+    said = root_path(data) / corpus / RECORDINGS
+    return Path(said.read_text().strip()) if said.exists() else None
+
+
 def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
     """Read `source` as `kind` (of `KINDS`), check it against the official counts, and write it into the root `data`.
 
@@ -115,6 +126,7 @@ def _brought(corpus: Corpus, values: Mapping[str, Array], source: str | Path, da
     """Check a corpus and write it, with its arrays, into the root `data`."""
     table.expect(corpus)
     folder = root_path(data) / corpus.name
+    recorded = (corpus.table[["audio", "video"]] != "").any(axis=None) and Path(source).is_dir()
     with _lock(folder):
         if (folder / "corpus.json").exists():
             here = table.load(folder)
@@ -122,10 +134,13 @@ def _brought(corpus: Corpus, values: Mapping[str, Array], source: str | Path, da
                 raise CorpusError(
                     f"{folder} holds other ids, labels or splits than {source}; import it into another root."
                 )
-            if (corpus.table[["audio", "video"]] != "").any(axis=None):
+            if recorded:
                 table.save(table.located(here, corpus), folder)
         else:
             table.save(corpus, folder)
+        if recorded:
+            with atomic(folder / RECORDINGS) as part:
+                part.write_text(f"{Path(source).resolve()}\n")
         return [folder / "utterances.parquet", *(add(folder, corpus, n, array) for n, array in values.items())]
 
 

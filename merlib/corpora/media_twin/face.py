@@ -63,7 +63,8 @@ def look(rng: np.random.Generator, *, female: bool) -> Look:
     skin, hair = one(SKINS), one(HAIRS)
     dark = min(1.0, 0.6 * sum(skin) / sum(hair))  # a cascade finds faces by hair that is darker
     return Look(
-        skin=skin, hair=tuple(int(dark * c) for c in hair), iris=one(((60, 40, 25), (50, 80, 110), (60, 85, 50))), wall=one(WALLS),
+        skin=skin, hair=tuple(int(dark * c) for c in hair),
+        iris=one(((60, 40, 25), (50, 80, 110), (60, 85, 50))), wall=one(WALLS),
         wide=rng.uniform(0.94, 1.06) * (0.97 if female else 1.02), apart=rng.uniform(0.95, 1.05),
         brow=rng.uniform(0.8, 1.1) * (0.85 if female else 1.2), lips=rng.uniform(0.9, 1.1) * (1.2 if female else 0.9),
         long_hair=bool(rng.random() < (0.85 if female else 0.1)),

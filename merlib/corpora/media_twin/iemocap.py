@@ -1,8 +1,8 @@
 """IEMOCAP's media twin: five sessions of two actors, both in every picture, with majority labels and raters' lines.
 
-    Session1..5/dialog/EmoEvaluation/<dialogue>.txt       `[start - end] TAB utterance TAB majority TAB [V, A, D]`, raters
+    Session1..5/dialog/EmoEvaluation/<dialogue>.txt       times, utterance, majority, [V, A, D]; the raters' lines
     Session1..5/dialog/transcriptions/<dialogue>.txt      `utterance [start-end]: text`
-    Session1..5/dialog/avi/DivX/<dialogue>.avi            320 x 120, two actors side by side; stereo, one actor a channel
+    Session1..5/dialog/avi/DivX/<dialogue>.avi            320 x 120, two actors side by side; one actor a channel
     Session1..5/sentences/wav/<dialogue>/<utterance>.wav
 
 Dialogues are named after the release, Ses01F_impro01 and Ses01M_script01_1; the letter after the session is of the
@@ -30,9 +30,9 @@ RELEASED = {  # utterances of each majority label, of 10039
 }  # fmt: skip
 FEW = 10  # utterances that a rare class keeps
 CODES = {
-    "ang": ("angry", "Anger"), "hap": ("happy", "Happiness"), "exc": ("excited", "Excited"), "neu": ("neutral", "Neutral"),
-    "sad": ("sad", "Sadness"), "fru": ("frustrated", "Frustration"), "fea": ("fearful", "Fear"),
-    "sur": ("surprised", "Surprise"), "dis": ("disgust", "Disgust"),
+    "ang": ("angry", "Anger"), "hap": ("happy", "Happiness"), "exc": ("excited", "Excited"),
+    "neu": ("neutral", "Neutral"), "sad": ("sad", "Sadness"), "fru": ("frustrated", "Frustration"),
+    "fea": ("fearful", "Fear"), "sur": ("surprised", "Surprise"), "dis": ("disgust", "Disgust"),
 }  # fmt: skip
 FELT = {  # valence, activation and dominance, 1 to 5, of raters: chosen
     "angry": (1.9, 3.8, 3.9), "happy": (4.1, 3.2, 3.0), "excited": (4.2, 3.9, 3.3), "neutral": (3.0, 2.6, 2.8),
@@ -42,7 +42,7 @@ FELT = {  # valence, activation and dominance, 1 to 5, of raters: chosen
 
 
 def table(*, seed: int, scale: float) -> pd.DataFrame:
-    """Every turn in order: utterance, dialogue, speaker, majority (code), emotion that is acted, text, start and end."""
+    """Every turn in order: utterance, dialogue, speaker, majority (code), emotion as acted, text, start and end."""
     rng = np.random.default_rng([seed, 1])
     rows = _turns(rng, max(4, round(DIALOGUES / 5 * scale)))
     codes, counts = list(RELEASED), _counts(len(rows))
@@ -158,7 +158,7 @@ def _rated(rows: pd.DataFrame, rng: np.random.Generator) -> str:
         marks = np.clip(np.round(rng.normal(FELT[r.emotion], 0.6, (3, 3))), 1, 5).astype(int)  # two raters, the actor
         mean = marks[:2].mean(axis=0)
         lines += [
-            f"[{r.start:.4f} - {r.end:.4f}]\t{r.utterance}\t{r.majority}\t[{mean[0]:.4f}, {mean[1]:.4f}, {mean[2]:.4f}]",
+            f"[{r.start:.4f} - {r.end:.4f}]\t{r.utterance}\t{r.majority}\t[{', '.join(f'{m:.4f}' for m in mean)}]",
             *(f"C-{rater}:\t{vote};\t()" for rater, vote in zip(("E1", "E2", "E3"), votes, strict=True)),
             f"C-{r.speaker[-1]}1:\t{own};\t()",
             *(

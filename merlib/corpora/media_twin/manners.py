@@ -1,4 +1,4 @@
-"""How an emotion sounds and looks in the media twins: numbers chosen after what is known of acted emotion, not measured.
+"""How an emotion sounds and looks in the media twins: numbers chosen after what is known of acted speech.
 
 `how(name, strength)` goes from neutral towards the emotion, and beyond it where the strength is above 1.
 """
