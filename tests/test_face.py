@@ -213,7 +213,10 @@ def test_of_two_actors_side_by_side_the_one_of_the_asked_side_is_taken(tmp_path,
     picture = np.concatenate([alone, other], axis=1)
     file = film(tmp_path / "film.mkv", [picture] * 2)
     mine = {"left": alone, "right": np.ascontiguousarray(other)}[side]
-    for extract, look in ((MtcnnFaces(frames=2, size=64), detectors.mtcnn), (HaarFaces(frames=2), detectors.haar)):
+    for extract, look in (
+        (MtcnnFaces(frames=2, size=64), detectors.mtcnn),
+        (HaarFaces(frames=2, active=True), detectors.haar),
+    ):
         found = extract.faces(Clip("u", file, side=side))
         np.testing.assert_allclose(found.box, np.repeat(look(mine[None]), 2, axis=0), atol=0.01)
         expected = detectors.crop(mine, found.box[0], size=64, grey=isinstance(extract, HaarFaces))

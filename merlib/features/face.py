@@ -91,12 +91,14 @@ class HaarFaces:
     scale: float = 1.1
     neighbors: int = 3
     min_face: int = 24  # pixels
+    active: bool = False  # look only in the half where the speaker is
     modality: str = "visual"
 
     def faces(self, clip: Clip) -> Faces:
         look = partial(haar, scale=self.scale, neighbors=self.neighbors, min_face=self.min_face)
         cut = partial(crop, size=self.size, grey=True)
-        return follow(pictures(clip), look, cut, hold=False, together=1, most=self.frames)
+        film = pictures(clip if self.active else clip.whole)
+        return follow(film, look, cut, hold=False, together=1, most=self.frames)
 
     def __call__(self, clip: Clip) -> np.ndarray:
         pixels = self.faces(clip).pixels
@@ -105,6 +107,7 @@ class HaarFaces:
 
     def about(self) -> dict[str, str]:
         how = f"scale {self.scale:g}, {self.neighbors} neighbours, from {self.min_face} pixels"
+        how += ", the speaker's half" if self.active else ""
         return {
             "extractor": f"Haar cascade's largest face, grey {self.size}x{self.size}, {self.frames} frames ({how})",
             "version": f"opencv {cv2.__version__}",

@@ -6,7 +6,7 @@ utterance, at a time.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -36,6 +36,11 @@ class Clip:
     start: float | None = None  # seconds in the file; None: the whole file
     end: float | None = None
     side: str = ""
+
+    @property
+    def whole(self) -> "Clip":
+        """The same with the whole picture."""
+        return replace(self, side="")
 
 
 def located(utterance: str, text: str, folder: Path) -> Clip:

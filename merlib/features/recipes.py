@@ -48,7 +48,7 @@ def _mpaf_net(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
             "max_tokens": data["text_tokens"],
         },
         "audio": sound.MfccSteps(settings=audio.RECIPES["mpaf_net"](data)),
-        "visual": face.HaarFaces(frames=data["frames"], size=data["frame_size"]),
+        "visual": face.HaarFaces(frames=data["frames"], size=data["frame_size"], active=data["face"] == "active_side"),
     }
 
 

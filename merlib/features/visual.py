@@ -161,7 +161,7 @@ class ResNetPictures:
     modality: str = "visual"
 
     def __call__(self, clip: Clip) -> np.ndarray:
-        network, film = _resnet(self.weights, self.layers, False, self.device), pictures(clip, count=self.frames)
+        network, film = _resnet(self.weights, self.layers, False, self.device), pictures(clip.whole, count=self.frames)
         parts = (torch.from_numpy(some) for some in stacks(film, TOGETHER))
         rows = [_through(network, some, resnet.standardised, self.device) for some in parts]
         return np.concatenate(rows).mean(0, keepdims=True)
@@ -191,7 +191,7 @@ class VisExtNet:
 
     def __call__(self, clip: Clip) -> np.ndarray:
         seen, looked = [], 0
-        for some in stacks(self.faces.shown(clip), TOGETHER):
+        for some in stacks(self.faces.shown(clip.whole), TOGETHER):
             found, looked = detect(some, **self.faces.settings), looked + len(some)
             for i, box in zip(found.picture.tolist(), found.box.numpy(), strict=True):
                 seen.append(crop(some[i], box, size=self.faces.size, margin=self.faces.margin))

@@ -1,0 +1,141 @@
+"""From recordings to arrays: the root `twin_media`, a paper's extractors, and the commands that users run."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from merlib import cli, declarations, media_figures
+from merlib.corpora import media_twin, ravdess, twin
+from merlib.features import face, pipeline, recipes, roots, store, twin_media
+from merlib.grammar import DeclarationError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A data folder whose root `twin_media` is a tenth of its size."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MERLIB_DATA", str(tmp_path_factory.mktemp("data")))
+    patch.setattr(twin_media, "SCALE", 0.2)
+    patch.setattr(twin_media, "FRAMES", 2)
+    yield
+    patch.undo()
+
+
+@pytest.mark.parametrize("name", ["iemocap6", "iemocap8", "meld"])
+def test_a_corpus_comes_from_the_files_of_its_release(root, name):
+    found = roots.dataset("twin_media", name)
+    release = roots.recordings("twin_media", name)
+    assert {f.passport.modality for f in found.features.values()} == {"text", "audio", "visual"}
+    assert found.corpus.source.startswith("synthetic recordings, seed 0, scale 0.2")
+    t = found.corpus.table
+    assert (t["audio"].ne("") | t["video"].ne("")).mean() > 0.9 and release.is_dir()
+    _, failed = pipeline.clips(found.corpus, release)
+    assert set(failed) <= set(found.features["audio"].passport.failed)
+    assert len(failed) <= 2, "MELD lacks a clip, as the release does"
+    again = roots.dataset("twin_media", name)
+    assert again.features["audio"].passport == found.features["audio"].passport
+
+
+def test_every_corpus_has_a_release_a_paper_and_extractors_at_the_twin_s_scale():
+    assert set(twin_media.PAPERS) == set(twin.TWINS) and set(twin_media.RELEASES.values()) == set(media_twin.LAYOUTS)
+    for name, paper in twin_media.PAPERS.items():
+        assert name in declarations.load(paper).corpora
+        assert list(twin_media.extractors(name)) == ["text", "audio", "visual"]
+    assert twin_media.extractors("iemocap8")["visual"].size == 8, "the twin's frames are small"
+    assert twin_media.extractors("ravdess")["audio"].settings.seconds < 2
+
+
+def test_the_synthetic_recogniser_gets_a_fifth_of_the_words_wrong(root):
+    corpus = twin_media.read("iemocap4", _release("iemocap"))
+    heard = twin_media.misheard(corpus)
+    pairs = [(a.split(), b.split()) for a, b in zip(corpus.table["text"], heard, strict=True)]
+    assert all(len(a) == len(b) for a, b in pairs)
+    wrong = np.mean([x != y for a, b in pairs for x, y in zip(a, b, strict=True)])
+    assert 0.1 < wrong < 0.3
+
+
+def _release(name):
+    roots.dataset("twin_media", "iemocap6", features=())
+    return roots.root_path("twin_media") / "releases" / name
+
+
+def test_a_paper_s_extractors_have_its_settings():
+    found = recipes.extractors("attsf_net", "ravdess")
+    assert (found["visual"].frames, found["visual"].size, found["visual"].spread) == (15, 224, True)
+    assert found["audio"].settings.coefficients == 12 and found["audio"].settings.seconds == 3.6
+    haar = recipes.extractors("mpaf_net", "iemocap8")["visual"]
+    assert (haar.frames, haar.size, haar.active) == (150, 64, False), "the largest face, whoever speaks"
+    wavlm = recipes.extractors("gia_mic", "iemocap4", weights={"audio": "/models/wavlm"})["audio"]
+    assert (wavlm.encoder, wavlm.seconds) == ("/models/wavlm", 6.0)
+    with pytest.raises(DeclarationError, match="hff on ravdess"):
+        recipes.extractors("hff", "ravdess")
+
+
+def test_the_commands_carry_real_speech_from_flac_files_to_an_array(shared_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MERLIB_DATA", str(tmp_path))
+    cli.main(["data", "import", "ravdess", str(shared_data / "ravdess"), "real"])
+    assert roots.recordings("real", "ravdess") == (shared_data / "ravdess").resolve()
+    command = ["data", "extract", "real", "ravdess", "--recipe", "attsf_net", "--modalities", "A"]
+    cli.main([*command, "--workers", "2"])
+    passport = store.read_passport(store.path(tmp_path / "real" / "ravdess", "audio"))
+    assert len(passport.ids) == 1440 and passport.failed == () and passport.shape == (1440 * 121, 12)
+    assert "failed" not in capsys.readouterr().err.replace("failed=0", "")
+
+
+def test_what_failed_is_printed_and_a_lost_folder_is_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MERLIB_DATA", str(tmp_path))
+    release = tmp_path / "release"
+    for clip in ravdess.clips():
+        (release / clip).parent.mkdir(parents=True, exist_ok=True)
+        (release / f"{clip}.wav").touch()
+    good = release / "Actor_01" / "03-01-01-01-01-01-01.wav"
+    soundfile.write(good, np.random.default_rng(0).normal(size=16000) / 10, 16000)
+    cli.main(["data", "import", "ravdess", str(release), "real"])
+    command = ["data", "extract", "real", "ravdess", "--recipe", "attsf_net", "--modalities", "A"]
+    cli.main(command)
+    said = capsys.readouterr().err
+    assert "1439" in said and "Actor_24/03-01-08-02-02-02-24.wav: the file is empty" in said
+    report = media_figures.report({"audio": store.read_passport(store.path(tmp_path / "real" / "ravdess", "audio"))})
+    assert report.loc["audio", "failed"] == 1439
+    (tmp_path / "real" / "ravdess" / roots.RECORDINGS).unlink()
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(command)
+    assert "say with --media where they are" in capsys.readouterr().err
+
+
+def test_figures_of_recordings_show_synthetic_people_only(root):
+    corpus, release = roots.dataset("twin_media", "iemocap8", features=()).corpus, _release("iemocap")
+    clips, _ = pipeline.clips(corpus, release, modality="visual")
+    shown = media_figures.faces({"a": clips[0], "b": clips[1]}, face.HaarFaces(frames=4), data="twin_media", most=4)
+    (ax,) = shown.axes
+    assert ax.images[0].get_array().shape == (2 * 64, 4 * 64) and "SYNTHETIC" in shown.get_suptitle()
+    assert not media_figures.faces({"a": clips[0]}, face.HaarFaces(frames=4), data="real").axes
+    extractor = recipes.extractors("mpaf_net", "iemocap8")["audio"]
+    heard, _ = pipeline.clips(corpus, release)
+    assert len(media_figures.sound(heard[0], extractor, data="twin_media").axes) == 2
+    assert not media_figures.sound(heard[0], extractor, data="real").axes
+    bars = media_figures.durations({"iemocap8": corpus}, {"iemocap8": release}, data="twin_media")
+    assert f"{len(corpus.ids)} recordings, 0 without" in bars.axes[0].get_title()
+
+
+def test_transcribing_writes_what_was_heard_and_counts_the_errors(root, tmp_path, monkeypatch, capsys):
+    """The recogniser itself is tested elsewhere; here, that corpus, recordings and word errors come together."""
+    from merlib.features import asr
+
+    corpus = roots.dataset("twin_media", "iemocap4", features=()).corpus
+
+    def heard(clips, file, *, recogniser):
+        texts = corpus.table.set_index("utterance")["text"]
+        rows = [(c.utterance, texts[c.utterance].split(" ", 1)[1]) for c in clips]  # the first word is not heard
+        pd.DataFrame(rows, columns=["utterance", "text"]).to_csv(file, index=False)
+        return {"utterances": len(rows)}
+
+    monkeypatch.setattr(asr, "transcribe", heard)
+    cli.main(["data", "transcribe", "twin_media", "iemocap4", str(tmp_path / "asr.csv")])
+    out = capsys.readouterr().out
+    assert json.loads(out.splitlines()[0]) == {"utterances": len(corpus.ids)}
+    words = sum(len(t.split()) for t in corpus.table["text"])
+    assert f"{100 * len(corpus.ids) / words:.2f} % of {words} words" in out
