@@ -121,14 +121,6 @@ def data_text(args: Namespace) -> None:
     print(text.add(args.data, args.corpus, name=args.name, **how, **others))
 
 
-def data_audio(args: Namespace) -> None:
-    """compute a corpus's MFCC from its sound files, with the settings of a paper"""
-    from merlib.features import audio
-
-    settings = audio.settings(args.recipe, args.corpus)
-    print(audio.add(args.data, args.corpus, media=args.media, settings=settings, name=args.name, workers=args.workers))
-
-
 def data_extract(args: Namespace) -> None:
     """make a paper's arrays from a corpus's recordings and transcripts; goes on where it was stopped"""
     from merlib.features import pipeline, recipes
@@ -246,13 +238,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--from", dest="texts_file", type=Path, metavar="CSV", help="another transcript, from here")
     made.add_argument("--ids", default="utterance", metavar="COLUMN", help="of --from: the utterances")
     made.add_argument("--texts", default="text", metavar="COLUMN", help="of --from: what was said")
-    made = command(data_audio, "audio", data)
-    made.add_argument("data")
-    made.add_argument("corpus")
-    made.add_argument("--recipe", required=True, metavar="PAPER", help="whose settings: attsf_net or mpaf_net")
-    made.add_argument("--media", required=True, type=Path, help="the folder that the corpus was imported from")
-    made.add_argument("--name", default="audio", help="name of the feature array")
-    made.add_argument("--workers", **workers)
     made = command(data_extract, "extract", data)
     made.add_argument("data")
     made.add_argument("corpus")

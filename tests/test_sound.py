@@ -2,14 +2,13 @@
 
 import pickle
 import sys
-from dataclasses import asdict
 
 import librosa
 import numpy as np
 import pytest
 import soundfile
 
-from merlib.features import audio, sound, spectra
+from merlib.features import sound, spectra
 from merlib.features.media import Clip, MediaError
 from merlib.features.sound import ComParE, Mfcc, MfccSteps
 from merlib.features.spectra import CepstralSteps, LogMelSteps, Mel
@@ -44,11 +43,6 @@ def test_mfcc_have_the_bits_of_librosa_also_beside_a_louder_sound(how):
             win_length=how.samples(how.window_ms), hop_length=how.samples(how.shift_ms), window=how.window,
         )  # fmt: skip
         np.testing.assert_array_equal(found, expected.T)
-
-
-def test_the_extractor_gives_what_the_corpus_wide_function_gives(clip):
-    (expected,) = audio.mfcc([clip.file], **asdict(ATTSF))
-    np.testing.assert_array_equal(MfccSteps(settings=ATTSF)(clip), expected)
 
 
 EXTRACTORS = [MfccSteps(settings=MPAF), LogMelSteps(), CepstralSteps(coefficients=13), ComParE()]
