@@ -1,7 +1,7 @@
 # make help
 
 PYTHON ?= python3
-DATA ?= twin
+DATA ?= twin_media
 PAPER ?=
 TABLE ?=
 SEEDS ?= 0
@@ -14,7 +14,7 @@ help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo "            DATA=<root> PAPER=<id> TABLE=<n> SEEDS=0,1,2 CORES=<n> narrow or widen reproduce"
 
-reproduce: .venv/ready  ## regenerate every table on the synthetic twin (or DATA=<root>), then print the comparison
+reproduce: .venv/ready  ## regenerate every table from synthetic recordings (or DATA=<root>), then print the comparison
 	@mkdir -p results/cache
 	@flock --nonblock results/cache/batch.lock true || echo "Another batch runs in this folder; waiting until it ends."
 	PATH="$(CURDIR)/.venv/bin:$$PATH" flock results/cache/batch.lock $(PY) -m snakemake --nolock --cores $(CORES) --rerun-incomplete --keep-going --quiet rules host reason --config $(BATCH)
