@@ -5,16 +5,18 @@ split. Masks are True on real positions. `score` is there on the sentiment corpo
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from merlib.corpora import splits as protocols
 from merlib.features.roots import Dataset
+from merlib.features.store import Feature, take
 
 MODALITIES = ("text", "audio", "visual")
 LETTERS = {"T": "text", "A": "audio", "V": "visual"}
@@ -149,6 +151,12 @@ def arrays(data: dict[str, Any]) -> dict[str, str]:
     return {m: data[m] for letter, m in LETTERS.items() if letter in data["modalities"]}
 
 
+def augmented(data: dict[str, Any]) -> dict[str, str]:
+    """modality -> the array of changed recordings that the section `data` of a recipe reads beside the plain one."""
+    changes = data.get("augment", "none") != "none"
+    return {m: f"{name}_augmented" for m, name in arrays(data).items() if m != "text"} if changes else {}
+
+
 def splits(
     dataset: Dataset, *, data: dict[str, Any], protocol: dict[str, Any], fold: int = 0, device: str = "cpu"
 ) -> dict[str, Split]:
@@ -157,6 +165,8 @@ def splits(
     Of data: `unit` (dialogue or utterance), `modalities` and their arrays (one that the corpus does not have is left out), `standardize`
     (z-scores per feature, fitted on the training split alone), `classes` (only so many labels count, where it is given),
     `on_failure` (discard: an utterance whose recording could not be used in one of the modalities loses its label; zero: it stays).
+    `augment`: copies of the utterances of rare classes, from the arrays `augmented`, join the training split (minority_train), or
+    the corpus before it is split (minority_before_split).
     By dialogue, utterances without a label stay as context; by utterance they are left out.
     Raises ValueError when no modality is left.
     """
@@ -173,6 +183,8 @@ def splits(
     if data.get("on_failure", "zero") == "discard":
         failed = {utterance for feature in found.values() for utterance in feature.passport.failed}
         label = np.where(table["utterance"].isin(failed), -1, label)
+    if data.get("augment", "none") != "none":
+        found, table, names, label = _with_copies(dataset, found, table, names, label, data, protocol, fold)
     build = {"dialogue": _dialogues, "utterance": _utterances}
     if data["unit"] not in build:
         raise ValueError(f"data.unit {data['unit']!r}: there are {sorted(build)}")
@@ -181,6 +193,34 @@ def splits(
     if table["score"].notna().any():
         target["score"] = torch.tensor(table["score"].fillna(0.0).to_numpy(np.float32), device=device)
     return build[data["unit"]](table, names, features, target, device)
+
+
+def _with_copies(dataset, found: dict[str, Feature], table, names, label, data, protocol, fold: int):
+    """The same, with an augmented copy of every utterance of a rare class (of those that train, or of all)."""
+    from merlib.features.augment import minority  # which knows sound and pictures, too
+
+    if absent := [name for m, name in augmented(data).items() if m in found and name not in dataset.features]:
+        raise ValueError(
+            f"data.augment {data['augment']!r} needs the arrays {absent}: `merlib data extract ... --augmented` makes them"
+        )
+    if data["unit"] != "utterance":
+        raise ValueError("data.augment copies single utterances: use it with data.unit utterance")
+    known = label >= 0
+    if data["augment"] == "minority_train":
+        known &= names == "train"
+    chosen = np.flatnonzero(known)[minority(label[known])]
+    copies = table.iloc[chosen].assign(utterance=table["utterance"].iloc[chosen] + " augmented")
+    table = pd.concat([table, copies], ignore_index=True)
+    if data["augment"] == "minority_train":
+        names = np.concatenate([names, names[chosen]])
+    else:
+        names = protocols.assign(table, protocol, fold)
+    for m, plain in found.items():
+        changed = dataset.features.get(augmented(data).get(m), plain)  # of text, the same words
+        values, lengths = take(changed.values, changed.lengths, chosen)
+        lengths = lengths if plain.lengths is None else np.concatenate([plain.lengths, lengths])
+        found[m] = replace(plain, values=np.concatenate([plain.values, values]), lengths=lengths)
+    return found, table, names, np.concatenate([label, label[chosen]])
 
 
 def _flat(feature, train: np.ndarray, standardize: bool) -> tuple[Tensor, Tensor]:

@@ -127,6 +127,7 @@ def data_extract(args: Namespace) -> None:
 
     names = {modality: args.name for modality in ("text", "audio", "visual")} if args.name else None
     how = {"kind": args.kind, "weights": dict(args.weights), "workers": args.workers, "names": names}
+    how["changed"] = args.augmented
     made = recipes.extract(args.data, args.corpus, args.recipe, folder=_media(args), modalities=args.modalities, **how)
     for modality, path in made.items():
         print(path)
@@ -250,6 +251,7 @@ def parser() -> argparse.ArgumentParser:
         help="a hub name or path instead of the paper's: audio=/models/wavlm-large",
     )  # fmt: skip
     made.add_argument("--name", help="name of the array (default: the modality's)")
+    made.add_argument("--augmented", action="store_true", help="of changed recordings, for data.augment (MPAF-Net)")
     made.add_argument("--workers", **workers)
     made = command(data_transcribe, "transcribe", data)
     made.add_argument("data")

@@ -97,7 +97,7 @@ class Run:
     @property
     def dataset(self) -> roots.Dataset:
         """The corpus with those of the recipe's arrays that the data root has."""
-        return _dataset(self.data, self.corpus, tuple(self.arrays.values()))
+        return _dataset(self.data, self.corpus, (*self.arrays.values(), *batches.augmented(self.recipe["data"]).values()))
 
     @property
     def folder(self) -> Path:

@@ -66,6 +66,10 @@ def _planned(paper: Paper, table: str, row, data: str, seed: int, change) -> tup
             absent = [m for m, name in asked.items() if name not in here]
             named = {f"data.{m}" for m in absent} | {"data.modalities"}
             explicit = modalities or named & declarations.flat(declared.change | (change or {})).keys()
+            changed = [name for m, name in batches.augmented(recipe["data"]).items() if asked[m] in here and name not in here]
+            if changed:
+                skipped.append(f"{declared.id} on {corpus} (augmentation): no {', '.join(changed)}")
+                continue
             if absent and (explicit or len(absent) == len(asked)):
                 skipped.append(f"{declared.id} on {corpus} ({recipe['data']['modalities']}): no {', '.join(absent)}")
                 continue

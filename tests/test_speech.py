@@ -15,12 +15,11 @@ import transformers
 from tokenizers import Tokenizer, models
 
 from merlib.corpora.ravdess import STATEMENTS
-from merlib.features import speech, text
+from merlib.features import speech, text, whisper
 from merlib.features.asr import Recogniser, normalised, transcribe, word_errors
 from merlib.features.media import Clip, MediaError
 from merlib.features.speech import SpeechStates, WhisperStates
 from merlib.features.store import FeatureError
-from merlib.features import whisper
 from merlib.models import encoders
 
 WIDTH, HEADS, WORDS, BINS = 8, 2, 11, 80

@@ -14,6 +14,7 @@ import numpy as np
 
 from merlib import declarations
 from merlib.features import audio, face, pipeline, sound, spectra, speech, text, visual
+from merlib.features.augment import AugmentedPictures, AugmentedSound
 from merlib.features.media import Clip
 from merlib.features.pipeline import Extractor
 from merlib.grammar import DeclarationError, Row
@@ -123,20 +124,27 @@ def extractors(
     return found if kind == "paper" else _offline(paper, found, data)
 
 
+def augmented(found: dict[str, Any]) -> dict[str, Any]:
+    """The extractors of sound and pictures, of recordings that are changed first (MPAF-Net, Sec. 3.2)."""
+    return {"audio": AugmentedSound(extractor=found["audio"]), "visual": AugmentedPictures(extractor=found["visual"])}
+
+
 def extract(
     root: str, corpus: str, paper: str, *, folder: Path, modalities: str = "TAV", names: dict[str, str] | None = None,
-    kind: str = "paper", weights: Weights | None = None, workers: int = 1, progress: bool = True,
+    kind: str = "paper", weights: Weights | None = None, changed: bool = False, workers: int = 1, progress: bool = True,
 ) -> dict[str, Path]:  # fmt: skip
     """Make a paper's arrays of a corpus in a data root; returns their files by modality.
 
     folder: what the media paths of the corpus are relative to. names: how to call the arrays (default: by modality).
+    changed: of augmented recordings, sound and pictures only, as `<name>_augmented`.
     """
     found = extractors(paper, corpus, kind=kind, weights=weights)
+    found = augmented(found) if changed else found
     made = {}
     for letter, modality in (("T", "text"), ("A", "audio"), ("V", "visual")):
-        if letter not in modalities:
+        if letter not in modalities or modality not in found:
             continue
-        name = (names or {}).get(modality, modality)
+        name = (names or {}).get(modality, modality) + "_augmented" * changed
         if modality == "text":
             made[modality] = text.add(root, corpus, name=name, **found[modality])
             continue

@@ -44,9 +44,13 @@ def make(folder: Path) -> None:
         if table.source(folder) == source:
             return
         corpus = replace(read(name, release), source=source)
-        for modality, how in extractors(name).items():
-            if modality != "text":
-                pipeline.into(folder, corpus, extractor=how, media=release, name=modality, progress=False)
+        made = extractors(name)
+        if name == "iemocap8":  # MPAF-Net's augmentation of rare classes
+            changed = recipes.augmented(made)
+            made |= {f"{modality}_augmented": how for modality, how in changed.items()}
+        for array, how in made.items():
+            if array != "text":
+                pipeline.into(folder, corpus, extractor=how, media=release, name=array, progress=False)
                 continue
             roots.add(folder, corpus, "text", text.encode(corpus, **how))
             if name == "iemocap4":

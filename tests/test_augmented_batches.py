@@ -1,0 +1,79 @@
+"""Augmented copies join training, or the corpus before it is split; nothing else changes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from merlib import batches
+from merlib.corpora import twin
+from merlib.corpora.table import Array
+from merlib.features import store
+from merlib.features.augment import minority
+from merlib.features.roots import Dataset
+from merlib.features.store import Feature
+
+DATA = {"unit": "utterance", "modalities": "TA", "text": "text", "audio": "audio", "standardize": False}
+PROTOCOL = {"split": "random_811"}
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    """The feature twin of IEMOCAP-8, with an array of changed sound: 1000 more everywhere, and one step longer."""
+    corpus, arrays = twin.make("iemocap8", scale=0.05)
+    features = {}
+    for name in ("text", "audio"):
+        values, lengths = arrays[name]
+        passport = store.passport(corpus, name, Array(values, name, "twin", lengths=lengths))
+        features[name] = Feature(values, passport, lengths)
+    plain = features["audio"]
+    last = plain.lengths.cumsum() - 1
+    values = np.insert(plain.values, last + 1, plain.values[last], axis=0) + 1000
+    return Dataset(corpus, features | {"audio_augmented": replace(plain, values=values, lengths=plain.lengths + 1)})
+
+
+def rows(split: batches.Utterances) -> dict[str, np.ndarray]:
+    """Utterance -> its sound."""
+    found = {}
+    for i, utterance in enumerate(split.ids):
+        start, steps = int(split.starts["audio"][i]), int(split.steps["audio"][i])
+        found[utterance] = split.features["audio"][start : start + steps].numpy()
+    return found
+
+
+def test_copies_of_rare_classes_join_training_only(dataset):
+    plain = batches.splits(dataset, data=DATA, protocol=PROTOCOL)
+    found = batches.splits(dataset, data=DATA | {"augment": "minority_train"}, protocol=PROTOCOL)
+    label = plain["train"].label.numpy()
+    rare = [u for u, is_rare in zip(plain["train"].ids, minority(label), strict=True) if is_rare]
+    assert 0 < len(rare) < len(label) / 2
+    assert found["train"].ids == (*plain["train"].ids, *(f"{u} augmented" for u in rare))
+    assert found["val"].ids == plain["val"].ids and found["test"].ids == plain["test"].ids
+    before, after = rows(plain["train"]), rows(found["train"])
+    for u in rare:
+        np.testing.assert_array_equal(after[u], before[u])
+        np.testing.assert_array_equal(after[f"{u} augmented"][:-1], before[u] + 1000)
+    kinds = dict(zip(found["train"].ids, found["train"].label.tolist(), strict=True))
+    assert all(kinds[f"{u} augmented"] == kinds[u] for u in rare)
+    text = found["train"].steps["text"].tolist()
+    assert text[len(label) :] == [text[found["train"].ids.index(u)] for u in rare], "the words are the same"
+
+
+def test_copies_made_before_the_split_land_anywhere(dataset):
+    found = batches.splits(dataset, data=DATA | {"augment": "minority_before_split"}, protocol=PROTOCOL)
+    where = {u: name for name, split in found.items() for u in split.ids}
+    copies = [u for u in where if u.endswith(" augmented")]
+    apart = [u for u in copies if where[u] != where[u.removesuffix(" augmented")]]
+    assert apart and any(where[u] == "test" for u in copies), "training has seen what is tested: that is the reading"
+
+
+def test_statistics_are_those_of_the_training_split_with_its_copies(dataset):
+    found = batches.splits(dataset, data=DATA | {"augment": "minority_train", "standardize": True}, protocol=PROTOCOL)
+    train = np.concatenate(list(rows(found["train"]).values()))
+    np.testing.assert_allclose(train.mean(0), 0, atol=1e-3)
+
+
+def test_without_changed_recordings_it_says_how_to_make_them(dataset):
+    bare = Dataset(dataset.corpus, {k: v for k, v in dataset.features.items() if k != "audio_augmented"})
+    with pytest.raises(ValueError, match="audio_augmented.*data extract ... --augmented"):
+        batches.splits(bare, data=DATA | {"augment": "minority_train"}, protocol=PROTOCOL)
