@@ -90,11 +90,12 @@ def row_cells(paper: Paper, table: Table, row: Row) -> list[Cell]:
 
 
 def recipe(
-    paper: Paper, row: Row, corpus: str, *, twin: bool = False, change: dict[str, Any] | None = None,
+    paper: Paper, row: Row, corpus: str, *, data: str = "", change: dict[str, Any] | None = None,
     modalities: str | None = None,
 ) -> dict[str, dict]:  # fmt: skip
     """The recipe of a row on a corpus.
 
+    data: the root that it is for; the paper has a scale of its own for the synthetic ones (`places.TWINS`).
     modalities: of the column, where it names them (`data.modalities`).
     change: further leaves (`{"train.lr": 1e-3}`) or readings (`{"readings.cell": "slstm"}`), laid over the row's own.
     Raises DeclarationError for an unknown key or reading, or a value of another type than the declared one.
@@ -109,7 +110,8 @@ def recipe(
         option = flat(reading.options[chosen.get(name, reading.default)])
         leaves |= {k: v for k, v in option.items() if k.split(".")[0] not in set(base) & {"model", "loss"}}
     leaves |= flat(base)
-    leaves |= {k: v for k, v in flat(paper.twin).items() if twin and k in leaves}
+    scale = {"twin": flat(paper.twin), "twin_media": flat(paper.twin) | flat(paper.twin_media)}.get(data, {})
+    leaves |= {k: v for k, v in scale.items() if k in leaves}
     for key, value in asked.items():
         if not key.startswith("readings."):
             leaves[key] = _checked(key, value, leaves)

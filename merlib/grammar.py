@@ -103,6 +103,7 @@ class Paper(Strict):
     readings: dict[str, Reading]
     base: dict[str, dict[str, Any]] = {}
     twin: dict[str, Any]
+    twin_media: dict[str, Any] = {}
     tables: dict[str, Table]
     claims: list[Claim] = []
 

@@ -14,7 +14,7 @@ from merlib.corpora.files import atomic
 from merlib.corpora.table import CorpusError
 from merlib.declarations import Cell, Paper, Row
 from merlib.features import roots
-from merlib.places import TWINS, commit, results_folder
+from merlib.places import commit, results_folder
 from merlib.runs import Run, execute
 
 KEYS = ["data", "row", "column", "fold", "seed", "selection"]  # one record each
@@ -60,7 +60,7 @@ def _planned(paper: Paper, table: str, row, data: str, seed: int, change) -> tup
                 groups.setdefault((cell.corpus, cell.modalities), []).append(cell)
         for (corpus, modalities), cells in groups.items():
             recipe = declarations.recipe(
-                paper, declared, corpus, twin=data in TWINS, change=change, modalities=modalities
+                paper, declared, corpus, data=data, change=change, modalities=modalities
             )
             asked, here = batches.arrays(recipe["data"]), roots.arrays(data, corpus)
             absent = [m for m, name in asked.items() if name not in here]

@@ -56,9 +56,9 @@ def test_readings_switch_and_their_table_runs_each_option():
 
 
 def test_the_twin_changes_only_keys_that_the_recipe_has():
-    recipe = declarations.recipe(PAPER, PAPER.table("2").find("majority"), "iemocap6", twin=True)
+    recipe = declarations.recipe(PAPER, PAPER.table("2").find("majority"), "iemocap6", data="twin")
     assert recipe["model"] == {"name": "majority"}
-    assert declarations.recipe(PAPER, OURS, "meld", twin=True)["model"]["dim"] < 256
+    assert declarations.recipe(PAPER, OURS, "meld", data="twin")["model"]["dim"] < 256
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def declared() -> dict[str, dict]:
     for table in ("table1", "table2", "readings"):
         for row in PAPER.table(table).row:
             if row.runs and row.base in (None, "baseline"):
-                recipe = declarations.recipe(PAPER, row, "iemocap4", twin=True, change=SMALL)
+                recipe = declarations.recipe(PAPER, row, "iemocap4", data="twin", change=SMALL)
                 parts = [recipe["model"], recipe["loss"], recipe["data"]["modalities"]]
                 if parts not in seen:
                     found[f"{table}/{row.id}"] = recipe

@@ -80,7 +80,7 @@ def read(name: str, release: Path) -> Corpus:
 def extractors(name: str) -> dict:
     """Modality -> the extractor (of text: the options of `text.encode`) of a corpus."""
     paper = declarations.load(PAPERS[name])
-    data = declarations.recipe(paper, Row(id="twin", label="The twin's scale"), name, twin=True)["data"]
+    data = declarations.recipe(paper, Row(id="twin", label="The twin's scale"), name, data="twin_media")["data"]
     return recipes.extractors(paper.id, name, kind="offline", data={"frames": FRAMES} | data)
 
 
