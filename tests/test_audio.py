@@ -6,6 +6,7 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
+from threadpoolctl import threadpool_limits
 
 from merlib import cli
 from merlib.corpora import ravdess, table
@@ -29,7 +30,8 @@ def sound(seconds: float, rate: int = 16000, seed: int = 0) -> np.ndarray:
 
 def mfcc(paths, how: Mfcc) -> np.ndarray:
     """n t d, as the pipeline gets them."""
-    return np.stack([MfccSteps(settings=how)(Clip(path.stem, path)) for path in paths])
+    with threadpool_limits(1):
+        return np.stack([MfccSteps(settings=how)(Clip(path.stem, path)) for path in paths])
 
 
 def written(path, samples, rate=16000):

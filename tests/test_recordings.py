@@ -18,18 +18,19 @@ def root(tmp_path_factory):
     """A data folder whose root `twin_media` is a tenth of its size."""
     patch = pytest.MonkeyPatch()
     patch.setenv("MERLIB_DATA", str(tmp_path_factory.mktemp("data")))
-    patch.setattr(twin_media, "SCALE", 0.2)
+    patch.setattr(twin_media, "SCALE", 0.1)
     patch.setattr(twin_media, "FRAMES", 2)
     yield
     patch.undo()
 
 
-@pytest.mark.parametrize("name", ["iemocap6", "iemocap8", "meld"])
+@pytest.mark.parametrize("name", ["iemocap8", "meld"])
 def test_a_corpus_comes_from_the_files_of_its_release(root, name):
     found = roots.dataset("twin_media", name)
     release = roots.recordings("twin_media", name)
     assert {f.passport.modality for f in found.features.values()} == {"text", "audio", "visual"}
-    assert found.corpus.source.startswith("synthetic recordings, seed 0, scale 0.2")
+    assert ("audio_augmented" in found.features) == (name == "iemocap8")
+    assert found.corpus.source.startswith("synthetic recordings, seed 0, scale 0.1")
     t = found.corpus.table
     assert (t["audio"].ne("") | t["video"].ne("")).mean() > 0.9 and release.is_dir()
     _, failed = pipeline.clips(found.corpus, release)
@@ -58,8 +59,7 @@ def test_the_synthetic_recogniser_gets_a_fifth_of_the_words_wrong(root):
 
 
 def _release(name):
-    roots.dataset("twin_media", "iemocap6", features=())
-    return roots.root_path("twin_media") / "releases" / name
+    return twin_media.recorded(roots.root_path("twin_media") / "releases_only" / name, "test")
 
 
 def test_a_paper_s_extractors_have_its_settings():
@@ -107,7 +107,8 @@ def test_what_failed_is_printed_and_a_lost_folder_is_asked_for(tmp_path, monkeyp
 
 
 def test_figures_of_recordings_show_synthetic_people_only(root):
-    corpus, release = roots.dataset("twin_media", "iemocap8", features=()).corpus, _release("iemocap")
+    release = _release("iemocap")
+    corpus = twin_media.read("iemocap8", release)
     clips, _ = pipeline.clips(corpus, release, modality="visual")
     shown = media_figures.faces({"a": clips[0], "b": clips[1]}, face.HaarFaces(frames=4), data="twin_media", most=4)
     (ax,) = shown.axes
@@ -125,7 +126,7 @@ def test_transcribing_writes_what_was_heard_and_counts_the_errors(root, tmp_path
     """The recogniser itself is tested elsewhere; here, that corpus, recordings and word errors come together."""
     from merlib.features import asr
 
-    corpus = roots.dataset("twin_media", "iemocap4", features=()).corpus
+    corpus = roots.dataset("twin_media", "iemocap8", features=()).corpus
 
     def heard(clips, file, *, recogniser):
         texts = corpus.table.set_index("utterance")["text"]
@@ -134,7 +135,7 @@ def test_transcribing_writes_what_was_heard_and_counts_the_errors(root, tmp_path
         return {"utterances": len(rows)}
 
     monkeypatch.setattr(asr, "transcribe", heard)
-    cli.main(["data", "transcribe", "twin_media", "iemocap4", str(tmp_path / "asr.csv")])
+    cli.main(["data", "transcribe", "twin_media", "iemocap8", str(tmp_path / "asr.csv")])
     out = capsys.readouterr().out
     assert json.loads(out.splitlines()[0]) == {"utterances": len(corpus.ids)}
     words = sum(len(t.split()) for t in corpus.table["text"])

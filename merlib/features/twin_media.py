@@ -32,14 +32,8 @@ CODE = ("../corpora/media_twin", "../corpora", ".", "../models")
 
 def make(folder: Path) -> None:
     """Make the corpus `folder.name` of the root that `folder` is in, unless it is there from this code; resumable."""
-    name, release = folder.name, folder.parent / "releases" / RELEASES[folder.name]
-    source = f"synthetic recordings, seed {SEED}, scale {SCALE:g}, code {_code()}"
-    with FileLock(folder.parent / f".{release.name}.lock"):
-        kept = release.parent / f"{release.name}.source"
-        if not kept.exists() or kept.read_text() != source:
-            shutil.rmtree(release, ignore_errors=True)
-            media_twin.write(release.name, release, seed=SEED, scale=SCALE)
-            kept.write_text(source)
+    name, source = folder.name, f"synthetic recordings, seed {SEED}, scale {SCALE:g}, code {_code()}"
+    release = recorded(folder.parent / "releases" / RELEASES[name], source)
     with FileLock(folder.parent / f".{name}.lock"):
         if table.source(folder) == source:
             return
@@ -59,6 +53,18 @@ def make(folder: Path) -> None:
                 said = f"{array.extractor}, synthetic recogniser, {100 * ASR_ERRORS:.0f} % of words wrong"
                 roots.add(folder, corpus, "text_asr", replace(array, extractor=said))
         table.save(corpus, folder)  # last: a corpus that has its table is complete
+
+
+def recorded(release: Path, source: str) -> Path:
+    """The release in the folder `release`, made anew unless it is there from the same `source`."""
+    release.parent.mkdir(parents=True, exist_ok=True)
+    kept = release.with_suffix(".source")
+    with FileLock(release.with_suffix(".lock")):
+        if not kept.exists() or kept.read_text() != source:
+            shutil.rmtree(release, ignore_errors=True)
+            media_twin.write(release.name, release, seed=SEED, scale=SCALE)
+            kept.write_text(source)
+    return release
 
 
 def read(name: str, release: Path) -> Corpus:
