@@ -16,11 +16,12 @@ from merlib import declarations
 from merlib.corpora import cmu, iemocap, media_twin, meld, ravdess, table
 from merlib.corpora.files import sha256
 from merlib.corpora.table import Corpus
-from merlib.features import pipeline, recipes, roots, text
+from merlib.features import face, pipeline, recipes, roots, text
 from merlib.grammar import Row
 
 SEED, SCALE = 0, 1.0
 FRAMES = 8  # pictures of a clip, where a paper's recipe does not say
+SMALLEST = 40  # pixels of a face: those drawn are larger, and Haar need not look for smaller ones
 ASR_ERRORS = 0.2  # share of words that the synthetic recogniser gets wrong; GIA-MIC prints 20.48 % for a real one
 PAPERS = {  # corpus -> whose arrays
     "iemocap4": "attsf_net", "iemocap6": "mfcre", "iemocap8": "mpaf_net", "meld": "mfcre", "mosei": "hff",
@@ -87,7 +88,10 @@ def extractors(name: str) -> dict:
     """Modality -> the extractor (of text: the options of `text.encode`) of a corpus."""
     paper = declarations.load(PAPERS[name])
     data = declarations.recipe(paper, Row(id="twin", label="The twin's scale"), name, data="twin_media")["data"]
-    return recipes.extractors(paper.id, name, kind="offline", data={"frames": FRAMES} | data)
+    found = recipes.extractors(paper.id, name, kind="offline", data={"frames": FRAMES} | data)
+    if isinstance(found["visual"], face.HaarFaces):
+        found["visual"] = replace(found["visual"], min_face=SMALLEST)
+    return found
 
 
 def misheard(corpus: Corpus) -> list[str]:
