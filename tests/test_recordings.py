@@ -1,7 +1,12 @@
 """From recordings to arrays: the root `twin_media`, a paper's extractors, and the commands that users run."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +24,7 @@ def root(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("MERLIB_DATA", str(tmp_path_factory.mktemp("data")))
     patch.setattr(twin_media, "SCALE", 0.1)
+    patch.setenv("MERLIB_TWIN_SCALE", "0.1")  # for other processes
     patch.setattr(twin_media, "FRAMES", 2)
     yield
     patch.undo()
@@ -120,6 +126,17 @@ def test_figures_of_recordings_show_synthetic_people_only(root):
     assert not media_figures.sound(heard[0], extractor, data="real").axes
     bars = media_figures.durations({"iemocap8": corpus}, {"iemocap8": release}, data="twin_media")
     assert f"{len(corpus.ids)} recordings, 0 without" in bars.axes[0].get_title()
+
+
+def test_a_preprocessing_notebook_pictures_synthetic_recordings(root, tmp_path):
+    roots.dataset("twin_media", "iemocap8", features=())
+    target = tmp_path / "1_preprocess.ipynb"
+    source = Path(__file__).parents[1] / "notebooks" / "mpaf_net" / "1_preprocess.ipynb"
+    command = [sys.executable, "-m", "merlib", "notebook", str(source), str(target), "-p", "data", "twin_media"]
+    subprocess.run(command, env=os.environ | {"MERLIB_RESULTS": str(tmp_path)}, check=True, capture_output=True)
+    cells = [c for c in nbformat.read(target, as_version=4).cells if "media_figures.faces" in c.source]
+    pictures = [o for o in cells[0].outputs if "image/png" in o.get("data", {})]
+    assert len(pictures) == 2, "one of sound, one of faces"
 
 
 def test_transcribing_writes_what_was_heard_and_counts_the_errors(root, tmp_path, monkeypatch, capsys):
