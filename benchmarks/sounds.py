@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import resource
-import shutil
 import sys
 import tempfile
 import time
@@ -54,12 +53,10 @@ def mfcc(files: list[Path], workers: int = 1) -> None:
     """The pipeline: each result kept, failures noted, the array written with its passport."""
     names = [f"clip{i}" for i in range(len(files))]
     rows = pd.DataFrame({"utterance": names, "dialogue": names, "speaker": "01", "label": 0, "split": "train"})
-    corpus = table.build("ravdess", rows.assign(audio=[file.name for file in files]), source="benchmark")
+    media = Path(os.path.commonpath([file.parent for file in files]))
+    audio = [file.relative_to(media).as_posix() for file in files]
+    corpus = table.build("ravdess", rows.assign(audio=audio), source="benchmark")
     with tempfile.TemporaryDirectory() as made:
-        media = Path(made) / "media"
-        media.mkdir()
-        for file in files:
-            shutil.copy(file, media / file.name)
         how = {"extractor": MfccSteps(settings=HOW), "media": media, "name": "audio", "workers": workers}
         pipeline.into(Path(made) / "corpus", corpus, **how, progress=False)
 

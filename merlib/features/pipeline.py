@@ -149,10 +149,15 @@ def _all(work: Callable, items: list[Item], workers: int, name: str, progress: b
     chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
     with bar:
         if workers == 1:
-            for i, chunk in enumerate(chunks):
-                note(i, _some(chunk, work))
+            threads = torch.get_num_threads()
+            try:
+                with _one_thread():
+                    for i, chunk in enumerate(chunks):
+                        note(i, _some(chunk, work))
+            finally:
+                torch.set_num_threads(threads)
         else:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
                 waiting = {pool.submit(_some, chunk, work): i for i, chunk in enumerate(chunks)}
                 try:
                     for future in as_completed(waiting):
@@ -169,15 +174,14 @@ def _all(work: Callable, items: list[Item], workers: int, name: str, progress: b
         yield from found[i]
 
 
-def _some(items: list[Item], work: Callable) -> list[Done]:
-    """A few recordings, with one thread, so that the bits do not depend on how many there are."""
-    threads = torch.get_num_threads()
+def _one_thread() -> threadpool_limits:
+    """From here on everything computes with one thread, so that the bits do not depend on how many there are."""
     torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            return [work(item) for item in items]
-    finally:
-        torch.set_num_threads(threads)
+    return threadpool_limits(1)
+
+
+def _some(items: list[Item], work: Callable) -> list[Done]:
+    return [work(item) for item in items]
 
 
 def _one(item: Item, *, extractor: Extractor, parts: Path) -> Done:
@@ -197,14 +201,14 @@ def _one(item: Item, *, extractor: Extractor, parts: Path) -> Done:
 
 def _assembled(done: list[Done], extractor: Extractor) -> Array:
     """The array of all utterances; one that failed has one step of zeros."""
-    shapes = [np.load(d.part, mmap_mode="r").shape if d.part else None for d in done]
-    width = {shape[1] for shape in shapes if shape}
+    heads = [_head(d.part) if d.part else None for d in done]  # steps, width and type; no file stays open
+    width = {head[1] for head in heads if head}
     if len(width) > 1:
         raise FeatureError(
             f"{extractor!r} gave steps of different widths {sorted(width)}; the settings do not fit the data."
         )
-    lengths = np.array([shape[0] if shape else 1 for shape in shapes], dtype=np.int64)
-    kind = next(np.load(d.part, mmap_mode="r").dtype for d in done if d.part)
+    lengths = np.array([head[0] if head else 1 for head in heads], dtype=np.int64)
+    kind = next(head[2] for head in heads if head)
     values = np.zeros((lengths.sum(), *width), dtype=kind)
     for d, last, length in zip(done, lengths.cumsum(), lengths, strict=True):
         if d.part:
@@ -219,3 +223,8 @@ def _assembled(done: list[Done], extractor: Extractor) -> Array:
         lengths=None if one_row else lengths,
         failed=failed,
     )
+
+
+def _head(part: Path) -> tuple[int, int, np.dtype]:
+    values = np.load(part, mmap_mode="r")
+    return *values.shape, values.dtype
