@@ -14,9 +14,7 @@ import resource
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -27,6 +25,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without an installation too
 
 from plain_mtcnn import plain_mtcnn
+from side_by_side import alone, show
 
 from merlib.features import detectors, face
 from merlib.features.media import Clip, pictures
@@ -126,14 +125,10 @@ def main() -> None:
         if not files:
             parser.error(f"{args.folder}: no film ({', '.join(FILMS)}) in it")
         for way in args.ways:
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:  # its peak memory is its own
-                row = process.submit(measure, way, files, args.pictures).result()
+            row = alone(measure, way, files, args.pictures)
             plain = next((r for r in found if r["way"] == "plain"), None)
             found.append(row | ({"times_plain": plain["cpu_seconds"] / row["cpu_seconds"]} if plain else {}))
-            print(
-                ", ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in found[-1].items()),
-                flush=True,
-            )
+            show(found[-1])
     if args.json:
         args.json.write_text(json.dumps(found, indent=2) + "\n")
 

@@ -15,8 +15,6 @@ import resource
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import librosa
@@ -25,6 +23,8 @@ import pandas as pd
 import soundfile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without an installation too
+
+from side_by_side import alone, show
 
 from merlib.corpora import table
 from merlib.features import media, pipeline
@@ -127,14 +127,13 @@ def main() -> None:
             raise SystemExit(f"{args.folder}: no sound file below it; expected one of {SOUNDS}")
         found: dict[str, dict] = {}
         for work in (row for row in ROWS if row.__name__ in args.rows):
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:  # its peak memory is its own
-                row = process.submit(measure, work, files).result()
+            row = alone(measure, work, files)
             plain = found.get(AGAINST.get(work.__name__, ""))
             if plain:
                 row["times_faster"] = plain["ms_per_clip"] / row["ms_per_clip"]
                 row["times_less_cpu"] = plain["cpu_ms_per_clip"] / row["cpu_ms_per_clip"]
             found[work.__name__] = row
-            print(", ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
+            show(row)
     if args.json:
         args.json.write_text(json.dumps({"clips": len(files), "rows": list(found.values())}, indent=2) + "\n")
 

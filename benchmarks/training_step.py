@@ -12,8 +12,6 @@ import resource
 import statistics
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without an installation too
 
 from plain_multiemo import PlainMultiEmo, plain_loss
+from side_by_side import alone, show
 
 from merlib import declarations, models
 from merlib.batches import Dialogues, dims
@@ -108,15 +107,11 @@ def main() -> None:
         for network in args.networks:
             if network == "plain" and count > 16:
                 continue  # its SWFC alone keeps N N d numbers for the backward pass: tens of gigabytes
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:  # its peak memory is its own
-                row = process.submit(measure, network, count, args.device, args.repeats).result()
+            row = alone(measure, network, count, args.device, args.repeats)
             plain = next((r for r in found if r["network"] == "plain" and r["dialogues"] == count), None)
             ratios = {f"{name}_faster": plain[name] / row[name] for name in ("seconds", "cpu_seconds")} if plain else {}
             found.append(row | ratios)
-            print(
-                ", ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in found[-1].items()),
-                flush=True,
-            )
+            show(found[-1])
     if args.json:
         args.json.write_text(json.dumps(found, indent=2) + "\n")
 

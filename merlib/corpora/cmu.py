@@ -13,7 +13,6 @@ belong to the clip with the same times. A clip without a label stays as an utter
 """
 
 import ast
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +81,7 @@ def read(source: Path, name: str) -> Corpus:
     return build(name, rows, source="official release, standard folds of the SDK")
 
 
-def expected(folder: Path, name: str) -> dict[str, Iterable[str]]:
+def expected(folder: Path, name: str) -> dict[str, list[str]]:
     """The files that a release's own transcripts and labels name, by what they are."""
     release = RELEASES[name]
     clips = [f"{file.stem}_{clip}" for file in transcripts(folder, release) for clip in _lines(file, release)["clip"]]

@@ -39,22 +39,21 @@ class Remote:
     md5: str | None = None
 
 
-def fetch(corpus: str, folder: Path, *, only: str = "*", unpack: bool = True, progress: bool = True) -> list[Path]:
+def fetch(corpus: str, folder: Path, *, only: str = "*") -> list[Path]:
     """Fetch a corpus into `folder`: the files whose names match `only`, unpacked; returns the files.
 
     Raises CorpusError where a file cannot be had or is not what its publisher says; then a later call goes on.
     """
-    session = _session()
-    wanted = [f for f in files(corpus, session=session) if fnmatch.fnmatch(f.name, only)]
+    folder, session = Path(folder), _session()
+    there = files(corpus, session=session)
+    wanted = [f for f in there if fnmatch.fnmatch(f.name, only)]
     if not wanted:
-        raise CorpusError(
-            f"{corpus}: no file matches {only!r}; there are {[f.name for f in files(corpus, session=session)]}."
-        )
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    room(Path(folder), wanted)
-    found = [download(remote, Path(folder), session=session, progress=progress) for remote in wanted]
-    for file in found if unpack else ():
-        unpacked(file, Path(folder))
+        raise CorpusError(f"{corpus}: no file matches {only!r}; there are {[f.name for f in there]}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    room(folder, wanted)
+    found = [download(remote, folder, session=session) for remote in wanted]
+    for file in found:
+        unpacked(file, folder)
     return found
 
 
@@ -88,7 +87,8 @@ def download(remote: Remote, folder: Path, *, session: requests.Session | None =
     except (requests.RequestException, OSError) as error:
         there = part.stat().st_size if part.exists() else 0
         raise CorpusError(f"{remote.url}: {error}. {there} bytes are kept in {part}: call again to go on.") from None
-    size, md5 = part.stat().st_size, _md5(part)
+    with part.open("rb") as opened:
+        size, md5 = part.stat().st_size, hashlib.file_digest(opened, "md5").hexdigest()
     if remote.size not in (None, size) or remote.md5 not in (None, md5):
         part.unlink()
         raise CorpusError(
@@ -152,11 +152,3 @@ def _session() -> requests.Session:
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(max_retries=again))
     return session
-
-
-def _md5(file: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with file.open("rb") as opened:
-        while block := opened.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -4,7 +4,7 @@ Nothing is read but names, and the small files that name others; a release that 
 that cannot be decoded, which the pipeline reports.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,17 +49,11 @@ def survey(base: Path, *, depth: int = 2) -> list[Layout]:
     return [layout for folder in below for layout in survey(folder, depth=depth - 1)]
 
 
-def _split(folder: Path, files: Iterable[str]) -> tuple[int, list[str]]:
-    """How many of the files are there, and which are not."""
-    files = list(files)
-    missing = [file for file in files if not (folder / file).exists()]
-    return len(files) - len(missing), missing
-
-
-def _layout(kind: str, folder: Path, groups: dict[str, Iterable[str]]) -> Layout:
+def _layout(kind: str, folder: Path, groups: dict[str, list[str]]) -> Layout:
     counts, missing = {}, []
     for what, files in groups.items():
-        counts[what], lacks = _split(folder, files)
+        lacks = [file for file in files if not (folder / file).exists()]
+        counts[what] = len(files) - len(lacks)
         missing += lacks
     return Layout(kind, folder, counts, tuple(missing))
 

@@ -41,7 +41,7 @@ class Pooled:
         return known | {"extractor": f"{known['extractor']}, mean and deviation"}
 
 
-def _mpaf_net(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
+def _mpaf_net(data: dict, weights: Weights) -> dict[str, Any]:
     return {
         "text": {
             "encoder": weights.get("text", "bert-base-uncased"),
@@ -53,7 +53,7 @@ def _mpaf_net(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
     }
 
 
-def _attsf_net(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
+def _attsf_net(data: dict, weights: Weights) -> dict[str, Any]:
     return {
         "text": {"encoder": weights.get("text", "bert-base-uncased"), "pool": "tokens"},
         "audio": sound.MfccSteps(settings=audio.RECIPES["attsf_net"](data)),
@@ -61,7 +61,7 @@ def _attsf_net(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
     }
 
 
-def _gia_mic(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
+def _gia_mic(data: dict, weights: Weights) -> dict[str, Any]:
     shown = face.MtcnnFaces(frames=data["frames"], spread=False)
     return {
         "text": {"encoder": weights.get("text", "roberta-base"), "pool": "tokens"},
@@ -72,7 +72,7 @@ def _gia_mic(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
     }
 
 
-def _hff(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
+def _hff(data: dict, weights: Weights) -> dict[str, Any]:
     layers = int(data["visual_encoder"].removeprefix("resnet"))
     return {
         "text": {"encoder": weights.get("text", "bert-base-uncased"), "pool": "cls_mean"},
@@ -81,7 +81,7 @@ def _hff(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
     }
 
 
-def _mfcre(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
+def _mfcre(data: dict, weights: Weights) -> dict[str, Any]:
     return {
         "text": {"encoder": weights.get("text", "roberta-base"), "pool": "cls", "context": "dialogue"},
         "audio": sound.ComParE(),
@@ -89,7 +89,7 @@ def _mfcre(corpus: str, data: dict, weights: Weights) -> dict[str, Any]:
     }
 
 
-PAPERS: dict[str, Callable[[str, dict, Weights], dict[str, Any]]] = {
+PAPERS: dict[str, Callable[[dict, Weights], dict[str, Any]]] = {
     "mpaf_net": _mpaf_net, "attsf_net": _attsf_net, "gia_mic": _gia_mic, "hff": _hff, "mfcre": _mfcre,
 }  # fmt: skip
 
@@ -120,7 +120,7 @@ def extractors(
             f"{paper} on {corpus}, kind {kind}: {paper} has {declared.corpora}, and the kinds are paper and offline"
         )
     data = data or declarations.recipe(declared, Row(id="default", label="All default readings"), corpus)["data"]
-    found = PAPERS[paper](corpus, data, weights or {})
+    found = PAPERS[paper](data, weights or {})
     return found if kind == "paper" else _offline(paper, found, data)
 
 
@@ -131,7 +131,7 @@ def augmented(found: dict[str, Any]) -> dict[str, Any]:
 
 def extract(
     root: str, corpus: str, paper: str, *, folder: Path, modalities: str = "TAV", names: dict[str, str] | None = None,
-    kind: str = "paper", weights: Weights | None = None, changed: bool = False, workers: int = 1, progress: bool = True,
+    kind: str = "paper", weights: Weights | None = None, changed: bool = False, workers: int = 1,
 ) -> dict[str, Path]:  # fmt: skip
     """Make a paper's arrays of a corpus in a data root; returns their files by modality.
 
@@ -148,6 +148,6 @@ def extract(
         if modality == "text":
             made[modality] = text.add(root, corpus, name=name, **found[modality])
             continue
-        how = {"extractor": found[modality], "media": folder, "name": name, "workers": workers, "progress": progress}
+        how = {"extractor": found[modality], "media": folder, "name": name, "workers": workers}
         made[modality] = pipeline.extract(root, corpus, **how)
     return made

@@ -4,13 +4,13 @@ Shapes: n pictures of h x h pixels, RGB in 0..1; c channels. A ShuffleNet-like t
 (which channels and places matter) is joined by a local extractor (each quarter of the picture by itself).
 """
 
-import pickle
 import re
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from merlib.models.weights import read
 from merlib.places import data_folder
 
 BLOCKS, WIDTHS = (4, 8, 4), (29, 116, 232, 464, 1024)  # blocks of the three stages; channels after each part
@@ -135,19 +135,12 @@ def load_weights(network: EfficientFace, weights: str) -> None:
     The file's classifier is left out where the network has none; every other tensor must fit, or a ValueError names it.
     """
     path = Path(weights) if Path(weights).is_absolute() else data_folder() / "weights" / weights
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+    if not path.exists():
         raise ValueError(
             f"{path} is not there: get EfficientFace's weights from its authors (zengqunzhao/EfficientFace), "
             'or set model.visual_weights to "none" for random ones'
-        ) from None
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds more than tensors and is not read: save its `state_dict` alone ({error})"
-        ) from None
-    found = found.get("state_dict", found)
-    state = {_our_name(key): value for key, value in found.items()}
+        )
+    state = {_our_name(key): value for key, value in read(path).items()}
     own = network.state_dict()
     if isinstance(network.fc, nn.Identity):
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}
@@ -161,7 +154,6 @@ def load_weights(network: EfficientFace, weights: str) -> None:
 
 
 def _our_name(key: str) -> str:
-    key = key.removeprefix("module.")  # of a network that was trained on several devices
     for published, ours in PUBLISHED:
         key = re.sub(published, ours, key)
     return key
