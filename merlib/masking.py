@@ -16,11 +16,21 @@ def masked(
     """
     if unit not in ("values", "steps") or modality not in split.features:
         raise ValueError(f"mask of {unit} of {modality}: there are values and steps, of {', '.join(split.features)}")
-    values = split.features[modality].float().clone()
-    seen, mine = values[train.rows(modality)], split.rows(modality)
+    values = split.features[modality]
+    seen, mine = values[train.rows(modality)], values[split.rows(modality)].float()
+    std, mean = (torch.cat(found) for found in zip(*map(_moments, seen.split(1024, dim=1)), strict=True))
     generator = torch.Generator().manual_seed(seed)
-    shape = (len(mine), values.shape[1])
-    noise = torch.randn(shape, generator=generator).to(values.device) * seen.std(0) + seen.mean(0)
-    chosen = torch.rand(shape if unit == "values" else (len(mine), 1), generator=generator) < percent / 100
-    values[mine] = noise.where(chosen.to(values.device), values[mine])
-    return replace(split, features=split.features | {modality: values})
+    noise = torch.randn(mine.shape, generator=generator).to(mine.device) * std + mean
+    shape = mine.shape if unit == "values" else (len(mine), 1)
+    chosen = torch.rand(shape, generator=generator) < percent / 100
+    steps = split.steps[modality]
+    return replace(
+        split,
+        features=split.features | {modality: noise.where(chosen.to(mine.device), mine)},
+        starts=split.starts | {modality: steps.cumsum(0) - steps},
+    )
+
+
+def _moments(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Deviation and mean of some features over the steps; of few at a time, because pictures have very many."""
+    return torch.std_mean(values.float(), dim=0)

@@ -165,7 +165,7 @@ def test_haar_faces_are_padded_with_the_last_and_truncated(tmp_path):
     faces = HaarFaces(frames=8).faces(clip)
     assert faces.looked == 6 and faces.missing == (2,) and faces.pixels.shape == (5, 64, 64)
     rows = HaarFaces(frames=8)(clip)
-    assert rows.shape == (8, 4096) and rows.dtype == np.float16
+    assert rows.shape == (8, 4096) and rows.dtype == np.uint8
     np.testing.assert_array_equal(rows[:5], faces.pixels.reshape(5, -1))
     assert (rows[5:] == rows[4]).all() and not (rows[3] == rows[4]).all()
     np.testing.assert_array_equal(HaarFaces(frames=3)(clip), rows[:3])
@@ -176,7 +176,7 @@ def test_mtcnn_faces_are_colour_crops_spread_over_the_clip(tmp_path):
     shown = moving(12)
     clip = Clip("u", film(tmp_path / "film.mkv", shown))
     rows, boxes = MtcnnFaces(frames=3, size=96)(clip), MtcnnFaces(frames=3, size=96).faces(clip).box
-    assert rows.shape == (3, 96 * 96 * 3) and rows.dtype == np.float16
+    assert rows.shape == (3, 96 * 96 * 3) and rows.dtype == np.uint8
     for row, box, picture in zip(rows, boxes, shown[2::4], strict=True):
         np.testing.assert_allclose(box, detectors.mtcnn(picture[None])[0], atol=0.01)
         np.testing.assert_array_equal(row.reshape(3, 96, 96), detectors.crop(picture, box, size=96).transpose(2, 0, 1))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +110,31 @@ def test_one_worker_and_two_give_the_same_bits_as_a_plain_loop(root):
     np.testing.assert_array_equal(one.values, np.concatenate(plain))
     np.testing.assert_array_equal(one.lengths, [len(values) for values in plain])
     assert one.passport.sha256 == two.passport.sha256 and one.passport.failed == ()
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A megabyte of pixels of every film."""
+
+    modality: str = "visual"
+
+    def __call__(self, clip: Clip) -> np.ndarray:
+        return np.random.default_rng(len(clip.utterance)).integers(0, 256, (16, 1 << 16), dtype=np.uint8)
+
+    def about(self) -> dict[str, str]:
+        return {"extractor": "noise", "version": "1", "weights_sha256": "", "trained_on": "nothing"}
+
+
+def test_pictures_are_bytes_and_memory_never_holds_the_whole_array(root, tmp_path):
+    make_root(tmp_path, {f"c{i:02d}": noise(0.1) for i in range(48)}, {f"c{i:02d}": f"c{i:02d}.wav" for i in range(48)})
+    tracemalloc.start()
+    file = pipeline.extract("real", "ravdess", extractor=Noise(), media=root, name="pixels", progress=False)
+    assert tracemalloc.get_traced_memory()[1] < 12 << 20  # of 48
+    tracemalloc.stop()
+    corpus = roots.dataset("real", "ravdess", features=()).corpus
+    found = store.read(file.parent.parent, "pixels", ids=corpus.ids)
+    assert found.values.dtype == np.uint8 and found.values.shape == (48 * 16, 1 << 16)
+    np.testing.assert_array_equal(found.values[-16:], Noise()(Clip("c47", root / "c47.wav")))
 
 
 def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path):

@@ -1,6 +1,6 @@
 """Faces in the pictures of a recording: where they are, by a Haar cascade or MTCNN, and what they show.
 
-An extractor gives one row of pixels a face, float16, which holds 0 to 255 exactly; `faces(clip)` also says where they
+An extractor gives one row of pixels a face, whole numbers from 0 to 255 in a byte each; `faces(clip)` also says where they
 are, and which pictures have none. Shapes: n pictures of h x w, m faces of size x size.
 """
 
@@ -103,7 +103,7 @@ class HaarFaces:
     def __call__(self, clip: Clip) -> np.ndarray:
         pixels = self.faces(clip).pixels
         steps = np.minimum(np.arange(self.frames), len(pixels) - 1)
-        return pixels[steps].reshape(self.frames, -1).astype(np.float16)
+        return pixels[steps].reshape(self.frames, -1)
 
     def about(self) -> dict[str, str]:
         how = f"scale {self.scale:g}, {self.neighbors} neighbours, from {self.min_face} pixels"
@@ -153,7 +153,7 @@ class MtcnnFaces:
 
     def __call__(self, clip: Clip) -> np.ndarray:
         pixels = self.faces(clip).pixels
-        return pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1).astype(np.float16)  # m s s 3 -> m (3 s s)
+        return pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1)  # m s s 3 -> m (3 s s)
 
     def about(self) -> dict[str, str]:
         folder = packaged("facenet-pytorch", "data")

@@ -2,7 +2,7 @@
 
 A result lies in `parts/` beside the features until its array is complete, under a name that its extractor, its settings
 and its file settle: after a kill only what is missing is computed, and what has changed is computed anew. Memory holds
-one recording a worker. The same bits come from any number of workers: each computes with one thread.
+one recording a worker, also when the array is put together. The same bits come from any number of workers: each computes with one thread.
 
 What cannot be used is never silent: `<name>.failures.csv` lists utterance, file and reason, the passport names the
 utterances, and their row is one step of zeros, which a recipe leaves in (`data.on_failure = "zero"`) or discards.
@@ -37,7 +37,7 @@ CHUNK = 4  # recordings that a worker takes at once
 
 
 class Extractor(Protocol):
-    """One recording -> its steps, t d floats, t >= 1; a recording that cannot be used is a MediaError.
+    """One recording -> its steps, t d floats or bytes, t >= 1; a recording that cannot be used is a MediaError.
 
     Its `repr` tells all its settings, `about` what the passport says: extractor, version, weights_sha256, trained_on.
     """
@@ -98,7 +98,7 @@ def into(
             reasons = pd.Series([d.reason for d in failed]).value_counts().index[:3]
             first = f"none of {len(done)} recordings below {media} can be used"
             raise FeatureError(f"{corpus.name}: {first}: {'; '.join(reasons)}. Is this the folder of the recordings?")
-        roots.add(home, corpus, name, replace(_assembled(done, extractor), inputs=inputs))
+        roots.add(home, corpus, name, replace(_assembled(done, extractor, parts / "all"), inputs=inputs))
         with atomic(array.with_name(f"{name}.failures.csv")) as part:
             rows = [(d.item.utterance, d.item.text, d.reason) for d in failed]
             pd.DataFrame(rows, columns=["utterance", "file", "reason"]).to_csv(part, index=False)
@@ -190,7 +190,7 @@ def _one(item: Item, *, extractor: Extractor, parts: Path) -> Done:
         return Done(item, part if item.clip else None, item.reason)
     try:
         values = extractor(item.clip)
-        if values.ndim != 2 or not len(values) or values.dtype.kind != "f" or not np.isfinite(values).all():
+        if values.ndim != 2 or not len(values) or not store.numbers(values.dtype) or not np.isfinite(values).all():
             raise MediaError(f"gave {values.dtype} {values.shape}, which is empty or not finite")
     except MediaError as error:
         return Done(item, None, str(error))
@@ -199,8 +199,8 @@ def _one(item: Item, *, extractor: Extractor, parts: Path) -> Done:
     return Done(item, part)
 
 
-def _assembled(done: list[Done], extractor: Extractor) -> Array:
-    """The array of all utterances; one that failed has one step of zeros."""
+def _assembled(done: list[Done], extractor: Extractor, file: Path) -> Array:
+    """The array of all utterances, in `file` and not in memory; one that failed has one step of zeros."""
     heads = [_head(d.part) if d.part else None for d in done]  # steps, width and type; no file stays open
     width = {head[1] for head in heads if head}
     if len(width) > 1:
@@ -209,10 +209,11 @@ def _assembled(done: list[Done], extractor: Extractor) -> Array:
         )
     lengths = np.array([head[0] if head else 1 for head in heads], dtype=np.int64)
     kind = next(head[2] for head in heads if head)
-    values = np.zeros((lengths.sum(), *width), dtype=kind)
-    for d, last, length in zip(done, lengths.cumsum(), lengths, strict=True):
-        if d.part:
-            values[last - length : last] = np.load(d.part)
+    with file.open("wb") as whole:
+        for d in done:
+            steps = np.load(d.part).astype(kind, copy=False) if d.part else np.zeros((1, *width), kind)
+            steps.tofile(whole)
+    values = np.memmap(file, dtype=kind, mode="r", shape=(lengths.sum(), *width))
     failed = tuple(d.item.utterance for d in done if d.part is None)
     one_row = (lengths == 1).all()
     return Array(

@@ -2,12 +2,13 @@
 
 `features/<name>.safetensors` holds the tensor `values`, n ..., one row per utterance; the passport is JSON in the
 header. Sequences have a second tensor, `lengths` (n, int64, each 1 or more), and values (sum of lengths, ...): the
-steps of one utterance one after the other. A file is written whole or not at all, read through a memory map, and
-refused unless it is what its passport says.
+steps of one utterance one after the other. Numbers are floats, or the bytes of pictures (0 to 255). A file is written
+whole or not at all, read through a memory map, and refused unless it is what its passport says.
 """
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from merlib.corpora.files import atomic
 from merlib.corpora.table import MODALITIES, Array, Corpus
 
 AGAIN = "Delete the file and import or encode it again."
-BLOCK = 1 << 16  # rows that are looked at together, so that a check needs little memory beside the values
+BLOCK = 1 << 22  # numbers that are looked at together, so that a check needs little memory beside the values
 
 
 class FeatureError(ValueError):
@@ -70,6 +71,11 @@ class Feature:
     lengths: np.ndarray | None = None
 
 
+def numbers(dtype: np.dtype) -> bool:
+    """Whether values of this type can be a feature: floats, or the bytes of pictures."""
+    return dtype.kind == "f" or dtype == np.uint8
+
+
 def digest(values: np.ndarray, lengths: np.ndarray | None = None) -> str:
     """sha256 of the bytes of the values, then of the lengths if there are any; row-major and little-endian."""
     found = hashlib.sha256()
@@ -93,8 +99,8 @@ def check(values: np.ndarray, lengths: np.ndarray | None, passport: Passport, wh
     found, said = (tuple(values.shape), str(values.dtype)), (passport.shape, passport.dtype)
     if found != said:
         raise FeatureError(f"{where}: holds {found}, its passport says {said}. {AGAIN}")
-    if passport.modality not in MODALITIES or values.dtype.kind != "f" or values.ndim < 2:
-        expected = f"one of {MODALITIES} and floats of shape (n, ...)"
+    if passport.modality not in MODALITIES or not numbers(values.dtype) or values.ndim < 2:
+        expected = f"one of {MODALITIES} and floats or bytes of shape (n, ...)"
         raise FeatureError(f"{where}: found {passport.modality} {found}, expected {expected}. Convert it first.")
     steps = None if lengths is None else int(lengths.max(initial=0))
     if steps != passport.steps:
@@ -131,7 +137,10 @@ def _check_lengths(values: np.ndarray, lengths: np.ndarray | None, passport: Pas
 
 def _not_finite(values: np.ndarray, lengths: np.ndarray | None) -> list[int]:
     """The utterances, by their number, that have a value that is not finite."""
-    blocks = (values[i : i + BLOCK] for i in range(0, len(values), BLOCK))
+    if values.dtype == np.uint8:
+        return []
+    some = max(1, BLOCK // max(1, math.prod(values.shape[1:])))
+    blocks = (values[i : i + some] for i in range(0, len(values), some))
     bad = np.concatenate(
         [~np.isfinite(b).all(axis=tuple(range(1, values.ndim))) for b in blocks] or [np.zeros(0, bool)]
     )
