@@ -20,7 +20,7 @@ from merlib.features.media import Clip, MediaError, pictures
 from merlib.models import mini_xception, resnet
 from merlib.models.efficientface import EfficientFace, load_weights
 from merlib.models.mtcnn import FILES
-from merlib.models.weights import located
+from merlib.models.weights import frozen, located
 
 BORDER = 40  # pixels around a picture, for faces at its edge: of the package fer
 
@@ -82,7 +82,7 @@ class EfficientFaces:
 def _efficientface(weights: str, device: str) -> EfficientFace:
     network = EfficientFace(classes=None)
     load_weights(network, weights)
-    return network.eval().requires_grad_(False).to(device)
+    return frozen(network).to(device)
 
 
 @dataclass(frozen=True, kw_only=True)

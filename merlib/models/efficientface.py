@@ -5,13 +5,11 @@ Shapes: n pictures of h x h pixels, RGB in 0..1; c channels. A ShuffleNet-like t
 """
 
 import re
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from merlib.models.weights import read
-from merlib.places import data_folder
+from merlib.models.weights import fit, located, read
 
 BLOCKS, WIDTHS = (4, 8, 4), (29, 116, 232, 464, 1024)  # blocks of the three stages; channels after each part
 PUBLISHED = (  # names in published weights -> names here
@@ -134,23 +132,11 @@ def load_weights(network: EfficientFace, weights: str) -> None:
 
     The file's classifier is left out where the network has none; every other tensor must fit, or a ValueError names it.
     """
-    path = Path(weights) if Path(weights).is_absolute() else data_folder() / "weights" / weights
-    if not path.exists():
-        raise ValueError(
-            f"{path} is not there: get EfficientFace's weights from its authors (zengqunzhao/EfficientFace), "
-            'or set model.visual_weights to "none" for random ones'
-        )
+    path = located(weights, publisher='zengqunzhao/EfficientFace (or set model.visual_weights to "none" for random ones)')
     state = {_our_name(key): value for key, value in read(path).items()}
-    own = network.state_dict()
     if isinstance(network.fc, nn.Identity):
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    other = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
-    if missing or unknown or other:
-        raise ValueError(
-            f"{path} is not this network: missing {missing}, unexpected {unknown}, of another shape {other}"
-        )
-    network.load_state_dict(state)
+    fit(network, state, str(path))
 
 
 def _our_name(key: str) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.models.weights import fit
+from merlib.models.weights import fit, frozen
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # of FER2013, in its order
 SIZE, WIDTHS = 64, (8, 16, 32, 64, 128)
@@ -92,7 +92,7 @@ def published(path: Path) -> MiniXception:
             state[f"{here}.separable.{i}.1.weight"] = layer["pointwise_kernel"].permute(3, 2, 0, 1)
     last = layers[f"conv2d_{len(WIDTHS) + 2}"]
     state |= {"scores.weight": _kernel(last), "scores.bias": last["bias"]}
-    return fit(MiniXception(), state, str(path))
+    return frozen(fit(MiniXception(), state, str(path)))
 
 
 def _kernel(layer: dict[str, Tensor]) -> Tensor:

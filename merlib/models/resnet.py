@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.models.weights import fit, located, read
+from merlib.models.weights import fit, frozen, located, read
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB in 0..1
 
@@ -101,7 +101,7 @@ def published(weights: str, *, layers: int, classifier: bool) -> ResNet:
     if classifier and classes is None:
         raise ValueError(f"{path} has no classifier (fc.weight): name a file that has one")
     state = state if classifier else {key: value for key, value in state.items() if not key.startswith("fc.")}
-    return fit(ResNet(layers=layers, classes=classes), state, str(path))
+    return frozen(fit(ResNet(layers=layers, classes=classes), state, str(path)))
 
 
 def standardised(pictures: Tensor, *, size: int = 224, short: int = 256) -> Tensor:

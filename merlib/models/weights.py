@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from merlib.places import data_folder
 
 
-def located(weights: str) -> Path:
+def located(weights: str, *, publisher: str = "who published them") -> Path:
     """A path, or a name below `weights` of the data folder; ValueError where no file is."""
     path = Path(weights) if Path(weights).is_absolute() else data_folder() / "weights" / weights
     if not path.is_file():
-        raise ValueError(f"{path} is not there: get these weights from who published them, and put the file there")
+        raise ValueError(f"{path} is not there: get these weights from {publisher}, and put the file there")
     return path
 
 
@@ -35,7 +35,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def fit(network: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Module:
-    """Put every tensor in its place, or say which ones do not fit; then for inference: eval, no gradients."""
+    """Put every tensor in its place, or say which ones do not fit."""
     own = network.state_dict()
     state = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")} | dict(state)  # old files have no count
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -46,6 +46,11 @@ def fit(network: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Modul
         few = ", ".join(f"{len(v)} {n} {v[:3]}" for n, v in zip(WRONG, (missing, unknown, other), strict=True) if v)
         raise ValueError(f"{where} is not a {type(network).__name__} like this: {few}. Name the right file, or network")
     network.load_state_dict(state)
+    return network
+
+
+def frozen(network: nn.Module) -> nn.Module:
+    """For inference alone: eval, no gradients."""
     return network.eval().requires_grad_(False)
 
 
