@@ -12,11 +12,9 @@ Where the protocol masks inputs at test time, the network is kept too (`network.
 import ast
 import hashlib
 import json
-import os
 import platform
 import resource
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,11 +25,10 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save_file
-from sklearn.base import is_regressor
+from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
-from merlib import batches, distributed, losses, masking, metrics, models, training
+from merlib import batches, distributed, fitting, losses, masking, metrics, models, training
 from merlib.corpora import official
 from merlib.corpora import splits as protocols
 from merlib.corpora.files import atomic
@@ -43,7 +40,6 @@ from merlib.places import commit, results_folder
 PACKAGE = Path(__file__).parent
 SHARED_CODE = ("merlib.training", "merlib.batches", "merlib.metrics")
 AFTER = ("select", "average", "mask_modality", "mask_percent", "mask_unit")  # leaves of protocol that no training reads
-CHECKPOINT_SECONDS = float(os.environ.get("MERLIB_CHECKPOINT_SECONDS", "60"))
 
 
 @dataclass(frozen=True)
@@ -153,9 +149,12 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str, proc
         return
     splits = run.splits(device)
     if estimator:
-        outcome = _fit_estimator(run, splits, judge)
+        outcome = fitting.fit_estimator(recipe, splits, judge, seed=run.seed)
     else:
-        outcome = _fit_network(run, splits, judge, folder, device, progress, label, processes)
+        outcome = fitting.fit_network(
+            recipe, splits, judge, seed=run.seed, folder=folder, device=device, progress=progress, label=label,
+            processes=processes,
+        )  # fmt: skip
     if not processes.main:
         return
     test = splits["test"]
@@ -177,7 +176,7 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str, proc
         "id": run.id, "corpus": run.corpus, "data": run.data, "seed": run.seed, "fold": run.fold, "recipe": recipe,
         "labels": judge.labels, "features": {m: present.get(m, "absent") for m in batches.MODALITIES},
         "n": int((arrays["y_true"] >= 0).sum()),
-        "selected": {n: _selection(judge, test, *found, outcome["history"]) for n, found in outcome["selected"].items()},
+        "selected": {n: fitting.selection(judge, test, *found, outcome["history"]) for n, found in outcome["selected"].items()},
         "history": outcome["history"], "seconds": round(outcome["seconds"], 1),
         "parameters": outcome["parameters"], "peak_memory_mb": round(peak / 2**20), "device": _device_name(device, 1 if estimator else processes.count),
         "torch": torch.__version__, "commit": commit(),
@@ -187,118 +186,20 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str, proc
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _selection(
-    judge, test: batches.Split, epoch: int, predicted: metrics.Predictions, history: list[dict]
-) -> dict[str, Any]:
-    """What is recorded of one selection: epoch, scores on test and on val, and the classes that it never predicts."""
-    y_true = test.label.cpu().numpy()
-    val = {k.removeprefix("val/"): v for k, v in history[epoch].items() if k.startswith("val/")} if history else {}
-    never = metrics.never_predicted(y_true=y_true, y_pred=predicted["class"], labels=judge.labels)
-    return {"epoch": epoch, "never_predicted": never, "scores": judge.scores(test.target, predicted), "val_scores": val}
-
-
-class TestObserver:
-    """Scores the test split after every epoch and keeps the predictions at its peak; `fit` cannot see any of it."""
-
-    def __init__(
-        self, test: batches.Split, judge: metrics.Judge, *, batch: int | None, precision: str, processes: Processes
-    ):
-        self.test, self.judge = test, judge
-        self.how = {"batch": batch, "precision": precision, "processes": processes}
-        self.state: dict[str, Any] = {"epoch": -1, "worth": -float("inf"), "predicted": {}}
-
-    def __call__(self, epoch: int, model: torch.nn.Module) -> dict[str, float]:
-        predicted = self.judge.predictions(training.predict(model, self.test, **self.how))
-        found = self.judge.scores(self.test.target, predicted)
-        if self.judge.worth(found) > self.state["worth"]:
-            kept = {name: torch.from_numpy(values) for name, values in predicted.items()}
-            self.state.update(epoch=epoch, worth=self.judge.worth(found), predicted=kept)
-        return {f"test/{name}": value for name, value in metrics.headline(found).items()}
-
-
-def _fit_network(
-    run: Run, splits, judge, folder: Path, device: str, progress: bool, label: str, processes: Processes
-) -> dict[str, Any]:
-    recipe = run.recipe
-    torch.manual_seed(run.seed)
-    model = models.build(recipe["model"], **given(run, splits)).to(device)
-    known = splits["train"].label[splits["train"].label >= 0]
-    counts = torch.bincount(known, minlength=len(judge.labels))
-    settled = {"class_counts": counts, "dim": recipe["model"].get("dim"), "sentiment": judge.sentiment}
-    loss = losses.build_loss(recipe["loss"], **settled).to(device)
-    norms = any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in model.modules())
-    whole = splits["train"].unit == "dialogues" and (norms or not recipe["model"].get("mask_padding", True))
-    batch = recipe["train"]["batch"] if whole else None
-    seen = {"batch": batch, "precision": recipe["train"]["precision"], "processes": processes}
-    observer = TestObserver(splits["test"], judge, **seen)
-    done = training.fit(
-        model, loss, splits["train"], splits["val"], recipe=recipe["train"], judge=judge, seed=run.seed, observer=observer,
-        checkpoint=folder / "checkpoint.pt", checkpoint_seconds=CHECKPOINT_SECONDS,
-        whole_batches=whole, progress=progress, label=label, processes=processes,
-    )  # fmt: skip
-    model.load_state_dict(done.best_state)
-    if "mask_percent" in recipe["protocol"] and processes.main:
-        with atomic(folder / "network.safetensors") as part:
-            save_file({name: value.contiguous() for name, value in done.best_state.items()}, part)
-    outputs = training.predict(model, splits["test"], **seen)
-    peak = {name: values.cpu().numpy() for name, values in observer.state["predicted"].items()}
-    selected = {"val": (done.best_epoch, judge.predictions(outputs)), "test_peak": (observer.state["epoch"], peak)}
-    shown = ("weights", "variance")  # of HFF's level 1, for its figures
-    arrays = {name: value for name, value in outputs.items() if name.endswith("embedding") or name in shown}
-    arrays["probability"] = outputs["logits"].softmax(-1)
-    return {
-        "selected": selected, "history": done.history, "seconds": done.seconds,
-        "arrays": {k: v.half().cpu().numpy() for k, v in arrays.items()},
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }  # fmt: skip
-
-
-def given(run: Run, splits) -> dict[str, Any]:
-    """What the data settle for a network: see `models.build`."""
-    train, judge = splits["train"], run.judge
-    settled = {"dims": batches.dims(train), "classes": len(judge.labels), "sentiment": judge.sentiment}
-    if train.unit == "dialogues":
-        return settled | {"speakers": 1 + max(int(split.speaker.max()) for split in splits.values())}
-    steps = {m: max(int(split.steps[m].max()) for split in splits.values()) for m in train.features}
-    return settled | {"steps": steps, "speakers": 1}
-
-
-def _fit_estimator(run: Run, splits, judge) -> dict[str, Any]:
-    began = time.monotonic()
-    estimator = models.build_estimator(run.recipe["model"], seed=run.seed)
-    regression = is_regressor(estimator)
-    known = (splits["train"].label >= 0).cpu().numpy()
-    y = splits["train"].target["score" if regression else "label"].cpu().numpy()
-    estimator.fit(splits["train"].pooled().cpu().numpy()[known], y[known])
-    predicted = {}
-    for name in ("val", "test"):
-        found = estimator.predict(splits[name].pooled().cpu().numpy())
-        if judge.sentiment:
-            predicted[name] = metrics.of_scores(y_score=found if regression else found - 3.0, binary=judge.binary)
-        else:
-            predicted[name] = {"class": found}
-    scores = metrics.headline(judge.scores(splits["val"].target, predicted["val"]))
-    return {
-        "selected": {"val": (0, predicted["test"]), "test_peak": (0, predicted["test"])},
-        "history": [{f"val/{name}": value for name, value in scores.items()}], "arrays": {},
-        "seconds": time.monotonic() - began, "parameters": 0,
-    }  # fmt: skip
-
-
 def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
     """The val-selected network's scores on test inputs of which a share is noise."""
     protocol = run.recipe["protocol"]
     asked = {name.removeprefix("mask_"): protocol[name] for name in ("mask_modality", "mask_percent", "mask_unit")}
     cached = folder / f"masked_{'_'.join(map(str, asked.values()))}.json"
     if not cached.exists():
-        splits = run.splits(device)
-        model = models.build(run.recipe["model"], **given(run, splits)).to(device)
+        splits, judge = run.splits(device), run.judge
+        model = models.build(run.recipe["model"], **fitting.given(splits, judge)).to(device)
         model.load_state_dict(load_file(folder / "network.safetensors", device=device))
         test = masking.masked(splits["test"], splits["train"], **asked, seed=run.seed)
         outputs = training.predict(model, test, precision=run.recipe["train"]["precision"])
         history = json.loads((folder / "run.json").read_text())
-        epoch, judge = history["selected"]["val"]["epoch"], run.judge
-        found = _selection(judge, test, epoch, judge.predictions(outputs), history["history"])
+        epoch = history["selected"]["val"]["epoch"]
+        found = fitting.selection(judge, test, epoch, judge.predictions(outputs), history["history"])
         with atomic(cached) as part:
             part.write_text(json.dumps(found, indent=1))
     return json.loads(cached.read_text())

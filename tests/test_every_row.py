@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from merlib import batches, declarations, losses, models, runs, study
+from merlib import batches, declarations, fitting, losses, models, runs, study
 
 # MFCRE's sweep prints mu2 = 0.6 beside mu1 = 0.4: nothing is left for the cross-entropy, so the classifier does not learn.
 UNTRAINED = {("mfcre", "table7", "mu2_0_6"): "model.head.classify."}
@@ -36,7 +36,7 @@ def test_every_parameter_learns_and_every_part_counts(paper, table):
     for name, run in networks(paper, table).items():
         splits = run.splits()
         torch.manual_seed(0)
-        model = models.build(run.recipe["model"], **runs.given(run, splits))
+        model = models.build(run.recipe["model"], **fitting.given(splits, run.judge))
         train = splits["train"]
         counts = torch.bincount(train.label[train.label >= 0], minlength=len(run.judge.labels))
         given = {"class_counts": counts, "dim": run.recipe["model"].get("dim"), "sentiment": run.judge.sentiment}
