@@ -6,11 +6,10 @@ With --json, a command prints one JSON document on standard output and nothing e
 import argparse
 import json
 import sys
-import tomllib
 from argparse import Namespace
 from pathlib import Path
 
-from merlib import declarations
+from merlib import arguments, data_cli, declarations
 from merlib.declarations import DeclarationError
 
 
@@ -86,7 +85,7 @@ def notebook(args: Namespace) -> None:
     """execute a notebook strictly: an unknown or mistyped parameter is refused"""
     from merlib import headless
 
-    headless.run(args.source, args.target, {key: _value(text) for key, text in args.parameter})
+    headless.run(args.source, args.target, {key: arguments.literal(text) for key, text in args.parameter})
 
 
 def report(args: Namespace) -> None:
@@ -98,78 +97,6 @@ def report(args: Namespace) -> None:
         reporting.write_scoreboard(args.readme, args.data)
     print(reporting.summary(args.data).round(2).to_string(index=False, na_rep=""))
     print(f"\nThe report lies in {path}")
-
-
-def data_import(args: Namespace) -> None:
-    """import a corpus: KIND is prepared (a TOML), iemocap, meld, ravdess, mosi, mosei (official folders), conv-emotion,
-    multiemo or mmsa (public pickles)"""
-    from merlib.features import roots
-
-    for path in roots.import_source(args.kind, args.source, args.data):
-        print(path)
-
-
-def data_text(args: Namespace) -> None:
-    """encode a corpus's text into a feature array; ENCODER is minilm, or any Hugging Face encoder by name or path"""
-    from merlib.features import text
-
-    others = {}
-    if args.texts_file:
-        others["texts"] = text.transcripts(args.texts_file, ids=args.ids, texts=args.texts)
-        others["texts_from"] = f"{args.texts} of {args.texts_file.name}"
-    how = {name: vars(args)[name] for name in ("encoder", "pool", "layer", "context", "max_tokens")}
-    print(text.add(args.data, args.corpus, name=args.name, **how, **others))
-
-
-def data_extract(args: Namespace) -> None:
-    """make a paper's arrays from a corpus's recordings and transcripts; goes on where it was stopped"""
-    from merlib.features import pipeline, recipes
-
-    names = {modality: args.name for modality in ("text", "audio", "visual")} if args.name else None
-    how = {"kind": args.kind, "weights": dict(args.weights), "workers": args.workers, "names": names}
-    how["changed"] = args.augmented
-    made = recipes.extract(args.data, args.corpus, args.recipe, folder=_media(args), modalities=args.modalities, **how)
-    for modality, path in made.items():
-        print(path)
-        failed = () if modality == "text" else pipeline.failures(args.data, args.corpus, path.stem).itertuples()
-        for row in failed:
-            print(f"  failed: {row.utterance} {row.file}: {row.reason}", file=sys.stderr)
-
-
-def _media(args: Namespace) -> Path:
-    from merlib.corpora.table import CorpusError
-    from merlib.features import roots
-
-    folder = args.media or roots.recordings(args.data, args.corpus)
-    if folder is None:
-        raise CorpusError(
-            f"{args.data}/{args.corpus} was imported without recordings: say with --media where they are."
-        )
-    return folder
-
-
-def data_transcribe(args: Namespace) -> None:
-    """write what a recogniser hears, utterance,text, and its word error rate against the corpus's own transcripts"""
-    from merlib.features import asr, pipeline, roots, text
-
-    corpus = roots.dataset(args.data, args.corpus, features=()).corpus
-    clips, failed = pipeline.clips(corpus, _media(args))
-    print(json.dumps(asr.transcribe(clips, args.target, recogniser=asr.Recogniser(encoder=args.encoder))))
-    for utterance, reason in failed.items():
-        print(f"  failed: {utterance}: {reason}", file=sys.stderr)
-    heard = text.transcripts(args.target, ids="utterance", texts="text")
-    said = dict(zip(corpus.ids, corpus.table["text"], strict=True))
-    found = asr.word_errors(reference={u: t for u, t in said.items() if u in heard}, heard=heard)
-    print(f"word error rate {100 * found.rate:.2f} % of {found.words} words")
-
-
-def data_fetch(args: Namespace) -> None:
-    """fetch an openly licensed corpus (ravdess, meld) from its publisher; goes on where it was stopped"""
-    from merlib.corpora import fetch
-
-    print(f"{args.corpus}: {fetch.LICENCES.get(args.corpus, 'no open licence')}")
-    for path in fetch.fetch(args.corpus, args.folder, only=args.only):
-        print(path)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -206,10 +133,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("paper")
     made.add_argument("table")
     made.add_argument("row", nargs="?")
-    made.add_argument("--seeds", type=_seeds, default=(0,), help="comma-separated")
+    made.add_argument("--seeds", type=arguments.seeds, default=(0,), help="comma-separated")
     made.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     made.add_argument(
-        "--set", type=_assignment, action="append", default=[], help="a leaf or reading: readings.cell=slstm"
+        "--set", type=arguments.assignment, action="append", default=[], help="a leaf or reading: readings.cell=slstm"
     )
     choose_data(made)
     made = command(notebook)
@@ -219,50 +146,7 @@ def parser() -> argparse.ArgumentParser:
     made = command(report)
     made.add_argument("--readme", type=Path, help="also write the scoreboard into this file")
     choose_data(made)
-    media = "the folder of the recordings (default: that from which the corpus was imported)"
-    workers = {"type": int, "choices": range(1, 65), "metavar": "N", "default": 1, "help": "processes"}
-    data = commands.add_parser("data", help="bring data in").add_subparsers(required=True, metavar="COMMAND")
-    made = command(data_import, "import", data)
-    made.add_argument("kind")
-    made.add_argument("source", type=Path)
-    made.add_argument("data", help="the data root to import into")
-    made = command(data_text, "text", data)
-    made.add_argument("data")
-    made.add_argument("corpus")
-    made.add_argument("--encoder", default="minilm")
-    pools = "cls_mean: [CLS] and the mean, joined; tokens: one vector a token"
-    made.add_argument("--pool", choices=("mean", "cls", "cls_mean", "tokens"), default="mean", help=pools)
-    made.add_argument("--layer", type=int, metavar="N", help="states after N layers, instead of the last")
-    made.add_argument("--context", choices=("alone", "dialogue"), default="alone")
-    made.add_argument("--max-tokens", type=int, default=128, help="longest input, special tokens included")
-    made.add_argument("--name", default="text", help="name of the feature array")
-    made.add_argument("--from", dest="texts_file", type=Path, metavar="CSV", help="another transcript, from here")
-    made.add_argument("--ids", default="utterance", metavar="COLUMN", help="of --from: the utterances")
-    made.add_argument("--texts", default="text", metavar="COLUMN", help="of --from: what was said")
-    made = command(data_extract, "extract", data)
-    made.add_argument("data")
-    made.add_argument("corpus")
-    made.add_argument("--recipe", required=True, metavar="PAPER", help="whose settings")
-    made.add_argument("--media", type=Path, help=media)
-    made.add_argument("--modalities", default="TAV", help="letters of text, audio, visual")
-    made.add_argument("--kind", choices=("paper", "offline"), default="paper", help="offline: weights from packages")
-    made.add_argument(
-        "--weights", type=_assignment, action="append", default=[], metavar="MODALITY=WEIGHTS",
-        help="a hub name or path instead of the paper's: audio=/models/wavlm-large",
-    )  # fmt: skip
-    made.add_argument("--name", help="name of the array (default: the modality's)")
-    made.add_argument("--augmented", action="store_true", help="of changed recordings, for data.augment (MPAF-Net)")
-    made.add_argument("--workers", **workers)
-    made = command(data_transcribe, "transcribe", data)
-    made.add_argument("data")
-    made.add_argument("corpus")
-    made.add_argument("target", type=Path, help="the CSV file to write, for `data text --from`")
-    made.add_argument("--media", type=Path, help=media)
-    made.add_argument("--encoder", default="tiny.en", help="a Whisper or CTC model by name or path")
-    made = command(data_fetch, "fetch", data)
-    made.add_argument("corpus", help="ravdess or meld")
-    made.add_argument("folder", type=Path)
-    made.add_argument("--only", default="*", metavar="PATTERN", help="files of the release, such as 'Audio*'")
+    data_cli.add(commands, command)
     return root
 
 
@@ -289,24 +173,3 @@ def _exit_code(error: Exception) -> int | None:
     if isinstance(error, DeclarationError | NotebookError):
         return 2
     return 1 if isinstance(error, CorpusError | FeatureError | TrainingError | RunFailed | OSError) else None
-
-
-def _assignment(text: str) -> tuple[str, object]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r}: write key=value, such as train.lr=1e-3 or readings.cell=slstm")
-    return key, _value(value)
-
-
-def _value(text: str) -> object:
-    """A TOML literal (1e-3, true, "text", [0, 1]); anything else is the text itself."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    if not all(part.isdigit() for part in text.split(",")):
-        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers, such as 0,1,2")
-    return tuple(map(int, text.split(",")))

@@ -1,0 +1,27 @@
+"""Arguments of the command line from text."""
+
+import argparse
+import tomllib
+
+
+def assignment(text: str) -> tuple[str, object]:
+    """`key=value`, the value by `literal`."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r}: write key=value, such as train.lr=1e-3 or readings.cell=slstm")
+    return key, literal(value)
+
+
+def literal(text: str) -> object:
+    """A TOML literal (1e-3, true, "text", [0, 1]); anything else is the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """Whole numbers, comma-separated."""
+    if not all(part.isdigit() for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers, such as 0,1,2")
+    return tuple(map(int, text.split(",")))
