@@ -25,7 +25,7 @@ from side_by_side import alone, show
 from merlib import declarations, models
 from merlib.batches import Dialogues, dims
 from merlib.losses import build_loss
-from merlib.training import BUCKET, forward_packed
+from merlib.prediction import BUCKET, forward_packed
 
 WIDTHS = {"text": 768, "audio": 512, "visual": 1000}
 CLASSES, SPEAKERS = 6, 2

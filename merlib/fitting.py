@@ -16,6 +16,7 @@ from sklearn.base import is_regressor
 from merlib import batches, losses, metrics, models, training
 from merlib.corpora.files import atomic
 from merlib.distributed import Processes
+from merlib.prediction import predict
 
 CHECKPOINT_SECONDS = float(os.environ.get("MERLIB_CHECKPOINT_SECONDS", "60"))
 Recipe = dict[str, dict[str, Any]]
@@ -43,7 +44,7 @@ class TestObserver:
         self.state: dict[str, Any] = {"epoch": -1, "worth": -float("inf"), "predicted": {}}
 
     def __call__(self, epoch: int, model: torch.nn.Module) -> dict[str, float]:
-        predicted = self.judge.predictions(training.predict(model, self.test, **self.how))
+        predicted = self.judge.predictions(predict(model, self.test, **self.how))
         found = self.judge.scores(self.test.target, predicted)
         if self.judge.worth(found) > self.state["worth"]:
             kept = {name: torch.from_numpy(values) for name, values in predicted.items()}
@@ -79,7 +80,7 @@ def fit_network(
     if "mask_percent" in recipe["protocol"] and processes.main:
         with atomic(folder / "network.safetensors") as part:
             save_file({name: value.contiguous() for name, value in done.best_state.items()}, part)
-    outputs = training.predict(model, splits["test"], **seen)
+    outputs = predict(model, splits["test"], **seen)
     peak = {name: values.cpu().numpy() for name, values in observer.state["predicted"].items()}
     selected = {"val": (done.best_epoch, judge.predictions(outputs)), "test_peak": (observer.state["epoch"], peak)}
     shown = ("weights", "variance")  # of HFF's level 1, for its figures

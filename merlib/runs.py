@@ -36,6 +36,7 @@ from merlib.distributed import Processes
 from merlib.features import roots
 from merlib.models import starting_weights
 from merlib.places import commit, results_folder
+from merlib.prediction import predict
 
 PACKAGE = Path(__file__).parent
 SHARED_CODE = ("merlib.training", "merlib.batches", "merlib.metrics")
@@ -196,7 +197,7 @@ def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
         model = models.build(run.recipe["model"], **fitting.given(splits, judge)).to(device)
         model.load_state_dict(load_file(folder / "network.safetensors", device=device))
         test = masking.masked(splits["test"], splits["train"], **asked, seed=run.seed)
-        outputs = training.predict(model, test, precision=run.recipe["train"]["precision"])
+        outputs = predict(model, test, precision=run.recipe["train"]["precision"])
         history = json.loads((folder / "run.json").read_text())
         epoch = history["selected"]["val"]["epoch"]
         found = fitting.selection(judge, test, epoch, judge.predictions(outputs), history["history"])

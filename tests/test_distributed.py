@@ -16,7 +16,7 @@ import tiny_study
 import torch
 from torch import nn
 
-from merlib import batches, distributed, losses, training
+from merlib import batches, distributed, losses, prediction, training
 from merlib.corpora import twin
 from merlib.features.roots import Dataset
 from merlib.features.store import Feature
@@ -134,7 +134,7 @@ def together(tmp_path_factory) -> list[dict[str, dict]]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_take_the_steps_of_one(together, case, monkeypatch):
-    monkeypatch.setitem(training.BUCKET, "cpu", 3)
+    monkeypatch.setitem(prediction.BUCKET, "cpu", 3)
     alone = trained(case, distributed.ONE)
     for found in together:
         assert [row.keys() for row in found[case]["history"]] == [row.keys() for row in alone["history"]]
@@ -184,7 +184,7 @@ def test_without_a_launcher_there_is_one_process_and_accelerate_is_not_needed(mo
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    training.BUCKET["cpu"] = 3  # several buckets a batch
+    prediction.BUCKET["cpu"] = 3  # several buckets a batch
     processes = distributed.join("cpu")
     found = {case: trained(case, processes) for case in CASES} | stopped(processes, folder)
     torch.save(found | {"gathered": gathered(processes)}, folder / f"{processes.rank}.pt")

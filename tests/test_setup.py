@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[1]
 LOCK = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().split() if "==" in line)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ORDER = [
-    ("corpora",), ("models",), ("features",), ("batches",), ("losses", "metrics"), ("distributed",), ("training",), ("runs",),
-    ("study",),
-    ("report", "figures", "media_figures", "audit"), ("headless", "cli"),
+    ("corpora",), ("models",), ("features",), ("batches",), ("losses", "metrics"), ("distributed",), ("prediction",),
+    ("training",), ("fitting",), ("runs",), ("study",), ("report", "figures", "media_figures", "audit"),
+    ("headless", "arguments", "data_cli", "cli"),
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from merlib import batches, training
+from merlib import batches, prediction, training
 from merlib.corpora import twin
 from merlib.features.roots import Dataset
 from merlib.features.store import Feature
@@ -93,9 +93,9 @@ def test_a_resumed_run_ends_with_the_same_bits(data, tmp_path, stopped_after):
 
 
 def test_activations_computed_anew_give_the_same_bits(data, monkeypatch):
-    monkeypatch.setitem(training.BUCKET, "cpu", 3)  # batches of eight in three buckets, with dropout
+    monkeypatch.setitem(prediction.BUCKET, "cpu", 3)  # batches of eight in three buckets, with dropout
     anew = run(data)
-    monkeypatch.setattr(training, "RECOMPUTE", False)
+    monkeypatch.setattr(prediction, "RECOMPUTE", False)
     assert same(run(data), anew)
 
 
@@ -128,10 +128,10 @@ def test_predictions_keep_the_order_of_the_ids_whatever_the_batch(data):
     labels, splits = data
     torch.manual_seed(0)
     model = Net(batches.dims(splits["test"]), len(labels))
-    whole, single = (training.predict(model, splits["test"], batch=size)["logits"] for size in (100, 1))
+    whole, single = (prediction.predict(model, splits["test"], batch=size)["logits"] for size in (100, 1))
     torch.testing.assert_close(whole, single, rtol=1e-4, atol=1e-5)
     some = torch.tensor([5, 2])
-    packed, target = training.forward_packed(model, splits["test"], some, bucket=1)
+    packed, target = prediction.forward_packed(model, splits["test"], some, bucket=1)
     assert len(packed["logits"]) == len(target["label"]) == splits["test"].lengths[some].sum()
 
 
