@@ -21,6 +21,7 @@ from merlib.features.store import Feature, take
 MODALITIES = ("text", "audio", "visual")
 LETTERS = {"T": "text", "A": "audio", "V": "visual"}
 Batch = dict[str, Tensor]
+BLOCK = 1 << 26  # numbers whose mean and deviation are taken together
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +74,13 @@ class Dialogues:
 
 @dataclass(frozen=True, eq=False)
 class Utterances:
-    """One split by utterances, a sequence each: the steps of `u` begin at `starts` in the flat arrays, which all splits share."""
+    """One split by utterances, a sequence each: the steps of `u` begin at `starts` in the flat arrays, which all splits share.
+
+    The arrays stay as they are stored (pictures are bytes); what is standardised is so in a batch.
+    """
 
     features: dict[str, Tensor]  # modality -> steps of the corpus d
+    scales: dict[str, tuple[Tensor, Tensor]]  # modality -> d, mean and deviation that its z-scores take; absent: as stored
     starts: dict[str, Tensor]  # modality -> u
     steps: dict[str, Tensor]  # modality -> u, how many
     target: dict[str, Tensor]  # label: u; score: u
@@ -103,7 +108,11 @@ class Utterances:
             at = torch.arange(int(steps.max()), device=items.device)  # t
             mask = at < steps.unsqueeze(1)  # b t
             rows = (self.starts[name][items].unsqueeze(1) + at) * mask
-            batch[name] = values[rows].float() * mask.unsqueeze(-1)  # b t d
+            x = values[rows].float()  # b t d
+            if name in self.scales:
+                mean, std = self.scales[name]
+                x = (x - mean) / std
+            batch[name] = x * mask.unsqueeze(-1)
             batch[f"{name}_mask"] = mask
         return batch
 
@@ -188,11 +197,14 @@ def splits(
     build = {"dialogue": _dialogues, "utterance": _utterances}
     if data["unit"] not in build:
         raise ValueError(f"data.unit {data['unit']!r}: there are {sorted(build)}")
-    features = {m: _flat(feature, names == "train", data["standardize"]) for m, feature in found.items()}
+    features = {m: _flat(feature) for m, feature in found.items()}
+    scales = {}
+    if data["standardize"]:
+        scales = {m: _scale(values, np.repeat(names == "train", lengths)) for m, (values, lengths) in features.items()}
     target = {"label": torch.from_numpy(label).to(device)}
     if table["score"].notna().any():
         target["score"] = torch.tensor(table["score"].fillna(0.0).to_numpy(np.float32), device=device)
-    return build[data["unit"]](table, names, features, target, device)
+    return build[data["unit"]](table, names, features, scales, target, device)
 
 
 def _with_copies(dataset, found: dict[str, Feature], table, names, label, data, protocol, fold: int):
@@ -223,19 +235,28 @@ def _with_copies(dataset, found: dict[str, Feature], table, names, label, data, 
     return found, table, names, np.concatenate([label, label[chosen]])
 
 
-def _flat(feature, train: np.ndarray, standardize: bool) -> tuple[Tensor, Tensor]:
+def _flat(feature: Feature) -> tuple[Tensor, Tensor]:
     """The steps of a feature (sum of steps, d) and how many each utterance has (u); one that is no sequence has one."""
     values = torch.as_tensor(np.ascontiguousarray(feature.values))
     lengths = feature.lengths if feature.lengths is not None else np.ones(len(values), np.int64)
-    if standardize:
-        values, seen = values.float(), torch.from_numpy(np.repeat(train, lengths))
-        mean, std = values[seen].mean(0), values[seen].std(0)
-        values = (values - mean) / std.where(std > 1e-6, 1.0)
     return values, torch.as_tensor(lengths)
 
 
-def _utterances(table, names: np.ndarray, features, target, device: str) -> dict[str, Utterances]:
+def moments(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (d) of some rows of `values` (s d); of few features at a time, because pictures have thousands."""
+    blocks = (part[rows].float() for part in values.split(BLOCK // max(1, len(rows)) + 1, dim=1))
+    found = [(block.mean(0), block.std(0)) for block in blocks]
+    return tuple(torch.cat(part) for part in zip(*found, strict=True))
+
+
+def _scale(values: Tensor, train: np.ndarray) -> tuple[Tensor, Tensor]:
+    mean, std = moments(values, torch.from_numpy(train))
+    return mean, std.where(std > 1e-6, 1.0)
+
+
+def _utterances(table, names: np.ndarray, features, scales, target, device: str) -> dict[str, Utterances]:
     shared = {m: values.to(device) for m, (values, _) in features.items()}
+    scales = {m: tuple(value.to(device) for value in scale) for m, scale in scales.items()}
     steps = {m: lengths.to(device) for m, (_, lengths) in features.items()}
     starts = {m: lengths.cumsum(0) - lengths for m, lengths in steps.items()}
     known = (target["label"] >= 0).cpu().numpy()
@@ -243,15 +264,17 @@ def _utterances(table, names: np.ndarray, features, target, device: str) -> dict
     for name in ("train", "val", "test"):
         at = torch.from_numpy(np.flatnonzero(known & (names == name))).to(device)
         found[name] = Utterances(
-            features=shared, starts={m: v[at] for m, v in starts.items()}, steps={m: v[at] for m, v in steps.items()},
+            features=shared, scales=scales, starts={m: v[at] for m, v in starts.items()}, steps={m: v[at] for m, v in steps.items()},
             target={k: v[at] for k, v in target.items()}, ids=tuple(table["utterance"].to_numpy()[at.cpu().numpy()]),
         )  # fmt: skip
     return found
 
 
-def _dialogues(table, names: np.ndarray, features, target, device: str) -> dict[str, Dialogues]:
+def _dialogues(table, names: np.ndarray, features, scales, target, device: str) -> dict[str, Dialogues]:
     if long := sorted(m for m, (_, lengths) in features.items() if (lengths != 1).any()):
         raise ValueError(f"data.unit dialogue reads one vector an utterance, but {long} are sequences: pool them first")
+    vectors = {m: values.float() for m, (values, _) in features.items()}
+    vectors |= {m: (vectors[m] - mean) / std for m, (mean, std) in scales.items()}
     found = {}
     for name in ("train", "val", "test"):
         chosen = names == name
@@ -264,7 +287,7 @@ def _dialogues(table, names: np.ndarray, features, target, device: str) -> dict[
         speaker = part.groupby("dialogue", sort=False)["speaker"].transform(lambda names: names.factorize()[0])
         at = torch.from_numpy(np.flatnonzero(chosen))
         found[name] = Dialogues(
-            features={m: values[at].float().to(device) for m, (values, _) in features.items()},
+            features={m: values[at].to(device) for m, values in vectors.items()},
             target={k: v[at.to(device)] for k, v in target.items()},
             speaker=torch.tensor(speaker.to_numpy(np.int64), device=device),
             rows=torch.tensor(rows, device=device),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from merlib.batches import Utterances
+from merlib.batches import Utterances, moments
 
 
 def masked(
@@ -16,21 +16,15 @@ def masked(
     """
     if unit not in ("values", "steps") or modality not in split.features:
         raise ValueError(f"mask of {unit} of {modality}: there are values and steps, of {', '.join(split.features)}")
-    values = split.features[modality]
-    seen, mine = values[train.rows(modality)], values[split.rows(modality)].float()
-    std, mean = (torch.cat(found) for found in zip(*map(_moments, seen.split(1024, dim=1)), strict=True))
+    values, steps = split.features[modality], split.steps[modality]
+    mean, std = moments(values, train.rows(modality))
+    mine = values[split.rows(modality)].float()
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(mine.shape, generator=generator).to(mine.device) * std + mean
     shape = mine.shape if unit == "values" else (len(mine), 1)
     chosen = torch.rand(shape, generator=generator) < percent / 100
-    steps = split.steps[modality]
     return replace(
         split,
         features=split.features | {modality: noise.where(chosen.to(mine.device), mine)},
         starts=split.starts | {modality: steps.cumsum(0) - steps},
     )
-
-
-def _moments(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Deviation and mean of some features over the steps; of few at a time, because pictures have very many."""
-    return torch.std_mean(values.float(), dim=0)

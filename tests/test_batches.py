@@ -113,6 +113,19 @@ def test_scaling_of_sequences_is_fitted_on_the_steps_of_the_training_split(seque
     torch.testing.assert_close(found, torch.tensor((np.arange(40, 44) - seen.mean()) / seen.std(ddof=1)).float())
 
 
+def test_pictures_stay_bytes_and_are_standardised_in_a_batch(sequences, monkeypatch):
+    lengths, draw = sequences.features["text"].lengths, np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (lengths.sum(), 7), dtype=np.uint8)
+    only = Dataset(sequences.corpus, {"text": Feature(pixels, None, lengths)})
+    train = np.repeat(sequences.corpus.table["split"] == "train", lengths)
+    expected = (pixels[-4:] - pixels[train].mean(0)) / pixels[train].std(0, ddof=1)
+    for block in (batches.BLOCK, 20):  # all features at once, or three
+        monkeypatch.setattr(batches, "BLOCK", block)
+        test = utterances(only, standardize=True)["test"]
+        assert test.features["text"].dtype == torch.uint8
+        torch.testing.assert_close(test.batch(torch.tensor([0]))["text"][0], torch.from_numpy(expected).float())
+
+
 def test_pooling_is_the_mean_and_deviation_of_the_real_steps(sequences):
     found = utterances(sequences)["test"].pooled()
     steps = np.array([[40, 4], [41, 4], [42, 4], [43, 4]])
