@@ -5,7 +5,7 @@ split. Masks are True on real positions. `score` is there on the sentiment corpo
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -80,11 +80,11 @@ class Utterances:
     """
 
     features: dict[str, Tensor]  # modality -> steps of the corpus d
-    scales: dict[str, tuple[Tensor, Tensor]]  # modality -> d, mean and deviation that its z-scores take; absent: as stored
     starts: dict[str, Tensor]  # modality -> u
     steps: dict[str, Tensor]  # modality -> u, how many
     target: dict[str, Tensor]  # label: u; score: u
     ids: tuple[str, ...]  # u
+    scales: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # modality -> d, mean and deviation for z-scores
 
     unit = "utterances"
 
