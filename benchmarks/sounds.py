@@ -15,6 +15,7 @@ import resource
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import librosa
@@ -115,9 +116,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--clips", type=int, default=200)
-    parser.add_argument("--rows", nargs="+", choices=[row.__name__ for row in ROWS], default=[r.__name__ for r in ROWS])
+    names = [row.__name__ for row in ROWS]
+    parser.add_argument("--rows", nargs="+", choices=names, default=names)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if find_spec("opensmile") is None:
+        print("without opensmile, the ComParE rows are left out: pip install opensmile (its licence allows research only)")
+        args.rows = [name for name in args.rows if "compare" not in name]
     with tempfile.TemporaryDirectory() as made:
         every = sorted(f.resolve() for f in args.folder.rglob("*") if f.suffix in SOUNDS) if args.folder else []
         files = (
