@@ -84,7 +84,6 @@ def data_fetch(args: Namespace) -> None:
 def add(commands, command: Callable) -> None:
     """Add these commands below `commands` by `command`, which makes the parser of a function."""
     media = "the folder of the recordings (default: that from which the corpus was imported)"
-    workers = {"type": int, "choices": range(1, 65), "metavar": "N", "default": 1, "help": "processes"}
     data = commands.add_parser("data", help="bring data in").add_subparsers(required=True, metavar="COMMAND")
     made = command(data_import, "import", data)
     made.add_argument("kind")
@@ -116,7 +115,7 @@ def add(commands, command: Callable) -> None:
     )  # fmt: skip
     made.add_argument("--name", help="name of the array (default: the modality's)")
     made.add_argument("--augmented", action="store_true", help="of changed recordings, for data.augment (MPAF-Net)")
-    made.add_argument("--workers", **workers)
+    made.add_argument("--workers", type=int, choices=range(1, 65), metavar="N", default=1, help="processes")
     made = command(data_transcribe, "transcribe", data)
     made.add_argument("data")
     made.add_argument("corpus")
