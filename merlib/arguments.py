@@ -20,6 +20,13 @@ def literal(text: str) -> object:
         return text
 
 
+def modalities(text: str) -> str:
+    """Letters of T text, A audio, V visual."""
+    if not text or set(text) - set("TAV"):
+        raise argparse.ArgumentTypeError(f"{text!r}: write letters of T text, A audio, V visual, such as AV")
+    return text
+
+
 def seeds(text: str) -> tuple[int, ...]:
     """Whole numbers, comma-separated."""
     if not all(part.isdigit() for part in text.split(",")):

@@ -53,6 +53,11 @@ class Dialogues:
         batch |= {name: values[at].where(mask, -1 if name == "label" else 0) for name, values in self.target.items()}
         return batch | {"mask": mask, "speaker": self.speaker[at] * mask}
 
+    @property
+    def by_length(self) -> Tensor:
+        """All items, the shortest first, on the CPU."""
+        return self.lengths.argsort(stable=True)
+
     def buckets(self, items: Tensor, size: int) -> Iterator[Batch]:
         """The named dialogues in batches of at most `size` of similar length, so that little is padded."""
         for part in items[self.lengths[items].argsort(stable=True)].split(size):
@@ -76,7 +81,8 @@ class Dialogues:
 class Utterances:
     """One split by utterances, a sequence each: the steps of `u` begin at `starts` in the flat arrays, which all splits share.
 
-    The arrays stay as they are stored (pictures are bytes); what is standardised is so in a batch.
+    The arrays stay as they are stored (pictures are bytes); a batch has numbers (pictures: 0 to 1), standardised where
+    `scales` says so.
     """
 
     features: dict[str, Tensor]  # modality -> steps of the corpus d
@@ -108,13 +114,18 @@ class Utterances:
             at = torch.arange(int(steps.max()), device=items.device)  # t
             mask = at < steps.unsqueeze(1)  # b t
             rows = (self.starts[name][items].unsqueeze(1) + at) * mask
-            x = values[rows].float()  # b t d
+            x = numbers(values[rows])  # b t d
             if name in self.scales:
                 mean, std = self.scales[name]
                 x = (x - mean) / std
             batch[name] = x * mask.unsqueeze(-1)
             batch[f"{name}_mask"] = mask
         return batch
+
+    @cached_property
+    def by_length(self) -> Tensor:
+        """All items, those of the fewest steps in all modalities first, on the CPU."""
+        return torch.stack(list(self.steps.values())).sum(0).argsort(stable=True).cpu()
 
     def buckets(self, items: Tensor, size: int) -> Iterator[Batch]:
         """The named utterances in batches of at most `size`, in their order."""
@@ -172,7 +183,8 @@ def splits(
     """train, val and test of a corpus on the device, by the sections `data` and `protocol` of a recipe.
 
     Of data: `unit` (dialogue or utterance), `modalities` and their arrays (one that the corpus does not have is left out), `standardize`
-    (z-scores per feature, fitted on the training split alone), `classes` (only so many labels count, where it is given),
+    (z-scores per feature, fitted on the training split alone; but not of states that an encoder's upper layers read, see
+    `Passport.layers_above`), `classes` (only so many labels count, where it is given),
     `on_failure` (discard: an utterance whose recording could not be used in one of the modalities loses its label; zero: it stays).
     `augment`: copies of the utterances of rare classes, from the arrays `augmented`, join the training split (minority_train), or
     the corpus before it is split (minority_before_split).
@@ -200,17 +212,29 @@ def splits(
     features = {m: _flat(feature) for m, feature in found.items()}
     scales = {}
     if data["standardize"]:
-        scales = {m: _scale(values, np.repeat(names == "train", lengths)) for m, (values, lengths) in features.items()}
+        scales = {
+            m: _scale(values, np.repeat(names == "train", lengths))
+            for m, (values, lengths) in features.items() if not found[m].layers_above
+        }  # fmt: skip
     target = {"label": torch.from_numpy(label).to(device)}
     if table["score"].notna().any():
         target["score"] = torch.tensor(table["score"].fillna(0.0).to_numpy(np.float32), device=device)
     return build[data["unit"]](table, names, features, scales, target, device)
 
 
+def minority(labels: np.ndarray) -> np.ndarray:
+    """Which utterances have a class that is rarer than the median class: n whole numbers, -1 for none -> n bools.
+
+    The median is over the classes that are there (unstated; MPAF-Net, Sec. 3.2, says minority classes).
+    """
+    classes, counts = np.unique(labels[labels >= 0], return_counts=True)
+    if not len(classes):
+        return np.zeros(len(labels), dtype=bool)
+    return np.isin(labels, classes[counts < np.median(counts)])
+
+
 def _with_copies(dataset, found: dict[str, Feature], table, names, label, data, protocol, fold: int):
     """The same, with an augmented copy of every utterance of a rare class (of those that train, or of all)."""
-    from merlib.features.augment import minority  # which knows sound and pictures, too
-
     if absent := [name for m, name in augmented(data).items() if m in found and name not in dataset.features]:
         raise ValueError(
             f"data.augment {data['augment']!r} needs the arrays {absent}: `merlib data extract ... --augmented` makes them"
@@ -242,9 +266,14 @@ def _flat(feature: Feature) -> tuple[Tensor, Tensor]:
     return values, torch.as_tensor(lengths)
 
 
+def numbers(values: Tensor) -> Tensor:
+    """Stored values as float32; the bytes of pictures as 0 to 1."""
+    return values.float() / 255 if values.dtype == torch.uint8 else values.float()
+
+
 def moments(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation (d) of some rows of `values` (s d); of few features at a time, because pictures have thousands."""
-    blocks = (part[rows].float() for part in values.split(BLOCK // max(1, len(rows)) + 1, dim=1))
+    blocks = (numbers(part[rows]) for part in values.split(BLOCK // max(1, len(rows)) + 1, dim=1))
     found = [(block.mean(0), block.std(0)) for block in blocks]
     return tuple(torch.cat(part) for part in zip(*found, strict=True))
 
@@ -262,7 +291,7 @@ def _utterances(table, names: np.ndarray, features, scales, target, device: str)
     known = (target["label"] >= 0).cpu().numpy()
     found = {}
     for name in ("train", "val", "test"):
-        at = torch.from_numpy(np.flatnonzero(known & (names == name))).to(device)
+        at = torch.from_numpy(np.flatnonzero(known & protocols.members(names, name))).to(device)
         found[name] = Utterances(
             features=shared, scales=scales, starts={m: v[at] for m, v in starts.items()}, steps={m: v[at] for m, v in steps.items()},
             target={k: v[at] for k, v in target.items()}, ids=tuple(table["utterance"].to_numpy()[at.cpu().numpy()]),
@@ -273,11 +302,11 @@ def _utterances(table, names: np.ndarray, features, scales, target, device: str)
 def _dialogues(table, names: np.ndarray, features, scales, target, device: str) -> dict[str, Dialogues]:
     if long := sorted(m for m, (_, lengths) in features.items() if (lengths != 1).any()):
         raise ValueError(f"data.unit dialogue reads one vector an utterance, but {long} are sequences: pool them first")
-    vectors = {m: values.float() for m, (values, _) in features.items()}
+    vectors = {m: numbers(values) for m, (values, _) in features.items()}
     vectors |= {m: (vectors[m] - mean) / std for m, (mean, std) in scales.items()}
     found = {}
     for name in ("train", "val", "test"):
-        chosen = names == name
+        chosen = protocols.members(names, name)
         part = table[chosen]
         dialogue = part["dialogue"].factorize()[0]
         turn = part.groupby("dialogue", sort=False).cumcount().to_numpy()

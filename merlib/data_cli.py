@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
-from merlib.arguments import assignment
+from merlib.arguments import assignment, modalities
 
 
 def data_import(args: Namespace) -> None:
@@ -20,23 +20,26 @@ def data_import(args: Namespace) -> None:
 
 def data_text(args: Namespace) -> None:
     """encode a corpus's text into a feature array; ENCODER is minilm, or any Hugging Face encoder by name or path"""
-    from merlib.features import text
+    from merlib.features import roots, text
 
+    roots.refuse_twin(args.data)
     others = {}
     if args.texts_file:
         others["texts"] = text.transcripts(args.texts_file, ids=args.ids, texts=args.texts)
         others["texts_from"] = f"{args.texts} of {args.texts_file.name}"
-    how = {name: vars(args)[name] for name in ("encoder", "pool", "layer", "context", "max_tokens")}
+    asked = ("encoder", "pool", "layer", "context", "max_tokens", "device", "trained_on")
+    how = {name: vars(args)[name] for name in asked}
     print(text.add(args.data, args.corpus, name=args.name, **how, **others))
 
 
 def data_extract(args: Namespace) -> None:
     """make a paper's arrays from a corpus's recordings and transcripts; goes on where it was stopped"""
-    from merlib.features import pipeline, recipes
+    from merlib.features import pipeline, recipes, roots
 
+    roots.refuse_twin(args.data)
     names = {modality: args.name for modality in ("text", "audio", "visual")} if args.name else None
     how = {"kind": args.kind, "weights": dict(args.weights), "workers": args.workers, "names": names}
-    how["changed"] = args.augmented
+    how |= {"change": dict(args.set), "changed": args.augmented}
     made = recipes.extract(args.data, args.corpus, args.recipe, folder=_media(args), modalities=args.modalities, **how)
     for modality, path in made.items():
         print(path)
@@ -98,6 +101,9 @@ def add(commands, command: Callable) -> None:
     made.add_argument("--layer", type=int, metavar="N", help="states after N layers, instead of the last")
     made.add_argument("--context", choices=("alone", "dialogue"), default="alone")
     made.add_argument("--max-tokens", type=int, default=128, help="longest input, special tokens included")
+    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    learned = "what the encoder has learned from, for the passport: needed where that includes labels of this corpus"
+    made.add_argument("--trained-on", default="unknown", metavar="WHAT", help=learned)
     made.add_argument("--name", default="text", help="name of the feature array")
     made.add_argument("--from", dest="texts_file", type=Path, metavar="CSV", help="another transcript, from here")
     made.add_argument("--ids", default="utterance", metavar="COLUMN", help="of --from: the utterances")
@@ -107,13 +113,17 @@ def add(commands, command: Callable) -> None:
     made.add_argument("corpus")
     made.add_argument("--recipe", required=True, metavar="PAPER", help="whose settings")
     made.add_argument("--media", type=Path, help=media)
-    made.add_argument("--modalities", default="TAV", help="letters of text, audio, visual")
+    made.add_argument("--modalities", type=modalities, default="TAV", help="letters of T text, A audio, V visual")
     made.add_argument("--kind", choices=("paper", "offline"), default="paper", help="offline: weights from packages")
     made.add_argument(
         "--weights", type=assignment, action="append", default=[], metavar="MODALITY=WEIGHTS",
         help="a hub name or path instead of the paper's: audio=/models/wavlm-large",
     )  # fmt: skip
-    made.add_argument("--name", help="name of the array (default: the modality's)")
+    made.add_argument(
+        "--set", type=assignment, action="append", default=[], metavar="KEY=VALUE",
+        help="of the paper's recipe: readings.face=active, data.frames=30",
+    )  # fmt: skip
+    made.add_argument("--name", help="name of the array (default: as the recipe names it)")
     made.add_argument("--augmented", action="store_true", help="of changed recordings, for data.augment (MPAF-Net)")
     made.add_argument("--workers", type=int, choices=range(1, 65), metavar="N", default=1, help="processes")
     made = command(data_transcribe, "transcribe", data)

@@ -19,7 +19,10 @@ from merlib.grammar import SCORES, Cell, Claim, Column, DeclarationError, Paper,
 
 NEEDED = ("data.unit", "data.modalities", "protocol.split", "protocol.select", "protocol.select_metric")  # of a base recipe
 SECTIONS = ("model", "loss", "train", "data", "protocol")
-DATA = ("data.unit", "data.modalities", "data.text", "data.audio", "data.visual", "data.standardize", "data.classes")  # read by a run
+DATA = (  # what a run reads; further leaves of `data` say how features are extracted
+    "data.unit", "data.modalities", "data.text", "data.audio", "data.visual", "data.standardize", "data.classes",
+    "data.augment",
+)  # fmt: skip
 AVERAGED = {(m, a): f"{a}_{m}" for m in ("f1", "precision", "recall") for a in ("macro", "weighted")}
 PRINTED = re.compile(r"(Sec\.|Table|eqs?\.|Fig\.|Abstract)")  # a source that starts so is a place in the paper
 
@@ -51,7 +54,10 @@ def _load(folder: Path) -> Paper:
 
 
 def _readings_table(paper: Paper) -> Table:
-    """A table of our own: the headline scores under every reading that the base recipe does not take, one at a time."""
+    """A table of our own: the headline scores under every reading that the base recipe does not take, one at a time.
+
+    A reading with a context has a row for its default too, since the others are to be compared with that one.
+    """
     printed = [_cell(paper, t, r, c, None) for t in paper.tables.values() for r in t.row for c in r.reported if r.runs]
     headline = dict.fromkeys((c.corpus, c.metric) for c in printed if c.metric in SCORES and c.corpus in paper.corpora)
     columns = {
@@ -62,9 +68,11 @@ def _readings_table(paper: Paper) -> Table:
     for name, reading in paper.readings.items():
         if all(key.startswith("data.") and key not in DATA for option in reading.options.values() for key in flat(option)):
             continue  # settled when features are extracted: the arrays at hand cannot switch it
+        where = ", ".join(f"{key} = {value}" for key, value in flat(reading.context).items())
         for option in reading.options:
-            if option != reading.default:
-                rows.append(Row(id=f"{name}_{option}", label=f"{name}: {option}", change={"readings": {name: option}}))
+            if option != reading.default or reading.context:
+                label = f"{name}: {option}" + f" (where {where})" * bool(where)
+                rows.append(Row(id=f"{name}_{option}", label=label, change=flat(reading.context) | {f"readings.{name}": option}))
     return Table(id="readings", caption="The range over all readings", where="this study", columns=columns, row=rows)
 
 
@@ -101,9 +109,7 @@ def recipe(
     Raises DeclarationError for an unknown key or reading, or a value of another type than the declared one.
     """
     asked = ({"data.modalities": modalities} if modalities else {}) | flat(row.change) | flat(change or {})
-    chosen = {k.split(".", 1)[1]: v for k, v in asked.items() if k.startswith("readings.")}
-    for name, option in chosen.items():
-        one_of(one_of(paper.readings, name, f"reading of {paper.id}").options, option, f"option of reading {name}")
+    chosen = _chosen(paper, asked)
     base = one_of(paper.base, row.base, f"base of {paper.id}") if row.base else {}
     leaves = {k: v for k, v in flat(paper.recipe).items() if k.split(".")[0] not in set(base) & {"model", "loss"}}
     for name, reading in paper.readings.items():
@@ -120,6 +126,21 @@ def recipe(
         section, name = key.split(".")
         result[section][name] = _for_corpus(value, corpus)
     return result
+
+
+def _chosen(paper: Paper, asked: dict[str, Any]) -> dict[str, str]:
+    """Reading -> option, of flat changes."""
+    chosen = {k.split(".", 1)[1]: v for k, v in asked.items() if k.startswith("readings.")}
+    for name, option in chosen.items():
+        one_of(one_of(paper.readings, name, f"reading of {paper.id}").options, option, f"option of reading {name}")
+    return chosen
+
+
+def changed(paper: Paper, *changes: dict[str, Any]) -> dict[str, Any]:
+    """The leaves that changes set, those of the readings they choose among them."""
+    asked = {key: value for change in changes for key, value in flat(change).items()}
+    options = [paper.readings[name].options[option] for name, option in _chosen(paper, asked).items()]
+    return {key: value for option in options for key, value in flat(option).items()} | asked
 
 
 def recipe_of(paper: Paper, cell: Cell) -> dict[str, dict] | None:
@@ -242,9 +263,15 @@ def _sourced(tree: dict) -> dict[str, tuple[Any, str]]:
     """`section.name` -> (value, source). A leaf is [value, source] or a bare value; a value may itself be a table by corpus."""
     found = {}
     for section, leaves in tree.items():
+        if "." not in section and not isinstance(leaves, dict):
+            raise DeclarationError(f"{section!r} is no leaf: write section.name, such as train.lr (see papers/README.md)")
         inner = {section: leaves} if "." in section else {f"{section}.{name}": leaf for name, leaf in leaves.items()}
-        found |= {key: tuple(leaf) if isinstance(leaf, list) else (leaf, "") for key, leaf in inner.items()}
+        found |= {key: tuple(leaf) if _has_source(leaf) else (leaf, "") for key, leaf in inner.items()}
     return found
+
+
+def _has_source(leaf: Any) -> bool:
+    return isinstance(leaf, list) and len(leaf) == 2 and isinstance(leaf[1], str)
 
 
 def flat(tree: dict) -> dict[str, Any]:
@@ -259,7 +286,7 @@ def _checked(key: str, value: Any, leaves: dict[str, Any]) -> Any:
             f"unknown recipe key {key!r}; " + (f"did you mean {near}?" if near else f"there are: {sorted(leaves)}")
         )
     asked, declared = ({_kind(v) for v in (x.values() if isinstance(x, dict) else [x])} for x in (value, leaves[key]))
-    if not asked <= declared:
+    if not asked <= declared | ({"whole number"} if "number" in declared else set()):
         raise DeclarationError(
             f"{key} = {value!r} is a {asked}; expected a {declared}, as the declared {leaves[key]!r}"
         )
@@ -267,9 +294,9 @@ def _checked(key: str, value: Any, leaves: dict[str, Any]) -> Any:
 
 
 def _kind(value: Any) -> str:
-    return (
-        "number" if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else type(value).__name__
-    )
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return type(value).__name__
+    return "whole number" if isinstance(value, int) else "number"
 
 
 def _plain(value: Any) -> Any:

@@ -84,12 +84,16 @@ class Claim(Strict):
 
 
 class Reading(Strict):
-    """A point the paper leaves open: every option changes the same leaves; `default` is what the base recipe takes."""
+    """A point the paper leaves open: every option changes the same leaves; `default` is what the base recipe takes.
+
+    context: a change beside which the options differ, where they are one and the same in the base recipe.
+    """
 
     question: str
     default: str
     why: str
     options: dict[str, dict[str, Any]]
+    context: dict[str, Any] = {}
 
 
 class Paper(Strict):

@@ -19,7 +19,9 @@ from torch import Tensor
 from merlib.corpora.official import sentiment_class
 
 Predictions = dict[str, np.ndarray]
-BINARY = {"nonnegative": lambda score: score >= 0, "positive": lambda score: score > 0}
+BINARY = {
+    "nonnegative": lambda score: score >= 0, "positive": lambda score: score > 0, "excluded": lambda score: score > 0,
+}  # fmt: skip
 LOWER_IS_BETTER = ("mae",)
 
 
@@ -44,16 +46,18 @@ def scores(*, y_true: np.ndarray, y_pred: np.ndarray, labels: tuple[str, ...]) -
 def sentiment(*, y_true: np.ndarray, y_pred: Predictions, binary: str) -> dict[str, float]:
     """acc7 (whole steps), acc2 and its weighted f1_acc2, mae and correlation of predicted sentiment. y_true: scores, u.
 
-    binary: what the second class of acc2 is: "nonnegative" (zero counts with the positive ones) or "positive".
+    binary: what the second class of acc2 is: "nonnegative" (zero counts with the positive ones) or "positive"; or "excluded",
+    positive where utterances of score zero do not count.
     """
     if binary not in BINARY:
         raise ValueError(f"binary {binary!r}: there are {sorted(BINARY)}")
-    two = BINARY[binary](y_true).astype(int)
+    counted = y_true != 0 if binary == "excluded" else np.ones(len(y_true), dtype=bool)
+    two, found = BINARY[binary](y_true)[counted].astype(int), y_pred["binary"][counted]
     constant = min(np.ptp(y_true), np.ptp(y_pred["score"])) == 0
     return {
         "acc7": float(accuracy_score(sentiment_class(y_true), y_pred["class"])),
-        "acc2": float(accuracy_score(two, y_pred["binary"])),
-        "f1_acc2": float(f1_score(two, y_pred["binary"], average="weighted", zero_division=0.0)),
+        "acc2": float(accuracy_score(two, found)),
+        "f1_acc2": float(f1_score(two, found, average="weighted", zero_division=0.0)),
         "mae": float(mean_absolute_error(y_true, y_pred["score"])),
         "correlation": 0.0 if constant else float(np.corrcoef(y_true, y_pred["score"])[0, 1]),
     }

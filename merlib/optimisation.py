@@ -1,11 +1,11 @@
 """Optimisers and schedules by the section `train` of a recipe.
 
 optimizer adam | adamw; lr, beta1, beta2, weight_decay. Optional: `text_lr_factor` and `text_weight_decay_factor` for a pretrained text
-encoder inside the network (parameters `text_encoder.*`); `decay_exempt = "bias_and_norm"` (no decay on vectors and scalars).
+encoder inside the network (parameters `text_encoder.pretrained.*`); `decay_exempt = "bias_and_norm"` (no decay on vectors and scalars).
 
 schedule    constant
             step           x schedule_factor every `schedule_every` epochs, the first time at epoch `schedule_from` (default: schedule_every)
-            plateau        x schedule_factor after `schedule_every` epochs without a lower validation loss
+            plateau        x schedule_factor at the first epoch after `schedule_every` without a lower validation loss
             warmup_cosine  linearly from zero over `warmup_epochs`, by `warmup_unit` step or epoch, then a cosine to `min_lr`
 """
 
@@ -48,7 +48,7 @@ def optimizer(modules: nn.Module, recipe: dict[str, Any]) -> torch.optim.Optimiz
     for name, parameter in modules.named_parameters():
         if not parameter.requires_grad:
             continue
-        text = "text_encoder." in name
+        text = "text_encoder.pretrained." in name
         lr = recipe["lr"] * (recipe.get("text_lr_factor", 1.0) if text else 1.0)
         decay = recipe["weight_decay"] * (recipe.get("text_weight_decay_factor", 1.0) if text else 1.0)
         if recipe.get("decay_exempt", "none") == "bias_and_norm" and parameter.ndim < 2:

@@ -53,8 +53,9 @@ def predict(
     model: nn.Module, split: Split, *, batch: int | None = None, precision: str = "float32",
     loss: nn.Module | None = None, processes: Processes = ONE,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Outputs of a whole split in the order of its ids (u ...), float32, on its device; `batch` items at once.
+    """Outputs of a whole split in the order of its ids (u ...), float32, on its device.
 
+    `batch` items at once, in their order, for networks that see padding; otherwise items of similar length together.
     With a loss, its value is there too (`loss`, a scalar): of the whole split by dialogue, the mean over batches by utterance, where
     outputs that are sequences are not kept. Of several processes, each predicts its share, and all return the whole.
     """
@@ -63,7 +64,7 @@ def predict(
     by_dialogue = split.unit == "dialogues"
     parts, costs = [], []
     size = batch or (min(BUCKET[device], -(-len(split) // processes.count)) if by_dialogue else UTTERANCES)
-    pieces = torch.arange(len(split)).split(size)
+    pieces = (torch.arange(len(split)) if batch else split.by_length).split(size)
     for number in processes.rows(len(pieces)):
         items = pieces[number]
         padded = split.batch(items)

@@ -12,19 +12,24 @@ from merlib.declarations import Paper, Table
 from merlib.places import TWINS, results_folder
 
 COLUMNS = [
-    "row", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "test_peak", "difference", "noise",
-    "verdict", "never_predicted", "data", "features",
+    "row", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "n", "test_peak", "difference",
+    "noise", "verdict", "never_predicted", "data", "features", "doubt",
 ]  # fmt: skip
 FLOORS = ("majority", "logistic", "ridge")
+DOUBTS = {
+    "mixed": "Seeds or folds from more than one recipe, set of features or state of the code",
+    "uncommitted": "Run with a changed working copy, which no commit holds",
+}
 
 
 def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     """Every cell of a table, one a line, in the unit that is printed (percent, or fractions).
 
     reproduced: mean over seeds and folds, at the epoch selected on validation (rows that declare `protocol.select = "test_peak"`: at
-    the test peak); spread: their standard deviation; test_peak: the mean at the best test epoch; noise: half the 95 % interval that
-    the test set's size alone allows a score; verdict: `within` when printed and reproduced differ by no more than noise and two
-    spreads together, else `below` or `above`, `not run`, or `` where nothing is printed.
+    the test peak); spread: their standard deviation; n: test utterances of all folds together; test_peak: the mean at the best test
+    epoch; noise: half the 95 % interval that n alone allows a score; verdict: `within` when printed and reproduced differ by no more
+    than noise and two spreads together, else `below` or `above`, `not run`, or `` where nothing is printed; doubt: `mixed` where seeds
+    or folds come from more than one recipe, set of features or state of the code, `uncommitted` where no commit holds a run's code.
     """
     declared = declarations.load(paper)
     found = declared.table(table)
@@ -43,7 +48,7 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
                 }
                 lines.append(line | _reproduced(mine, _selects_on(declared, row), cell) if row.runs else line)
     joined = pd.DataFrame(lines, columns=[c for c in COLUMNS if c != "verdict" and c != "difference"])
-    joined[["n_seeds", "n_folds"]] = joined[["n_seeds", "n_folds"]].astype("Int64")
+    joined[["n_seeds", "n_folds", "n"]] = joined[["n_seeds", "n_folds", "n"]].astype("Int64")
     joined["difference"] = (joined["reproduced"].astype(float) - joined["printed"].astype(float)).round(4)
     joined["verdict"] = [_verdict(line) for line in joined.itertuples()]
     return joined[COLUMNS]
@@ -68,13 +73,25 @@ def _reproduced(records: pd.DataFrame, selection: str, cell: declarations.Cell) 
         "spread": value.std(ddof=1) if len(value) > 1 else float("nan"),
         "n_seeds": chosen["seed"].nunique(),
         "n_folds": chosen["fold"].nunique(),
+        "n": n,
         "test_peak": peak.mean() if len(peak) else float("nan"),
         "noise": 0.0 if cell.metric in study.AS_THEY_ARE else 196 * scale * math.sqrt(p * (1 - p) / n),
         "never_predicted": " ".join(
             sorted({name for names in chosen.get("never_predicted", []) for name in str(names).split()} - {"nan"})
         ),
-        "features": chosen["features"].iloc[0],
+        "features": " or ".join(chosen["features"].astype(str).unique()),
+        "doubt": " ".join(_doubts(chosen)),
     }
+
+
+def _doubts(records: pd.DataFrame) -> Iterator[str]:
+    """What its records say against a mean; those of before recipes were recorded tell them by features and commits only."""
+    recipes, commits = (records[c].astype(str) if c in records else pd.Series([""]) for c in ("recipe", "commit"))
+    known = recipes.mask(recipes.isin(["", "nan"]), commits)
+    if known.nunique() > 1 or records["features"].nunique() > 1:
+        yield "mixed"
+    if commits.str.endswith("+").any():
+        yield "uncommitted"
 
 
 def _verdict(line) -> str:
@@ -101,6 +118,7 @@ def scoreboard(data: str) -> pd.DataFrame:
             boards.append(board[board["column"].isin(shown) & board["reproduced"].notna()].assign(paper=paper.id, table=table.id))
     columns = [
         "paper", "table", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "test_peak", "verdict",
+        "doubt",
     ]  # fmt: skip
     return pd.concat(boards)[columns] if boards else pd.DataFrame(columns=columns)
 
@@ -150,7 +168,10 @@ def write(data: str) -> Path:
             continue  # the summary counts it
         lines += [f"## {paper.id}/{table.id}: {table.caption}", ""]
         lines += [f"- features: {features}" for features in sorted(set(shown["features"]) - {""})]
-        lines += ["", _markdown(shown.drop(columns=["data", "features", "row"])), ""]
+        lines += ["", _markdown(shown.drop(columns=["data", "features", "doubt", "row"])), ""]
+        for doubt, said in DOUBTS.items():
+            if doubted := dict.fromkeys(shown.loc[shown["doubt"].str.contains(doubt), "label"]):
+                lines += [f"{said}: {'; '.join(doubted)}.", ""]
         lines += [f"{len(board) - len(shown)} further printed numbers of this table have no run here.", ""]
     for picture in sorted((root / "figures").rglob("*.png")):
         lines += [f"![{picture.stem}]({picture.relative_to(root)})", ""]

@@ -39,8 +39,8 @@ from merlib.places import commit, results_folder
 from merlib.prediction import predict
 
 PACKAGE = Path(__file__).parent
-SHARED_CODE = ("merlib.training", "merlib.batches", "merlib.metrics")
-AFTER = ("select", "average", "mask_modality", "mask_percent", "mask_unit")  # leaves of protocol that no training reads
+SHARED_CODE = ("merlib.fitting",)  # and what it imports: training, batches, metrics, prediction
+AFTER = ("select", "average", "mask_modality", "mask_percent", "mask_unit", "mask_noise")  # of protocol; no training reads them
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,21 @@ class Run:
 
     @property
     def id(self) -> str:
+        split = protocols.assign(self.dataset.corpus.table, self.recipe["protocol"], self.fold)
+        return _hash(f"{self.recipe_id} {self.seed} {self.fold} {''.join(s[1] for s in split)}")
+
+    @property
+    def recipe_id(self) -> str:
+        """What its runs have in common, whatever their seed and fold: recipe, corpus, features, starting weights and code."""
         dataset = self.dataset
         modules = [models.module_of(self.recipe["model"]["name"])]
         modules += [losses.module_of(self.recipe["loss"]["name"])]
         determines = self.recipe | {
             "protocol": {k: v for k, v in self.recipe["protocol"].items() if k not in AFTER},
             "corpus": _digest(dataset),
-            "split": _hash(
-                "".join(s[1] for s in protocols.assign(dataset.corpus.table, self.recipe["protocol"], self.fold))
-            ),
             "features": {name: feature.passport.sha256 for name, feature in dataset.features.items()},
             "weights": starting_weights.digests(self.recipe["model"], self.arrays),
-            "code": code_digest(*modules),
-            "seed": self.seed,
-            "fold": self.fold,
+            "code": code_digest(*modules, *SHARED_CODE),
         }
         return _hash(json.dumps(determines, sort_keys=True))
 
@@ -145,6 +146,8 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str, proc
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     dataset, recipe, judge = run.dataset, run.recipe, run.judge
+    read = {m: dataset.features[a] for m, a in run.arrays.items() if a in dataset.features}
+    starting_weights.check(recipe["model"], {m: feature.layers_above for m, feature in read.items()})
     estimator = models.is_estimator(recipe["model"]["name"])
     if estimator and not processes.main:
         return
@@ -167,7 +170,6 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str, proc
         arrays |= {f"{name}_pred" if k == "class" else f"{name}_{k}": v for k, v in predicted.items()}
     with atomic(folder / "predictions.npz") as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    present = {m: dataset.features[a].passport.summary() for m, a in run.arrays.items() if a in dataset.features}
     peak = (
         torch.cuda.max_memory_allocated()
         if device == "cuda"
@@ -175,7 +177,7 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str, proc
     )
     result = {
         "id": run.id, "corpus": run.corpus, "data": run.data, "seed": run.seed, "fold": run.fold, "recipe": recipe,
-        "labels": judge.labels, "features": {m: present.get(m, "absent") for m in batches.MODALITIES},
+        "labels": judge.labels, "features": {m: read[m].passport.summary() if m in read else "absent" for m in batches.MODALITIES},
         "n": int((arrays["y_true"] >= 0).sum()),
         "selected": {n: fitting.selection(judge, test, *found, outcome["history"]) for n, found in outcome["selected"].items()},
         "history": outcome["history"], "seconds": round(outcome["seconds"], 1),
@@ -190,8 +192,8 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str, proc
 def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
     """The val-selected network's scores on test inputs of which a share is noise."""
     protocol = run.recipe["protocol"]
-    asked = {name.removeprefix("mask_"): protocol[name] for name in ("mask_modality", "mask_percent", "mask_unit")}
-    cached = folder / f"masked_{'_'.join(map(str, asked.values()))}.json"
+    asked = {name.removeprefix("mask_"): protocol[name] for name in AFTER if name.startswith("mask_")}
+    cached = folder / f"masked_{'_'.join(map(str, asked.values()))}_{code_digest('merlib.masking')}.json"
     if not cached.exists():
         splits, judge = run.splits(device), run.judge
         model = models.build(run.recipe["model"], **fitting.given(splits, judge)).to(device)
@@ -221,12 +223,16 @@ def _digest(dataset: roots.Dataset) -> str:
 
 @cache
 def code_digest(*modules: str) -> str:
-    """A hash of the modules' code and of all merlib modules they import, with the shared training code; comments do not count."""
-    todo, seen = [*modules, *SHARED_CODE], {}
+    """A hash of the modules' code and of all merlib modules they import; comments do not count.
+
+    How corpora and features are read is left out: what they hold is in a run's id itself.
+    """
+    todo, seen = list(modules), {}
     while todo:
         name = todo.pop()
         path = PACKAGE.parent / Path(*name.split(".")).with_suffix(".py")
-        if name in seen or not path.exists() or name.startswith(("merlib.features", "merlib.corpora")):
+        read = name.startswith(("merlib.features", "merlib.corpora")) and name != "merlib.corpora.official"
+        if name in seen or not path.exists() or read:
             continue
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):

@@ -65,7 +65,7 @@ def _planned(paper: Paper, table: str, row, data: str, seed: int, change) -> tup
             asked, here = batches.arrays(recipe["data"]), roots.arrays(data, corpus)
             absent = [m for m, name in asked.items() if name not in here]
             named = {f"data.{m}" for m in absent} | {"data.modalities"}
-            explicit = modalities or named & declarations.flat(declared.change | (change or {})).keys()
+            explicit = modalities or named & declarations.changed(paper, declared.change, change or {}).keys()
             changed = [name for m, name in batches.augmented(recipe["data"]).items() if asked[m] in here and name not in here]
             if changed:
                 skipped.append(f"{declared.id} on {corpus} (augmentation): no {', '.join(changed)}")
@@ -112,7 +112,7 @@ def run_table(
 def _run_records(cells: list[Cell], run: Run, result: dict[str, Any]) -> list[dict[str, Any]]:
     """One record a cell and selection, in percent (errors, correlations and counts as they are)."""
     common = {
-        "n": result["n"], "run": result["id"], "features": " | ".join(result["features"].values()), "seconds": result["seconds"],
+        "n": result["n"], "run": result["id"], "recipe": run.recipe_id, "features": " | ".join(result["features"].values()), "seconds": result["seconds"],
         "peak_memory_mb": result["peak_memory_mb"], "device": result["device"], "torch": result["torch"], "commit": result["commit"],
     }  # fmt: skip
     records = []

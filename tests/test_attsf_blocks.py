@@ -303,16 +303,16 @@ def faces(*, freeze: bool) -> Faces:
 
 def test_pictures_pass_through_efficientface_where_they_are_real():
     module = faces(freeze=False).eval()
-    x, mask = 255 * torch.rand(2, 3, 3 * 32 * 32), torch.tensor([[True, True, True], [True, False, False]])
+    x, mask = torch.rand(2, 3, 3 * 32 * 32), torch.tensor([[True, True, True], [True, False, False]])
     found, same = module(x, mask)
     assert same is mask and found.shape == (2, 3, 1024) and not found[1, 1:].any()
-    picture = x[1, 0].view(1, 3, 32, 32) / 255
+    picture = x[1, 0].view(1, 3, 32, 32)
     torch.testing.assert_close(found[1, :1], module.network(picture), rtol=1e-4, atol=1e-5)
 
 
 def test_a_frozen_efficientface_learns_nothing():
     module = faces(freeze=True).train()
-    x, mask = 255 * torch.rand(2, 3, 3 * 32 * 32), torch.ones(2, 3, dtype=torch.bool)
+    x, mask = torch.rand(2, 3, 3 * 32 * 32), torch.ones(2, 3, dtype=torch.bool)
     before = {k: v.clone() for k, v in module.network.state_dict().items()}
     assert not module(x, mask)[0].requires_grad
     assert all(v.equal(before[k]) for k, v in module.network.state_dict().items())  # not its batch norms either

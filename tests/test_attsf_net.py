@@ -246,11 +246,13 @@ def test_a_network_on_pictures_learns_down_to_the_pixels():
         recipe["model"], dims={"audio": 5, "visual": 3072}, steps={"audio": 16, "visual": 6}, classes=3, sentiment=False
     ).double()
     batch = utterances(dims=DIMS | {"visual": 3072})
-    batch["visual"] = batch["visual"].abs() * 50
+    batch["visual"] = batch["visual"].abs() / 5
     loss_of(recipe)(model(batch), batch)["loss"].backward()
     assert model.embed["visual"].encoder.network.conv1[0].weight.grad.abs().sum() > 0
     with pytest.raises(DeclarationError, match="take readings.visual = vectors"):
         models.build(recipe["model"], dims={"visual": 35}, steps={"visual": 1}, classes=3, sentiment=False)
+    with pytest.raises(DeclarationError, match="take readings.visual = fine_tune"):
+        models.build(base()["model"], dims={"visual": 3072}, steps={"visual": 6}, classes=3, sentiment=False)
 
 
 # --- the loss ------------------------------------------------------------------------------------------------------

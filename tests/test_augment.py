@@ -10,7 +10,8 @@ import pytest
 import soundfile
 from skimage import transform
 
-from merlib.features.augment import AugmentedPictures, AugmentedSound, cropped, draws, minority, noisy, rotated, shifted
+from merlib.batches import minority
+from merlib.features.augment import AugmentedPictures, AugmentedSound, cropped, draws, noisy, rotated, shifted
 from merlib.features.media import Clip, MediaError
 from merlib.features.sound import Mfcc, MfccSteps
 from merlib.features.store import FeatureError

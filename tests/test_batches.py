@@ -1,15 +1,17 @@
 """Batches against a naive loop over dialogues."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from merlib import batches, masking
+from merlib import batches, masking, prediction
 from merlib.corpora import twin
 from merlib.corpora.table import Corpus
 from merlib.features.roots import Dataset
-from merlib.features.store import Feature
+from merlib.features.store import Feature, Passport
 
 MODALITIES = ("text", "audio", "visual")
 CORPUS = {"split": "corpus", "validation": "corpus"}
@@ -126,6 +128,34 @@ def test_pictures_stay_bytes_and_are_standardised_in_a_batch(sequences, monkeypa
         torch.testing.assert_close(test.batch(torch.tensor([0]))["text"][0], torch.from_numpy(expected).float())
 
 
+def test_pictures_that_are_not_standardised_are_0_to_1(sequences):
+    lengths = sequences.features["text"].lengths
+    pixels = np.arange(lengths.sum() * 7, dtype=np.uint8).reshape(-1, 7)
+    only = Dataset(sequences.corpus, {"text": Feature(pixels, None, lengths)})
+    found = utterances(only)["test"].batch(torch.tensor([0]))["text"][0]
+    torch.testing.assert_close(found, torch.from_numpy(pixels[-4:] / 255).float())
+
+
+def test_states_that_an_encoder_continues_are_read_as_they_are(sequences):
+    text = sequences.features["text"]
+    about = {"corpus": "made_up", "modality": "text", "name": "text", "ids": (), "extractor": "", "version": "", "trained_on": ""}
+    about |= {"weights_sha256": "", "fitted_on": "", "shape": text.values.shape, "dtype": "float32", "sha256": ""}
+    for above in (0, 2):
+        stamped = Feature(text.values, Passport(**about, layers_above=above), text.lengths)
+        found = utterances(Dataset(sequences.corpus, {"text": stamped}), standardize=True)["test"].batch(torch.tensor([0]))
+        same = np.array_equal(found["text"][0].numpy(), text.values[-4:])
+        assert same == (above == 2)
+
+
+def test_without_a_set_to_validate_on_the_test_set_validates(dataset):
+    session = dataset.corpus.table.assign(speaker=np.where(dataset.corpus.table["split"] == "test", "05F", "01M"))
+    changed = Dataset(replace(dataset.corpus, table=session), dataset.features)
+    data = {"unit": "dialogue", "modalities": "T", "standardize": False, "text": "text"}
+    found = batches.splits(changed, data=data, protocol={"split": "session5", "validation": "test"})
+    assert found["val"].ids == found["test"].ids and found["test"].ids
+    assert len(found["train"].ids) + len(found["test"].ids) == len(session)
+
+
 def test_pooling_is_the_mean_and_deviation_of_the_real_steps(sequences):
     found = utterances(sequences)["test"].pooled()
     steps = np.array([[40, 4], [41, 4], [42, 4], [43, 4]])
@@ -137,15 +167,16 @@ def test_dialogues_of_sequences_are_refused(sequences):
         utterances(sequences, unit="dialogue")
 
 
-@pytest.mark.parametrize("unit", ["values", "steps"])
-def test_a_mask_replaces_its_share_of_the_test_steps_alone(unit):
+@pytest.mark.parametrize(("unit", "noise"), [("values", "normal"), ("steps", "normal"), ("values", "uniform")])
+def test_a_mask_replaces_its_share_of_the_test_steps_alone(unit, noise):
     draw = np.random.default_rng(0)
     table = pd.DataFrame({"utterance": [f"u{i}" for i in range(300)], "label": 0, "score": np.nan})
     table["split"] = np.repeat(["train", "val", "test"], 100)
     values = draw.normal(3, 2, (300 * 20, 5)).astype(np.float32)
     corpus = Corpus(name="made_up", labels=("one",), table=table, source="")
     parts = utterances(Dataset(corpus, {"text": Feature(values, None, np.full(300, 20))}), modalities="T")
-    noisy = masking.masked(parts["test"], parts["train"], modality="text", percent=30, unit=unit, seed=1)
+    how = {"modality": "text", "percent": 30, "unit": unit, "noise": noise, "seed": 1}
+    noisy = masking.masked(parts["test"], parts["train"], **how)
     before, after = (part.batch(torch.arange(100))["text"].flatten(0, 1) for part in (parts["test"], noisy))
     changed = (before != after).numpy()
     chosen = changed if unit == "values" else changed.all(1)
@@ -154,5 +185,29 @@ def test_a_mask_replaces_its_share_of_the_test_steps_alone(unit):
         assert (changed.all(1) == changed.any(1)).all()
     assert after[changed].mean() == pytest.approx(3, abs=0.15) and after[changed].std() == pytest.approx(2, abs=0.1)
     np.testing.assert_array_equal(parts["train"].features["text"], values)
-    again = masking.masked(parts["test"], parts["train"], modality="text", percent=30, unit=unit, seed=1)
+    assert (after[changed].abs().max() < 3 + 2 * 12**0.5 / 2 + 0.1) == (noise == "uniform")
+    again = masking.masked(parts["test"], parts["train"], **how)
     assert again.features["text"].equal(noisy.features["text"])
+
+
+class Longest(torch.nn.Module):
+    """Says how many steps an utterance has, and to how many it was padded."""
+
+    def forward(self, batch):
+        mask = batch["text_mask"]
+        return {"steps": mask.sum(1), "padded": mask.sum(1) * 0 + mask.shape[1]}
+
+
+def test_predictions_are_in_the_order_of_the_split_and_made_of_similar_lengths(monkeypatch):
+    lengths = np.random.default_rng(0).permutation(40) + 1
+    table = pd.DataFrame({"utterance": [f"u{i}" for i in range(40)], "label": 0, "score": np.nan, "split": "test"})
+    table.loc[:1, "split"] = ["train", "val"]
+    corpus = Corpus(name="made_up", labels=("one",), table=table, source="")
+    text = Feature(np.ones((lengths.sum(), 2), np.float32), None, lengths)
+    split = utterances(Dataset(corpus, {"text": text}), modalities="T")["test"]
+    monkeypatch.setattr(prediction, "UTTERANCES", 10)
+    found = prediction.predict(Longest(), split)
+    assert found["steps"].tolist() == lengths[2:].tolist()
+    assert (found["padded"] - found["steps"]).max() <= 12
+    whole = prediction.predict(Longest(), split, batch=38)
+    assert whole["steps"].equal(found["steps"]) and (whole["padded"] == lengths[2:].max()).all()

@@ -55,6 +55,20 @@ def test_readings_switch_and_their_table_runs_each_option():
     assert {"default", "cell_slstm", "cell_lstm", "cell_vil", "padding_unmasked"} <= options
 
 
+def test_readings_that_need_a_context_are_run_in_it_with_their_default():
+    attsf = declarations.load("attsf_net")
+    rows = {row.id: row for row in attsf.table("readings").row}
+    found = {k: declarations.recipe(attsf, rows[f"gate_{k}"], "ravdess")["model"] for k in ("softmax", "sigmoid", "raw")}
+    assert {k: (m["fusion"], m["gate"]) for k, m in found.items()} == {k: ("gate", k) for k in found}
+    assert "heads_one_and_four" not in rows, "the default of a reading without a context is the row `default`"
+
+
+def test_what_a_change_sets_includes_what_its_readings_set():
+    attsf = declarations.load("attsf_net")
+    found = declarations.changed(attsf, {"readings.visual": "fine_tune"}, {"train.lr": 0.1})
+    assert found["data.visual"] == "faces" and found["train.lr"] == 0.1 and "model.gate" not in found
+
+
 def test_the_twin_changes_only_keys_that_the_recipe_has():
     recipe = declarations.recipe(PAPER, PAPER.table("2").find("majority"), "iemocap6", data="twin")
     assert recipe["model"] == {"name": "majority"}
@@ -67,7 +81,10 @@ def test_the_twin_changes_only_keys_that_the_recipe_has():
         ({"model.cel": "lstm"}, "did you mean .*model.cell"),
         ({"readings.cell": "gru"}, "no option of reading cell; there are: mlstm, slstm, lstm, vil"),
         ({"readings.cells": "lstm"}, "no reading of mfcre"),
-        ({"model.turns": "3"}, "expected a {'number'}"),
+        ({"model.turns": "3"}, "expected a {'whole number'}"),
+        ({"train.epochs": 2.5}, "expected a {'whole number'}"),
+        ({"train.epochs": [3, 7]}, "is a {'list'}"),
+        ({"lr": 1e-3}, "'lr' is no leaf: write section.name"),
         ({"model.mask_padding": 1}, "expected a {'bool'}"),
     ],
 )

@@ -59,6 +59,8 @@ def test_sentiment_by_hand():
         y_true=y_true, y_pred=metrics.of_scores(y_score=predicted["score"], binary="positive"), binary="positive"
     )
     assert positive["acc2"] == pytest.approx(4 / 5)  # zero counts with the negative ones: only -0.2 is wrong
+    without = metrics.of_scores(y_score=predicted["score"], binary="excluded")
+    assert metrics.sentiment(y_true=y_true, y_pred=without, binary="excluded")["acc2"] == pytest.approx(3 / 4)
 
 
 def test_two_heads_decide_two_tasks_and_one_head_decides_both():

@@ -9,8 +9,9 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from transformers import BertConfig, BertModel
 
-from merlib import declarations, models
+from merlib import declarations, models, optimisation
 from merlib.losses import build_loss
+from merlib.models import starting_weights
 from merlib.models.baselines.lstm import Average, Truncate
 from merlib.models.mpaf_net import Pair
 from merlib.models.unimodal import Extend
@@ -417,12 +418,12 @@ def test_tuned_layers_on_stored_states_are_the_whole_encoder(bert, layers, pool)
     assert_close(net(batch)["embedding"], expected)
     net(batch)["embedding"].pow(3).sum().backward()
     expected.pow(3).sum().backward()
-    theirs, ours = model.encoder.layer[-1].output.dense.weight, net.text_encoder.encoder.layer[-1].output.dense.weight
+    theirs, ours = model.encoder.layer[-1].output.dense.weight, net.text_encoder.pretrained["encoder"].layer[-1].output.dense.weight
     assert_close(ours.grad, theirs.grad)
     model.zero_grad()
     named = dict(net.named_parameters())
     assert not [name for name, p in named.items() if p.grad is None and not name.startswith("head.")]
-    blocks = {name.split(".")[3] for name in named if name.startswith("text_encoder.encoder.layer.")}
+    blocks = {name.split(".")[4] for name in named if name.startswith("text_encoder.pretrained.encoder.layer.")}
     assert len(blocks) == layers and all(name.startswith(("text_encoder.", "head.")) for name in named)
 
 
@@ -431,6 +432,24 @@ def test_a_text_encoder_that_does_not_fit_the_array_is_refused(bert):
     for dims, layers in (({"text": 7}, 2), ({"text": 8}, 5), ({"text": 8}, 0)):
         with pytest.raises(declarations.DeclarationError, match="store the states below"):
             models.build(asked | {"text_layers_tuned": layers}, dims=dims, steps={"text": 6}, classes=8)
+
+
+def test_only_what_is_pretrained_has_the_rate_of_bert(bert):
+    asked, given = recipe("table5", "mpaf_net"), {"dims": {"text": 8}, "steps": {"text": 6}, "classes": 8}
+    for encoder, slow in ((bert[1], True), ("vectors", False)):
+        net = models.build(asked["model"] | {"text_encoder": encoder, "text_pool": "pooler"}, **given)
+        groups = optimisation.optimizer(net, asked["train"]).param_groups
+        rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+        found = {rates[id(p)] for name, p in net.named_parameters() if name.startswith("text_encoder.")}
+        assert found == {asked["train"]["lr"] * (0.1 if slow else 1)}
+
+
+def test_stored_states_that_are_not_below_the_tuned_layers_are_refused():
+    model = recipe("table5", "mpaf_net")["model"] | {"text_encoder": "bert-base-uncased"}
+    starting_weights.check(model, {"text": 2})
+    starting_weights.check(model | {"text_encoder": "vectors"}, {"text": 0})
+    with pytest.raises(declarations.DeclarationError, match="learns its last 2 layers, but the stored states of text have 0"):
+        starting_weights.check(model, {"text": 0})
 
 
 @pytest.mark.parametrize(

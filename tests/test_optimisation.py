@@ -18,7 +18,8 @@ RECIPE = {
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.text_encoder, self.out, self.frozen = nn.Linear(2, 2), nn.Linear(2, 1), nn.Linear(1, 1)
+        self.text_encoder = nn.ModuleDict({"pretrained": nn.Linear(2, 2)})
+        self.out, self.frozen = nn.Linear(2, 1), nn.Linear(1, 1)
         self.frozen.requires_grad_(False)
 
 
@@ -67,7 +68,7 @@ def test_a_text_encoder_has_its_own_rate_and_vectors_no_decay():
     for group in optimisation.optimizer(net, RECIPE | change).param_groups:
         found |= {id(p): (group["lr"], group["weight_decay"]) for p in group["params"]}
     named = {name: found.get(id(p)) for name, p in net.named_parameters()}
-    assert named["text_encoder.weight"] == pytest.approx((0.01, 0.005)) and named["text_encoder.bias"] == pytest.approx((0.01, 0))
+    assert named["text_encoder.pretrained.weight"] == pytest.approx((0.01, 0.005)) and named["text_encoder.pretrained.bias"] == pytest.approx((0.01, 0))
     assert named["out.weight"] == pytest.approx((0.1, 0.01)) and named["out.bias"] == pytest.approx((0.1, 0))
     assert named["frozen.weight"] is None
 

@@ -69,15 +69,25 @@ def _release(name):
 
 
 def test_a_paper_s_extractors_have_its_settings():
-    found = recipes.extractors("attsf_net", "ravdess")
-    assert (found["visual"].frames, found["visual"].size, found["visual"].spread) == (15, 224, True)
+    found = recipes.extractors("attsf_net", "ravdess", weights={"visual": "own.pth"})
+    faces = found["visual"].faces
+    assert (faces.frames, faces.size, faces.spread, found["visual"].weights) == (15, 224, True, "own.pth")
+    tuned = recipes.declared_data("attsf_net", "ravdess", {"readings.visual": "fine_tune"})
+    for kind in ("paper", "offline"):
+        pictures = recipes.extractors("attsf_net", "ravdess", kind=kind, data=tuned)["visual"]
+        assert pictures == faces and tuned["visual"] == "faces", "a network that learns reads the faces themselves"
     assert found["audio"].settings.coefficients == 12 and found["audio"].settings.seconds == 3.6
     haar = recipes.extractors("mpaf_net", "iemocap8")["visual"]
     assert (haar.frames, haar.size, haar.active) == (150, 64, False), "the largest face, whoever speaks"
     wavlm = recipes.extractors("gia_mic", "iemocap4", weights={"audio": "/models/wavlm"})["audio"]
     assert (wavlm.encoder, wavlm.seconds) == ("/models/wavlm", 6.0)
-    with pytest.raises(DeclarationError, match="hff on ravdess"):
+    for face in ("active", "largest"):
+        data = recipes.declared_data("gia_mic", "iemocap4", {"readings.face": face})
+        assert recipes.extractors("gia_mic", "iemocap4", data=data)["visual"].faces.active == (face == "active")
+    with pytest.raises(DeclarationError, match="hff has no ravdess"):
         recipes.extractors("hff", "ravdess")
+    with pytest.raises(DeclarationError, match="weights of .'audio'.: .* an encoder reads text, visual"):
+        recipes.extractors("hff", "iemocap6", weights={"audio": "/models/wavlm"})
 
 
 def test_the_commands_carry_real_speech_from_flac_files_to_an_array(shared_data, tmp_path, monkeypatch, capsys):

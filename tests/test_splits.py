@@ -76,6 +76,13 @@ def test_session_5_tests_and_validation_is_the_tables_own_or_session_4(iemocap):
     assert ((fourth == "test") == (own == "test")).all() and set(iemocap["speaker"][fourth == "val"]) == {"04F", "04M"}
 
 
+def test_without_a_validation_set_nothing_is_held_out_and_the_test_set_validates(iemocap):
+    names = splits.assign(iemocap, {"split": "session5", "validation": "test"})
+    assert set(names) == {"train", "test"} and (splits.members(names, "val") == (iemocap["split"] == "test")).all()
+    own = splits.assign(iemocap, {"split": "session5", "validation": "corpus"})
+    assert (splits.members(own, "val") == (own == "val")).all()
+
+
 def test_random_811_has_its_shares(iemocap):
     assert share(splits.assign(iemocap, {"split": "random_811"})) == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1})
 

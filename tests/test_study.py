@@ -3,6 +3,7 @@
 import json
 import math
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -57,8 +58,6 @@ def test_other_feature_values_are_another_run(tiny):
     before = planned("table4", "ours")["meld"].id
     folder = roots.root_path("twin") / "meld"
     feature = roots.dataset("twin", "meld").features["text"]
-    from dataclasses import replace
-
     from merlib.features import store
 
     values = np.array(feature.values)
@@ -66,6 +65,12 @@ def test_other_feature_values_are_another_run(tiny):
     store.write(folder, values, replace(feature.passport, sha256=store.digest(values)))
     runs._dataset.cache_clear()
     assert planned("table4", "ours")["meld"].id != before
+
+
+def test_seeds_share_a_recipe_and_other_rows_have_others(tiny):
+    ours = planned("table4", "ours")["meld"]
+    assert replace(ours, seed=1).recipe_id == ours.recipe_id and replace(ours, seed=1).id != ours.id
+    assert planned("table4", "wo_simam")["meld"].recipe_id != ours.recipe_id
 
 
 def test_the_code_of_a_network_counts_and_comments_do_not(tmp_path, monkeypatch):
@@ -150,6 +155,17 @@ def test_compare_joins_printed_and_reproduced_with_the_spread(tiny):
     )
     cited = board.loc[("sdt", "accuracy")]
     assert cited["printed"] == 67.55 and pd.isna(cited["reproduced"])
+
+
+def test_a_mean_over_more_than_one_state_of_the_code_is_said_to_be_one(tiny):
+    old, new = ({"recipe": "a", "commit": "1"}, {"recipe": "b", "commit": "2+"})
+    records = records_of("ours", {"val": [60.0, 62.0]}, **old) + records_of("multiemo", {"val": [60.0]}, **old)
+    records[1] |= new
+    study.write_records("mfcre", "table3", "twin", records)
+    board = report.compare("mfcre", "3").set_index(["row", "column"])["doubt"]
+    assert board["ours", "weighted_f1"] == "mixed uncommitted" and board["multiemo", "weighted_f1"] == ""
+    text = report.write("twin").read_text()
+    assert f"{report.DOUBTS['mixed']}: Ours." in text and "MultiEMO." not in text.split(report.DOUBTS["uncommitted"])[1][:9]
 
 
 def test_new_records_replace_old_ones_of_the_same_address_only(tiny):

@@ -98,6 +98,7 @@ def test_a_layer_is_what_the_layers_above_turn_into_the_last_states(encoder, tin
     below = text.encode(tiny[0], encoder=encoder, pool="tokens", layer=layer, max_tokens=40)
     last = text.encode(tiny[0], encoder=encoder, pool="tokens", max_tokens=40)
     assert below.extractor == f"{encoder.rsplit('/', 1)[-1]} layer {layer} tokens, alone"
+    assert (below.layers_above, last.layers_above) == (2 - layer, 0)
     np.testing.assert_array_equal(below.lengths, last.lengths)
     if layer == 2:
         np.testing.assert_array_equal(below.values, last.values)

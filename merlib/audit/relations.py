@@ -159,7 +159,7 @@ def sweeps(paper: Paper, table: Table) -> Iterator[Finding]:
     """The base recipe's value of a hyper-parameter against the best of the sweep over it."""
     swept: dict[tuple[str, str | None], list[Row]] = {}
     for row in table.row:
-        keys = [f"{section}.{name}" for section, inner in row.change.items() for name in inner]
+        keys = list(declarations.flat(row.change))
         if len(keys) == 1 and row.reported and not row.cited:
             swept.setdefault((keys[0], row.base), []).append(row)
     for (key, base), rows in swept.items():

@@ -3,7 +3,8 @@
 A recipe's section `protocol` names one in `split`, and in `validation` how its validation part is drawn where that is open:
 
     corpus      the table's own column; validation: corpus, random_5_percent (of train and val, as MultiEMO's released code)
-    session5    IEMOCAP: Session 5 tests; validation: corpus (the table's own column, dialogues of every other session), session_4
+    session5    IEMOCAP: Session 5 tests; validation: corpus (the table's own column, dialogues of every other session), session_4,
+                or test (nothing is held out: Session 5 validates too, as where a paper names no validation set)
     sessions    IEMOCAP, five folds: one session tests; validation: next_session, random_10_percent (of the other dialogues)
     actor       IEMOCAP: `test_actor` tests, `val_actor` validates, everybody else trains
     each_actor  IEMOCAP, ten folds: each actor tests, the partner in the dialogues validates
@@ -30,7 +31,7 @@ def folds(protocol: dict[str, Any]) -> int:
 
 
 def assign(table: pd.DataFrame, protocol: dict[str, Any], fold: int = 0) -> np.ndarray:
-    """train, val or test for every utterance of a table (u).
+    """train, val or test for every utterance of a table (u); without val, those of test validate too (see `members`).
 
     Raises ValueError for an unknown protocol or fold, CorpusError where the table does not fit the protocol.
     """
@@ -40,9 +41,15 @@ def assign(table: pd.DataFrame, protocol: dict[str, Any], fold: int = 0) -> np.n
     if not 0 <= fold < folds(protocol):
         raise ValueError(f"fold {fold}: protocol.split {split!r} has folds 0 to {folds(protocol) - 1}")
     found = PROTOCOLS[split](table, protocol, validation, fold)
-    if empty := sorted({"train", "val", "test"} - set(found)):
+    wanted = {"train", "test"} if validation == "test" else {"train", "val", "test"}
+    if empty := sorted(wanted - set(found)):
         raise CorpusError(f"protocol.split {split!r}, fold {fold}: no utterance for {empty}; is this the whole corpus?")
     return found
+
+
+def members(names: np.ndarray, part: str) -> np.ndarray:
+    """Which utterances are train, val or test (`part`) by what `assign` gave: u bools."""
+    return names == ("test" if part == "val" and "val" not in names else part)
 
 
 def _corpus(table, protocol, validation, fold) -> np.ndarray:
@@ -56,11 +63,12 @@ def _corpus(table, protocol, validation, fold) -> np.ndarray:
 
 
 def _session5(table, protocol, validation, fold) -> np.ndarray:
-    _one_of(validation, ("corpus", "session_4"))
+    _one_of(validation, ("corpus", "session_4", "test"))
     if validation == "corpus":
         return table["split"].to_numpy(str)
     session = _session(table)
-    return np.select([session == 5, session == 4], ["test", "val"], "train")
+    val = session == 4 if validation == "session_4" else np.zeros(len(table), dtype=bool)
+    return np.select([session == 5, val], ["test", "val"], "train")
 
 
 def _sessions(table, protocol, validation, fold) -> np.ndarray:

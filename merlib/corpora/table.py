@@ -67,7 +67,8 @@ class Array:
     `trained_on` names the data and labels that the extractor has learned from; `fitted_on` names the split that any
     further fit, such as a projection or a normalisation, has seen. Both are "unknown" when a release does not say.
     `failed` names the utterances whose recording could not be used: their row is zeros. `inputs` is a hash of what an
-    extraction has read and of its settings, so that the same is not computed twice.
+    extraction has read and of its settings, so that the same is not computed twice. `layers_above` is how many layers
+    of an encoder these states have yet to pass (0: all are passed).
     """
 
     values: np.ndarray
@@ -80,6 +81,7 @@ class Array:
     lengths: np.ndarray | None = None
     failed: tuple[str, ...] = ()
     inputs: str = ""
+    layers_above: int = 0
 
 
 def build(name: str, rows: pd.DataFrame, source: str) -> Corpus:

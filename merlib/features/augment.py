@@ -1,4 +1,4 @@
-"""More samples of rare classes, as MPAF-Net makes them (Sec. 4.2): noise and pitch; rotated and cropped pictures.
+"""More samples of rare classes, as MPAF-Net makes them (Sec. 3.2): noise and pitch; rotated and cropped pictures.
 
 The paper names the means and no amounts, so these are fields. One draw holds for a whole clip, and seed, utterance and
 copy settle it: the same whatever was drawn before and whoever draws. Only training utterances may have copies.
@@ -19,17 +19,6 @@ import numpy as np
 from merlib.features import media
 from merlib.features.media import Clip
 from merlib.features.store import FeatureError
-
-
-def minority(labels: np.ndarray) -> np.ndarray:
-    """Which utterances have a class that is rarer than the median class: n whole numbers, -1 for none -> n bools.
-
-    The median is over the classes that are there (unstated; the paper says minority classes).
-    """
-    classes, counts = np.unique(labels[labels >= 0], return_counts=True)
-    if not len(classes):
-        return np.zeros(len(labels), dtype=bool)
-    return np.isin(labels, classes[counts < np.median(counts)])
 
 
 def draws(utterance: str, *, seed: int, copy: int) -> np.random.Generator:

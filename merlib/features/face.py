@@ -130,6 +130,7 @@ class MtcnnFaces:
     size: int = 224
     margin: int = 0
     hold: bool = True
+    active: bool = True  # look only in the half where the speaker is, if the recording names it
     choose: str = "largest"
     min_face: int = 20
     factor: float = 0.709
@@ -144,6 +145,7 @@ class MtcnnFaces:
 
     def shown(self, clip: Clip) -> Iterable[np.ndarray]:
         """The pictures that are looked at."""
+        clip = clip if self.active else clip.whole
         return pictures(clip, count=self.frames) if self.spread else islice(pictures(clip), self.frames)
 
     def faces(self, clip: Clip) -> Faces:
@@ -162,6 +164,7 @@ class MtcnnFaces:
         how = (
             f"from {self.min_face} pixels, pyramid {self.factor:g}, thresholds {self.thresholds}, margin {self.margin}"
         )
+        how += "" if self.active else ", of the whole picture"
         return {
             "extractor": f"MTCNN's {self.choose} face, {self.size}x{self.size}, {which}, gaps {gap} ({how})",
             "version": f"merlib's MTCNN, torch {torch.__version__}",

@@ -54,15 +54,17 @@ def _mpaf_net(data: dict, weights: Weights) -> dict[str, Any]:
 
 
 def _attsf_net(data: dict, weights: Weights) -> dict[str, Any]:
+    faces = face.MtcnnFaces(frames=data["frames"], size=data["face_size"])
+    network = {"weights": weights["visual"]} if "visual" in weights else {}
     return {
         "text": {"encoder": weights.get("text", "bert-base-uncased"), "pool": "tokens"},
         "audio": sound.MfccSteps(settings=audio.RECIPES["attsf_net"](data)),
-        "visual": face.MtcnnFaces(frames=data["frames"], size=data["face_size"]),
+        "visual": faces if data["visual"] == "faces" else visual.EfficientFaces(faces=faces, **network),
     }
 
 
 def _gia_mic(data: dict, weights: Weights) -> dict[str, Any]:
-    shown = face.MtcnnFaces(frames=data["frames"], spread=False)
+    shown = face.MtcnnFaces(frames=data["frames"], spread=False, active=data["face"] == "active_side")
     return {
         "text": {"encoder": weights.get("text", "roberta-base"), "pool": "tokens"},
         "audio": speech.SpeechStates(
@@ -92,13 +94,17 @@ def _mfcre(data: dict, weights: Weights) -> dict[str, Any]:
 PAPERS: dict[str, Callable[[dict, Weights], dict[str, Any]]] = {
     "mpaf_net": _mpaf_net, "attsf_net": _attsf_net, "gia_mic": _gia_mic, "hff": _hff, "mfcre": _mfcre,
 }  # fmt: skip
+ENCODERS = {  # what `weights` can replace
+    "mpaf_net": ("text",), "attsf_net": ("text", "visual"), "gia_mic": ("text", "audio", "visual"),
+    "hff": ("text", "visual"), "mfcre": ("text", "visual"),
+}  # fmt: skip
 
 
 def _offline(paper: str, found: dict[str, Any], data: dict) -> dict[str, Any]:
     """The same, where an encoder's weights do not come with a package: one whose weights do."""
     expressions = visual.FerFaces(frames=min(data.get("frames", 15), 15))
     instead = {
-        "attsf_net": {"visual": expressions},
+        "attsf_net": {} if data["visual"] == "faces" else {"visual": expressions},
         "gia_mic": {"audio": speech.WhisperStates(seconds=6.0), "visual": expressions},
         "hff": {"visual": Pooled(of=expressions)},
         "mfcre": {"audio": Pooled(of=spectra.CepstralSteps()), "visual": Pooled(of=expressions)},
@@ -114,14 +120,24 @@ def extractors(
     kind: paper or offline (see the module). weights: hub names or paths instead of the paper's, by modality.
     data: the section of a recipe, by default that of the paper's base recipe for the corpus.
     """
-    declared = declarations.load(paper)
-    if corpus not in declared.corpora or kind not in ("paper", "offline"):
+    weights = weights or {}
+    data = data or declared_data(paper, corpus)
+    if kind not in ("paper", "offline") or (unused := sorted(set(weights) - set(ENCODERS[paper]))):
+        asked = f"kind {kind}" if kind not in ("paper", "offline") else f"weights of {unused}"
         raise DeclarationError(
-            f"{paper} on {corpus}, kind {kind}: {paper} has {declared.corpora}, and the kinds are paper and offline"
+            f"{paper}, {asked}: the kinds are paper and offline, and an encoder reads {', '.join(ENCODERS[paper])}"
         )
-    data = data or declarations.recipe(declared, Row(id="default", label="All default readings"), corpus)["data"]
-    found = PAPERS[paper](data, weights or {})
+    found = PAPERS[paper](data, weights)
     return found if kind == "paper" else _offline(paper, found, data)
+
+
+def declared_data(paper: str, corpus: str, change: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The section `data` of a paper's base recipe for a corpus, with a change laid over it."""
+    declared = declarations.load(paper)
+    if corpus not in declared.corpora:
+        raise DeclarationError(f"{paper} has no {corpus}: it has {', '.join(declared.corpora)}")
+    row = Row(id="default", label="All default readings")
+    return declarations.recipe(declared, row, corpus, change=change)["data"]
 
 
 def augmented(found: dict[str, Any]) -> dict[str, Any]:
@@ -131,20 +147,23 @@ def augmented(found: dict[str, Any]) -> dict[str, Any]:
 
 def extract(
     root: str, corpus: str, paper: str, *, folder: Path, modalities: str = "TAV", names: dict[str, str] | None = None,
-    kind: str = "paper", weights: Weights | None = None, changed: bool = False, workers: int = 1,
+    kind: str = "paper", weights: Weights | None = None, change: dict[str, Any] | None = None, changed: bool = False,
+    workers: int = 1,
 ) -> dict[str, Path]:  # fmt: skip
     """Make a paper's arrays of a corpus in a data root; returns their files by modality.
 
-    folder: what the media paths of the corpus are relative to. names: how to call the arrays (default: by modality).
+    folder: what the media paths of the corpus are relative to. names: how to call the arrays (default: as the recipe
+    names them). change: laid over the base recipe, such as `{"readings.face": "active"}`.
     changed: of augmented recordings, sound and pictures only, as `<name>_augmented`.
     """
-    found = extractors(paper, corpus, kind=kind, weights=weights)
+    data = declared_data(paper, corpus, change)
+    found = extractors(paper, corpus, kind=kind, weights=weights, data=data)
     found = augmented(found) if changed else found
     made = {}
     for letter, modality in (("T", "text"), ("A", "audio"), ("V", "visual")):
         if letter not in modalities or modality not in found:
             continue
-        name = (names or {}).get(modality, modality) + "_augmented" * changed
+        name = (names or {}).get(modality, data[modality]) + "_augmented" * changed
         if modality == "text":
             made[modality] = text.add(root, corpus, name=name, **found[modality])
             continue

