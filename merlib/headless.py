@@ -48,10 +48,16 @@ def tables(source: Path) -> list[str]:
     return list(_read(Path(source)).metadata.get("merlib", {}).get("tables", []))
 
 
+def digest(source: Path) -> str:
+    """A hash (sha256) of the cells of a source notebook: one that JupyterLab has run and saved is still the same."""
+    cells = [(cell.cell_type, cell.metadata.get("tags", []), cell.source) for cell in _read(Path(source)).cells]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+
 def run(source: Path, target: Path, parameters: dict[str, Any], *, progress: bool = True) -> None:
     """Execute `source` with `parameters` over its defaults; write the executed copy to `target`, whole or not at all.
 
-    The copy's metadata `merlib` say which source (sha256), parameters and commit made it, in how many seconds. Raises
+    The copy's metadata `merlib` say which source (`digest`), parameters and commit made it, in how many seconds. Raises
     NotebookError before anything runs, and RunFailed after keeping what there is as `<target>.failed.ipynb`.
     """
     from merlib.places import commit
@@ -59,7 +65,8 @@ def run(source: Path, target: Path, parameters: dict[str, Any], *, progress: boo
     source, target = Path(source).resolve(), Path(target).resolve()
     notebook = _read(source)
     values = _given(_parameters(notebook, source), parameters, source)
-    made_by, began = commit(), time.monotonic()
+    about = {"source": source.name, "source_sha256": digest(source), "parameters": values, "commit": commit()}
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.ipynb"
         error = _execute(notebook, draft, values, source.parent, progress and {"desc": target.stem})
@@ -68,9 +75,7 @@ def run(source: Path, target: Path, parameters: dict[str, Any], *, progress: boo
     started = [cell for cell in code if cell.metadata.papermill.start_time]
     if error is None and len(started) < len(code):
         error = "the kernel's work ended here, before the last cell (sys.exit?)"
-    digest, seconds = hashlib.sha256(source.read_bytes()).hexdigest(), round(time.monotonic() - began, 1)
-    about = {"source": source.name, "source_sha256": digest, "parameters": values, "commit": made_by}
-    executed.metadata["merlib"] = about | {"seconds": seconds}
+    executed.metadata["merlib"] = about | {"seconds": round(time.monotonic() - began, 1)}
     failed = target.with_suffix(".failed.ipynb")
     kept = target if error is None else failed
     with atomic(kept) as part:
@@ -82,6 +87,7 @@ def run(source: Path, target: Path, parameters: dict[str, Any], *, progress: boo
 
 
 def _read(source: Path) -> NotebookNode:
+    """The notebook without the outputs that JupyterLab saves into it."""
     try:
         notebook = nbformat.read(source, as_version=4)
         nbformat.validate(notebook)
@@ -89,8 +95,9 @@ def _read(source: Path) -> NotebookNode:
         raise NotebookError(f"{source}: there is no such notebook") from None
     except (ValueError, TypeError, KeyError, AttributeError, nbformat.ValidationError) as error:
         raise NotebookError(f"{source} is not a notebook: {str(error).splitlines()[0]}") from None
-    if any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells):
-        raise NotebookError(f"{source} carries outputs; sources are kept without: clear them (nbstripout {source})")
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
     return notebook
 
 

@@ -22,11 +22,13 @@ def results_folder(data: str) -> Path:
 @cache
 def commit() -> str:
     """The commit of this checkout, `+` when code or declarations differ from it, or MERLIB_COMMIT where there is no git."""
-    git = ["git", "-C", str(CHECKOUT)]
-    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    if head.returncode:
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(CHECKOUT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        head, changed = git("rev-parse", "--short", "HEAD"), git("status", "--porcelain", "--", "merlib", "papers")
+    except (OSError, subprocess.CalledProcessError):  # no program, or no repository
         return os.environ.get("MERLIB_COMMIT", "unknown")
-    changed = subprocess.run(
-        [*git, "status", "--porcelain", "--", "merlib", "papers"], capture_output=True, text=True, check=False
-    )
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    return head + ("+" if changed else "")

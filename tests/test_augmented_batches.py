@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from merlib import batches
+from merlib.batches import minority
 from merlib.corpora import twin
 from merlib.corpora.table import Array
 from merlib.features import store
-from merlib.batches import minority
 from merlib.features.roots import Dataset
 from merlib.features.store import Feature
 

@@ -1,10 +1,12 @@
 """The command line is a contract: exit codes, and one JSON document on standard output."""
 
 import json
+from functools import partial
 
 import pytest
 
-from merlib import cli
+from merlib import cli, declarations, study
+from merlib.places import commit, results_folder
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -68,7 +70,17 @@ def test_compare_and_doctor_print_one_json_document(capsys):
         (["run", "mfcre", "table4", "ours", "--set", "model.cell=gru"], "mlstm"),
         (["run", "mfcre", "table4", "ours", "--seeds", "0,x"], "whole numbers"),
         (["run", "mfcre"], "TABLE|table"),
+        (["run", "mfcre", "table4", "ours", "--set", "train.schedule=cosine"], "train.schedule 'cosine': there are"),
+        (["run", "mfcre", "table4", "ours", "--set", "protocol.split=foo"], "protocol.split 'foo': there are"),
+        (["run", "mfcre", "table4", "ours", "--set", "train.epochs=2.5"], "whole number"),
+        (["run", "mfcre", "table4", "ours", "--set", "lr=1e-3"], "section.name"),
         (["compare", "mfcre", "table40"], "table4"),
+        (["compare", "mfcre", "table4", "--data", "reall"], "'reall' is no data root; there are: twin, twin_media"),
+        (["report", "--data", "reall"], "'reall' is no data root"),
+        (["data", "import", "csv", "nothing.csv", "mine"], "'csv' is no kind of source; there are: .*meld"),
+        (["data", "text", "twin", "iemocap6"], "'twin' makes itself"),
+        (["data", "extract", "twin_media", "iemocap6", "--recipe", "mfcre"], "'twin_media' makes itself"),
+        (["data", "extract", "lab", "meld", "--recipe", "mfcre", "--modalities", "audio"], "T text, A audio, V visual"),
         (["nonsense"], "invalid choice"),
     ],
 )
@@ -77,7 +89,32 @@ def test_bad_arguments_exit_with_2_and_say_what_would_be_right(capsys, arguments
 
     code, out, err = run(capsys, *arguments)
     assert code == 2 and out == "" and re.search(says, err)
-    assert "Traceback" not in err
+    assert "Traceback" not in err and not results_folder("reall").exists()
+
+
+def test_a_value_error_that_is_not_of_our_saying_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(declarations, "papers", partial(int, "no number"))
+    with pytest.raises(ValueError, match="no number"):
+        cli.main(["cells"])
+
+
+def test_what_is_quoted_or_left_out_is_not_called_recorded(capsys):
+    code, out, _ = run(capsys, "run", "mfcre", "table2", "sdt")
+    assert code == 0 and "nothing to record" in out and "recorded in" not in out
+    assert not results_folder("twin").exists()
+
+
+def test_compare_says_where_there_are_records(capsys):
+    record = {"data": "lab", "row": "ours", "column": "iemocap_accuracy", "fold": 0, "seed": 0, "selection": "val"}
+    study.write_records("mfcre", "table4", "lab", [record | {"value": 70.0, "n": 100}])
+    assert run(capsys, "compare", "mfcre", "4")[2] == "nothing of mfcre/table4 has run on 'twin': ask for --data lab\n"
+    assert run(capsys, "compare", "mfcre", "5")[2] == ""
+
+
+def test_without_git_the_commit_is_what_the_environment_says(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("MERLIB_COMMIT", "abc")
+    assert commit.__wrapped__() == "abc"
 
 
 def test_a_run_that_cannot_be_done_exits_with_1(capsys, tmp_path):

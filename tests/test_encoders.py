@@ -17,7 +17,7 @@ from merlib import declarations, study
 from merlib.declarations import DeclarationError
 from merlib.features import roots
 from merlib.models import encoders, starting_weights
-from merlib.models.encoders import AudioEncoder, extract, padded
+from merlib.models.encoders import AudioEncoder, padded
 from merlib.models.gia_mic import ConcatPool, GiaMic
 
 CONVOLUTIONS = {"conv_dim": (6, 6), "conv_kernel": (10, 4), "conv_stride": (5, 2), "num_feat_extract_layers": 2}
@@ -201,29 +201,15 @@ def bert(folder) -> str:
     return str(folder)
 
 
-def test_text_becomes_the_states_of_its_tokens(tmp_path):
-    texts = ["no one knows", "what", "no one knows what it was no one knows"]
-    found = extract("text", texts, encoder=bert(tmp_path / "tiny"), batch=2, dtype="float32", trained_on="nothing")
-    assert found.lengths.tolist() == [3, 1, 6]  # the last is cut at what the encoder reads
-    assert found.values.shape == (10, 12) and found.values.dtype == np.float32
-    assert (found.modality, found.extractor, found.trained_on) == ("text", "tiny hidden states", "nothing")
-    assert len(found.weights_sha256) == 64 and found.fitted_on == "nothing"
-    net = transformers.AutoModel.from_pretrained(tmp_path / "tiny").eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "tiny")
-    with torch.no_grad():
-        alone = [net(**tokenizer(t, truncation=True, return_tensors="pt")).last_hidden_state[0] for t in texts]
-    np.testing.assert_allclose(found.values, torch.cat(alone), rtol=1e-4, atol=1e-5)
-    short = extract("text", texts, encoder=str(tmp_path / "tiny"), max_tokens=2)
-    assert short.lengths.tolist() == [2, 1, 2] and short.values.dtype == np.float16
-
-
 def test_speech_becomes_the_states_of_its_frames(wavlm):
-    found = extract("audio", waves(), encoder=wavlm, batch=3, dtype="float32")
-    assert found.lengths.tolist() == [steps(n) for n in LENGTHS]
-    single = extract("audio", iter(waves()), encoder=wavlm, total=4, batch=1, dtype="float32")
-    np.testing.assert_allclose(found.values, single.values, rtol=1e-4, atol=1e-5)
-    cut = extract("audio", waves(), encoder=wavlm, seconds=0.01)  # 160 samples of 16 kHz
-    assert cut.lengths.tolist() == [steps(min(n, 160)) for n in LENGTHS]
+    speech = encoders.Speech(wavlm, "cpu")
+    with torch.inference_mode():
+        together, real = speech(waves())
+        assert real.sum(1).tolist() == [steps(n) for n in LENGTHS]
+        for i, wave in enumerate(waves()):
+            torch.testing.assert_close(speech([wave])[0][0], together[i, real[i]], rtol=1e-4, atol=1e-5)
+        _, cut = encoders.Speech(wavlm, "cpu", seconds=0.01)(waves())  # 160 samples of 16 kHz
+    assert cut.sum(1).tolist() == [steps(min(n, 160)) for n in LENGTHS]
 
 
 @pytest.fixture
@@ -242,20 +228,19 @@ def test_pictures_become_embeddings_and_are_prepared_as_clip_is(clip):
         40, 30, 1
     )  # smooth, because the two ways to shrink a picture differ at noise
     videos = [np.stack([np.roll(ramp, k, 0) * [1, 0.5, 0.2] for k in range(n)]).astype(np.uint8) for n in (3, 1, 70)]
-    found = extract("visual", videos, encoder=clip, dtype="float32")
-    assert found.lengths.tolist() == [3, 1, 70] and found.values.shape == (74, 12)
-    assert extract("visual", videos, encoder=clip, frames=2).lengths.tolist() == [2, 1, 2]
+    with torch.inference_mode():
+        found, real = encoders.Pictures(clip, "cpu")(videos)
+        assert real.sum(1).tolist() == [3, 1, 70] and found.shape == (3, 70, 12)
+        assert encoders.Pictures(clip, "cpu", frames=2)(videos)[1].sum(1).tolist() == [2, 1, 2]
     processor = transformers.CLIPImageProcessor.from_pretrained(clip)
     net = transformers.CLIPVisionModelWithProjection.from_pretrained(clip).eval()
     with torch.no_grad():
         pixels = processor(list(videos[0]), return_tensors="pt").pixel_values
         expected = net(pixel_values=pixels).image_embeds.numpy()
-    np.testing.assert_allclose(found.values[:3], expected, rtol=0.02, atol=0.02 * np.abs(expected).max())
+    np.testing.assert_allclose(found[0, :3], expected, rtol=0.02, atol=0.02 * np.abs(expected).max())
 
 
-def test_what_cannot_be_is_said(tmp_path):
-    with pytest.raises(ValueError, match=r"modality 'face': there are \['audio', 'text', 'visual'\]"):
-        extract("face", [], encoder=str(tmp_path))
+def test_an_encoder_without_weights_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "wavlm"}))
     with pytest.raises(ValueError, match="save the encoder with save_pretrained"):
         encoders.weights(str(tmp_path))

@@ -1,8 +1,10 @@
 """Fetching: what an interruption leaves is continued, what is damaged is refused, nothing is unpacked outside the folder."""
 
+import errno
 import hashlib
 import io
 import json
+import os
 import re
 import tarfile
 import threading
@@ -109,6 +111,30 @@ def test_archives_are_unpacked_within_the_folder_only(tmp_path):
         tar.addfile(tarfile.TarInfo("../slipped.txt"), io.BytesIO())
     with pytest.raises(CorpusError, match="cannot be unpacked"):
         fetch.unpacked(tmp_path / "in" / "slip.tar", tmp_path / "out")
+
+
+def test_what_is_unpacked_is_not_unpacked_again(tmp_path, publisher, monkeypatch):
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("a.txt", "a")
+    publisher.files["/a.zip"] = zipped.getvalue()
+    listed = [remote(publisher, "a.zip", size=None, md5=None)]
+    monkeypatch.setattr(fetch, "files", lambda *_, **__: listed)
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "extractall", _full)
+        with pytest.raises(CorpusError, match="No space left on device.*Keep the file: make room there"):
+            fetch.fetch("ravdess", tmp_path)
+    fetch.fetch("ravdess", tmp_path)
+    (tmp_path / "a.txt").write_text("changed")
+    fetch.fetch("ravdess", tmp_path)
+    assert (tmp_path / "a.txt").read_text() == "changed"
+    (tmp_path / "a.zip.unpacked").unlink()
+    fetch.fetch("ravdess", tmp_path)
+    assert (tmp_path / "a.txt").read_text() == "a"
+
+
+def _full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_full_disk_is_said_before_anything_is_fetched(tmp_path, monkeypatch):

@@ -87,13 +87,19 @@ def test_a_parameters_cell_of_another_shape_is_refused(tmp_path, shape, message)
         run(tmp_path, "print(1)", **shape)
 
 
-def test_a_source_with_outputs_is_refused(tmp_path):
-    source = write(tmp_path / "source.ipynb", "print(1)")
-    notebook = nbformat.read(source, as_version=4)
-    notebook.cells[-1].outputs = [new_output("stream", text="1\n")]
+def test_what_jupyterlab_saves_into_a_source_plays_no_part(tmp_path):
+    source = write(tmp_path / "source.ipynb", "print(count)", "if count > 1:\n    print('many')")
+    before, notebook = headless.digest(source), nbformat.read(source, as_version=4)
+    notebook.cells[-1].outputs, notebook.cells[-1].execution_count = [new_output("stream", text="old\n")], 7
+    notebook.metadata["widgets"] = {}
     nbformat.write(notebook, source)
-    with pytest.raises(NotebookError, match="carries outputs"):
-        headless.run(source, tmp_path / "t.ipynb", {})
+    assert headless.digest(source) == before and headless.parameters(source)["count"] == 1
+    headless.run(source, tmp_path / "t.ipynb", {"count": 1}, progress=False)
+    executed = nbformat.read(tmp_path / "t.ipynb", as_version=4)
+    assert text_of(executed) == "1\n" and executed.metadata["merlib"]["source_sha256"] == before
+    notebook.cells[-1].source += "\nprint(0)"
+    nbformat.write(notebook, source)
+    assert headless.digest(source) != before
 
 
 @pytest.mark.parametrize("content", [None, "no JSON", '{"cells": 3}'])

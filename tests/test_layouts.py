@@ -122,6 +122,15 @@ def test_a_complete_copy_is_found_and_called_complete(tmp_path, mosi, mosei):
     assert len(set(ravdess.clips())) == 1440
 
 
+def test_a_cloned_repository_is_searched_and_a_twin_is_not(data_folder, capsys):
+    corpus, _ = twin.make("meld", seed=0, scale=0.02)
+    for folder in ("MELD/data/MELD", "twin_media/releases/meld"):
+        meld_files(data_folder / folder, corpus)
+    cli.main(["doctor"])
+    said = capsys.readouterr().out
+    assert f"data import meld {data_folder / 'MELD/data/MELD'} real" in said and "releases/meld" not in said
+
+
 def test_of_a_partial_copy_the_doctor_names_what_is_missing(tmp_path, monkeypatch, capsys, mosi):
     monkeypatch.setenv("MERLIB_DATA", str(tmp_path))
     corpus, _ = twin.make("meld", seed=0, scale=0.02)

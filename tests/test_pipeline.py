@@ -172,6 +172,16 @@ def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path):
     assert len(seen) == 2 * 12 - len(there), "a changed file is another input"
 
 
+def test_killed_before_the_array_is_whole_it_leaves_its_failures_to_read(root, monkeypatch, exit_status_of):
+    (root / "c00.wav").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        assert exit_status_of(lambda: extracted(root)) == -signal.SIGKILL
+    for _ in range(2):
+        assert list(pipeline.failures("real", "ravdess", "audio")["utterance"]) == ["c00"]
+        extracted(root)
+
+
 def test_two_extractions_at_once_leave_one_whole_array(root):
     run = {"extractor": Energy(0.05), "media": root, "name": "both", "progress": False}
     context = multiprocessing.get_context("fork")

@@ -81,9 +81,15 @@ def test_a_paper_s_extractors_have_its_settings():
     assert (haar.frames, haar.size, haar.active) == (150, 64, False), "the largest face, whoever speaks"
     wavlm = recipes.extractors("gia_mic", "iemocap4", weights={"audio": "/models/wavlm"})["audio"]
     assert (wavlm.encoder, wavlm.seconds) == ("/models/wavlm", 6.0)
-    for face in ("active", "largest"):
-        data = recipes.declared_data("gia_mic", "iemocap4", {"readings.face": face})
-        assert recipes.extractors("gia_mic", "iemocap4", data=data)["visual"].faces.active == (face == "active")
+    for whose in ("active", "largest"):
+        data = recipes.declared_data("gia_mic", "iemocap4", {"readings.face": whose})
+        assert recipes.extractors("gia_mic", "iemocap4", data=data)["visual"].faces.active == (whose == "active")
+    moved = recipes._on(recipes.extractors("attsf_net", "ravdess")["visual"], "cuda")
+    assert moved.faces.device == "cuda" and recipes._on(haar, "cuda") == haar
+    pooled = recipes._on(recipes.augmented(recipes.extractors("hff", "iemocap6"))["visual"], "cuda")
+    assert pooled.extractor.device == "cuda"
+    with pytest.raises(DeclarationError, match="nothing to make of T; it makes audio, visual"):
+        recipes.extract("real", "iemocap8", "mpaf_net", folder=Path(), modalities="T", changed=True)
     with pytest.raises(DeclarationError, match="hff has no ravdess"):
         recipes.extractors("hff", "ravdess")
     with pytest.raises(DeclarationError, match="weights of .'audio'.: .* an encoder reads text, visual"):

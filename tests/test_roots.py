@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -12,6 +13,7 @@ from merlib import places
 from merlib.corpora import table, twin
 from merlib.corpora.table import CorpusError
 from merlib.features import roots, store
+from merlib.grammar import DeclarationError
 
 
 @pytest.fixture
@@ -42,11 +44,12 @@ def test_every_twin_is_stored_with_its_sequences(small_twin, name):
         assert (found.features[a].lengths is None) == (lengths is None)
         assert lengths is None or (found.features[a].lengths == lengths).all()
         assert found.features[a].passport.modality == a.split("_")[0]
+    shutil.copytree(small_twin / name, small_twin.parent / "lab" / name)
     report = roots.describe({"a": {name: ["visual"]}})
     width = arrays["visual"].values.shape[1] if name not in ("iemocap6", "meld", "mosei") else 24
     time = "" if width == 24 else "t x "
     assert f"visual: synthetic twin, seed 0 ({time}{width})" in roots.as_text(json.loads(json.dumps(report)))
-    assert report["missing"]["twin"]["a"] == {}
+    assert report["missing"] == {"lab": {"a": {}}}, "a twin makes what is missing"
 
 
 def test_a_twin_of_another_version_is_made_anew(small_twin):
@@ -111,10 +114,10 @@ def test_an_import_is_checked_and_changes_nothing_the_second_time(data_folder, m
 
 
 def test_what_cannot_be_imported_says_why(data_folder, meld_source, tmp_path):
-    with pytest.raises(CorpusError, match="kind 'csv'.*expected one of.*'meld'"):
+    with pytest.raises(DeclarationError, match="'csv' is no kind of source; there are: .*meld"):
         roots.import_source("csv", tmp_path, "lab")
     for name in places.TWINS:
-        with pytest.raises(CorpusError, match="a root other than twin and twin_media"):
+        with pytest.raises(DeclarationError, match="makes itself.*a root other than twin and twin_media"):
             roots.import_source("meld", meld_source[0], name)
     with pytest.raises(CorpusError, match="the root 'lab' has no meld; import it. MELD .GPL-3."):
         roots.dataset("lab", "meld")
@@ -128,16 +131,19 @@ def test_the_doctor_reports_what_is_here_and_what_is_missing(small_twin):
     needs = {"mfcre": {"iemocap6": ["text", "audio", "visual"], "meld": ["text"]}}
     assert roots.describe(needs)["roots"] == {}
     roots.dataset("twin", "iemocap6")
-    store.path(small_twin / "iemocap6", "audio").write_text("broken")
-    store.path(small_twin / "iemocap6", "visual").unlink()
+    lab = small_twin.rename(small_twin.parent / "lab") / "iemocap6"
+    store.path(lab, "audio").write_text("broken")
+    store.path(lab, "visual").unlink()
+    (small_twin.parent / "weights").mkdir()
     report = json.loads(json.dumps(roots.describe(needs)))
-    here = report["roots"]["twin"]["iemocap6"]
+    assert list(report["roots"]) == list(report["missing"]) == ["lab"]
+    here = report["roots"]["lab"]["iemocap6"]
     assert here["features"]["text"]["ids"] == sum(here["utterances"].values())
     assert "truncated" in here["features"]["audio"]["error"]
-    assert report["missing"]["twin"]["mfcre"] == {"iemocap6": ["audio", "visual"], "meld": ["corpus", "text"]}
+    assert report["missing"]["lab"]["mfcre"] == {"iemocap6": ["audio", "visual"], "meld": ["corpus", "text"]}
     assert set(report["access"]) >= {"iemocap6", "meld"}
     written = roots.as_text(report)
-    assert "twin for mfcre: iemocap6 lacks audio, visual; meld lacks corpus, text" in written
+    assert "lab for mfcre: iemocap6 lacks audio, visual; meld lacks corpus, text" in written
     assert "text: synthetic twin, seed 0 (48)" in written and "GPL-3" in written
-    (small_twin / "iemocap6" / "utterances.parquet").write_text("broken")
-    assert "sha256" in roots.describe(needs)["roots"]["twin"]["iemocap6"]["error"]
+    (lab / "utterances.parquet").write_text("broken")
+    assert "sha256" in roots.describe(needs)["roots"]["lab"]["iemocap6"]["error"]

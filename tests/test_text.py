@@ -174,14 +174,15 @@ def test_encoding_is_repeatable_and_says_where_it_comes_from(encoder, data_folde
 def test_another_transcript_is_encoded_beside_the_first(encoder, data_folder, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(roots, "TWIN_SCALE", 0.01)
     corpus = roots.dataset("twin", "iemocap6").corpus
+    (data_folder / "twin").rename(data_folder / "lab")
     heard = pd.DataFrame({"u": corpus.ids, "asr": [f"{t} indeed" for t in corpus.table["text"]]}).iloc[::-1]
     pd.concat([heard, pd.DataFrame({"u": ["foreign"], "asr": ["x"]})]).to_csv(tmp_path / "asr.csv", index=False)
-    base = ["data", "text", "twin", "iemocap6", "--encoder", encoder, "--max-tokens", "60", "--pool", "tokens"]
+    base = ["data", "text", "lab", "iemocap6", "--encoder", encoder, "--max-tokens", "60", "--pool", "tokens"]
     again = ["--name", "text_asr", "--from", str(tmp_path / "asr.csv"), "--ids", "u", "--texts", "asr"]
     cli.main([*base, *again])
-    cli.main([*base, "--name", "tokens"])
+    cli.main([*base, "--name", "tokens", "--trained-on", "its labels"])
     cli.main([*base[:-2], "--pool", "cls_mean", "--layer", "1", "--name", "both"])
-    features = roots.dataset("twin", "iemocap6", features=["tokens", "text_asr", "both"]).features
+    features = roots.dataset("lab", "iemocap6", features=["tokens", "text_asr", "both"]).features
     spoken = heard.set_index("u")["asr"][list(corpus.ids)]
     changed = table.Corpus("meld", corpus.labels, corpus.table.assign(text=list(spoken)), "heard")
     expected = text.encode(changed, encoder=encoder, pool="tokens", max_tokens=60)
@@ -189,6 +190,7 @@ def test_another_transcript_is_encoded_beside_the_first(encoder, data_folder, mo
     np.testing.assert_array_equal(features["text_asr"].lengths, expected.lengths)
     assert features["text_asr"].passport.extractor.endswith("tokens, alone, asr of asr.csv")
     assert features["tokens"].passport.extractor.endswith("tokens, alone")
+    assert [features[name].passport.trained_on for name in ("tokens", "both")] == ["its labels", "unknown"]
     assert features["both"].passport.extractor.endswith("layer 1 CLS and masked mean, alone")
     assert features["both"].values.shape[1] == 2 * features["tokens"].values.shape[1]
     assert not np.array_equal(features["text_asr"].lengths, features["tokens"].lengths)
@@ -222,7 +224,7 @@ def test_what_cannot_be_encoded_says_why(encoder, tiny, tmp_path):
         ({"over": "past"}, "over='past'"),
         ({"encoder": encoder, "max_tokens": 100}, "max_tokens=100, but .* reads 64 at most"),
         ({"encoder": encoder, "layer": 3, "max_tokens": 40}, "layer=3, but .* has 2. Ask for 0"),
-        ({"encoder": str(tmp_path)}, "no .safetensors file"),
+        ({"encoder": str(tmp_path)}, "neither"),
     ):
         with pytest.raises(ValueError, match=message):
             text.encode(tiny[0], **options)

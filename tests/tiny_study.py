@@ -71,9 +71,9 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return os.environ | {name: str(path) for name, path in places.items()} | fixed | more
 
 
-def batch(folder: Path, *arguments: str, **config: str) -> list[str]:
+def batch(folder: Path, *arguments: str, snakefile: Path = ROOT / "Snakefile", **config: str) -> list[str]:
     """The command of a batch as `make reproduce` gives it, with its lock and Snakemake's own notes in `folder`."""
-    run = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    run = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--directory", str(folder)]
     told = [f"{key}={value}" for key, value in config.items()]
     flags = ["--nolock", "--cores", "2", "--rerun-incomplete", *arguments, "--config", *told]
     return ["flock", str(folder / "batch.lock"), *run, *flags]

@@ -1,7 +1,6 @@
 """Which printed scores belong to one evaluation of one test set, and what is known of that test set."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from merlib import declarations
@@ -134,8 +133,3 @@ def _in_folds(paper: Paper, cell: Cell) -> int | None:
     facts = paper.facts.get(cell.corpus, {})
     folds = "folds" in facts or "folds" in paper.recipe["protocol"]
     return int(facts["utterances"][0]) if folds and "utterances" in facts else None
-
-
-def all_evaluations(papers: list[Paper]) -> Iterator[Evaluation]:
-    for paper in papers:
-        yield from evaluations(paper)

@@ -5,10 +5,12 @@ interrupted goes on where it stopped; a file that is complete is not fetched aga
 """
 
 import fnmatch
+import gzip
 import hashlib
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,7 @@ class Remote:
 def fetch(corpus: str, folder: Path, *, only: str = "*") -> list[Path]:
     """Fetch a corpus into `folder`: the files whose names match `only`, unpacked; returns the files.
 
+    A file that is unpacked gets a mark beside it, `<file>.unpacked`; delete that one to unpack it again.
     Raises CorpusError where a file cannot be had or is not what its publisher says; then a later call goes on.
     """
     folder, session = Path(folder), _session()
@@ -53,7 +56,11 @@ def fetch(corpus: str, folder: Path, *, only: str = "*") -> list[Path]:
     room(folder, wanted)
     found = [download(remote, folder, session=session) for remote in wanted]
     for file in found:
-        unpacked(file, folder)
+        mark = file.with_name(f"{file.name}.unpacked")
+        if mark.exists() and mark.stat().st_mtime >= file.stat().st_mtime:
+            continue
+        if unpacked(file, folder):
+            mark.touch()
     return found
 
 
@@ -120,8 +127,8 @@ def _continue(remote: Remote, part: Path, session: requests.Session, progress: b
         raise OSError(f"the connection ended after {part.stat().st_size} of {length} bytes")
 
 
-def unpacked(file: Path, folder: Path) -> None:
-    """Unpack a zip or tar file, and the tar files in it, into `folder`; nothing is written outside of it."""
+def unpacked(file: Path, folder: Path) -> bool:
+    """Unpack a zip or tar file, and the tar files in it, into `folder`, nothing outside of it; False for other files."""
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
@@ -133,8 +140,16 @@ def unpacked(file: Path, folder: Path) -> None:
             for name in names:
                 unpacked(folder / name, (folder / name).parent)
                 (folder / name).unlink()
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+        else:
+            return False
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise CorpusError(f"{file}: cannot be unpacked ({error}). Delete it and fetch it again.") from None
+    except OSError as error:
+        raise CorpusError(
+            f"{file}: cannot be unpacked into {folder} ({error.strerror or error}). Keep the file: make room there, or "
+            "put right what the message says, and run again."
+        ) from None
+    return True
 
 
 def room(folder: Path, wanted: Sequence[Remote]) -> None:

@@ -37,7 +37,7 @@ def as_text(about: dict) -> str:
     return f"{about['folder']} is {about['kind']}: {there}; {lacks}\n    {about['import']}"
 
 
-def survey(base: Path, *, depth: int = 2) -> list[Layout]:
+def survey(base: Path, *, depth: int = 3) -> list[Layout]:
     """The official releases in `base` and in the folders below it, `depth` deep."""
     base = Path(base)
     if not base.is_dir():

@@ -50,7 +50,7 @@ ORIGINS = {  # what made the vectors, and what it had learned from
 }
 
 
-class UnsafePickle(ValueError):
+class UnsafePickle(CorpusError):
     """A pickle that asks for more than data; nothing of what it asked for was run."""
 
 

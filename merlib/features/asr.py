@@ -85,7 +85,7 @@ def transcribe(clips: Iterable[Clip], file: Path, *, recogniser: Recogniser, bat
         done = _kept(part, keys)
         left = [clip for clip in clips if clip.utterance not in done]
         with part.open("a", encoding="utf-8") as log, tqdm(total=len(clips), initial=len(done), unit="clip") as bar:
-            for some in encoders.chunks(left, batch):
+            for some in _chunks(left, batch):
                 for row in _rows(some, recogniser):
                     done[row["utterance"]] = row
                     log.write(json.dumps(row | {"key": keys[row["utterance"]]}) + "\n")
@@ -102,6 +102,10 @@ def transcribe(clips: Iterable[Clip], file: Path, *, recogniser: Recogniser, bat
                 told.write_text(json.dumps(about, indent=1) + "\n")
         part.unlink()
     return about
+
+
+def _chunks(clips: list[Clip], size: int) -> list[list[Clip]]:
+    return [clips[i : i + size] for i in range(0, len(clips), size)]
 
 
 def _rows(clips: Sequence[Clip], recogniser: Recogniser) -> list[dict[str, str]]:

@@ -98,10 +98,10 @@ def into(
             reasons = pd.Series([d.reason for d in failed]).value_counts().index[:3]
             first = f"none of {len(done)} recordings below {media} can be used"
             raise FeatureError(f"{corpus.name}: {first}: {'; '.join(reasons)}. Is this the folder of the recordings?")
-        roots.add(home, corpus, name, replace(_assembled(done, extractor, parts / "all"), inputs=inputs))
-        with atomic(array.with_name(f"{name}.failures.csv")) as part:
+        with atomic(array.with_name(f"{name}.failures.csv")) as part:  # first: who finds the array finds its failures
             rows = [(d.item.utterance, d.item.text, d.reason) for d in failed]
             pd.DataFrame(rows, columns=["utterance", "file", "reason"]).to_csv(part, index=False)
+        roots.add(home, corpus, name, replace(_assembled(done, extractor, parts / "all"), inputs=inputs))
         shutil.rmtree(parts)
     return array
 

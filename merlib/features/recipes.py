@@ -6,7 +6,7 @@ passport says which it was.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,13 +148,14 @@ def augmented(found: dict[str, Any]) -> dict[str, Any]:
 def extract(
     root: str, corpus: str, paper: str, *, folder: Path, modalities: str = "TAV", names: dict[str, str] | None = None,
     kind: str = "paper", weights: Weights | None = None, change: dict[str, Any] | None = None, changed: bool = False,
-    workers: int = 1,
+    workers: int = 1, device: str = "cpu",
 ) -> dict[str, Path]:  # fmt: skip
     """Make a paper's arrays of a corpus in a data root; returns their files by modality.
 
     folder: what the media paths of the corpus are relative to. names: how to call the arrays (default: as the recipe
     names them). change: laid over the base recipe, such as `{"readings.face": "active"}`.
-    changed: of augmented recordings, sound and pictures only, as `<name>_augmented`.
+    changed: of augmented recordings, sound and pictures only, as `<name>_augmented`. device: of the networks among the
+    extractors that can be elsewhere than on the CPU.
     """
     data = declared_data(paper, corpus, change)
     found = extractors(paper, corpus, kind=kind, weights=weights, data=data)
@@ -165,8 +166,17 @@ def extract(
             continue
         name = (names or {}).get(modality, data[modality]) + "_augmented" * changed
         if modality == "text":
-            made[modality] = text.add(root, corpus, name=name, **found[modality])
+            made[modality] = text.add(root, corpus, name=name, device=device, **found[modality])
             continue
-        how = {"extractor": found[modality], "media": folder, "name": name, "workers": workers}
+        how = {"extractor": _on(found[modality], device), "media": folder, "name": name, "workers": workers}
         made[modality] = pipeline.extract(root, corpus, **how)
+    if not made:
+        raise DeclarationError(f"{paper}: nothing to make of {modalities}; it makes {', '.join(found)}")
     return made
+
+
+def _on(extractor: Extractor, device: str) -> Extractor:
+    """The same with its networks, and those of the extractors inside it, on a device."""
+    inner = {f.name: getattr(extractor, f.name) for f in fields(extractor) if f.name in ("faces", "of", "extractor")}
+    changed = {name: _on(value, device) for name, value in inner.items() if is_dataclass(value)}
+    return replace(extractor, **changed | ({"device": device} if hasattr(extractor, "device") else {}))

@@ -116,7 +116,9 @@ def recordings(data: str, corpus: str) -> Path | None:
 def refuse_twin(data: str) -> None:
     """Raise DeclarationError for a root that makes itself: it would not keep what is brought into it."""
     if data in TWINS:
-        raise DeclarationError(f"the root {data!r} makes itself: bring data into a root other than {' and '.join(TWINS)}")
+        raise DeclarationError(
+            f"the root {data!r} makes itself: bring data into a root other than {' and '.join(TWINS)}"
+        )
 
 
 def import_source(kind: str, source: str | Path, data: str) -> list[Path]:

@@ -61,27 +61,6 @@ def cepstra(levels: np.ndarray, *, coefficients: int) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogMelSteps:
-    """Log-mel spectra, as long as the clip."""
-
-    settings: Mel = Mel()
-    modality: ClassVar[str] = "audio"
-
-    @property
-    def rate(self) -> int:
-        return self.settings.rate
-
-    def of(self, samples: np.ndarray) -> np.ndarray:
-        return log_mel(samples, settings=self.settings)
-
-    def __call__(self, clip: Clip) -> np.ndarray:
-        return self.of(media.sound(clip, rate=self.rate))
-
-    def about(self) -> dict[str, str]:
-        return sound.about(f"log-mel, {self.settings}")
-
-
-@dataclass(frozen=True, kw_only=True)
 class CepstralSteps:
     """The MFCC matrix that HFF's CNN reads (eqs. (1)-(5)), as long as the clip; how many coefficients is unstated."""
 

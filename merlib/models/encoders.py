@@ -1,6 +1,6 @@
-"""Pretrained encoders of text, speech and pictures from Hugging Face, each a hub name or a folder.
+"""Pretrained encoders of speech and pictures from Hugging Face, each a hub name or a folder.
 
-Frozen ones run once: `extract` gives a feature array with its passport. A speech encoder that learns is a part of the
+Frozen ones run once, when features are extracted (`Speech`, `Pictures`). A speech encoder that learns is a part of the
 network (`AudioEncoder`): its convolutions stay frozen, as is usual, and it reads waveforms.
 
 Shapes: b utterances, s samples, t steps (tokens, frames, pictures), d hidden width. Masks are True on real samples or
@@ -8,10 +8,8 @@ steps.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -20,10 +18,6 @@ import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from tqdm.auto import tqdm
-
-from merlib.corpora.files import sha256
-from merlib.corpora.table import Array
 
 KINDS = ("*.json", "*.txt", "*.model", "*.safetensors")
 States = tuple[Tensor, Tensor]  # b t d, b t
@@ -91,8 +85,6 @@ class AudioEncoder(nn.Module):
 class Speech:
     """Waveforms, float arrays (s) at the encoder's rate: last hidden states, of the first `seconds` if given."""
 
-    batch = 8
-
     def __init__(self, folder: str, device: str, seconds: float | None = None):
         self.net = AudioEncoder(encoder=folder, learns=False).to(device)
         self.device, self.samples = device, None if seconds is None else round(seconds * self.net.rate)
@@ -102,27 +94,8 @@ class Speech:
         return self.net(wave.to(self.device), mask.to(self.device))
 
 
-class Words:
-    """Sentences: last hidden states of every token, special ones included, by RoBERTa, BERT and their kin."""
-
-    batch = 64
-
-    def __init__(self, folder: str, device: str, max_tokens: int = 512):
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        self.net = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
-        self.device, self.max_tokens = device, min(max_tokens, self.tokenizer.model_max_length)
-
-    def __call__(self, texts: Sequence[str]) -> States:
-        ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
-        tokens, mask = padded([torch.tensor(i) for i in ids], self.tokenizer.pad_token_id)
-        mask = mask.to(self.device)
-        return self.net(input_ids=tokens.to(self.device), attention_mask=mask.long()).last_hidden_state, mask
-
-
 class Pictures:
     """Videos, uint8 arrays (t, height, width, 3): CLIP's embedding of every picture, of the first `frames` if given."""
-
-    batch = 1
 
     def __init__(self, folder: str, device: str, frames: int | None = None):
         self.net = (
@@ -146,38 +119,6 @@ class Pictures:
         top, left = ((side - self.size) // 2 for side in sides)
         x = x[..., top : top + self.size, left : left + self.size] / 255
         return self.net(pixel_values=(x - self.mean.to(x)) / self.std.to(x)).image_embeds
-
-
-ENCODERS = {"text": Words, "audio": Speech, "visual": Pictures}
-
-
-def extract(
-    modality: str, inputs: Iterable, *, encoder: str, total: int | None = None, batch: int | None = None,
-    device: str = "cpu", dtype: str = "float16", trained_on: str = "unknown", **options: Any,
-) -> Array:  # fmt: skip
-    """Run a frozen encoder over the utterances of a corpus, in table order: sequences, and what their passport says.
-
-    inputs: what `Words`, `Speech` or `Pictures` reads. They are taken a batch at a time, so a generator may load them;
-    the progress bar then needs `total`. batch: utterances at once. options: `max_tokens` of text, `seconds` of audio,
-    `frames` of visual.
-    """
-    if modality not in ENCODERS:
-        raise ValueError(f"modality {modality!r}: there are {sorted(ENCODERS)}")
-    folder = located(encoder)
-    run = ENCODERS[modality](folder, device, **options)
-    rows: list[np.ndarray] = []
-    known = total if total is not None or not isinstance(inputs, Sequence) else len(inputs)
-    with tqdm(total=known, desc=f"{modality}, {Path(encoder).name}", unit="utterance") as bar, torch.inference_mode():
-        for chunk in chunks(inputs, batch or run.batch):
-            states, mask = run(chunk)
-            rows += [state[real].cpu().numpy().astype(dtype) for state, real in zip(states, mask, strict=True)]
-            bar.update(len(chunk))
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    about = {"version": f"transformers {transformers.__version__}", "weights_sha256": sha256(*weights(folder))}
-    name = f"{Path(encoder).name} {'image embeddings' if modality == 'visual' else 'hidden states'}"
-    return Array(
-        np.concatenate(rows), modality, name, **about, trained_on=trained_on, fitted_on="nothing", lengths=lengths
-    )
 
 
 def located(encoder: str) -> str:
@@ -205,10 +146,3 @@ def padded(rows: Sequence[Tensor], value: float = 0) -> States:
     lengths = torch.tensor([len(row) for row in rows], device=rows[0].device)
     mask = torch.arange(int(lengths.max()), device=rows[0].device) < lengths.unsqueeze(1)
     return pad_sequence(list(rows), batch_first=True, padding_value=value), mask
-
-
-def chunks(inputs: Iterable, size: int) -> Iterator[list]:
-    """The inputs in lists of at most `size`."""
-    line = iter(inputs)
-    while part := list(islice(line, size)):
-        yield part
