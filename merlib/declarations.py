@@ -4,7 +4,6 @@ A recipe is a nested dict of sections (`model`, `loss`, `train`, `data`, `protoc
 order: the paper's leaves, the base of another system, the default readings, the twin's scale, the row's change, the caller's change.
 """
 
-import difflib
 import os
 import re
 import tomllib
@@ -16,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from merlib.grammar import SCORES, Cell, Claim, Column, DeclarationError, Paper, Row, Table, one_of
+from merlib.leaves import checked, flat, for_corpus, sourced
 
 NEEDED = ("data.unit", "data.modalities", "protocol.split", "protocol.select", "protocol.select_metric")  # of a base recipe
 SECTIONS = ("model", "loss", "train", "data", "protocol")
@@ -120,11 +120,11 @@ def recipe(
     leaves |= {k: v for k, v in scale.items() if k in leaves}
     for key, value in asked.items():
         if not key.startswith("readings."):
-            leaves[key] = _checked(key, value, leaves)
+            leaves[key] = checked(key, value, leaves)
     result: dict[str, dict] = {section: {} for section in SECTIONS}
     for key, value in sorted(leaves.items()):
         section, name = key.split(".")
-        result[section][name] = _for_corpus(value, corpus)
+        result[section][name] = for_corpus(value, corpus)
     return result
 
 
@@ -186,7 +186,7 @@ def _setting_cells(paper: Paper) -> list[Cell]:
     settings += [("settings", option) for reading in paper.readings.values() for option in reading.options.values()]
     found = {}
     for table, tree in settings:
-        for key, (value, source) in _sourced(tree).items():
+        for key, (value, source) in sourced(tree).items():
             for corpus, number in (value if isinstance(value, dict) else {None: value}).items():
                 if PRINTED.match(source) and isinstance(number, (int, Decimal)) and not isinstance(number, bool):
                     found[table, key, corpus] = Cell(
@@ -257,53 +257,3 @@ def _toml(path: Path) -> dict:
         raise DeclarationError(f"{path} is missing: see papers/README.md for the files of a paper") from None
     except tomllib.TOMLDecodeError as error:
         raise DeclarationError(f"{path} is not valid TOML: {error}") from None
-
-
-def _sourced(tree: dict) -> dict[str, tuple[Any, str]]:
-    """`section.name` -> (value, source). A leaf is [value, source] or a bare value; a value may itself be a table by corpus."""
-    found = {}
-    for section, leaves in tree.items():
-        if "." not in section and not isinstance(leaves, dict):
-            raise DeclarationError(f"{section!r} is no leaf: write section.name, such as train.lr (see papers/README.md)")
-        inner = {section: leaves} if "." in section else {f"{section}.{name}": leaf for name, leaf in leaves.items()}
-        found |= {key: tuple(leaf) if _has_source(leaf) else (leaf, "") for key, leaf in inner.items()}
-    return found
-
-
-def _has_source(leaf: Any) -> bool:
-    return isinstance(leaf, list) and len(leaf) == 2 and isinstance(leaf[1], str)
-
-
-def flat(tree: dict) -> dict[str, Any]:
-    """`section.name` -> value, of a change or of sections of leaves."""
-    return {key: value for key, (value, _) in _sourced(tree).items()}
-
-
-def _checked(key: str, value: Any, leaves: dict[str, Any]) -> Any:
-    if key not in leaves:
-        near = difflib.get_close_matches(key, leaves, n=3)
-        raise DeclarationError(
-            f"unknown recipe key {key!r}; " + (f"did you mean {near}?" if near else f"there are: {sorted(leaves)}")
-        )
-    asked, declared = ({_kind(v) for v in (x.values() if isinstance(x, dict) else [x])} for x in (value, leaves[key]))
-    if not asked <= declared | ({"whole number"} if "number" in declared else set()):
-        raise DeclarationError(
-            f"{key} = {value!r} is a {asked}; expected a {declared}, as the declared {leaves[key]!r}"
-        )
-    return value
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        return type(value).__name__
-    return "whole number" if isinstance(value, int) else "number"
-
-
-def _plain(value: Any) -> Any:
-    return float(value) if isinstance(value, Decimal) else value
-
-
-def _for_corpus(value: Any, corpus: str) -> Any:
-    if isinstance(value, dict):
-        value = one_of(value, corpus, "corpus of a leaf")
-    return _plain(value)

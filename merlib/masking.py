@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from merlib.batches import Utterances, moments, numbers
+from merlib.batches import Utterances, numbers
+from merlib.inputs import moments
 
 DRAWS: dict[str, Callable] = {  # of mean 0 and deviation 1
     "normal": torch.randn,

@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
-from merlib import batches, distributed, fitting, losses, masking, metrics, models, training
+from merlib import batches, distributed, fitting, inputs, losses, masking, metrics, models, training
 from merlib.corpora import official
 from merlib.corpora import splits as protocols
 from merlib.corpora.files import atomic
@@ -39,7 +39,7 @@ from merlib.places import commit, results_folder
 from merlib.prediction import predict
 
 PACKAGE = Path(__file__).parent
-SHARED_CODE = ("merlib.fitting",)  # and what it imports: training, batches, metrics, prediction
+SHARED_CODE = ("merlib.fitting", "merlib.inputs")  # and what they import: training, batches, metrics, prediction
 AFTER = ("select", "average", "mask_modality", "mask_percent", "mask_unit", "mask_noise")  # of protocol; no training reads them
 
 
@@ -76,7 +76,7 @@ class Run:
     @property
     def arrays(self) -> dict[str, str]:
         """modality -> the feature array that the recipe names for it."""
-        return batches.arrays(self.recipe["data"])
+        return inputs.arrays(self.recipe["data"])
 
     @property
     def judge(self) -> metrics.Judge:
@@ -90,12 +90,12 @@ class Run:
     def splits(self, device: str = "cpu") -> dict[str, batches.Split]:
         """train, val and test as the run sees them."""
         sections = {"data": self.recipe["data"], "protocol": self.recipe["protocol"]}
-        return batches.splits(self.dataset, **sections, fold=self.fold, device=device)
+        return inputs.splits(self.dataset, **sections, fold=self.fold, device=device)
 
     @property
     def dataset(self) -> roots.Dataset:
         """The corpus with those of the recipe's arrays that the data root has."""
-        return _dataset(self.data, self.corpus, (*self.arrays.values(), *batches.augmented(self.recipe["data"]).values()))
+        return _dataset(self.data, self.corpus, (*self.arrays.values(), *inputs.augmented(self.recipe["data"]).values()))
 
     @property
     def folder(self) -> Path:

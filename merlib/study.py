@@ -8,7 +8,7 @@ import pandas as pd
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from merlib import batches, declarations
+from merlib import declarations, inputs
 from merlib.corpora import splits
 from merlib.corpora.files import atomic
 from merlib.corpora.table import CorpusError
@@ -62,18 +62,18 @@ def _planned(paper: Paper, table: str, row, data: str, seed: int, change) -> tup
             recipe = declarations.recipe(
                 paper, declared, corpus, data=data, change=change, modalities=modalities
             )
-            asked, here = batches.arrays(recipe["data"]), roots.arrays(data, corpus)
+            asked, here = inputs.arrays(recipe["data"]), roots.arrays(data, corpus)
             absent = [m for m, name in asked.items() if name not in here]
             named = {f"data.{m}" for m in absent} | {"data.modalities"}
             explicit = modalities or named & declarations.changed(paper, declared.change, change or {}).keys()
-            changed = [name for m, name in batches.augmented(recipe["data"]).items() if asked[m] in here and name not in here]
+            changed = [name for m, name in inputs.augmented(recipe["data"]).items() if asked[m] in here and name not in here]
             if changed:
                 skipped.append(f"{declared.id} on {corpus} (augmentation): no {', '.join(changed)}")
                 continue
             if absent and (explicit or len(absent) == len(asked)):
                 skipped.append(f"{declared.id} on {corpus} ({recipe['data']['modalities']}): no {', '.join(absent)}")
                 continue
-            present = "".join(k for k, m in batches.LETTERS.items() if m in asked and m not in absent)
+            present = "".join(k for k, m in inputs.LETTERS.items() if m in asked and m not in absent)
             recipe["data"]["modalities"] = present  # the same run, whether a row asks for what is absent or not
             for fold in range(splits.folds(recipe["protocol"])):
                 planned.append(Asked(declared, corpus, cells, Run(recipe, corpus, data, seed, fold)))

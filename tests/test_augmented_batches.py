@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from merlib import batches
-from merlib.batches import minority
+from merlib import batches, inputs
 from merlib.corpora import twin
 from merlib.corpora.table import Array
 from merlib.features import store
@@ -43,10 +42,10 @@ def rows(split: batches.Utterances) -> dict[str, np.ndarray]:
 
 
 def test_copies_of_rare_classes_join_training_only(dataset):
-    plain = batches.splits(dataset, data=DATA, protocol=PROTOCOL)
-    found = batches.splits(dataset, data=DATA | {"augment": "minority_train"}, protocol=PROTOCOL)
+    plain = inputs.splits(dataset, data=DATA, protocol=PROTOCOL)
+    found = inputs.splits(dataset, data=DATA | {"augment": "minority_train"}, protocol=PROTOCOL)
     label = plain["train"].label.numpy()
-    rare = [u for u, is_rare in zip(plain["train"].ids, minority(label), strict=True) if is_rare]
+    rare = [u for u, is_rare in zip(plain["train"].ids, inputs.minority(label), strict=True) if is_rare]
     assert 0 < len(rare) < len(label) / 2
     assert found["train"].ids == (*plain["train"].ids, *(f"{u} augmented" for u in rare))
     assert found["val"].ids == plain["val"].ids and found["test"].ids == plain["test"].ids
@@ -61,7 +60,7 @@ def test_copies_of_rare_classes_join_training_only(dataset):
 
 
 def test_copies_made_before_the_split_land_anywhere(dataset):
-    found = batches.splits(dataset, data=DATA | {"augment": "minority_before_split"}, protocol=PROTOCOL)
+    found = inputs.splits(dataset, data=DATA | {"augment": "minority_before_split"}, protocol=PROTOCOL)
     where = {u: name for name, split in found.items() for u in split.ids}
     copies = [u for u in where if u.endswith(" augmented")]
     apart = [u for u in copies if where[u] != where[u.removesuffix(" augmented")]]
@@ -69,7 +68,7 @@ def test_copies_made_before_the_split_land_anywhere(dataset):
 
 
 def test_statistics_are_those_of_the_training_split_with_its_copies(dataset):
-    found = batches.splits(dataset, data=DATA | {"augment": "minority_train", "standardize": True}, protocol=PROTOCOL)
+    found = inputs.splits(dataset, data=DATA | {"augment": "minority_train", "standardize": True}, protocol=PROTOCOL)
     train = found["train"].batch(torch.arange(len(found["train"])))
     train = train["audio"][train["audio_mask"]]
     np.testing.assert_allclose(train.mean(0), 0, atol=1e-3)
@@ -79,4 +78,4 @@ def test_statistics_are_those_of_the_training_split_with_its_copies(dataset):
 def test_without_changed_recordings_it_says_how_to_make_them(dataset):
     bare = Dataset(dataset.corpus, {k: v for k, v in dataset.features.items() if k != "audio_augmented"})
     with pytest.raises(ValueError, match="audio_augmented.*data extract ... --augmented"):
-        batches.splits(bare, data=DATA | {"augment": "minority_train"}, protocol=PROTOCOL)
+        inputs.splits(bare, data=DATA | {"augment": "minority_train"}, protocol=PROTOCOL)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from merlib import batches, masking, prediction
+from merlib import batches, inputs, masking, prediction
 from merlib.corpora import twin
 from merlib.corpora.table import Corpus
 from merlib.features.roots import Dataset
@@ -19,7 +19,7 @@ CORPUS = {"split": "corpus", "validation": "corpus"}
 
 def splits(dataset, *, standardize, **changed):
     data = {"unit": "dialogue", "modalities": "TAV", "standardize": standardize} | {m: m for m in MODALITIES} | changed
-    return batches.splits(dataset, data=data, protocol=CORPUS)
+    return inputs.splits(dataset, data=data, protocol=CORPUS)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def sequences():
 
 def utterances(dataset, *, standardize=False, **changed):
     data = {"unit": "utterance", "modalities": "TA", "standardize": standardize, "text": "text", "audio": "audio"} | changed
-    return batches.splits(dataset, data=data, protocol=CORPUS)
+    return inputs.splits(dataset, data=data, protocol=CORPUS)
 
 
 def test_sequences_are_padded_and_masked_and_unlabelled_utterances_left_out(sequences):
@@ -121,8 +121,8 @@ def test_pictures_stay_bytes_and_are_standardised_in_a_batch(sequences, monkeypa
     only = Dataset(sequences.corpus, {"text": Feature(pixels, None, lengths)})
     train = np.repeat(sequences.corpus.table["split"] == "train", lengths)
     expected = (pixels[-4:] - pixels[train].mean(0)) / pixels[train].std(0, ddof=1)
-    for block in (batches.BLOCK, 20):  # all features at once, or three
-        monkeypatch.setattr(batches, "BLOCK", block)
+    for block in (inputs.BLOCK, 20):  # all features at once, or three
+        monkeypatch.setattr(inputs, "BLOCK", block)
         test = utterances(only, standardize=True)["test"]
         assert test.features["text"].dtype == torch.uint8
         torch.testing.assert_close(test.batch(torch.tensor([0]))["text"][0], torch.from_numpy(expected).float())
@@ -151,7 +151,7 @@ def test_without_a_set_to_validate_on_the_test_set_validates(dataset):
     session = dataset.corpus.table.assign(speaker=np.where(dataset.corpus.table["split"] == "test", "05F", "01M"))
     changed = Dataset(replace(dataset.corpus, table=session), dataset.features)
     data = {"unit": "dialogue", "modalities": "T", "standardize": False, "text": "text"}
-    found = batches.splits(changed, data=data, protocol={"split": "session5", "validation": "test"})
+    found = inputs.splits(changed, data=data, protocol={"split": "session5", "validation": "test"})
     assert found["val"].ids == found["test"].ids and found["test"].ids
     assert len(found["train"].ids) + len(found["test"].ids) == len(session)
 

@@ -16,7 +16,7 @@ import tiny_study
 import torch
 from torch import nn
 
-from merlib import batches, distributed, losses, prediction, training
+from merlib import batches, distributed, inputs, losses, prediction, training
 from merlib.corpora import twin
 from merlib.features.roots import Dataset
 from merlib.features.store import Feature
@@ -73,7 +73,7 @@ def data(unit: str):
     corpus, arrays = twin.make("meld", scale=0.02)
     dataset = Dataset(corpus, {name: Feature(arrays[name], None) for name in ("text", "audio")})
     asked = {"unit": unit, "modalities": "TA", "standardize": True, "text": "text", "audio": "audio"}
-    return corpus.labels, batches.splits(dataset, data=asked, protocol={"split": "corpus", "validation": "corpus"})
+    return corpus.labels, inputs.splits(dataset, data=asked, protocol={"split": "corpus", "validation": "corpus"})
 
 
 def trained(case: str, processes: distributed.Processes, *, epochs: int = 2, dropout: float = 0.0, **more) -> dict:

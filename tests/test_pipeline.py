@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from merlib import batches
+from merlib import inputs
 from merlib.corpora import recordings, table
 from merlib.features import media, pipeline, roots, store
 from merlib.features.media import Clip, MediaError
@@ -234,8 +234,8 @@ def test_what_cannot_be_used_is_named_counted_and_zero(root, tmp_path):
     assert (found.lengths[len(bad) :] > 1).all()
     dataset, protocol = roots.dataset("real", "ravdess"), {"split": "corpus"}
     data = {"unit": "utterance", "modalities": "A", "audio": "audio", "standardize": False}
-    kept = batches.splits(dataset, data=data, protocol=protocol)
-    left = batches.splits(dataset, data=data | {"on_failure": "discard"}, protocol=protocol)
+    kept = inputs.splits(dataset, data=data, protocol=protocol)
+    left = inputs.splits(dataset, data=data | {"on_failure": "discard"}, protocol=protocol)
     assert sum(map(len, kept.values())) == len(files) and sum(map(len, left.values())) == len(files) - len(bad)
     assert not {u for split in left.values() for u in split.ids} & set(bad)
 

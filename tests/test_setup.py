@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 LOCK = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().split() if "==" in line)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ORDER = [
-    ("corpora",), ("models",), ("features",), ("batches",), ("losses", "metrics"), ("distributed",), ("prediction",),
+    ("corpora",), ("models",), ("features",), ("batches",), ("inputs",), ("losses", "metrics"), ("distributed",), ("prediction",),
     ("training",), ("fitting",), ("runs",), ("study",), ("report", "figures", "media_figures", "audit"),
     ("headless", "arguments", "data_cli", "cli"),
 ]  # fmt: skip

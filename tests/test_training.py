@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from merlib import batches, prediction, training
+from merlib import batches, inputs, prediction, training
 from merlib.corpora import twin
 from merlib.features.roots import Dataset
 from merlib.features.store import Feature
@@ -32,7 +32,7 @@ def data():
     corpus, arrays = twin.make("meld", scale=0.05)
     dataset = Dataset(corpus, {name: Feature(values, None) for name, values in arrays.items()})
     data = {"unit": "dialogue", "modalities": "TAV", "standardize": True} | {m: m for m in arrays}
-    return corpus.labels, batches.splits(dataset, data=data, protocol={"split": "corpus", "validation": "corpus"})
+    return corpus.labels, inputs.splits(dataset, data=data, protocol={"split": "corpus", "validation": "corpus"})
 
 
 class Net(nn.Module):
