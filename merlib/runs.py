@@ -16,7 +16,7 @@ import platform
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -143,8 +143,7 @@ def _locked(folder: Path, waiting: str, processes: Processes) -> Iterator[None]:
 
 def _train(run: Run, folder: Path, device: str, progress: bool, label: str, processes: Processes) -> None:
     training.make_deterministic()
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+    _forget_peak(device)
     dataset, recipe, judge = run.dataset, run.recipe, run.judge
     read = {m: dataset.features[a] for m, a in run.arrays.items() if a in dataset.features}
     starting_weights.check(recipe["model"], {m: feature.layers_above for m, feature in read.items()})
@@ -170,18 +169,13 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str, proc
         arrays |= {f"{name}_pred" if k == "class" else f"{name}_{k}": v for k, v in predicted.items()}
     with atomic(folder / "predictions.npz") as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    peak = (
-        torch.cuda.max_memory_allocated()
-        if device == "cuda"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
     result = {
         "id": run.id, "corpus": run.corpus, "data": run.data, "seed": run.seed, "fold": run.fold, "recipe": recipe,
         "labels": judge.labels, "features": {m: read[m].passport.summary() if m in read else "absent" for m in batches.MODALITIES},
         "n": int((arrays["y_true"] >= 0).sum()),
         "selected": {n: fitting.selection(judge, test, *found, outcome["history"]) for n, found in outcome["selected"].items()},
         "history": outcome["history"], "seconds": round(outcome["seconds"], 1),
-        "parameters": outcome["parameters"], "peak_memory_mb": round(peak / 2**20), "device": _device_name(device, 1 if estimator else processes.count),
+        "parameters": outcome["parameters"], "peak_memory_mb": _peak_memory_mb(device), "device": _device_name(device, 1 if estimator else processes.count),
         "torch": torch.__version__, "commit": commit(),
     }  # fmt: skip
     with atomic(folder / "run.json") as part:
@@ -246,6 +240,22 @@ def code_digest(*modules: str) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _forget_peak(device: str) -> None:
+    """From here on the peak of memory counts anew (where the system forbids it, that of the process stands)."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory_mb(device: str) -> int:
+    """On a GPU what tensors have taken, on a CPU what the process has."""
+    if device == "cuda":
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def _device_name(device: str, count: int) -> str:

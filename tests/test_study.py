@@ -67,6 +67,14 @@ def test_other_feature_values_are_another_run(tiny):
     assert planned("table4", "ours")["meld"].id != before
 
 
+def test_the_peak_of_memory_is_that_of_a_run_and_not_of_what_ran_before():
+    large = np.ones(200 << 17)  # 200 MiB
+    before = runs._peak_memory_mb("cpu")
+    del large
+    runs._forget_peak("cpu")
+    assert 0 < runs._peak_memory_mb("cpu") <= before - 190
+
+
 def test_seeds_share_a_recipe_and_other_rows_have_others(tiny):
     ours = planned("table4", "ours")["meld"]
     assert replace(ours, seed=1).recipe_id == ours.recipe_id and replace(ours, seed=1).id != ours.id
