@@ -168,7 +168,7 @@ class Mfcre(nn.Module):
 
     def __init__(
         self, *, dims: dict[str, int], classes: int, speakers: int, dim: int, dropout: float, mask_padding: bool,
-        context: str, cell: str, cell_heads: int, turns: int, attention: str, simam_axis: str,
+        context: str, text_context: bool, cell: str, cell_heads: int, turns: int, attention: str, simam_axis: str,
         perception: bool, speaker_branch: bool, perception_layers: int,
         encoder: str, encoder_layers: int, encoder_heads: int, encoder_ff: int, merge: str, position: str,
         fusion: str, fusion_layers: int, fusion_heads: int, fusion_ff: int, head_dim: int,
@@ -195,9 +195,11 @@ class Mfcre(nn.Module):
             "concat": Unfused,
         }
         build_context = choose(contexts, context, "context")
-        self.project = nn.ModuleDict({name: nn.Linear(width, dim) for name, width in dims.items()})
-        self.context = nn.ModuleDict({name: build_context() for name in names})
-        width = self.context[names[0]].width
+        contextual = [name for name in names if text_context or name != "text"]
+        self.context = nn.ModuleDict({name: build_context() for name in contextual})
+        width = next((module.width for module in self.context.values()), dim)
+        widths = {name: dim if name in contextual else width for name in names}
+        self.project = nn.ModuleDict({name: nn.Linear(dims[name], widths[name]) for name in names})
         self.encoder = choose(encoders, encoder, "encoder")(modalities=names, width=width, dim=dim)
         self.fusion = choose(fusions, fusion, "fusion")()
         self.head = Head(modalities=len(names), dim=dim, hidden=head_dim, classes=classes, dropout=dropout)
@@ -205,7 +207,7 @@ class Mfcre(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         mask, speaker = batch["mask"], batch["speaker"]
         x = {name: project(batch[name]) for name, project in self.project.items()}  # b n d_m -> b n d
-        x = {name: context(x[name], mask, speaker) for name, context in self.context.items()}  # b n d -> b n w
+        x |= {name: context(x[name], mask, speaker) for name, context in self.context.items()}  # b n d -> b n w
         x = self.fusion(self.encoder(x, mask), mask)  # b n w -> b n d
         fused = torch.stack(list(x.values()), dim=-2)  # b n m d
         logits, z = self.head(fused)
