@@ -27,7 +27,7 @@ lab: .venv/ready  ## open the notebooks in JupyterLab
 	.venv/bin/jupyter lab notebooks/00_start_here.ipynb
 
 clean:  ## remove the environment, the synthetic data and all that came of them; runs on real data stay in results/cache
-	rm -rf .venv results/twin results/twin_media data/twin data/twin_media results/cache/twin*.lock
+	rm -rf .venv .snakemake results/twin results/twin_media data/twin data/twin_media results/cache/twin*.lock
 	grep -rlsE --include=run.json '^ "data": "twin(_media)?"' results/cache | xargs -r dirname | xargs -r rm -r
 
 .venv/ready: requirements.lock requirements-weights.lock pyproject.toml

@@ -6,8 +6,8 @@ config: `data`, a data root (default twin); `paper` and `table`, comma lists tha
 table `readings`, the range over all readings of a paper, runs only when named); `seeds`, a comma list (default 0);
 `threads` a job (default 1). A job is one `merlib notebook`. It is due when its notebook, its paper, the code, the data
 or its parameters have changed, and then trains only the runs that are not in results/cache. Snakemake pins each job to
-its threads, so that numbers do not depend on how many cores are shared. A notebook that JupyterLab has only run and
-saved has not changed. A paper of whose corpora the data root has none is left out, with a notice.
+its threads, so that numbers do not depend on how many cores are shared. A paper of whose corpora the data root has none
+is left out, with a notice.
 
 Every job claims one `gpu`: `--resources gpu=4` lets at most four of them share the card. Nothing here needs a network.
 """
@@ -51,7 +51,7 @@ def job(source, name, needs, priority, **asked):
     folder = source.parent.relative_to(ROOT / "notebooks")
     target, log = RESULTS / "notebooks" / folder / f"{name}.ipynb", RESULTS / "logs" / folder / f"{name}.log"
     made = {"target": target, "log": log, "flags": " ".join(flags), "priority": priority}
-    return made | {"source": source, "digest": headless.digest(source), "needs": [*needs, *CODE, *MARKERS]}
+    return made | {"source": source, "needs": [*needs, *CODE, *MARKERS]}
 
 
 def jobs(paper):
@@ -101,7 +101,7 @@ for item in JOBS:
         name:
             item["target"].relative_to(RESULTS / "notebooks").with_suffix("").as_posix().replace("/", "_")
         input:
-            notebook=ancient(item["source"]),  # due by its digest
+            notebook=item["source"],
             needs=item["needs"],
         output:
             item["target"],
@@ -109,7 +109,6 @@ for item in JOBS:
             item["log"],
         params:
             flags=item["flags"],
-            source=item["digest"],
             scale=SCALE,
         priority: item["priority"]
         threads: int(config.get("threads", 1))

@@ -34,6 +34,8 @@ def checked(key: str, value: Any, leaves: dict[str, Any]) -> Any:
             f"unknown recipe key {key!r}; " + (f"did you mean {near}?" if near else f"there are: {sorted(leaves)}")
         )
     asked, declared = ({_kind(v) for v in (x.values() if isinstance(x, dict) else [x])} for x in (value, leaves[key]))
+    if key.split(".")[0] in ("data", "protocol"):  # seconds and percents need not be whole, though the declared ones are
+        asked, declared = ({kind.removeprefix("whole ") for kind in kinds} for kinds in (asked, declared))
     if not asked <= declared | ({"whole number"} if "number" in declared else set()):
         raise DeclarationError(
             f"{key} = {value!r} is a {asked}; expected a {declared}, as the declared {leaves[key]!r}"

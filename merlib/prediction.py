@@ -28,7 +28,8 @@ def forward_packed(
     memory holds only one of them. Of several processes, each forwards its share of every bucket and returns its own outputs.
     """
     found, bucket = [], bucket * processes.count
-    forward = partial(recompute, model, use_reentrant=False) if RECOMPUTE and len(items) > bucket else model
+    anew = RECOMPUTE and len(items) > bucket and not _own_dropout(model, split.label.device.type)
+    forward = partial(recompute, model, use_reentrant=False) if anew else model
     for batch in split.buckets(items, bucket):
         share = _share(batch, processes)
         outputs, target = forward(share), {name: share[name] for name in split.target}
@@ -38,6 +39,12 @@ def forward_packed(
         return found[0]
     outputs, target = zip(*found, strict=True)
     return tuple({name: torch.cat([part[name] for part in parts]) for name in parts[0]} for parts in (outputs, target))
+
+
+def _own_dropout(model: nn.Module, device: str) -> bool:
+    """Whether cuDNN draws masks between recurrent layers: it keeps their state to itself, so a second forward has others."""
+    recurrent = (part for part in model.modules() if isinstance(part, nn.RNNBase))
+    return device == "cuda" and any(part.num_layers > 1 and part.dropout for part in recurrent)
 
 
 def _share(batch: Batch, processes: Processes) -> Batch:

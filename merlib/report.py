@@ -86,9 +86,10 @@ def _reproduced(records: pd.DataFrame, selection: str, cell: declarations.Cell) 
 
 def _doubts(records: pd.DataFrame) -> Iterator[str]:
     """What its records say against a mean; those of before recipes were recorded tell them by features and commits only."""
-    recipes, commits = (records[c].astype(str) if c in records else pd.Series([""]) for c in ("recipe", "commit"))
+    held = records.reindex(columns=["recipe", "commit", "features"], fill_value="").astype(str)
+    recipes, commits = held["recipe"], held["commit"]
     known = recipes.mask(recipes.isin(["", "nan"]), commits)
-    if known.nunique() > 1 or records["features"].nunique() > 1:
+    if known.nunique() > 1 or held["features"].nunique() > 1:
         yield "mixed"
     if commits.str.endswith("+").any():
         yield "uncommitted"

@@ -108,6 +108,7 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
     Where the protocol masks a modality at test time, `selected` holds the scores under the mask. Processes that were launched
     together (`distributed.join`) all call this, for the same runs in the same order, and all get the result.
     """
+    training.make_deterministic()
     folder, device = run.folder, distributed.device_of(device)
     processes = distributed.join(device)
     result = None
@@ -142,7 +143,6 @@ def _locked(folder: Path, waiting: str, processes: Processes) -> Iterator[None]:
 
 
 def _train(run: Run, folder: Path, device: str, progress: bool, label: str, processes: Processes) -> None:
-    training.make_deterministic()
     _forget_peak(device)
     dataset, recipe, judge = run.dataset, run.recipe, run.judge
     read = {m: dataset.features[a] for m, a in run.arrays.items() if a in dataset.features}

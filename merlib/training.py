@@ -48,13 +48,14 @@ class Fit:
 
 
 def make_deterministic() -> None:
-    """Same seed, same bits, on one machine: deterministic kernels only, plain attention on GPU."""
+    """Same seed, same bits, on one machine: deterministic kernels only, plain attention on GPU, and float32 that is 32 bits."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # every array is written before it is read
     torch.backends.cuda.enable_mem_efficient_sdp(False)
     torch.backends.cuda.enable_flash_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def fit(
@@ -79,7 +80,7 @@ def fit(
     schedule = optimisation.Schedule(optimizer, recipe, steps=len(_steps(train, recipe)))
     done, start = Fit(), 0
     if checkpoint is not None and checkpoint.exists():
-        done, start = _resume(checkpoint, learned, optimizer, schedule, observer, device)
+        done, start = _resume(checkpoint, learned, optimizer, schedule, observer)
     if processes.agree(start) != start:
         raise TrainingError(
             f"{checkpoint} is not the same file for all processes: keep MERLIB_RESULTS in a folder that they share"
@@ -190,8 +191,8 @@ def _save(path: Path, epoch: int, done: Fit, learned, optimizer, schedule, obser
         torch.save(state, part)
 
 
-def _resume(path: Path, learned, optimizer, schedule, observer, device: str) -> tuple[Fit, int]:
-    state = torch.load(path, map_location=device, weights_only=True)
+def _resume(path: Path, learned, optimizer, schedule, observer) -> tuple[Fit, int]:
+    state = torch.load(path, map_location="cpu", weights_only=True)  # what has a device takes its part there
     learned.load_state_dict(state["learned"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])

@@ -231,7 +231,6 @@ def test_pictures_become_embeddings_and_are_prepared_as_clip_is(clip):
     with torch.inference_mode():
         found, real = encoders.Pictures(clip, "cpu")(videos)
         assert real.sum(1).tolist() == [3, 1, 70] and found.shape == (3, 70, 12)
-        assert encoders.Pictures(clip, "cpu", frames=2)(videos)[1].sum(1).tolist() == [2, 1, 2]
     processor = transformers.CLIPImageProcessor.from_pretrained(clip)
     net = transformers.CLIPVisionModelWithProjection.from_pretrained(clip).eval()
     with torch.no_grad():

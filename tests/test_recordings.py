@@ -92,8 +92,10 @@ def test_a_paper_s_extractors_have_its_settings():
         recipes.extract("real", "iemocap8", "mpaf_net", folder=Path(), modalities="T", changed=True)
     with pytest.raises(DeclarationError, match="hff has no ravdess"):
         recipes.extractors("hff", "ravdess")
-    with pytest.raises(DeclarationError, match="weights of .'audio'.: .* an encoder reads text, visual"):
+    with pytest.raises(DeclarationError, match="nothing reads weights of audio; text, visual have encoders"):
         recipes.extractors("hff", "iemocap6", weights={"audio": "/models/wavlm"})
+    with pytest.raises(DeclarationError, match="kind offline: nothing reads weights of text"):
+        recipes.extractors("hff", "iemocap6", kind="offline", weights={"text": "/models/bert"})
 
 
 def test_the_commands_carry_real_speech_from_flac_files_to_an_array(shared_data, tmp_path, monkeypatch, capsys):

@@ -17,7 +17,7 @@ from merlib.features import audio, face, pipeline, sound, spectra, speech, text,
 from merlib.features.augment import AugmentedPictures, AugmentedSound
 from merlib.features.media import Clip
 from merlib.features.pipeline import Extractor
-from merlib.grammar import DeclarationError, Row
+from merlib.grammar import DeclarationError, Row, one_of
 
 Weights = dict[str, str]  # modality -> a hub name or a path, instead of the paper's
 
@@ -101,7 +101,7 @@ ENCODERS = {  # what `weights` can replace
 
 
 def _offline(paper: str, found: dict[str, Any], data: dict) -> dict[str, Any]:
-    """The same, where an encoder's weights do not come with a package: one whose weights do."""
+    """Modality -> one whose weights come with a package, where those of the paper's encoder do not."""
     expressions = visual.FerFaces(frames=min(data.get("frames", 15), 15))
     instead = {
         "attsf_net": {} if data["visual"] == "faces" else {"visual": expressions},
@@ -109,7 +109,7 @@ def _offline(paper: str, found: dict[str, Any], data: dict) -> dict[str, Any]:
         "hff": {"visual": Pooled(of=expressions)},
         "mfcre": {"audio": Pooled(of=spectra.CepstralSteps()), "visual": Pooled(of=expressions)},
     }
-    return found | instead.get(paper, {}) | {"text": found["text"] | {"encoder": "minilm"}}
+    return instead.get(paper, {}) | {"text": found["text"] | {"encoder": "minilm"}}
 
 
 def extractors(
@@ -122,13 +122,15 @@ def extractors(
     """
     weights = weights or {}
     data = data or declared_data(paper, corpus)
-    if kind not in ("paper", "offline") or (unused := sorted(set(weights) - set(ENCODERS[paper]))):
-        asked = f"kind {kind}" if kind not in ("paper", "offline") else f"weights of {unused}"
-        raise DeclarationError(
-            f"{paper}, {asked}: the kinds are paper and offline, and an encoder reads {', '.join(ENCODERS[paper])}"
-        )
+    one_of(dict.fromkeys(("paper", "offline")), kind, "kind of extractors")
     found = PAPERS[paper](data, weights)
-    return found if kind == "paper" else _offline(paper, found, data)
+    instead = _offline(paper, found, data) if kind == "offline" else {}
+    if unused := sorted(set(weights) - {m for m in ENCODERS[paper] if m not in instead}):
+        raise DeclarationError(
+            f"{paper}, kind {kind}: nothing reads weights of {', '.join(unused)}; {', '.join(ENCODERS[paper])} have encoders, "
+            "and offline takes those that come with packages"
+        )
+    return found | instead
 
 
 def declared_data(paper: str, corpus: str, change: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -20,15 +20,22 @@ class Vectors(nn.Module):
 
     def __init__(self, *, width: int, steps: int):
         super().__init__()
+        self.width, self.steps = width, steps
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return x, mask
+
+
+class FaceVectors(Vectors):
+    """Vectors of faces; pictures are refused."""
+
+    def __init__(self, *, width: int, steps: int):
         if width >= 3 * 32**2:
             raise ValueError(
                 f"steps of {width} values are pictures, not vectors: take readings.visual = fine_tune or freeze, or extract "
                 "what a network sees in them"
             )
-        self.width, self.steps = width, steps
-
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        return x, mask
+        super().__init__(width=width, steps=steps)
 
 
 class AudioCnn(nn.Module):
@@ -102,7 +109,8 @@ class Augment(nn.Module):
         turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).unflatten(1, (2, 2))
         linear = self.crop * turn * flip.unsqueeze(1)  # a clip's 2 x 2 map of the plane
         place = torch.cat([linear, torch.zeros(number, 2, 1, **kind)], dim=2)[clip]  # n 2 3, the centre stays
-        grid = F.affine_grid(place, list(pictures.shape), align_corners=False)
+        with torch.autocast(pictures.device.type, enabled=False):  # which would round places to 8 bits
+            grid = F.affine_grid(place, list(pictures.shape), align_corners=False)
         return F.grid_sample(pictures, grid, align_corners=False)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib.models.attsf_blocks import Cmb, CmbLayer, EncoderLayer, Sab, SabLayer, SimilarityEnhancement
-from merlib.models.attsf_encoders import TO_LENGTH, AudioCnn, Augment, Faces, Vectors
+from merlib.models.attsf_encoders import TO_LENGTH, AudioCnn, Augment, Faces, FaceVectors, Vectors
 from merlib.models.blocks import choose, sinusoid
 
 LETTERS = {"text": "T", "audio": "A", "visual": "V"}
@@ -143,7 +143,7 @@ class AttsfNet(nn.Module):
         of_audio = {"cnn": partial(AudioCnn, channels=audio_channels, **windows, **pools), "vectors": Vectors}
         of_video = {
             "efficientface": partial(Faces, weights=visual_weights, freeze=freeze_visual, augment=augment()),
-            "vectors": Vectors,
+            "vectors": FaceVectors,
         }
         encoders = {
             "text": Vectors,

@@ -95,18 +95,18 @@ class Speech:
 
 
 class Pictures:
-    """Videos, uint8 arrays (t, height, width, 3): CLIP's embedding of every picture, of the first `frames` if given."""
+    """Videos, uint8 arrays (t, height, width, 3): CLIP's embedding of every picture."""
 
-    def __init__(self, folder: str, device: str, frames: int | None = None):
+    def __init__(self, folder: str, device: str):
         self.net = (
             transformers.CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval().to(device)
         )
         made = json.loads((Path(folder) / "preprocessor_config.json").read_text())
         self.mean, self.std = (torch.tensor(made[k]).view(3, 1, 1) for k in ("image_mean", "image_std"))
-        self.size, self.device, self.frames = self.net.config.image_size, device, frames
+        self.size, self.device = self.net.config.image_size, device
 
     def __call__(self, videos: Sequence[np.ndarray]) -> States:
-        cut = [torch.as_tensor(video[: self.frames]).split(64) for video in videos]  # 64 pictures at once
+        cut = [torch.as_tensor(video).split(64) for video in videos]  # 64 pictures at once
         return padded([torch.cat([self._embedded(part) for part in parts]) for parts in cut])
 
     def _embedded(self, pictures: Tensor) -> Tensor:
