@@ -53,7 +53,7 @@ def test_compare_and_doctor_print_one_json_document(capsys):
         "data",
         "features",
     }
-    assert columns <= set(json.loads(out)[0]) and len(json.loads(out)) == 28
+    assert columns <= set(json.loads(out)[0]) and len(json.loads(out)) == 32
     code, out, _ = run(capsys, "doctor", "--json")
     assert code == 0 and {"roots", "missing", "access"} <= set(json.loads(out))
     code, out, _ = run(capsys, "doctor")
