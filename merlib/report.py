@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from merlib import declarations, study
+from merlib.corpora import splits
 from merlib.corpora.files import atomic
 from merlib.declarations import Paper, Table
 from merlib.places import TWINS, results_folder
@@ -17,6 +18,7 @@ COLUMNS = [
 ]  # fmt: skip
 FLOORS = ("majority", "logistic", "ridge")
 DOUBTS = {
+    "partial": "Not all folds of the protocol",
     "mixed": "Seeds or folds from more than one recipe, set of features or state of the code",
     "uncommitted": "Run with a changed working copy, which no commit holds",
 }
@@ -28,8 +30,9 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     reproduced: mean over seeds and folds, at the epoch selected on validation (rows that declare `protocol.select = "test_peak"`: at
     the test peak); spread: their standard deviation; n: test utterances of all folds together; test_peak: the mean at the best test
     epoch; noise: half the 95 % interval that n alone allows a score; verdict: `within` when printed and reproduced differ by no more
-    than noise and two spreads together, else `below` or `above`, `not run`, or `` where nothing is printed; doubt: `mixed` where seeds
-    or folds come from more than one recipe, set of features or state of the code, `uncommitted` where no commit holds a run's code.
+    than noise and two spreads together, else `below` or `above`, `not run`, or `` where nothing is printed; doubt: `partial` where
+    folds of the protocol are missing, `mixed` where seeds or folds come from more than one recipe, set of features or state of the
+    code, `uncommitted` where no commit holds a run's code.
     """
     declared = declarations.load(paper)
     found = declared.table(table)
@@ -38,6 +41,7 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     for row in found.row:
         for cell in declarations.row_cells(declared, found, row):
             mine = records[(records["row"] == row.id) & (records["column"] == cell.column)]
+            protocol = _protocol(declared, row, cell.corpus) if row.runs and len(mine) else {}
             if cell.printed is not None or len(mine):
                 line = {
                     "row": row.id,
@@ -46,7 +50,7 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
                     "printed": _number(cell.printed),
                     "data": data,
                 }
-                lines.append(line | _reproduced(mine, _selects_on(declared, row), cell) if row.runs else line)
+                lines.append(line | _reproduced(mine, protocol, cell) if row.runs else line)
     joined = pd.DataFrame(lines, columns=[c for c in COLUMNS if c != "verdict" and c != "difference"])
     joined[["n_seeds", "n_folds", "n"]] = joined[["n_seeds", "n_folds", "n"]].astype("Int64")
     joined["difference"] = (joined["reproduced"].astype(float) - joined["printed"].astype(float)).round(4)
@@ -54,14 +58,12 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     return joined[COLUMNS]
 
 
-def _selects_on(paper: Paper, row: declarations.Row) -> str:
-    if row.kind == "fact":
-        return "val"
-    return declarations.recipe(paper, row, paper.corpora[0])["protocol"]["select"]
+def _protocol(paper: Paper, row: declarations.Row, corpus: str) -> dict:
+    return {} if row.kind == "fact" else declarations.recipe(paper, row, corpus)["protocol"]
 
 
-def _reproduced(records: pd.DataFrame, selection: str, cell: declarations.Cell) -> dict:
-    chosen = records[records["selection"] == selection]
+def _reproduced(records: pd.DataFrame, protocol: dict, cell: declarations.Cell) -> dict:
+    chosen = records[records["selection"] == protocol.get("select", "val")]
     if chosen.empty:
         return {"n_seeds": 0, "n_folds": 0}
     scale = 0.01 if cell.unit == "fraction" else 1.0
@@ -80,12 +82,14 @@ def _reproduced(records: pd.DataFrame, selection: str, cell: declarations.Cell) 
             sorted({name for names in chosen.get("never_predicted", []) for name in str(names).split()} - {"nan"})
         ),
         "features": " or ".join(chosen["features"].astype(str).unique()),
-        "doubt": " ".join(_doubts(chosen)),
+        "doubt": " ".join(_doubts(chosen, splits.folds(protocol) if protocol else 1)),
     }
 
 
-def _doubts(records: pd.DataFrame) -> Iterator[str]:
+def _doubts(records: pd.DataFrame, folds: int) -> Iterator[str]:
     """What its records say against a mean; those of before recipes were recorded tell them by features and commits only."""
+    if records["fold"].nunique() < folds:
+        yield "partial"
     held = records.reindex(columns=["recipe", "commit", "features"], fill_value="").astype(str)
     recipes, commits = held["recipe"], held["commit"]
     known = recipes.mask(recipes.isin(["", "nan"]), commits)

@@ -80,3 +80,4 @@ def test_a_fraction_is_compared_as_a_fraction_and_folds_add_up(places):
     found = report.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]
     assert (found["printed"], found["n_folds"]) == (0.8775, 2) and found["reproduced"] == pytest.approx(0.85)
     assert found["noise"] == pytest.approx(1.96 * (0.85 * 0.15 / 576) ** 0.5)
+    assert found["doubt"] == "partial", "two folds of five"
