@@ -12,7 +12,6 @@ is left out, with a notice.
 Every job claims one `gpu`: `--resources gpu=4` lets at most four of them share the card. Nothing here needs a network.
 """
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -21,7 +20,7 @@ sys.path.insert(0, workflow.basedir)
 
 from merlib import declarations, headless
 from merlib.features import roots
-from merlib.places import TWINS, results_folder
+from merlib.places import MEDIA_SCALE, TWINS, results_folder
 
 ROOT = Path(workflow.basedir)
 DATA = str(config.get("data") or "twin")
@@ -40,7 +39,7 @@ for name in list(PAPERS):
 RESULTS = results_folder(DATA).resolve()
 CODE = sorted(ROOT.glob("merlib/**/*.py"))
 # The twins are made by the code, at a scale; another root is stale when one of its files is.
-SCALE = float(os.environ.get("MERLIB_TWIN_SCALE", 1)) if DATA == "twin_media" else 1.0
+SCALE = MEDIA_SCALE if DATA == "twin_media" else 1.0
 MARKERS = [] if DATA in TWINS else sorted(f for f in roots.root_path(DATA).resolve().glob("*/**/*") if f.is_file())
 
 

@@ -3,6 +3,8 @@
 import argparse
 import tomllib
 
+from merlib.grammar import LETTERS
+
 
 def assignment(text: str) -> tuple[str, object]:
     """`key=value`, the value by `literal`."""
@@ -22,7 +24,7 @@ def literal(text: str) -> object:
 
 def modalities(text: str) -> str:
     """Letters of T text, A audio, V visual."""
-    if not text or set(text) - set("TAV"):
+    if not text or set(text) - set(LETTERS):
         raise argparse.ArgumentTypeError(f"{text!r}: write letters of T text, A audio, V visual, such as AV")
     return text
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from merlib.grammar import SCORES, Cell, Claim, Column, DeclarationError, Paper, Row, Table, one_of
+from merlib.grammar import LETTERS, SCORES, Cell, Claim, Column, DeclarationError, Paper, Row, Table, one_of
 from merlib.leaves import checked, flat, for_corpus, sourced
 
 NEEDED = ("data.unit", "data.modalities", "protocol.split", "protocol.select", "protocol.select_metric")  # of a base recipe
@@ -160,12 +160,11 @@ def addresses(paper: Paper) -> dict[str, Cell]:
 
 def needs() -> dict[str, dict[str, list[str]]]:
     """{paper: {corpus: modalities}}: what each paper reads."""
-    letters = {"T": "text", "A": "audio", "V": "visual"}
     base = Row(id="base", label="the base recipe")
     found = {}
     for paper in map(load, papers()):
         asked = {corpus: recipe(paper, base, corpus)["data"]["modalities"] for corpus in paper.corpora}
-        found[paper.id] = {corpus: [m for k, m in letters.items() if k in those] for corpus, those in asked.items()}
+        found[paper.id] = {corpus: [m for k, m in LETTERS.items() if k in those] for corpus, those in asked.items()}
     return found
 
 

@@ -9,6 +9,7 @@ AVERAGES = Literal[
     "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "weighted_precision",
     "weighted_recall", "acc2", "acc7", "f1_acc2", "mae", "correlation",
 ]  # fmt: skip
+LETTERS = {"T": "text", "A": "audio", "V": "visual"}  # of modalities, as declarations and commands write them
 SCORES: tuple[str, ...] = get_args(AVERAGES)  # of a whole test set; accuracy is also called WA, balanced accuracy UA
 OF_A_CLASS = Literal["f1", "precision", "recall"]
 OTHERS = Literal["count", "parameters", "seconds", "loss", "setting"]

@@ -15,8 +15,8 @@ from merlib.batches import Dialogues, Split, Utterances, numbers
 from merlib.corpora import splits as protocols
 from merlib.features.roots import Dataset
 from merlib.features.store import Feature, take
+from merlib.grammar import LETTERS
 
-LETTERS = {"T": "text", "A": "audio", "V": "visual"}
 BLOCK = 1 << 26  # numbers whose mean and deviation are taken together
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TWINS = ("twin", "twin_media")  # data roots that make themselves: synthetic features, and synthetic recordings
+MEDIA_SCALE = float(os.environ.get("MERLIB_TWIN_SCALE", "1"))  # of the recordings that twin_media makes
 
 
 def data_folder() -> Path:

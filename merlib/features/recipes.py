@@ -17,7 +17,7 @@ from merlib.features import audio, face, pipeline, sound, spectra, speech, text,
 from merlib.features.augment import AugmentedPictures, AugmentedSound
 from merlib.features.media import Clip
 from merlib.features.pipeline import Extractor
-from merlib.grammar import DeclarationError, Row, one_of
+from merlib.grammar import LETTERS, DeclarationError, Row, one_of
 
 Weights = dict[str, str]  # modality -> a hub name or a path, instead of the paper's
 
@@ -163,7 +163,7 @@ def extract(
     found = extractors(paper, corpus, kind=kind, weights=weights, data=data)
     found = augmented(found) if changed else found
     made = {}
-    for letter, modality in (("T", "text"), ("A", "audio"), ("V", "visual")):
+    for letter, modality in LETTERS.items():
         if letter not in modalities or modality not in found:
             continue
         name = (names or {}).get(modality, data[modality]) + "_augmented" * changed

@@ -5,7 +5,6 @@ text encoder make of them what a data root holds. Of every corpus there is one a
 paper named here at the twin's scale; weights that come with no package are replaced (`recipes`, kind offline).
 """
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +18,9 @@ from merlib.corpora.files import sha256
 from merlib.corpora.table import Corpus
 from merlib.features import face, pipeline, recipes, roots, text
 from merlib.grammar import Row
+from merlib.places import MEDIA_SCALE
 
-SEED, SCALE = 0, float(os.environ.get("MERLIB_TWIN_SCALE", "1"))  # of the material that `media_twin` can make
+SEED, SCALE = 0, MEDIA_SCALE  # of the material that `media_twin` can make
 FRAMES = 8  # pictures of a clip, where a paper's recipe does not say
 SMALLEST = 40  # pixels of a face: those drawn are larger, and Haar need not look for smaller ones
 ASR_ERRORS = 0.2  # share of words that the synthetic recogniser gets wrong; GIA-MIC prints 20.48 % for a real one
