@@ -18,7 +18,7 @@ COLUMNS = [
 ]  # fmt: skip
 FLOORS = ("majority", "logistic", "ridge")
 DOUBTS = {
-    "partial": "Not all folds of the protocol",
+    "partial": "Not all folds of the protocol, of one seed or more",
     "mixed": "Seeds or folds from more than one recipe, set of features or state of the code",
     "uncommitted": "Run with a changed working copy, which no commit holds",
 }
@@ -30,8 +30,8 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     reproduced: mean over seeds and folds, at the epoch selected on validation (rows that declare `protocol.select = "test_peak"`: at
     the test peak); spread: their standard deviation; n: test utterances of all folds together; test_peak: the mean at the best test
     epoch; noise: half the 95 % interval that n alone allows a score; verdict: `within` when printed and reproduced differ by no more
-    than noise and two spreads together, else `below` or `above`, `not run`, or `` where nothing is printed; doubt: `partial` where
-    folds of the protocol are missing, `mixed` where seeds or folds come from more than one recipe, set of features or state of the
+    than noise and two spreads together, else `below` or `above`, `not run`, or `` where nothing is printed; doubt: `partial` where a
+    seed lacks folds of the protocol, `mixed` where seeds or folds come from more than one recipe, set of features or state of the
     code, `uncommitted` where no commit holds a run's code.
     """
     declared = declarations.load(paper)
@@ -88,7 +88,7 @@ def _reproduced(records: pd.DataFrame, protocol: dict, cell: declarations.Cell) 
 
 def _doubts(records: pd.DataFrame, folds: int) -> Iterator[str]:
     """What its records say against a mean; those of before recipes were recorded tell them by features and commits only."""
-    if records["fold"].nunique() < folds:
+    if records.groupby("seed")["fold"].nunique().min() < folds:
         yield "partial"
     held = records.reindex(columns=["recipe", "commit", "features"], fill_value="").astype(str)
     recipes, commits = held["recipe"], held["commit"]

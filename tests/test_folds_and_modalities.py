@@ -81,3 +81,8 @@ def test_a_fraction_is_compared_as_a_fraction_and_folds_add_up(places):
     assert (found["printed"], found["n_folds"]) == (0.8775, 2) and found["reproduced"] == pytest.approx(0.85)
     assert found["noise"] == pytest.approx(1.96 * (0.85 * 0.15 / 576) ** 0.5)
     assert found["doubt"] == "partial", "two folds of five"
+    whole, rest = ([records[0] | {"seed": seed, "fold": fold} for fold in range(n)] for seed, n in ((0, 5), (1, 3)))
+    study.write_records("attsf_net", "table5", "twin", whole)
+    assert report.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == ""
+    study.write_records("attsf_net", "table5", "twin", rest)
+    assert report.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == "partial", "of one seed"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from merlib import declarations
 from merlib.audit.printed import ANY, Interval, is_score, percent
 from merlib.corpora.official import CLASSES, LABELS
-from merlib.grammar import Cell, Paper
+from merlib.grammar import LETTERS, Cell, Paper
 
 SAME = {"balanced_accuracy": "macro_recall", "weighted_recall": "accuracy"}  # names of one quantity
 CLASS_METRICS = ("f1", "precision", "recall")
@@ -50,7 +50,7 @@ def system_of(paper: Paper, cell: Cell) -> str:
 
 def modalities_of(paper: Paper, cell: Cell) -> str | None:
     """The modalities that a column restricts the system to; None where that is all of them."""
-    have = {letter for name, letter in (("text", "T"), ("audio", "A"), ("visual", "V")) if name in paper.recipe["data"]}
+    have = {letter for letter, name in LETTERS.items() if name in paper.recipe["data"]}
     return None if cell.modalities is None or set(cell.modalities) >= have else "".join(sorted(cell.modalities))
 
 

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from merlib.grammar import LETTERS
 from merlib.models.attsf_blocks import Cmb, CmbLayer, EncoderLayer, Sab, SabLayer, SimilarityEnhancement
 from merlib.models.attsf_encoders import TO_LENGTH, AudioCnn, Augment, Faces, FaceVectors, Vectors
 from merlib.models.blocks import choose, sinusoid
-
-LETTERS = {"text": "T", "audio": "A", "visual": "V"}
 
 
 class Embed(nn.Module):
@@ -129,11 +128,11 @@ class AttsfNet(nn.Module):
         fusion: str, gate: str, classify_token: bool, activation: str, dropout: float, residual_dropout: float,
     ):  # fmt: skip
         super().__init__()
-        names = [name for name in LETTERS if name in dims]
+        names = [name for name in LETTERS.values() if name in dims]
         self.pair = [name for name in names if name != "text"]
         alone = len(self.pair) == 1 and choose({"self": False, "auxiliary": True}, unimodal, "unimodal")
         asking = [] if alone else self.pair
-        owning = [n for n in names if n == "text" or alone or LETTERS[n] in auxiliary]
+        owning = [n for k, n in LETTERS.items() if n in dims and (n == "text" or alone or k in auxiliary)]
 
         windows = {"kernel": audio_kernel, "stride": audio_stride, "padding": audio_padding}
         pools = {"pool": audio_pool, "pool_stride": audio_pool_stride}
