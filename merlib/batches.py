@@ -15,8 +15,32 @@ MODALITIES = ("text", "audio", "visual")
 Batch = dict[str, Tensor]
 
 
+class Items:
+    """What dialogues and utterances share: `lengths` (b, on the CPU), and the order that these give."""
+
+    lengths: Tensor
+    target: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def label(self) -> Tensor:
+        return self.target["label"]
+
+    @cached_property
+    def by_length(self) -> Tensor:
+        """All items, the shortest first, on the CPU."""
+        return self.lengths.argsort(stable=True)
+
+    def buckets(self, items: Tensor, size: int) -> Iterator[Batch]:
+        """The named items in batches of at most `size` of similar length, so that little is padded."""
+        for part in items[self.lengths[items].argsort(stable=True)].split(size):
+            yield self.batch(part)
+
+
 @dataclass(frozen=True, eq=False)
-class Dialogues:
+class Dialogues(Items):
     """One split by dialogues, a vector an utterance. `rows` (b n) points into the flat arrays, -1 where a dialogue has ended."""
 
     features: dict[str, Tensor]  # modality -> u d
@@ -28,13 +52,6 @@ class Dialogues:
 
     unit = "dialogues"
 
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    @property
-    def label(self) -> Tensor:
-        return self.target["label"]
-
     def batch(self, items: Tensor) -> Batch:
         """The named dialogues (indices, on the CPU), padded to the longest of them; `label` is -1 and the rest 0 on padding."""
         rows = self.rows[items.to(self.rows.device), : int(self.lengths[items].max())]  # b n
@@ -43,16 +60,6 @@ class Dialogues:
         batch = {name: values[at] * mask.unsqueeze(-1) for name, values in self.features.items()}  # b n d
         batch |= {name: values[at].where(mask, -1 if name == "label" else 0) for name, values in self.target.items()}
         return batch | {"mask": mask, "speaker": self.speaker[at] * mask}
-
-    @property
-    def by_length(self) -> Tensor:
-        """All items, the shortest first, on the CPU."""
-        return self.lengths.argsort(stable=True)
-
-    def buckets(self, items: Tensor, size: int) -> Iterator[Batch]:
-        """The named dialogues in batches of at most `size` of similar length, so that little is padded."""
-        for part in items[self.lengths[items].argsort(stable=True)].split(size):
-            yield self.batch(part)
 
     def real(self, values: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """What belongs to the real utterances of a batch: b n ... -> u ..."""
@@ -69,7 +76,7 @@ class Dialogues:
 
 
 @dataclass(frozen=True, eq=False)
-class Utterances:
+class Utterances(Items):
     """One split by utterances, a sequence each: the steps of `u` begin at `starts` in the flat arrays, which all splits share.
 
     The arrays stay as they are stored (pictures are bytes); a batch has numbers (pictures: 0 to 1), standardised where
@@ -85,16 +92,10 @@ class Utterances:
 
     unit = "utterances"
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def label(self) -> Tensor:
-        return self.target["label"]
-
     @cached_property
     def lengths(self) -> Tensor:
-        return torch.ones(len(self), dtype=torch.long)  # an item is one utterance
+        """b, in steps of all modalities, on the CPU."""
+        return torch.stack(list(self.steps.values())).sum(0).cpu()
 
     def batch(self, items: Tensor) -> Batch:
         """The named utterances (indices), each modality padded to the longest of them; 0 on padding."""
@@ -112,16 +113,6 @@ class Utterances:
             batch[name] = x * mask.unsqueeze(-1)
             batch[f"{name}_mask"] = mask
         return batch
-
-    @cached_property
-    def by_length(self) -> Tensor:
-        """All items, those of the fewest steps in all modalities first, on the CPU."""
-        return torch.stack(list(self.steps.values())).sum(0).argsort(stable=True).cpu()
-
-    def buckets(self, items: Tensor, size: int) -> Iterator[Batch]:
-        """The named utterances in batches of at most `size`, in their order."""
-        for part in items.split(size):
-            yield self.batch(part)
 
     def real(self, values: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Every utterance of a batch is real: values as they are."""

@@ -9,6 +9,7 @@ Without a launcher (`accelerate launch`, `torchrun`) there is one process and no
 """
 
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 from typing import TypeVar
@@ -79,12 +80,11 @@ class Processes:
         return found
 
     def _gathered(self, value: Tensor, rows: list[int], size: list[int]) -> Tensor:
-        missing = [n for have, want in zip(value.shape[:0:-1], size[:0:-1], strict=True) for n in (0, want - have)]
-        value = F.pad(value, missing) if any(missing) else value
-        padded = value.new_zeros(size)
-        padded[: len(value)] = value.detach()
-        pieces = [torch.empty_like(padded) for _ in rows]
-        dist.all_gather(pieces, padded)
+        value = lengthened(value, size)
+        full = value.new_zeros(size)
+        full[: len(value)] = value.detach()
+        pieces = [torch.empty_like(full) for _ in rows]
+        dist.all_gather(pieces, full)
         pieces = [piece[:count] for piece, count in zip(pieces, rows, strict=True)]
         pieces[self.rank] = value
         return torch.cat(pieces)
@@ -115,6 +115,12 @@ class Processes:
 
 
 ONE = Processes()
+
+
+def lengthened(value: Tensor, size: Sequence[int]) -> Tensor:
+    """As many rows as there are, zeros behind what is shorter than `size` along any other axis: sequences, with their masks."""
+    missing = [n for have, want in zip(value.shape[:0:-1], size[:0:-1], strict=True) for n in (0, want - have)]
+    return F.pad(value, missing) if any(missing) else value
 
 
 class SyncNorm(nn.modules.batchnorm._BatchNorm):

@@ -67,8 +67,8 @@ def fit_network(
     settled = {"class_counts": counts, "dim": recipe["model"].get("dim"), "sentiment": judge.sentiment}
     loss = losses.build_loss(recipe["loss"], **settled).to(device)
     norms = any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in model.modules())
-    whole = splits["train"].unit == "dialogues" and (norms or not recipe["model"].get("mask_padding", True))
-    batch = recipe["train"]["batch"] if whole else None
+    whole = norms or not recipe["model"].get("mask_padding", True)
+    batch = recipe["train"]["batch"] if whole and splits["train"].unit == "dialogues" else None
     seen = {"batch": batch, "precision": recipe["train"]["precision"], "processes": processes}
     observer = TestObserver(splits["test"], judge, **seen)
     done = training.fit(

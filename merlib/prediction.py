@@ -1,4 +1,4 @@
-"""A network on a split: forward passes in buckets of dialogues, and the predictions of a whole split.
+"""A network on a split: forward passes in buckets of items of similar length, and the predictions of a whole split.
 
 Of several processes (`distributed`), each forwards its share.
 """
@@ -11,24 +11,36 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
 from merlib.batches import Batch, Split
-from merlib.distributed import ONE, Processes
+from merlib.distributed import ONE, Processes, lengthened
 
-BUCKET = {"cpu": 16, "cuda": 256}  # dialogues of similar length that pass through the network at once
-UTTERANCES = 128  # that are predicted at once
+BUCKET = {"cpu": 16, "cuda": 256}  # dialogues that pass through the network at once
+UTTERANCES = 128  # that do; on a CPU, of sequences and for networks of WIDE weights or more, only FEW, because its
+FEW, WIDE = 8, 300_000  # caches hold those and little is padded; otherwise calls cost more (benchmarks/utterance_step.py)
 PLACE = "place in the split"  # no output of a network has this name
 RECOMPUTE = os.environ.get("MERLIB_RECOMPUTE", "1") != "0"  # 0: faster, more memory, the same numbers
+
+
+def bucket_of(model: nn.Module, split: Split) -> int:
+    """How many items pass through the network at once, where nothing demands whole batches."""
+    device = split.label.device.type
+    if split.unit == "dialogues":
+        return BUCKET[device]
+    wide = sum(p.numel() for p in model.parameters()) >= WIDE
+    sequences = int(split.lengths.max()) > len(split.features)
+    return FEW if device == "cpu" and sequences and wide else UTTERANCES
 
 
 def forward_packed(
     model: nn.Module, split: Split, items: Tensor, *, bucket: int, processes: Processes = ONE
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Outputs and targets of the utterances of some items, u ...: dialogues go in buckets, because padding is invisible.
+    """Outputs and targets of the utterances of some items, u ...: they go in buckets, because padding is invisible.
 
-    Of several buckets, the backward pass computes each one's activations anew (unless MERLIB_RECOMPUTE=0), so that
-    memory holds only one of them. Of several processes, each forwards its share of every bucket and returns its own outputs.
+    Of several buckets of dialogues, the backward pass computes each one's activations anew (unless MERLIB_RECOMPUTE=0), so
+    that memory holds only one of them. Of several processes, each forwards its share of every bucket and returns its own outputs.
     """
     found, bucket = [], bucket * processes.count
-    anew = RECOMPUTE and len(items) > bucket and not _own_dropout(model, split.label.device.type)
+    several = split.unit == "dialogues" and len(items) > bucket
+    anew = RECOMPUTE and several and not _own_dropout(model, split.label.device.type)
     forward = partial(recompute, model, use_reentrant=False) if anew else model
     for batch in split.buckets(items, bucket):
         share = _share(batch, processes)
@@ -38,7 +50,7 @@ def forward_packed(
     if len(found) == 1:
         return found[0]
     outputs, target = zip(*found, strict=True)
-    return tuple({name: torch.cat([part[name] for part in parts]) for name in parts[0]} for parts in (outputs, target))
+    return tuple({name: stacked([part[name] for part in parts]) for name in parts[0]} for parts in (outputs, target))
 
 
 def _own_dropout(model: nn.Module, device: str) -> bool:
@@ -70,14 +82,15 @@ def predict(
     device = split.label.device.type
     by_dialogue = split.unit == "dialogues"
     parts, costs = [], []
-    size = batch or (min(BUCKET[device], -(-len(split) // processes.count)) if by_dialogue else UTTERANCES)
+    of_batches = loss is not None and not by_dialogue
+    size = batch or (UTTERANCES if of_batches else min(bucket_of(model, split), -(-len(split) // processes.count)))
     pieces = (torch.arange(len(split)) if batch else split.by_length).split(size)
     for number in processes.rows(len(pieces)):
         items = pieces[number]
         padded = split.batch(items)
         with autocast(device, precision):
             outputs = floats(split.real(model(padded), padded))
-        if loss is not None and not by_dialogue:
+        if of_batches:
             target = {name: padded[name] for name in split.target}
             costs.append({"loss": (loss(outputs, target)["loss"] * len(items) / len(split)).reshape(1)})
         kept = {name: value for name, value in outputs.items() if by_dialogue or value.ndim <= 2}
@@ -89,6 +102,12 @@ def predict(
         cost = loss(found, split.target) if by_dialogue else _joined(costs, processes)
         found["loss"] = cost["loss"].sum()
     return found
+
+
+def stacked(parts: list[Tensor]) -> Tensor:
+    """One after the other; sequences and their masks get zeros up to the longest of them."""
+    size = [max(sizes) for sizes in zip(*(part.shape for part in parts), strict=True)]
+    return torch.cat([lengthened(part, size) for part in parts])
 
 
 def _joined(parts: list[dict[str, Tensor]], processes: Processes) -> dict[str, Tensor]:

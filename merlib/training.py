@@ -21,7 +21,7 @@ from merlib.batches import Split
 from merlib.corpora.files import atomic
 from merlib.distributed import ONE, Processes
 from merlib.metrics import Judge, headline
-from merlib.prediction import BUCKET, autocast, floats, forward_packed, predict
+from merlib.prediction import autocast, bucket_of, floats, forward_packed, predict
 
 
 class TrainingError(RuntimeError):
@@ -66,14 +66,13 @@ def fit(
     """Train by `recipe` (the section `train` of a recipe) and select the epoch that `judge` finds best on val.
 
     checkpoint: a file to resume from and to save to, at most every `checkpoint_seconds`.
-    whole_batches: never bucket a batch of dialogues (networks that see padding, as published).
+    whole_batches: never bucket a batch (networks that see padding, as published, or the other items of the batch).
     processes: of several that train together (`distributed.join`), which one this is. All call this with the same arguments, and
     an observer that predicts does it with them; the main one saves.
     Raises TrainingError on a loss that is not finite or memory that does not suffice.
     """
     optimisation.check(recipe)
-    device = train.label.device.type
-    bucket = BUCKET[device] if train.unit == "dialogues" and not whole_batches else len(train)
+    bucket = len(train) if whole_batches else bucket_of(model, train)
     learned = nn.ModuleDict({"model": distributed.synchronised(model, processes), "loss": loss})
     processes.same(learned)
     optimizer = optimisation.optimizer(learned, recipe)

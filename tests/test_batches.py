@@ -211,3 +211,35 @@ def test_predictions_are_in_the_order_of_the_split_and_made_of_similar_lengths(m
     assert (found["padded"] - found["steps"]).max() <= 12
     whole = prediction.predict(Longest(), split, batch=38)
     assert whole["steps"].equal(found["steps"]) and (whole["padded"] == lengths[2:].max()).all()
+
+
+class Recurrent(torch.nn.Module):
+    """Per-utterance outputs, and sequences with a mask as GIA-MIC's are: b 1 l d and b 1 l."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.weights = torch.nn.Linear(2, width)
+
+    def forward(self, batch):
+        x, mask = self.weights(batch["text"]) * batch["text_mask"].unsqueeze(-1), batch["text_mask"]
+        return {"logits": x.sum(1), "invariant": x.unsqueeze(1), "invariant_mask": mask.unsqueeze(1)}
+
+
+def test_utterances_in_buckets_give_what_the_whole_batch_gives_and_pad_less(sequences):
+    split, model = utterances(sequences, modalities="T")["train"], Recurrent(4)  # two utterances, of 3 steps and 1
+    assert [b["text_mask"].numel() for b in split.buckets(torch.tensor([0, 1]), 1)] == [1, 3]
+    whole, target = prediction.forward_packed(model, split, torch.tensor([0, 1]), bucket=2)
+    parts, same = prediction.forward_packed(model, split, torch.tensor([0, 1]), bucket=1)
+    assert target["label"].tolist() == same["label"].tolist() == [1, 0]  # the shorter first
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value)
+    assert parts["invariant_mask"].sum((1, 2)).tolist() == [1, 3]
+
+
+def test_only_wide_networks_on_sequences_take_few_utterances_at_once(sequences, dataset):
+    by_sequence, wide = utterances(sequences)["train"], Recurrent(prediction.WIDE)
+    assert prediction.bucket_of(wide, by_sequence) == prediction.FEW
+    assert prediction.bucket_of(Recurrent(4), by_sequence) == prediction.UTTERANCES
+    vectors = splits(dataset, standardize=False, unit="utterance")["train"]
+    assert prediction.bucket_of(wide, vectors) == prediction.UTTERANCES
+    assert prediction.bucket_of(wide, splits(dataset, standardize=False)["train"]) == prediction.BUCKET["cpu"]
