@@ -21,9 +21,11 @@ def symmetric_kl(p: Tensor, q: Tensor) -> Tensor:
 
 def by_position(x: Tensor, mask: Tensor) -> Tensor:
     """Every step is a distribution over its features; the mean over the real steps. x: b m l d; mask: b 1 l. b."""
-    log_p = x.log_softmax(-1)
-    steps = _pairs(log_p.unbind(1)) * mask.squeeze(1)  # b l
-    return steps.sum(1) / mask.sum((1, 2))
+    real = mask.squeeze(1)  # b l
+    log_p = x.transpose(1, 2)[real].log_softmax(-1)  # b l m d -> real steps m d
+    steps = torch.zeros_like(real, dtype=x.dtype)
+    steps[real] = _pairs(log_p.unbind(1))
+    return steps.sum(1) / real.sum(1)
 
 
 def pooled(x: Tensor, mask: Tensor) -> Tensor:
