@@ -95,7 +95,7 @@ class Utterances(Items):
     @cached_property
     def lengths(self) -> Tensor:
         """b, in steps of all modalities, on the CPU."""
-        return torch.stack(list(self.steps.values())).sum(0).cpu()
+        return sum(self.steps.values(), torch.zeros_like(self.label)).cpu()
 
     def batch(self, items: Tensor) -> Batch:
         """The named utterances (indices), each modality padded to the longest of them; 0 on padding."""
