@@ -70,7 +70,7 @@ def compare(args: Namespace) -> None:
 
 
 def run(args: Namespace) -> None:
-    """train what is missing of a table, or of one of its rows, and write its records (with --set: only show them)"""
+    """train what is missing of a table, or of some of its rows, and write its records (with --set: only show them)"""
     from merlib import distributed, study
     from merlib.runs import execute
 
@@ -151,7 +151,7 @@ def parser() -> argparse.ArgumentParser:
     made = command(run)
     made.add_argument("paper")
     made.add_argument("table")
-    made.add_argument("row", nargs="?")
+    made.add_argument("row", nargs="*")
     made.add_argument("--seeds", type=arguments.seeds, default=(0,), help="comma-separated")
     made.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     made.add_argument(

@@ -1,5 +1,6 @@
 """A study: cells of a table -> runs -> records. The only place that writes records."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,12 @@ def runs_of(
     paper: Paper,
     table: str,
     *,
-    row: str | None = None,
+    row: str | Sequence[str] = (),
     data: str = "twin",
     seed: int = 0,
     change: dict[str, Any] | None = None,
 ) -> list[tuple[Row, str, Run]]:
-    """The runs behind a table (or one row of it) for one seed: (row, corpus, run), in the table's order, every fold."""
+    """The runs behind a table (or some rows of it) for one seed: (row, corpus, run), in that order, every fold."""
     return [(asked.row, asked.corpus, asked.run) for asked in _planned(paper, table, row, data, seed, change)[0]]
 
 
@@ -44,6 +45,11 @@ class Asked:
     run: Run
 
 
+def _rows(table: declarations.Table, row: str | Sequence[str]) -> list[Row]:
+    """The row that is named, or those that are, in that order; where none is, all of the table."""
+    return [table.find(name) for name in ([row] if isinstance(row, str) else row)] if row else table.row
+
+
 def _planned(paper: Paper, table: str, row, data: str, seed: int, change) -> tuple[list[Asked], list[str]]:
     """What is to run, and why some of it cannot: rows or columns that ask for a modality which the root does not have."""
     found = paper.table(table)
@@ -53,7 +59,7 @@ def _planned(paper: Paper, table: str, row, data: str, seed: int, change) -> tup
             f"the root {data!r} ({roots.root_path(data)}) has none of {paper.corpora}: see `merlib doctor`"
         )
     planned, skipped = [], []
-    for declared in [found.find(row)] if row else found.row:
+    for declared in _rows(found, row):
         groups: dict[tuple[str, str | None], list[Cell]] = {}
         for cell in declarations.row_cells(paper, found, declared) if declared.runs and declared.kind == "own" else ():
             if cell.corpus in there:
@@ -81,10 +87,10 @@ def _planned(paper: Paper, table: str, row, data: str, seed: int, change) -> tup
 
 
 def run_table(
-    paper: str, table: str, *, row: str | None = None, data: str = "twin", seeds: tuple[int, ...] = (0,),
+    paper: str, table: str, *, row: str | Sequence[str] = (), data: str = "twin", seeds: tuple[int, ...] = (0,),
     device: str | None = None, change: dict[str, Any] | None = None, progress: bool = True,
 ) -> pd.DataFrame:  # fmt: skip
-    """Train what is missing of a table, write its records, and return them.
+    """Train what is missing of a table, or of some of its rows, write their records, and return them.
 
     change: leaves or readings laid over every row; then the result is yours alone and no record is written.
     """
@@ -94,8 +100,7 @@ def run_table(
     planned = [asked for plan, _ in plans for asked in plan]
     for reason in plans[0][1]:
         tqdm.write(f"skipped: {paper}/{found.id}/{reason} in the root {data!r}")
-    rows = [found.find(row)] if row else found.row
-    records = [record for r in rows if r.kind == "fact" for record in _count_records(declared, r, found, data)]
+    records = [record for r in _rows(found, row) if r.kind == "fact" for record in _count_records(declared, r, found, data)]
     bar = tqdm(planned, desc=f"{paper}/{found.id} on {data}", disable=not progress)
     for asked in bar:
         name, run = f"{asked.row.id} {asked.corpus}", asked.run
