@@ -30,7 +30,7 @@ def exit_status_of():
         if not (pid := os.fork()):
             try:
                 work()
-            except BaseException:
+            except BaseException:  # noqa: BLE001 (the child must not return into the test)
                 os._exit(1)
             os._exit(0)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

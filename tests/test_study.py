@@ -113,6 +113,16 @@ def test_records_hold_every_column_both_selections_and_what_was_run(tiny):
     assert peak["epoch"] == int(np.argmax(history)) and peak["scores"]["weighted_f1"] == max(history)
 
 
+def test_several_rows_of_a_table_can_be_asked_for_and_none_means_all(tiny):
+    def named(**options):
+        return [row.id for row, corpus, _ in study.runs_of(PAPER, "table4", **options) if corpus == "meld"]
+
+    assert named(row=["wo_swfc", "ours"]) == ["wo_swfc", "ours"]
+    assert named() == named(row=[]) == [row.id for row in PAPER.table("table4").row if row.runs and row.kind == "own"]
+    with pytest.raises(declarations.DeclarationError, match="oops"):
+        study.runs_of(PAPER, "table4", row=["ours", "oops"])
+
+
 def test_a_finished_run_is_not_trained_again(tiny):
     first = study.run_table("mfcre", "table3", row="logistic", progress=False)
     file = next((tiny / "results/cache/runs").glob("*/run.json"))
