@@ -183,15 +183,46 @@ def selection_gap(comparison: pd.DataFrame, *, data: str, column: str = "weighte
     lines = comparison[(comparison["column"] == column) & comparison["test_peak"].notna()][::-1]
     title = f"{column.replace('_', ' ')}: selected on validation, or at the test peak"
     figure, axes = canvas(title, data, min(len(lines), 1), size=(8.5, 0.42 * len(lines) + 1.6))
-    y = np.arange(len(lines))
     for ax in axes:
-        ax.hlines(y, lines["reproduced"], lines["test_peak"], color="black", lw=1)
-        for name, colour, marker in (("reproduced", OURS, "o"), ("test_peak", PEAK, "*"), ("printed", PRINTED, "s")):
-            ax.plot(lines[name].astype(float), y, marker, color=colour, ms=9, mec="black", label=name.replace("_", " "))
-        ax.set_yticks(y, lines["label"])
+        _dumbbells(ax, np.arange(len(lines)), lines)
+        ax.set_yticks(np.arange(len(lines)), lines["label"])
         ax.set(xlabel="%", ylim=(-0.6, len(lines) - 0.4))
-        figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
+
+
+def scoreboard(board: pd.DataFrame, *, data: str) -> Figure:
+    """All of a scoreboard (`report.scoreboard`) that has printed scores, beside their floors, in two columns of equal length."""
+    groups = board.groupby(["paper", "table", "column"], sort=False)
+    groups = [(" ".join(name), lines) for name, lines in groups if lines["printed"].notna().any()]
+    ends = np.cumsum([len(lines) + 2 for _, lines in groups])  # a heading and a gap each
+    first = int(np.abs(ends - ends[-1] / 2).argmin()) + 1 if groups else 0
+    columns = [part for part in (groups[:first], groups[first:]) if part]
+    tall = max((sum(len(lines) + 2 for _, lines in part) for part in columns), default=0)
+    figure, axes = canvas("Printed, reproduced, floors", data, len(columns), size=(8.0, 0.2 * tall + 1.2), sharex=True)
+    for ax, part in zip(axes, columns, strict=True):
+        labels = [text for name, lines in part for text in (name, *lines["label"], "")]
+        for (_, lines), start in zip(part, np.cumsum([1, *(len(lines) + 2 for _, lines in part)]), strict=False):
+            _dumbbells(ax, start + np.arange(len(lines)), lines)
+        ax.set_yticks(range(len(labels)), labels, fontsize=8)
+        for tick, text in zip(ax.get_yticklabels(), labels, strict=True):
+            tick.set_fontweight("bold" if text in dict(part) else "normal")
+        ax.tick_params("y", length=0)
+        ax.grid(axis="x", lw=0.3)
+        ax.set(xlabel="%", ylim=(tall - 0.5, -0.6))
+    for ax in axes[:1]:
+        named = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+def _dumbbells(ax: Axes, y: np.ndarray, lines: pd.DataFrame) -> None:
+    """A comparison's lines at heights y: selected on validation, with the spread; the test peak; the printed score."""
+    scores = lines[["reproduced", "spread", "test_peak", "printed"]].astype(float)
+    ax.hlines(y, scores["reproduced"], scores["test_peak"], color="black", lw=1)
+    ax.errorbar(scores["reproduced"], y, xerr=scores["spread"], fmt="none", ecolor=OURS, elinewidth=1, capsize=2)
+    for name, colour, marker in (("reproduced", OURS, "o"), ("test_peak", PEAK, "*"), ("printed", PRINTED, "s")):
+        ax.plot(scores[name], y, marker, color=colour, ms=8, mec="black", label=name.replace("_", " "))
 
 
 def corpus_shape(corpus: Corpus, *, data: str) -> Figure:

@@ -163,8 +163,12 @@ def summary(data: str) -> pd.DataFrame:
 
 
 def write(data: str) -> Path:
-    """results/<data>/report.md: the summary, then each table that has records, printed beside reproduced, and the figures."""
+    """results/<data>/report.md: the summary, then each table that has records, printed beside reproduced, and the figures, of which
+    the scoreboard's is drawn here."""
+    from merlib import figures
+
     root = results_folder(data)
+    figures.save(figures.scoreboard(scoreboard(data), data=data), data, "", "scoreboard")
     lines = [f"# Printed beside reproduced, on `{data}`", "", _caveat(data), "", _markdown(summary(data)), ""]
     for paper, table in _tables(data):
         board = compare(paper.id, table.id, data)

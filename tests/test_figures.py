@@ -125,8 +125,24 @@ def test_the_gap_shows_rows_that_were_run():
     lines = comparison([75, 70, 74], [60, np.nan, 55], test_peak=2.0)
     (ax,) = figures.selection_gap(lines, data="real").axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["row 2", "row 0"]
-    shown = {line.get_label(): line.get_xdata().tolist() for line in ax.lines}
-    assert shown == {"reproduced": [55, 60], "test peak": [57, 62], "printed": [74, 75]}
+    assert drawn(ax) == {"reproduced": [55, 60], "test peak": [57, 62], "printed": [74, 75]}
+
+
+def drawn(ax) -> dict[str, list[float]]:
+    return {line.get_label(): line.get_xdata().tolist() for line in ax.lines if not line.get_label().startswith("_")}
+
+
+def test_the_scoreboard_shows_what_has_printed_scores_beside_its_floors_in_two_columns():
+    lines = comparison([75, np.nan], [60, 66], test_peak=2.0)
+    tables = [("a", "table1"), ("a", "table2"), ("b", "table1")]
+    board = pd.concat([lines.assign(paper=paper, table=table) for paper, table in tables])
+    floors_only = lines.iloc[1:].assign(paper="b", table="table2")
+    left, right = figures.scoreboard(pd.concat([board, floors_only]), data="real").axes
+    named = [[t.get_text() for t in ax.get_yticklabels() if t.get_fontweight() == "bold"] for ax in (left, right)]
+    column = lines["column"].iloc[0]
+    assert named == [[f"a table1 {column}"], [f"a table2 {column}", f"b table1 {column}"]]
+    assert [left.get_yticklabels()[int(y)].get_text() for y in left.lines[-1].get_ydata()] == ["row 0", "row 1"]
+    assert drawn(left)["reproduced"] == [60, 66] and drawn(left)["printed"][0] == 75
 
 
 def test_class_shares_and_dialogue_lengths():
@@ -152,6 +168,7 @@ def test_nothing_to_show_is_said_and_no_error():
     nothing = comparison([], [], columns=()).reindex(columns=["row", "label", "column", "printed", "test_peak"])
     made = [figures.confusions({}, data="lab"), figures.embeddings({}, data="lab")]
     made += [figures.per_class(nothing, data="lab", rows=[]), figures.selection_gap(nothing, data="lab")]
+    made += [figures.scoreboard(nothing.assign(paper="", table=""), data="lab")]
     made += [figures.drops(nothing, data="lab"), figures.sweep(nothing, data="lab", x="mu")]
     assert all(isinstance(f, Figure) and "nothing to show" in f.get_suptitle() for f in made)
 
