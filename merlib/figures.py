@@ -158,7 +158,7 @@ def per_class(comparison: pd.DataFrame, *, data: str, rows: Sequence[str]) -> Fi
 
 def drops(comparison: pd.DataFrame, *, data: str, base: str = "ours") -> Figure:
     """What each ablation costs: its score less that of the row `base`, one panel a column of the table."""
-    columns = list(dict.fromkeys(comparison["column"]))
+    columns = list(dict.fromkeys(comparison.loc[comparison["row"] == base, "column"]))
     title = "Change of the score against the full model"
     width = 3.7 + 0.07 * max(map(len, comparison["label"]), default=0) / max(len(columns), 1)  # the labels stand beside the first panel
     figure, axes = canvas(title, data, len(columns), size=(width, 3.8), sharex=True, sharey=True)
