@@ -192,27 +192,27 @@ def selection_gap(comparison: pd.DataFrame, *, data: str, column: str = "weighte
 
 
 def scoreboard(board: pd.DataFrame, *, data: str) -> Figure:
-    """All of a scoreboard (`report.scoreboard`) that has printed scores, beside their floors, in two columns of equal length."""
-    groups = board.groupby(["paper", "table", "column"], sort=False)
-    groups = [(" ".join(name), lines) for name, lines in groups if lines["printed"].notna().any()]
-    ends = np.cumsum([len(lines) + 2 for _, lines in groups])  # a heading and a gap each
+    """All of a scoreboard (`report.scoreboard`) that has printed scores, beside their floors, in two columns of about equal length."""
+    groups = []
+    for name, lines in board.groupby(["paper", "table", "column"], sort=False):
+        if lines["printed"].notna().any():
+            heading, gap = (pd.DataFrame({"label": [text]}) for text in (" ".join(name), ""))
+            groups.append(pd.concat([heading, lines, gap]))
+    ends = np.cumsum([len(lines) for lines in groups])
     first = int(np.abs(ends - ends[-1] / 2).argmin()) + 1 if groups else 0
-    columns = [part for part in (groups[:first], groups[first:]) if part]
-    tall = max((sum(len(lines) + 2 for _, lines in part) for part in columns), default=0)
+    columns = [pd.concat(part) for part in (groups[:first], groups[first:]) if part]
+    tall = max(map(len, columns), default=0)
     figure, axes = canvas("Printed, reproduced, floors", data, len(columns), size=(8.0, 0.2 * tall + 1.2), sharex=True)
-    for ax, part in zip(axes, columns, strict=True):
-        labels = [text for name, lines in part for text in (name, *lines["label"], "")]
-        for (_, lines), start in zip(part, np.cumsum([1, *(len(lines) + 2 for _, lines in part)]), strict=False):
-            _dumbbells(ax, start + np.arange(len(lines)), lines)
-        ax.set_yticks(range(len(labels)), labels, fontsize=8)
-        for tick, text in zip(ax.get_yticklabels(), labels, strict=True):
-            tick.set_fontweight("bold" if text in dict(part) else "normal")
+    for ax, lines in zip(axes, columns, strict=True):
+        _dumbbells(ax, np.arange(len(lines)), lines)
+        ax.set_yticks(range(len(lines)), lines["label"], fontsize=8)
+        for label, heads in zip(ax.get_yticklabels(), lines["paper"].isna(), strict=True):
+            label.set_fontweight("bold" if heads else "normal")
         ax.tick_params("y", length=0)
         ax.grid(axis="x", lw=0.3)
         ax.set(xlabel="%", ylim=(tall - 0.5, -0.6))
     for ax in axes[:1]:
-        named = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, fontsize=9)
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
