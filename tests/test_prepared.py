@@ -1,6 +1,10 @@
 """A prepared table maps a lab's own files to ours, and says precisely what is wrong when it cannot."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from merlib.corpora import prepared, table
@@ -325,41 +329,45 @@ def test_what_is_wrong_with_sequences_is_named(lab, new, arrays, message):
         lab(toml=[('modality = "audio"', new)], **arrays)
 
 
-REAL = """
-corpus = "iemocap6"
-name = "real"
-utterances = "{folder}/utterances.csv"
-unlabelled = "drop"
-[columns]
-utterance = "utt"
-dialogue = "dialogue"
-turn = "erc6_pos"
-speaker = "speaker"
-label = "erc6_label"
-split = "erc6_split"
-[labels]
-0 = "happy"
-1 = "sad"
-2 = "neutral"
-3 = "angry"
-4 = "excited"
-5 = "frustrated"
-[features.audio]
-file = "{folder}/acoustic.npz"
-ids = "utt"
-values = "hsf47"
-modality = "audio"
-extractor = "hsf47"
-version = ""
-weights_sha256 = ""
-trained_on = "nothing"
-fitted_on = "unknown"
-"""
+
+@pytest.fixture(scope="module")
+def prepare():
+    """The module results/real/prepare.py, which makes the root of the records on real data."""
+    file = Path(__file__).parents[1] / "results" / "real" / "prepare.py"
+    spec = importlib.util.spec_from_file_location("prepare", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_the_real_conversational_labels_have_the_official_counts(shared_data, tmp_path):
-    (tmp_path / "real.toml").write_text(REAL.format(folder=shared_data / "iemocap"))
-    corpus, features = prepared.read(tmp_path / "real.toml")
-    table.expect(corpus)
-    assert corpus.counts()["dialogues"] == {"train": 108, "val": 12, "test": 31}
-    assert features["audio"].values.shape == (7433, 47)
+@pytest.mark.parametrize("corpus", ["iemocap4", "iemocap6", "iemocap8", "mosi"])
+def test_the_real_tables_have_the_official_counts(prepare, corpus, shared_data, tmp_path):
+    found, features = prepared.read(prepare.described(corpus, shared_data, tmp_path, seconds=False))
+    table.expect(found)
+    if corpus == "iemocap6":
+        assert found.counts()["dialogues"] == {"train": 108, "val": 12, "test": 31}
+        assert features["audio"].values.shape == (7433, 47)
+    if corpus == "mosi":
+        assert found.counts()["dialogues"] == {"train": 51, "val": 11, "test": 31}
+        assert {name: array.values.shape for name, array in features.items()} == {
+            "text": (2199, 100), "audio": (2199, 73), "visual": (2199, 100)
+        }  # fmt: skip
+
+
+def test_stretched_spectrograms_come_back_to_seconds(prepare, tmp_path):
+    """Against the mean of a picture with 1000 columns a step, for utterances of 0.5, 5.91 and 20 s."""
+    seconds, bands, columns, fine = (0.5, 5.91, 20.0), 64, 96, 1000
+    level = np.random.default_rng(0).integers(256, size=(3, bands, columns), dtype=np.uint8)
+    ids = [f"u{k}" for k in range(3)]
+    np.savez(tmp_path / "logmel.npz", utt=np.array(ids), level=level)
+    spans = pd.DataFrame({"utt": ids, "start": [3.0, 0.0, 1.0], "end": [3.0 + seconds[0], seconds[1], 1.0 + seconds[2]]})
+    spans.to_csv(tmp_path / "utterances.csv", index=False)
+    prepare.in_seconds(tmp_path, tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as found:
+        values, steps = found["level"], found["steps"]
+    assert list(steps) == [7, 74, 75] and values.shape == (3, 75, bands)
+    for k, duration in enumerate(seconds):
+        for t in range(steps[k]):
+            times = (t + (np.arange(fine) + 0.5) / fine) / 12.5
+            seen = (times[times < min(duration, 6.0)] / duration * columns).astype(int)
+            np.testing.assert_allclose(values[k, t], level[k][:, seen].mean(axis=1), atol=0.6)
