@@ -222,7 +222,7 @@ def as_text(report: dict) -> str:
             lines.append(f"  {root} for {paper}: {what or 'all it needs is here'}")
     lines += [f"  {layouts.as_text(release)}" for release in report["releases"]]
     return "\n".join(
-        [*lines, "how to get the corpora, and their licences:", *(f"  {t}" for t in report["access"].values())]
+        [*lines, "how to get the corpora, and their licences:", *(f"  {t}" for t in dict.fromkeys(report["access"].values()))]
     )
 
 
