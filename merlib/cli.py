@@ -69,6 +69,16 @@ def compare(args: Namespace) -> None:
         print(f"nothing of {args.paper}/{table} has run on {args.data!r}: ask for {there}", file=sys.stderr)
 
 
+def against(args: Namespace) -> None:
+    """a row beside others on the same test utterances, with the exact McNemar test; of runs that are in the cache"""
+    from merlib import paired
+
+    _known(args.data)
+    others, how = args.other, {"data": args.data, "seeds": args.seeds}
+    lines = paired.against(args.paper, args.table, args.row, others=others, **how)
+    print(lines.to_json(orient="records") if args.json else lines.round(4).to_string(index=False))
+
+
 def run(args: Namespace) -> None:
     """train what is missing of a table, or of some of its rows, and write its records (with --set: only show them)"""
     from merlib import distributed, study
@@ -146,6 +156,14 @@ def parser() -> argparse.ArgumentParser:
     made = command(compare)
     made.add_argument("paper")
     made.add_argument("table")
+    made.add_argument("--json", **as_json)
+    choose_data(made)
+    made = command(against)
+    made.add_argument("paper")
+    made.add_argument("table")
+    made.add_argument("row")
+    made.add_argument("other", nargs="*", help="rows to stand beside it (default: all that have run)")
+    made.add_argument("--seeds", type=arguments.seeds, default=(0,), help="comma-separated")
     made.add_argument("--json", **as_json)
     choose_data(made)
     made = command(run)

@@ -14,7 +14,7 @@ LOCK = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text(
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ORDER = [
     ("corpora",), ("models",), ("features",), ("batches",), ("inputs",), ("losses", "metrics"), ("distributed",), ("prediction",),
-    ("training",), ("fitting",), ("runs",), ("study",), ("report", "figures", "media_figures", "audit"),
+    ("training",), ("fitting",), ("runs",), ("study",), ("report", "paired", "figures", "media_figures", "audit"),
     ("headless", "arguments", "data_cli", "cli"),
 ]  # fmt: skip
 

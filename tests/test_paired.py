@@ -1,0 +1,75 @@
+"""Two systems on the same utterances: the exact test against its definition, and the runs that may stand side by side."""
+
+import math
+
+import numpy as np
+import pytest
+
+from merlib import cli, declarations, paired, runs, study
+from merlib.features import roots
+
+PAPER = declarations.load("mfcre")
+
+
+@pytest.mark.parametrize(("only_this", "only_other"), [(0, 0), (1, 0), (3, 9), (9, 3), (5, 5), (0, 20), (40, 61)])
+def test_the_exact_test_is_the_two_tails_of_a_fair_coin(only_this, only_other):
+    n = only_this + only_other
+    tail = sum(math.comb(n, k) for k in range(min(only_this, only_other) + 1)) / 2**n
+    this = np.array([True] * only_this + [False] * only_other + [True, False, True])
+    other = np.array([False] * only_this + [True] * only_other + [True, False, True])
+    assert paired.mcnemar(this, other) == pytest.approx(min(1.0, 2 * tail))
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Floors of Table 3 that have run, on a small twin: a majority, two seeds of it, and a logistic regression."""
+    monkeypatch.setenv("MERLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MERLIB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(roots, "TWIN_SCALE", 0.04)
+    for function in (runs._dataset, runs._digest):
+        function.cache_clear()
+    study.run_table("mfcre", "table3", row=["majority", "logistic"], seeds=(0, 1), progress=False)
+
+
+def test_a_line_counts_what_only_one_has_right(tiny):
+    found = paired.against("mfcre", "table3", "logistic", seeds=(0, 1))
+    assert list(found["other"]) == ["majority"] * 2 and list(found["seed"]) == [0, 1]
+    saved = {}
+    for row, _, run in study.runs_of(PAPER, "table3", row=["logistic", "majority"]):
+        with np.load(run.folder / "predictions.npz") as arrays:
+            saved[row.id] = list(zip(arrays["ids"], arrays["y_true"], arrays["val_pred"], strict=True))
+    alone, beaten = 0, 0
+    for (u, label, mine), (v, _, theirs) in zip(saved["logistic"], saved["majority"], strict=True):
+        assert u == v
+        alone += mine == label != theirs
+        beaten += theirs == label != mine
+    line = found.iloc[0]
+    assert (line["only_this"], line["only_other"], line["n"]) == (alone, beaten, len(saved["logistic"]))
+    assert line["accuracy"] - line["accuracy_other"] == pytest.approx(100 * (alone - beaten) / line["n"])
+    assert line["p"] == paired.mcnemar(np.repeat([True, False], [alone, beaten]), np.repeat([False, True], [alone, beaten])) < 1
+
+
+def test_the_other_way_round_is_the_same_test(tiny):
+    there, back = (paired.against("mfcre", "table3", a, others=b).iloc[0] for a, b in (("logistic", "majority"), ("majority", "logistic")))
+    assert (there["only_this"], there["only_other"], there["p"]) == (back["only_other"], back["only_this"], back["p"])
+
+
+def test_what_has_not_run_is_named_with_the_command_that_runs_it(tiny, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["against", "mfcre", "table3", "logistic", "ours", "--seeds", "0"])
+    assert stopped.value.code == 1
+    assert "merlib run mfcre table3 ours --data twin --seeds 0" in capsys.readouterr().err
+
+
+def test_rows_with_other_test_utterances_are_left_out(tiny, monkeypatch):
+    right = paired._right
+    shifted = lambda run: right(run) if run.recipe["model"]["name"] == "logistic" else right(run) | {"ids": np.array(["else"])}
+    monkeypatch.setattr(paired, "_right", shifted)
+    assert paired.against("mfcre", "table3", "logistic").empty
+    with pytest.raises(ValueError, match="no test utterances in common"):
+        paired.against("mfcre", "table3", "logistic", others="majority")
+
+
+def test_the_command_prints_one_line_a_row(tiny, capsys):
+    cli.main(["against", "mfcre", "table3", "logistic"])
+    assert "majority meld" in " ".join(capsys.readouterr().out.split())
