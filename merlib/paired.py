@@ -4,6 +4,7 @@ A mean of two scores hides that both were asked the same. What counts are the ut
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,16 +33,16 @@ def against(
     """A row of a table beside others (or all), a line for each, corpus and seed; runs are those in the cache, nothing is trained.
 
     n: test utterances with a label, of all folds that both have run; accuracy, accuracy_other: percent of them; only_this, only_other: how
-    many only one of the two classifies rightly (of a sentiment corpus, into seven classes); p: see `mcnemar`. Left out are rows with
-    other test utterances, and those that score masked inputs. Raises FileNotFoundError where the row, or one that is named,
-    has no run, ValueError where none that is named can stand beside it.
+    many only one of the two classifies rightly (of a sentiment corpus, into seven classes); p: see `mcnemar`. Left out are rows that are
+    the same run, those with other test utterances, and those that score masked inputs. Raises FileNotFoundError where the row,
+    or one that is named, has no run, ValueError where none that is named can stand beside it.
     """
     declared = declarations.load(paper)
     named = [others] if isinstance(others, str) else list(others)
     asked = [row, *named] if named else ()
     lines = []
     for seed in seeds:
-        found: dict[tuple[str, str], dict[int, dict[str, np.ndarray]]] = {}
+        found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
         for each, corpus, run in study.runs_of(declared, table, row=asked, data=data, seed=seed):
             if (run.folder / "run.json").exists() and not run.recipe["protocol"].get("mask_percent"):
                 found.setdefault((each.id, corpus), {})[run.fold] = _right(run)
@@ -52,20 +53,21 @@ def against(
         for (name, corpus), other in found.items():
             this = found.get((row, corpus), {})
             folds = sorted(this.keys() & other.keys())
-            if name != row and folds and all(this[k]["ids"].tolist() == other[k]["ids"].tolist() for k in folds):
+            same = all(this[k]["run"] == other[k]["run"] for k in folds)  # the row itself, or a row that asks for the same
+            if not same and all(this[k]["ids"].tolist() == other[k]["ids"].tolist() for k in folds):
                 pair = [np.concatenate([runs[k]["right"] for k in folds]) for runs in (this, other)]
                 lines.append({"other": name, "corpus": corpus, "seed": seed, "n_folds": len(folds)} | _line(*pair))
     if named and not lines:
-        raise ValueError(f"{row} and {', '.join(named)} have no test utterances in common: compare rows of one corpus and protocol")
+        raise ValueError(f"{row} and {', '.join(named)} cannot be compared: name rows of one corpus and protocol, and other runs")
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def _right(run: Run) -> dict[str, np.ndarray]:
-    """Ids of the test utterances that have a label, and whether the run is right about them, at the epoch that its row selects."""
+def _right(run: Run) -> dict[str, Any]:
+    """The run, ids of the test utterances that have a label, and whether it is right about them, at the epoch that its row selects."""
     with np.load(run.folder / "predictions.npz") as saved:
         known = saved["y_true"] >= 0
         predicted = saved[f"{run.recipe['protocol'].get('select', 'val')}_pred"]
-        return {"ids": saved["ids"][known], "right": (predicted == saved["y_true"])[known]}
+        return {"run": run.id, "ids": saved["ids"][known], "right": (predicted == saved["y_true"])[known]}
 
 
 def _line(this: np.ndarray, other: np.ndarray) -> dict[str, float]:

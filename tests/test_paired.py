@@ -54,6 +54,12 @@ def test_the_other_way_round_is_the_same_test(tiny):
     assert (there["only_this"], there["only_other"], there["p"]) == (back["only_other"], back["only_this"], back["p"])
 
 
+def test_a_row_that_is_the_same_run_is_no_line(tiny, monkeypatch):
+    right = paired._right
+    monkeypatch.setattr(paired, "_right", lambda run: right(run) | {"run": "one"})
+    assert paired.against("mfcre", "table3", "logistic").empty
+
+
 def test_what_has_not_run_is_named_with_the_command_that_runs_it(tiny, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["against", "mfcre", "table3", "logistic", "ours", "--seeds", "0"])
@@ -66,7 +72,7 @@ def test_rows_with_other_test_utterances_are_left_out(tiny, monkeypatch):
     shifted = lambda run: right(run) if run.recipe["model"]["name"] == "logistic" else right(run) | {"ids": np.array(["else"])}
     monkeypatch.setattr(paired, "_right", shifted)
     assert paired.against("mfcre", "table3", "logistic").empty
-    with pytest.raises(ValueError, match="no test utterances in common"):
+    with pytest.raises(ValueError, match="cannot be compared"):
         paired.against("mfcre", "table3", "logistic", others="majority")
 
 
