@@ -21,7 +21,7 @@ reproduce: .venv/ready  ## regenerate every table from synthetic recordings (or 
 	$(PY) -m merlib report --data $(DATA)
 
 test: .venv/ready  ## the tests, on two cores in minutes
-	$(PY) -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2
 
 lab: .venv/ready  ## open the notebooks in JupyterLab
 	.venv/bin/jupyter lab notebooks/00_start_here.ipynb
