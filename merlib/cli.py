@@ -74,8 +74,7 @@ def against(args: Namespace) -> None:
     from merlib import paired
 
     _known(args.data)
-    others, how = args.other, {"data": args.data, "seeds": args.seeds}
-    lines = paired.against(args.paper, args.table, args.row, others=others, **how)
+    lines = paired.against(args.paper, args.table, args.row, others=args.other, data=args.data, seeds=args.seeds)
     print(lines.to_json(orient="records") if args.json else lines.round(4).to_string(index=False))
 
 

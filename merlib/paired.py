@@ -28,7 +28,7 @@ def mcnemar(this: np.ndarray, other: np.ndarray) -> float:
 
 
 def against(
-    paper: str, table: str, row: str, *, others: str | Sequence[str] = (), data: str = "twin", seeds: Sequence[int] = (0,)
+    paper: str, table: str, row: str, *, others: Sequence[str] = (), data: str = "twin", seeds: Sequence[int] = (0,)
 ) -> pd.DataFrame:  # fmt: skip
     """A row of a table beside others (or all), a line for each, corpus and seed; runs are those in the cache, nothing is trained.
 
@@ -38,8 +38,7 @@ def against(
     or one that is named, has no run, ValueError where none that is named can stand beside it.
     """
     declared = declarations.load(paper)
-    named = [others] if isinstance(others, str) else list(others)
-    asked = [row, *named] if named else ()
+    asked = [row, *others] if others else ()
     lines = []
     for seed in seeds:
         found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
@@ -47,7 +46,7 @@ def against(
             if (run.folder / "run.json").exists() and not run.recipe["protocol"].get("mask_percent"):
                 found.setdefault((each.id, corpus), {})[run.fold] = _right(run)
         ran = {name for name, _ in found}
-        if missing := [name for name in (row, *named) if name not in ran]:
+        if missing := [name for name in (row, *others) if name not in ran]:
             command = f"merlib run {paper} {table} {' '.join(missing)} --data {data} --seeds {seed}"
             raise FileNotFoundError(f"no predictions of {', '.join(missing)}, seed {seed}, in results/cache: {command}")
         for (name, corpus), other in found.items():
@@ -57,8 +56,8 @@ def against(
             if not same and all(this[k]["ids"].tolist() == other[k]["ids"].tolist() for k in folds):
                 pair = [np.concatenate([runs[k]["right"] for k in folds]) for runs in (this, other)]
                 lines.append({"other": name, "corpus": corpus, "seed": seed, "n_folds": len(folds)} | _line(*pair))
-    if named and not lines:
-        raise ValueError(f"{row} and {', '.join(named)} cannot be compared: name rows of one corpus and protocol, and other runs")
+    if others and not lines:
+        raise ValueError(f"{row} and {', '.join(others)} cannot be compared: name rows of one corpus and protocol, and other runs")
     return pd.DataFrame(lines, columns=COLUMNS)
 
 

@@ -13,6 +13,27 @@ def data_folder(tmp_path, monkeypatch) -> Path:
     return tmp_path / "data"
 
 
+@pytest.fixture
+def places(tmp_path, monkeypatch) -> Path:
+    """A folder with an empty $MERLIB_DATA and $MERLIB_RESULTS, and nothing remembered of others."""
+    from merlib import runs
+
+    monkeypatch.setenv("MERLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MERLIB_RESULTS", str(tmp_path / "results"))
+    for function in (runs._dataset, runs._digest):
+        function.cache_clear()
+    return tmp_path
+
+
+@pytest.fixture
+def tiny(places, monkeypatch) -> Path:
+    """Such a folder, and a tiny twin."""
+    from merlib.features import roots
+
+    monkeypatch.setattr(roots, "TWIN_SCALE", 0.04)
+    return places
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real corpora, $MERLIB_SHARED_DATA; tests that need it are skipped where it is not."""

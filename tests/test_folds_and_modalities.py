@@ -8,15 +8,6 @@ from merlib import declarations, report, runs, study
 from merlib.features import roots
 
 
-@pytest.fixture
-def places(tmp_path, monkeypatch):
-    monkeypatch.setenv("MERLIB_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MERLIB_RESULTS", str(tmp_path / "results"))
-    for function in (runs._dataset, runs._digest):
-        function.cache_clear()
-    return tmp_path
-
-
 def ids(paper: str, table: str, row: str, corpus: str, data: str = "twin") -> list[str]:
     planned = study.runs_of(declarations.load(paper), table, row=row, data=data)
     return [run.id for _, its, run in planned if its == corpus]

@@ -1,12 +1,12 @@
 """Two systems on the same utterances: the exact test against its definition, and the runs that may stand side by side."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 
-from merlib import cli, declarations, paired, runs, study
-from merlib.features import roots
+from merlib import cli, declarations, paired, study
 
 PAPER = declarations.load("mfcre")
 
@@ -21,17 +21,12 @@ def test_the_exact_test_is_the_two_tails_of_a_fair_coin(only_this, only_other):
 
 
 @pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """Floors of Table 3 that have run, on a small twin: a majority, two seeds of it, and a logistic regression."""
-    monkeypatch.setenv("MERLIB_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MERLIB_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setattr(roots, "TWIN_SCALE", 0.04)
-    for function in (runs._dataset, runs._digest):
-        function.cache_clear()
+def ran(tiny):
+    """Two floors of Table 3 have run, two seeds each: the majority and a logistic regression."""
     study.run_table("mfcre", "table3", row=["majority", "logistic"], seeds=(0, 1), progress=False)
 
 
-def test_a_line_counts_what_only_one_has_right(tiny):
+def test_a_line_counts_what_only_one_has_right(ran):
     found = paired.against("mfcre", "table3", "logistic", seeds=(0, 1))
     assert list(found["other"]) == ["majority"] * 2 and list(found["seed"]) == [0, 1]
     saved = {}
@@ -49,33 +44,36 @@ def test_a_line_counts_what_only_one_has_right(tiny):
     assert line["p"] == paired.mcnemar(np.repeat([True, False], [alone, beaten]), np.repeat([False, True], [alone, beaten])) < 1
 
 
-def test_the_other_way_round_is_the_same_test(tiny):
-    there, back = (paired.against("mfcre", "table3", a, others=b).iloc[0] for a, b in (("logistic", "majority"), ("majority", "logistic")))
+def test_the_other_way_round_is_the_same_test(ran):
+    there, back = (paired.against("mfcre", "table3", a, others=[b]).iloc[0] for a, b in (("logistic", "majority"), ("majority", "logistic")))
     assert (there["only_this"], there["only_other"], there["p"]) == (back["only_other"], back["only_this"], back["p"])
 
 
-def test_a_row_that_is_the_same_run_is_no_line(tiny, monkeypatch):
+def test_a_row_that_is_the_same_run_is_no_line(ran, monkeypatch):
     right = paired._right
     monkeypatch.setattr(paired, "_right", lambda run: right(run) | {"run": "one"})
     assert paired.against("mfcre", "table3", "logistic").empty
 
 
-def test_what_has_not_run_is_named_with_the_command_that_runs_it(tiny, capsys):
+def test_what_has_not_run_is_named_with_the_command_that_runs_it(ran, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["against", "mfcre", "table3", "logistic", "ours", "--seeds", "0"])
     assert stopped.value.code == 1
     assert "merlib run mfcre table3 ours --data twin --seeds 0" in capsys.readouterr().err
 
 
-def test_rows_with_other_test_utterances_are_left_out(tiny, monkeypatch):
+def test_rows_with_other_test_utterances_are_left_out(ran, monkeypatch):
     right = paired._right
     shifted = lambda run: right(run) if run.recipe["model"]["name"] == "logistic" else right(run) | {"ids": np.array(["else"])}
     monkeypatch.setattr(paired, "_right", shifted)
     assert paired.against("mfcre", "table3", "logistic").empty
     with pytest.raises(ValueError, match="cannot be compared"):
-        paired.against("mfcre", "table3", "logistic", others="majority")
+        paired.against("mfcre", "table3", "logistic", others=["majority"])
 
 
-def test_the_command_prints_one_line_a_row(tiny, capsys):
+def test_the_command_prints_one_line_a_row(ran, capsys):
     cli.main(["against", "mfcre", "table3", "logistic"])
     assert "majority meld" in " ".join(capsys.readouterr().out.split())
+    cli.main(["against", "mfcre", "table3", "logistic", "--json"])
+    (line,) = json.loads(capsys.readouterr().out)
+    assert list(line) == paired.COLUMNS

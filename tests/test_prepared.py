@@ -1,6 +1,7 @@
 """A prepared table maps a lab's own files to ours, and says precisely what is wrong when it cannot."""
 
 import importlib.util
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -329,7 +330,6 @@ def test_what_is_wrong_with_sequences_is_named(lab, new, arrays, message):
         lab(toml=[('modality = "audio"', new)], **arrays)
 
 
-
 @pytest.fixture(scope="module")
 def prepare():
     """The module results/real/prepare.py, which makes the root of the records on real data."""
@@ -352,6 +352,21 @@ def test_the_real_tables_have_the_official_counts(prepare, corpus, shared_data, 
         assert {name: array.values.shape for name, array in features.items()} == {
             "text": (2199, 100), "audio": (2199, 73), "visual": (2199, 100)
         }  # fmt: skip
+
+
+def test_the_table_of_spectrograms_in_seconds_says_so(prepare, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "in_seconds", lambda folder, file: None)
+    stretched, seconds = tmp_path / "stretched", tmp_path / "seconds"
+    stretched.mkdir()
+    seconds.mkdir()
+    before, after = (
+        tomllib.loads(prepare.described("iemocap4", tmp_path, work, seconds=work == seconds).read_text())
+        for work in (stretched, seconds)
+    )
+    was, now = (about["features"].pop("audio") for about in (before, after))
+    assert before == after
+    assert (was["time_axis"], now["time_axis"], now["lengths"], now["file"]) == (2, 1, "steps", "logmel.npz")
+    assert "12.5 steps a second" in now["extractor"] and "lengths" not in was
 
 
 def test_stretched_spectrograms_come_back_to_seconds(prepare, tmp_path):

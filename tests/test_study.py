@@ -16,17 +16,6 @@ PAPER = declarations.load("mfcre")
 FAST = {"model.dim": 16, "model.head_dim": 16, "train.epochs": 1, "model.fusion_layers": 1, "model.encoder_layers": 1}
 
 
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """An empty results folder and a tiny twin."""
-    monkeypatch.setenv("MERLIB_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MERLIB_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setattr(roots, "TWIN_SCALE", 0.04)
-    for function in (runs._dataset, runs._digest):
-        function.cache_clear()
-    return tmp_path
-
-
 def planned(table: str, row: str, **options) -> dict[str, runs.Run]:
     return {corpus: run for _, corpus, run in study.runs_of(PAPER, table, row=row, **options)}
 

@@ -80,27 +80,24 @@ def mosi_table(file: Path) -> pd.DataFrame:
     return table.assign(split=split)
 
 
-def in_seconds(folder: Path, file: Path, rate: float = 12.5, longest: float = 6.0) -> None:
-    """Spectrograms stretched to 96 steps -> steps of 1 / `rate` s of the first `longest` s (GIA-MIC Sec. 3.1), n t 64 bytes.
+def in_seconds(folder: Path, file: Path) -> None:
+    """Spectrograms stretched to 96 steps -> 12.5 steps a second of the first 6 s (GIA-MIC Sec. 3.1), n t 64, levels 0 to 255.
 
-    A step is the mean of what it overlaps, weighted by the overlap; the last one may be shorter.
+    A step is the mean of the columns that it overlaps, weighted by the overlap; the last one may be shorter.
     """
     table = pd.read_csv(folder / "utterances.csv", index_col="utt")
     with np.load(folder / "logmel.npz") as found:
         ids, level = found["utt"].astype(str), found["level"]  # n, n 64 96
-    duration = (table["end"] - table["start"])[ids].to_numpy()
-    heard = duration.clip(max=longest)
-    steps = np.ceil(heard * rate - 1e-9).astype(np.int64).clip(min=1)
-    ends = np.minimum(np.arange(steps.max() + 1) / rate, heard[:, None])  # n t+1, seconds
-    total = np.concatenate([np.zeros_like(level[..., :1], np.float64), level.cumsum(-1, dtype=np.float64)], -1)  # n 64 97
-    place = ends / duration[:, None] * level.shape[-1]  # in columns, 0 to 96
-    left = np.minimum(place.astype(np.int64), level.shape[-1] - 1)
-    part = (place - left)[:, None]
-    at = left[:, None].repeat(level.shape[1], 1)
-    upto = np.take_along_axis(total, at, -1) * (1 - part) + np.take_along_axis(total, at + 1, -1) * part  # n 64 t+1
-    width = np.diff(place)[:, None]
-    values = np.diff(upto) / np.where(width > 0, width, 1)
-    np.savez(file, utt=ids, level=values.swapaxes(1, 2).astype(np.float32), steps=steps)
+    duration = (table["end"] - table["start"])[ids].to_numpy()[:, None]
+    heard = duration.clip(max=6.0)
+    steps = np.ceil(heard[:, 0] * 12.5 - 1e-9).astype(np.int64)
+    ends = np.minimum(np.arange(steps.max() + 1) / 12.5, heard)  # n t+1, seconds
+    columns = duration * np.linspace(0, 1, level.shape[-1] + 1)  # n 97, seconds
+    overlap = np.minimum(ends[:, 1:, None], columns[:, None, 1:]) - np.maximum(ends[:, :-1, None], columns[:, None, :-1])
+    overlap = overlap.clip(min=0)  # n t 96
+    total = overlap.sum(-1, keepdims=True)
+    values = overlap @ level.swapaxes(1, 2) / np.where(total > 0, total, 1)
+    np.savez(file, utt=ids, level=values.astype(np.float32), steps=steps)
 
 
 def main() -> None:
