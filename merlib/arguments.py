@@ -29,7 +29,7 @@ def modalities(text: str) -> str:
     return text
 
 
-def seeds(text: str) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
     """Whole numbers, comma-separated."""
     if not all(part.isdigit() for part in text.split(",")):
         raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers, such as 0,1,2")

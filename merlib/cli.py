@@ -84,7 +84,7 @@ def run(args: Namespace) -> None:
     from merlib.runs import execute
 
     processes = distributed.join(distributed.device_of(args.device))
-    asked = {"row": args.row, "data": args.data, "change": dict(args.set) or None}
+    asked = {"row": args.row, "data": args.data, "folds": args.folds, "change": dict(args.set) or None}
     if not processes.main:  # it trains with the main one, which alone writes records and speaks
         paper = declarations.load(args.paper)
         for planned in [one for seed in args.seeds for one in study.runs_of(paper, args.table, seed=seed, **asked)]:
@@ -162,14 +162,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("table")
     made.add_argument("row")
     made.add_argument("other", nargs="*", help="rows to stand beside it (default: all that have run)")
-    made.add_argument("--seeds", type=arguments.seeds, default=(0,), help="comma-separated")
+    made.add_argument("--seeds", type=arguments.numbers, default=(0,), help="comma-separated")
     made.add_argument("--json", **as_json)
     choose_data(made)
     made = command(run)
     made.add_argument("paper")
     made.add_argument("table")
     made.add_argument("row", nargs="*")
-    made.add_argument("--seeds", type=arguments.seeds, default=(0,), help="comma-separated")
+    made.add_argument("--seeds", type=arguments.numbers, default=(0,), help="comma-separated")
+    made.add_argument("--folds", type=arguments.numbers, default=(), help="comma-separated, from 0 (default: all)")
     made.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     made.add_argument(
         "--set", type=arguments.assignment, action="append", default=[], help="a leaf or reading: readings.cell=slstm"

@@ -29,10 +29,14 @@ def runs_of(
     row: str | Sequence[str] = (),
     data: str = "twin",
     seed: int = 0,
+    folds: Sequence[int] = (),
     change: dict[str, Any] | None = None,
 ) -> list[tuple[Row, str, Run]]:
-    """The runs behind a table (or some rows of it) for one seed: (row, corpus, run), in that order, every fold."""
-    return [(asked.row, asked.corpus, asked.run) for asked in _planned(paper, table, row, data, seed, change)[0]]
+    """The runs behind a table (or some rows of it) for one seed: (row, corpus, run), in that order, every fold or only `folds`.
+
+    Raises ValueError where no row that was asked has such a fold.
+    """
+    return [(asked.row, asked.corpus, asked.run) for asked in _planned(paper, table, row, data, seed, change, folds)[0]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def _rows(table: declarations.Table, row: str | Sequence[str]) -> list[Row]:
     return [table.find(name) for name in ([row] if isinstance(row, str) else row)] if row else table.row
 
 
-def _planned(paper: Paper, table: str, row, data: str, seed: int, change) -> tuple[list[Asked], list[str]]:
+def _planned(paper: Paper, table: str, row, data: str, seed: int, change, folds: Sequence[int] = ()) -> tuple[list[Asked], list[str]]:
     """What is to run, and why some of it cannot: rows or columns that ask for a modality which the root does not have."""
     found = paper.table(table)
     there = set(roots.corpora(data)) & set(paper.corpora)
@@ -83,20 +87,26 @@ def _planned(paper: Paper, table: str, row, data: str, seed: int, change) -> tup
             recipe["data"]["modalities"] = present  # the same run, whether a row asks for what is absent or not
             for fold in range(splits.folds(recipe["protocol"])):
                 planned.append(Asked(declared, corpus, cells, Run(recipe, corpus, data, seed, fold)))
+    if planned and folds:
+        last = max(asked.run.fold for asked in planned)
+        if max(folds) > last:
+            raise ValueError(f"fold {max(folds)}: what was asked has folds 0 to {last}")
+        planned = [asked for asked in planned if asked.run.fold in folds]
     return planned, skipped
 
 
 def run_table(
-    paper: str, table: str, *, row: str | Sequence[str] = (), data: str = "twin", seeds: tuple[int, ...] = (0,),
+    paper: str, table: str, *, row: str | Sequence[str] = (), data: str = "twin", seeds: tuple[int, ...] = (0,), folds: Sequence[int] = (),
     device: str | None = None, change: dict[str, Any] | None = None, progress: bool = True,
 ) -> pd.DataFrame:  # fmt: skip
     """Train what is missing of a table, or of some of its rows, write their records, and return them.
 
-    change: leaves or readings laid over every row; then the result is yours alone and no record is written.
+    folds: only these of each row's, so that several processes or machines can share a row out (those that share `results/` write
+    into the same records). change: leaves or readings laid over every row; then the result is yours alone and no record is written.
     """
     declared = declarations.load(paper)
     found = declared.table(table)
-    plans = [_planned(declared, table, row, data, seed, change) for seed in seeds]
+    plans = [_planned(declared, table, row, data, seed, change, folds) for seed in seeds]
     planned = [asked for plan, _ in plans for asked in plan]
     for reason in plans[0][1]:
         tqdm.write(f"skipped: {paper}/{found.id}/{reason} in the root {data!r}")

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from merlib import declarations, report, runs, study
+from merlib import cli, declarations, report, runs, study
 from merlib.features import roots
 
 
@@ -18,6 +18,24 @@ def test_a_corpus_with_folds_is_trained_once_a_fold(places):
     assert len(ids("attsf_net", "6", "audio", "iemocap4")) == 1
     assert len(set(ids("gia_mic", "1", "gia_mic_gt", "iemocap4"))) == 5
     assert len(set(ids("mpaf_net", "5", "mpaf_net_all_rotations", "iemocap8"))) == 10
+
+
+def test_folds_can_be_shared_out_between_batches(tiny):
+    asked = {"row": "majority", "progress": False}
+    whole = study.run_table("gia_mic", "1", **asked)
+    file = study.records_path("gia_mic", "table1", "twin")
+    together = file.read_bytes()
+    file.unlink()
+    assert set(study.run_table("gia_mic", "1", folds=(1, 3), **asked)["fold"]) == {1, 3}
+    assert "partial" in report.compare("gia_mic", "table1", "twin").set_index("row")["doubt"]["majority"].iloc[0]
+    study.run_table("gia_mic", "1", folds=(0, 2, 4), **asked)
+    assert set(whole["fold"]) == set(range(5)) and file.read_bytes() == together
+
+
+def test_a_fold_that_is_not_there_is_refused(places, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["run", "gia_mic", "table1", "majority", "--folds", "0,5"])
+    assert stopped.value.code == 2 and "folds 0 to 4" in capsys.readouterr().err
 
 
 def test_noise_at_test_time_shares_one_training(places):
