@@ -89,8 +89,8 @@ def _planned(paper: Paper, table: str, row, data: str, seed: int, change, folds:
                 planned.append(Asked(declared, corpus, cells, Run(recipe, corpus, data, seed, fold)))
     if planned and folds:
         last = max(asked.run.fold for asked in planned)
-        if max(folds) > last:
-            raise ValueError(f"fold {max(folds)}: what was asked has folds 0 to {last}")
+        if not set(folds) <= set(range(last + 1)):
+            raise ValueError(f"folds {', '.join(map(str, folds))}: what was asked has folds 0 to {last}")
         planned = [asked for asked in planned if asked.run.fold in folds]
     return planned, skipped
 

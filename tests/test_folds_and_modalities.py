@@ -36,6 +36,8 @@ def test_a_fold_that_is_not_there_is_refused(places, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["run", "gia_mic", "table1", "majority", "--folds", "0,5"])
     assert stopped.value.code == 2 and "folds 0 to 4" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="folds 0 to 4"):
+        study.run_table("gia_mic", "table1", row="majority", folds=(-1,))
 
 
 def test_noise_at_test_time_shares_one_training(places):
