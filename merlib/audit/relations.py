@@ -97,24 +97,34 @@ def rivals(paper: Paper, claim: Claim, cell: Cell) -> list[Cell]:
     return [c for c in found if c.column == cell.column and c.row in asked and c.row != cell.row]
 
 
+def _against(high: Cell, low: Cell) -> tuple[str, str] | None:
+    """What speaks against high > low, (`over` or `equal`, severity); None where nothing does.
+
+    Beyond all rounding is an error. Digits of one precision in the wrong order are a note: rounding by one rule keeps the order.
+    """
+    if percent(high).high < percent(low).low:
+        return "over", "error"
+    if number(high.printed) == number(low.printed) and high.unit == low.unit:
+        return "equal", "note"
+    places = {(c.unit, number(c.printed).as_tuple().exponent) for c in (high, low)}
+    return ("over", "note") if len(places) == 1 and point(high) < point(low) else None
+
+
 def _best(paper: Paper, claim: Claim, cell: Cell) -> tuple | None:
-    mine, word = percent(cell), "low" if claim.lowest else "high"
+    word = "low" if claim.lowest else "high"
     for other in sorted(rivals(paper, claim, cell), key=lambda c: percent(c).middle, reverse=not claim.lowest):
-        theirs = percent(other)
-        if theirs.high < mine.low if claim.lowest else theirs.low > mine.high:
-            return f"{show(other)} is {word}er than {show(cell)}.", "error", None, None
-        if number(other.printed) == number(cell.printed):
-            return f"{show(other)} is as {word} as {show(cell)}.", "note", None, None
+        if found := _against(other, cell) if claim.lowest else _against(cell, other):
+            how = {"over": f"{word}er than", "equal": f"as {word} as"}[found[0]]
+            return f"{show(other)} is {how} {show(cell)}.", found[1], None, None
     return None
 
 
 def _order(claim: Claim, cells: list[Cell]) -> tuple | None:
     for first, second in pairwise(cells):
         high, low = (second, first) if claim.lowest else (first, second)
-        if percent(high).high < percent(low).low:
-            return f"{show(high)} is not above {show(low)}.", "error", None, None
-        if number(high.printed) == number(low.printed) and high.unit == low.unit:
-            return f"{show(first)} and {show(second)} are printed equal.", "note", None, None
+        if found := _against(high, low):
+            equal = f"{show(first)} and {show(second)} are printed equal."
+            return equal if found[0] == "equal" else f"{show(high)} is not above {show(low)}.", found[1], None, None
     return None
 
 
