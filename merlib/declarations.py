@@ -1,7 +1,8 @@
 """Declarations: papers/<paper>/*.toml -> typed, checked cells and recipes. The grammar is in papers/README.md; no torch here.
 
 A recipe is a nested dict of sections (`model`, `loss`, `train`, `data`, `protocol`), resolved for one corpus. It is merged in this
-order: the paper's leaves, the base of another system, the default readings, the twin's scale, the row's change, the caller's change.
+order: the paper's leaves, the default readings, the base of another system, the readings that the row or the caller chooses, the twin's
+scale, the leaves that the row sets, those that the caller sets.
 """
 
 import os
@@ -21,7 +22,7 @@ NEEDED = ("data.unit", "data.modalities", "protocol.split", "protocol.select", "
 SECTIONS = ("model", "loss", "train", "data", "protocol")
 DATA = (  # what a run reads; further leaves of `data` say how features are extracted
     "data.unit", "data.modalities", "data.text", "data.audio", "data.visual", "data.standardize", "data.classes",
-    "data.augment",
+    "data.augment", "data.on_failure",
 )  # fmt: skip
 AVERAGED = {(m, a): f"{a}_{m}" for m in ("f1", "precision", "recall") for a in ("macro", "weighted")}
 PRINTED = re.compile(r"(Sec\.|Table|eqs?\.|Fig\.|Abstract)")  # a source that starts so is a place in the paper
@@ -109,15 +110,20 @@ def recipe(
     Raises DeclarationError for an unknown key or reading, or a value of another type than the declared one.
     """
     asked = ({"data.modalities": modalities} if modalities else {}) | flat(row.change) | flat(change or {})
-    chosen = _chosen(paper, asked)
-    base = one_of(paper.base, row.base, f"base of {paper.id}") if row.base else {}
-    leaves = {k: v for k, v in flat(paper.recipe).items() if k.split(".")[0] not in set(base) & {"model", "loss"}}
-    for name, reading in paper.readings.items():
-        option = flat(reading.options[chosen.get(name, reading.default)])
-        leaves |= {k: v for k, v in option.items() if k.split(".")[0] not in set(base) & {"model", "loss"}}
-    leaves |= flat(base)
-    scale = {"twin": flat(paper.twin), "twin_media": flat(paper.twin) | flat(paper.twin_media)}.get(data, {})
-    leaves |= {k: v for k, v in scale.items() if k in leaves}
+    sections = dict(one_of(paper.base, row.base, f"base of {paper.id}")) if row.base else {}
+    shared, replaced = sections.pop("shares", []), {"model", "loss"} & set(sections)
+
+    def own(tree: dict) -> dict[str, Any]:
+        """Without what is the paper's network's or loss's alone, where another system takes their place."""
+        return {k: v for k, v in flat(tree).items() if k.split(".")[0] not in replaced or k in shared}
+
+    leaves = own(paper.recipe)
+    for reading in paper.readings.values():
+        leaves |= own(reading.options[reading.default])
+    leaves |= flat(sections)
+    for name, option in _chosen(paper, asked).items():
+        leaves |= own(paper.readings[name].options[option])
+    leaves |= {k: v for k, v in _scale(paper, data).items() if k in leaves}
     for key, value in asked.items():
         if not key.startswith("readings."):
             leaves[key] = checked(key, value, leaves)
@@ -126,6 +132,30 @@ def recipe(
         section, name = key.split(".")
         result[section][name] = for_corpus(value, corpus)
     return result
+
+
+def _scale(paper: Paper, data: str) -> dict[str, Any]:
+    """The leaves that a synthetic root sets for all rows (`places.TWINS`)."""
+    return {"twin": flat(paper.twin), "twin_media": flat(paper.twin) | flat(paper.twin_media)}.get(data, {})
+
+
+def overruled(paper: Paper, corpus: str, data: str, *changes: dict[str, Any]) -> dict[str, Any]:
+    """The leaves of readings chosen by `changes` that a synthetic root sets otherwise, so that the option is not what would run.
+
+    How long and how fast one trains there (section `train`) is not what an option is about.
+    """
+    asked, scale = {k: v for change in changes for k, v in flat(change).items()}, _scale(paper, data)
+    found = {}
+    for name, option in _chosen(paper, asked).items():
+        reading = paper.readings[name]
+        usual, wanted = (
+            {k: for_corpus(v, corpus) for k, v in flat(reading.options[o]).items()} for o in (reading.default, option)
+        )
+        found |= {
+            k: v for k, v in wanted.items()
+            if k in scale and v not in (usual[k], for_corpus(scale[k], corpus)) and not k.startswith("train.") and k not in asked
+        }  # fmt: skip
+    return found
 
 
 def _chosen(paper: Paper, asked: dict[str, Any]) -> dict[str, str]:
@@ -212,6 +242,9 @@ def _check(paper: Paper) -> None:
     chosen = {key for reading in paper.readings.values() for key in flat(reading.options[reading.default])}
     if missing := sorted(set(NEEDED) - set(flat(paper.recipe)) - chosen):
         raise DeclarationError(f"{paper.id}: the base recipe lacks {missing}: see papers/README.md")
+    for name, sections in paper.base.items():
+        for key in sections.get("shares", []):
+            one_of(dict.fromkeys(chosen | flat(paper.recipe).keys()), key, f"leaf of {paper.id}, which base {name} could share")
     for table in paper.tables.values():
         ids = [row.id for row in table.row]
         if len(ids) != len(set(ids)):

@@ -16,12 +16,9 @@ from sklearn.metrics import (
 )
 from torch import Tensor
 
-from merlib.corpora.official import sentiment_class
+from merlib.corpora.official import ABOVE, sentiment_class
 
 Predictions = dict[str, np.ndarray]
-BINARY = {
-    "nonnegative": lambda score: score >= 0, "positive": lambda score: score > 0, "excluded": lambda score: score > 0,
-}  # fmt: skip
 LOWER_IS_BETTER = ("mae",)
 
 
@@ -49,10 +46,10 @@ def sentiment(*, y_true: np.ndarray, y_pred: Predictions, binary: str) -> dict[s
     binary: what the second class of acc2 is: "nonnegative" (zero counts with the positive ones) or "positive"; or "excluded",
     positive where utterances of score zero do not count.
     """
-    if binary not in BINARY:
-        raise ValueError(f"binary {binary!r}: there are {sorted(BINARY)}")
+    if binary not in ABOVE:
+        raise ValueError(f"binary {binary!r}: there are {sorted(ABOVE)}")
     counted = y_true != 0 if binary == "excluded" else np.ones(len(y_true), dtype=bool)
-    two, found = BINARY[binary](y_true)[counted].astype(int), y_pred["binary"][counted]
+    two, found = ABOVE[binary](y_true)[counted].astype(int), y_pred["binary"][counted]
     constant = min(np.ptp(y_true), np.ptp(y_pred["score"])) == 0
     return {
         "acc7": float(accuracy_score(sentiment_class(y_true), y_pred["class"])),
@@ -80,7 +77,7 @@ def predictions(*, outputs: dict[str, Tensor], sentiment: bool, binary: str = "n
 def of_scores(*, y_score: np.ndarray, binary: str = "nonnegative") -> Predictions:
     """Predictions of a regression."""
     score = np.clip(y_score, -3, 3)
-    return {"class": sentiment_class(score), "score": score, "binary": BINARY[binary](score).astype(int)}
+    return {"class": sentiment_class(score), "score": score, "binary": ABOVE[binary](score).astype(int)}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ OPTIONAL = {"batch_unit", "schedule_from", "warmup_epochs", "warmup_unit", "min_
 
 def check(recipe: dict[str, Any]) -> None:
     """ValueError for leaves that are missing, unknown, or hold an unknown option."""
-    missing, unknown = NEEDED - recipe.keys(), recipe.keys() - NEEDED - OPTIONAL - {"finetune"}
+    missing, unknown = NEEDED - recipe.keys(), recipe.keys() - NEEDED - OPTIONAL
     if missing or unknown:
         raise ValueError(f"section train: missing {sorted(missing)}, unknown {sorted(unknown)}")
     options = {

@@ -55,7 +55,9 @@ def _rows(table: declarations.Table, row: str | Sequence[str]) -> list[Row]:
 
 
 def _planned(paper: Paper, table: str, row, data: str, seed: int, change, folds: Sequence[int] = ()) -> tuple[list[Asked], list[str]]:
-    """What is to run, and why some of it cannot: rows or columns that ask for a modality which the root does not have."""
+    """What is to run, and why some of it cannot: rows or columns that ask for a modality which the root does not have, or for a
+    reading whose leaves a synthetic root sets itself.
+    """
     found = paper.table(table)
     there = set(roots.corpora(data)) & set(paper.corpora)
     if not there:
@@ -69,6 +71,11 @@ def _planned(paper: Paper, table: str, row, data: str, seed: int, change, folds:
             if cell.corpus in there:
                 groups.setdefault((cell.corpus, cell.modalities), []).append(cell)
         for (corpus, modalities), cells in groups.items():
+            if ruled := declarations.overruled(paper, corpus, data, declared.change, change or {}):
+                leaf, value = next(iter(ruled.items()))
+                reason = f"{', '.join(ruled)}: this root has its own, which only a leaf overrules: --set {leaf}={value}"
+                skipped.append(f"{declared.id} on {corpus} ({reason})")
+                continue
             recipe = declarations.recipe(
                 paper, declared, corpus, data=data, change=change, modalities=modalities
             )
@@ -81,7 +88,7 @@ def _planned(paper: Paper, table: str, row, data: str, seed: int, change, folds:
                 skipped.append(f"{declared.id} on {corpus} (augmentation): no {', '.join(changed)}")
                 continue
             if absent and (explicit or len(absent) == len(asked)):
-                skipped.append(f"{declared.id} on {corpus} ({recipe['data']['modalities']}): no {', '.join(absent)}")
+                skipped.append(f"{declared.id} on {corpus} ({recipe['data']['modalities']}): no {', '.join(asked[m] for m in absent)}")
                 continue
             present = "".join(k for k, m in inputs.LETTERS.items() if m in asked and m not in absent)
             recipe["data"]["modalities"] = present  # the same run, whether a row asks for what is absent or not

@@ -69,6 +69,33 @@ def test_what_a_change_sets_includes_what_its_readings_set():
     assert found["data.visual"] == "faces" and found["train.lr"] == 0.1 and "model.gate" not in found
 
 
+def test_readings_reach_another_system_where_it_shares_their_leaves():
+    gia = declarations.load("gia_mic")
+    change = {"readings.pooling": "all", "readings.extractor_size": "pytorch", "readings.heads": "twelve"}
+    baseline, floor = (
+        declarations.recipe(gia, gia.table("2").find(name), "iemocap4", change=change)["model"] for name in ("baseline_vs", "pooled_mlp_s")
+    )
+    assert baseline["pool_padding"] and baseline["extractor_ff"] == 2048 and "heads" not in baseline
+    assert floor.keys() == {"name", "hidden", "dropout"}
+
+
+def test_readings_of_what_the_twin_sets_itself_are_known():
+    mpaf, change = declarations.load("mpaf_net"), {"readings.widths": "w512", "readings.pair_input": "before"}
+    found = declarations.overruled(mpaf, "iemocap8", "twin", change)
+    assert found == {"model.dim": 512, "model.scorer_dim": 512, "model.head_dim": 512}
+    assert declarations.overruled(mpaf, "iemocap8", "real", change) == {}
+    assert "model.dim" not in declarations.overruled(mpaf, "iemocap8", "twin", change, {"model.dim": 512})
+    mfcre = {"readings.optimiser": "as_printed"}
+    assert declarations.overruled(PAPER, "meld", "twin", mfcre) == {}, "how long one trains there is the twin's own"
+
+
+def test_no_table_asks_for_what_the_twin_does_not_run():
+    for paper in map(declarations.load, declarations.papers()):
+        changes = [row.change for name, table in paper.tables.items() if name != "readings" for row in table.row]
+        for corpus in paper.corpora:
+            assert not any(declarations.overruled(paper, corpus, "twin", change) for change in changes)
+
+
 def test_the_twin_changes_only_keys_that_the_recipe_has():
     recipe = declarations.recipe(PAPER, PAPER.table("2").find("majority"), "iemocap6", data="twin")
     assert recipe["model"] == {"name": "majority"}

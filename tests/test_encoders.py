@@ -13,9 +13,9 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 
-from merlib import declarations, study
+from merlib import declarations, runs, study
 from merlib.declarations import DeclarationError
-from merlib.features import roots
+from merlib.features import recipes, roots, twin_media
 from merlib.models import encoders, starting_weights
 from merlib.models.encoders import AudioEncoder, padded
 from merlib.models.gia_mic import ConcatPool, GiaMic
@@ -136,11 +136,11 @@ def test_an_encoder_of_something_else_is_refused(tmp_path):
 
 
 NETWORK = {
-    "classes": 4, "dim": 8, "dropout": 0.1, "projection": "differing", "extractor_layers": 1, "extractor_heads": 2,
-    "extractor_ff": 8, "extractor_shared": False, "pool_padding": False, "head_layers": 0, "audio_checkpointing": False,
+    "classes": 4, "dim": 8, "dropout": 0.1, "extractor_layers": 1, "extractor_heads": 2,
+    "extractor_ff": 8, "extractor_shared": False, "pool_padding": False, "audio_checkpointing": False,
 }  # fmt: skip
 GIA = {
-    "msr": "gia", "mir": "mig", "heads": 1, "projections": "direction", "gate_pool": "time", "gate_norm": "layer",
+    "msr": "gia", "mir": "mig", "heads": 1, "projections": "direction", "gate_pool": "time",
     "gate_bias": "outside", "mask_input": "attended", "mig": "paper", "refine": "stride2_upsample", "join": "concat",
 }  # fmt: skip
 BOTH = pytest.mark.parametrize(("make", "more"), [(GiaMic, GIA), (ConcatPool, {})], ids=["gia_mic", "concat_pool"])
@@ -272,6 +272,22 @@ def test_other_weights_under_the_same_name_are_another_run(wavlm, data_folder, m
     silent = replace(run, recipe=run.recipe | {"data": other}).id
     disturb(Path(wavlm) / "model.safetensors")
     assert replace(run, recipe=run.recipe | {"data": other}).id == silent, "nothing of it is heard"
+
+
+def test_speech_is_fine_tuned_from_recordings_to_a_record(wavlm, places, monkeypatch, capsys):
+    """The paper's own set-up (Sec. 3.1): recordings -> waveforms -> an encoder that learns -> the score of a fold."""
+    monkeypatch.setattr(twin_media, "SCALE", 0.1)
+    monkeypatch.setattr(twin_media, "FRAMES", 1)
+    tuned = {"readings.speech": "fine_tune"}
+    study.run_table("gia_mic", "readings", row="speech_fine_tune", data="twin_media")
+    assert "speech_fine_tune on iemocap4 (TAV): no waveforms in the root" in capsys.readouterr().out
+    release = roots.recordings("twin_media", "iemocap4")
+    recipes.extract("twin_media", "iemocap4", "gia_mic", folder=release, modalities="A", change=tuned | {"data.audio_seconds": 0.05})
+    for function in (runs._dataset, runs._digest):
+        function.cache_clear()
+    change = tuned | {"model.audio_encoder": wavlm, "train.epochs": 1}
+    found = study.run_table("gia_mic", "table2", row=["wavlm", "baseline_st"], data="twin_media", folds=[0], change=change)
+    assert set(found["row"]) == {"wavlm", "baseline_st"} and "waveform, 16000 Hz, first 0.05 s" in found["features"].iloc[0]
 
 
 def test_weights_are_read_once_and_known_by_their_content(tmp_path, data_folder, monkeypatch):

@@ -28,7 +28,7 @@ def declared() -> dict[str, dict]:
     found, seen = {}, []
     for table in ("table1", "table2", "readings"):
         for row in PAPER.table(table).row:
-            if row.runs and row.base in (None, "baseline"):
+            if row.runs and row.base in (None, "baseline") and row.id != "speech_fine_tune":  # which is in test_encoders.py
                 recipe = declarations.recipe(PAPER, row, "iemocap4", data="twin", change=SMALL)
                 parts = [recipe["model"], recipe["loss"], recipe["data"]["modalities"]]
                 if parts not in seen:
@@ -111,7 +111,7 @@ def gated(gia, a: Tensor, b: Tensor, r: dict) -> Tensor:
         value = heard.mean(1)
         value = (value - value.mean()) / (value.var(unbiased=False) + 1e-5).sqrt()
         x = value[:, None].expand(-1, heard.shape[1])
-    if r["gate_pool"] != "features" and r["gate_norm"] == "layer":
+    if r["gate_pool"] != "features":
         x = layer_norm(x, gate.norm)
     inside = r["gate_bias"] == "inside"
     g = ((x + gate.bias) @ gate.weight.weight.T if inside else x @ gate.weight.weight.T + gate.bias).sigmoid()
@@ -342,13 +342,12 @@ def test_the_baseline_is_averages_and_a_linear_map():
         means = [model.extractors.extract[m](model.extractors.project[m](one[m])).mean(1) for m in ("visual", "text")]
         z = torch.cat(means, 1)[0]
         torch.testing.assert_close(found["embedding"][i], z, **exact)
-        torch.testing.assert_close(found["logits"][i], z @ model.head[0].weight.T + model.head[0].bias, **exact)
+        torch.testing.assert_close(found["logits"][i], z @ model.head.weight.T + model.head.bias, **exact)
 
 
 def test_a_width_that_fits_is_not_projected():
     kinds = {m: type(p).__name__ for m, p in network().extractors.project.items()}
     assert kinds == {"visual": "Linear", "audio": "Linear", "text": "Identity"}
-    assert {type(p) for p in network(projection="all").extractors.project.values()} == {nn.Linear}
 
 
 def test_maps_and_extractors_are_shared_as_said():
@@ -379,16 +378,15 @@ def test_a_closed_gate_lets_nothing_of_the_others_in():
 def test_gates_hold_for_a_step_or_for_all():
     heard, mask = torch.randn(2, 5, 8).double(), torch.arange(5) < torch.tensor([[5], [3]])
     for pool, steps in (("time", 1), ("local3", 5), ("features", 5)):
-        gate = Gate(dim=8, pool=pool, norm="layer", bias="outside").double()
+        gate = Gate(dim=8, pool=pool, bias="outside").double()
         assert gate(heard, mask).shape == (2, steps, 8)
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("msr", "attention"), ("mir", "gan"), ("gate_pool", "max"), ("gate_norm", "batch"), ("gate_bias", "none"),
+        ("msr", "attention"), ("mir", "gan"), ("gate_pool", "max"), ("gate_bias", "none"),
         ("projections", "own"), ("mask_input", "query"), ("mig", "conv"), ("refine", "stride2"), ("join", "add"),
-        ("projection", "none"),
     ],
 )  # fmt: skip
 def test_an_unknown_option_is_refused_with_those_there_are(key, value):
@@ -493,17 +491,14 @@ def test_descending_the_constraint_brings_the_representations_together():
     assert seen[-1] < 0.7 * seen[0]
 
 
-def test_class_weights_and_a_network_without_generators():
+def test_a_network_without_generators_has_cross_entropy_alone():
     logits, label = torch.randn(6, 4).double(), torch.tensor([0, 1, 2, 3, 1, -1])
-    weights = 1 / torch.tensor([3.0, 2, 4, 1]).double()
-    found = objective(class_weights="inverse")({"logits": logits}, {"label": label})
-    torch.testing.assert_close(found["loss"], F.cross_entropy(logits[:5], label[:5], weights), rtol=1e-6, atol=1e-7)
+    found = objective()({"logits": logits}, {"label": label})
+    torch.testing.assert_close(found["loss"], F.cross_entropy(logits[:5], label[:5]), rtol=1e-6, atol=1e-7)
     assert found.keys() == {"loss", "cross_entropy"}
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("distribution", "step"), ("reduction", "max"), ("class_weights", "balanced")]
-)
+@pytest.mark.parametrize(("key", "value"), [("distribution", "step"), ("reduction", "max")])
 def test_an_unknown_option_of_the_loss_is_refused(key, value):
     with pytest.raises(ValueError, match="there are: "):
         objective(**{key: value})

@@ -14,7 +14,7 @@ import soundfile
 
 from merlib import cli, declarations, media_figures
 from merlib.corpora import media_twin, ravdess, twin
-from merlib.features import face, pipeline, recipes, roots, store, twin_media
+from merlib.features import face, pipeline, recipes, roots, sound, store, twin_media
 from merlib.grammar import DeclarationError
 
 
@@ -68,6 +68,32 @@ def _release(name):
     return twin_media.recorded(roots.root_path("twin_media") / "releases_only" / name, "test")
 
 
+class Noted(dict):
+    """A section that knows which of its leaves were read."""
+
+    def __init__(self, leaves: dict):
+        super().__init__(leaves)
+        self.read = set()
+
+    def __getitem__(self, key):
+        self.read.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key, default=None):
+        self.read.add(key)
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("paper", declarations.papers())
+def test_every_leaf_of_the_data_is_read(paper):
+    """By a run (`declarations.DATA`) or by what extracts: a setting that nothing reads would be switched in vain."""
+    by_a_run = {key.split(".")[1] for key in declarations.DATA}
+    for corpus in declarations.load(paper).corpora:
+        data = Noted(recipes.declared_data(paper, corpus))
+        recipes.extractors(paper, corpus, data=data)
+        assert set(data) == data.read | by_a_run & set(data)
+
+
 def test_a_paper_s_extractors_have_its_settings():
     found = recipes.extractors("attsf_net", "ravdess", weights={"visual": "own.pth"})
     faces = found["visual"].faces
@@ -81,6 +107,12 @@ def test_a_paper_s_extractors_have_its_settings():
     assert (haar.frames, haar.size, haar.active) == (150, 64, False), "the largest face, whoever speaks"
     wavlm = recipes.extractors("gia_mic", "iemocap4", weights={"audio": "/models/wavlm"})["audio"]
     assert (wavlm.encoder, wavlm.seconds) == ("/models/wavlm", 6.0)
+    tuned = recipes.declared_data("gia_mic", "iemocap4", {"readings.speech": "fine_tune"})
+    for kind in ("paper", "offline"):
+        wave = recipes.extractors("gia_mic", "iemocap4", kind=kind, data=tuned)["audio"]
+        assert wave == sound.Waveform(seconds=6.0), "an encoder that learns hears the sound itself"
+    early = recipes.declared_data("attsf_net", "ravdess", {"data.frame_window": "start"})
+    assert not recipes.extractors("attsf_net", "ravdess", data=early)["visual"].faces.spread
     for whose in ("active", "largest"):
         data = recipes.declared_data("gia_mic", "iemocap4", {"readings.face": whose})
         assert recipes.extractors("gia_mic", "iemocap4", data=data)["visual"].faces.active == (whose == "active")

@@ -84,6 +84,12 @@ ACCESS = {
 }
 
 
+# The second class of ACC-2, of scores; with "excluded" those of zero count in neither.
+ABOVE = {
+    "nonnegative": lambda score: score >= 0, "positive": lambda score: score > 0, "excluded": lambda score: score > 0,
+}  # fmt: skip
+
+
 def sentiment_class(score: np.ndarray) -> np.ndarray:
     """Index into `SCORES` of each score: clip(round(score), -3, 3) + 3, and -1 where the score is NaN.
 

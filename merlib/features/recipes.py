@@ -54,7 +54,8 @@ def _mpaf_net(data: dict, weights: Weights) -> dict[str, Any]:
 
 
 def _attsf_net(data: dict, weights: Weights) -> dict[str, Any]:
-    faces = face.MtcnnFaces(frames=data["frames"], size=data["face_size"])
+    spread = one_of({"clip": True, "start": False}, data["frame_window"], "option of frame_window")
+    faces = face.MtcnnFaces(frames=data["frames"], size=data["face_size"], spread=spread)
     network = {"weights": weights["visual"]} if "visual" in weights else {}
     return {
         "text": {"encoder": weights.get("text", "bert-base-uncased"), "pool": "tokens"},
@@ -65,11 +66,11 @@ def _attsf_net(data: dict, weights: Weights) -> dict[str, Any]:
 
 def _gia_mic(data: dict, weights: Weights) -> dict[str, Any]:
     shown = face.MtcnnFaces(frames=data["frames"], spread=False, active=data["face"] == "active_side")
+    seconds = float(data["audio_seconds"])
+    states = speech.SpeechStates(encoder=weights.get("audio", "microsoft/wavlm-large"), seconds=seconds)
     return {
         "text": {"encoder": weights.get("text", "roberta-base"), "pool": "tokens"},
-        "audio": speech.SpeechStates(
-            encoder=weights.get("audio", "microsoft/wavlm-large"), seconds=float(data["audio_seconds"])
-        ),
+        "audio": sound.Waveform(seconds=seconds) if data["audio"] == "waveforms" else states,
         "visual": visual.ClipFaces(encoder=weights.get("visual", "openai/clip-vit-large-patch14"), faces=shown),
     }
 
@@ -105,7 +106,8 @@ def _offline(paper: str, found: dict[str, Any], data: dict) -> dict[str, Any]:
     expressions = visual.FerFaces(frames=min(data.get("frames", 15), 15))
     instead = {
         "attsf_net": {} if data["visual"] == "faces" else {"visual": expressions},
-        "gia_mic": {"audio": speech.WhisperStates(seconds=6.0), "visual": expressions},
+        "gia_mic": {"visual": expressions}
+        | ({} if data["audio"] == "waveforms" else {"audio": speech.WhisperStates(seconds=6.0)}),
         "hff": {"visual": Pooled(of=expressions)},
         "mfcre": {"audio": Pooled(of=spectra.CepstralSteps()), "visual": Pooled(of=expressions)},
     }

@@ -97,6 +97,25 @@ def compare(sounds: Sequence[np.ndarray], *, rate: int) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waveform:
+    """The sound itself, of its first `seconds` if given, for an encoder that learns with the network: s 1 (GIA-MIC, Sec. 3.1)."""
+
+    rate: int = 16000  # Hz
+    seconds: float | None = None
+    dtype: str = "float16"  # 11 bits beside the level
+    modality: ClassVar[str] = "audio"
+
+    def of(self, samples: np.ndarray) -> np.ndarray:
+        return samples[: None if self.seconds is None else round(self.seconds * self.rate), None].astype(self.dtype)
+
+    def __call__(self, clip: Clip) -> np.ndarray:
+        return self.of(media.sound(clip, rate=self.rate))
+
+    def about(self) -> dict[str, str]:
+        return about(f"waveform, {self.rate} Hz" + ("" if self.seconds is None else f", first {self.seconds:g} s"))
+
+
+@dataclass(frozen=True, kw_only=True)
 class MfccSteps:
     """MFCC by librosa's conventions: ATTSF-Net's and MPAF-Net's, by `audio.settings(paper, corpus)`."""
 

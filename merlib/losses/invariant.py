@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib.grammar import one_of
-from merlib.losses.cross_entropy import labelled, positive
+from merlib.losses.cross_entropy import labelled
 
 
 def symmetric_kl(p: Tensor, q: Tensor) -> Tensor:
@@ -54,31 +54,21 @@ class Invariant(nn.Module):
     """L_ER + gamma L_MIR (eq. 19), both means over the utterances, or both sums, or L_ER alone a sum ("as_printed").
 
     The constraint acts on the outputs of the generators; a network without them ("w/o MIR") has cross-entropy alone.
-    With gamma 0 ("w/o MIC") the divergence is still measured, but nothing learns from it. class_weights: "none", or
-    "inverse" to the training counts.
+    With gamma 0 ("w/o MIC") the divergence is still measured, but nothing learns from it.
     """
 
-    def __init__(
-        self, *, class_counts: Sequence[float] | Tensor, gamma: float, distribution: str, reduction: str,
-        class_weights: str,
-    ):  # fmt: skip
+    def __init__(self, *, gamma: float, distribution: str, reduction: str):
         super().__init__()
         self.gamma = gamma
         self.divergence = one_of(DISTRIBUTIONS, distribution, "option of distribution")
         self.reduce = one_of(REDUCTIONS, reduction, "option of reduction")
-        inverse = one_of({"none": False, "inverse": True}, class_weights, "option of class_weights")
-        self.register_buffer(
-            "class_weights", F.normalize(1 / positive(class_counts), p=1.0, dim=0) if inverse else None
-        )
 
     def forward(self, outputs: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
         """outputs: `logits` b c and, with generators, `invariant` b m l d and `invariant_mask` b 1 l; target: `label`
         b.
         """
         labelled(target["label"])
-        entropy = F.cross_entropy(
-            outputs["logits"], target["label"], self.class_weights, ignore_index=-1, reduction=self.reduce[0]
-        )
+        entropy = F.cross_entropy(outputs["logits"], target["label"], ignore_index=-1, reduction=self.reduce[0])
         if "invariant" not in outputs:
             return {"loss": entropy, "cross_entropy": entropy}
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gamma > 0):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from merlib.models.blocks import choose
 from merlib.models.efficientface import EfficientFace, load_weights
+from merlib.models.steps import resampled
 
 
 class Vectors(nn.Module):
@@ -183,13 +184,7 @@ class Interpolate(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = self.over_time(x) * mask.unsqueeze(-1)  # b t w -> b t d
         x = self.conv(x.transpose(1, 2)).transpose(1, 2)
-        last = mask.sum(1, keepdim=True) - 1  # b 1
-        at = (torch.arange(self.length, device=x.device, dtype=torch.double) + 0.5) * (last + 1) / self.length - 0.5
-        at = torch.minimum(at.clamp(min=0), last)  # b l, in steps
-        before = at.floor().long()
-        after = torch.minimum(before + 1, last)
-        rows = torch.arange(len(x), device=x.device).unsqueeze(1)
-        return torch.lerp(x[rows, before], x[rows, after], (at - before).unsqueeze(-1).to(x.dtype))  # b l d
+        return resampled(x, mask, mask.new_ones(len(x), self.length))  # b l d
 
 
 class TimeAxis(nn.Module):

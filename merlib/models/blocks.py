@@ -21,6 +21,13 @@ def choose(options: dict, name: str, key: str):
     return options[name]
 
 
+def perceptron(*, width: int, hidden: int, out: int, dropout: float, layers: int = 1) -> nn.Sequential:
+    """`layers` hidden layers with ReLU and dropout, and a linear map: ... width -> ... out."""
+    widths = [width] + layers * [hidden]
+    below = [m for i in range(layers) for m in (nn.Linear(widths[i], hidden), nn.ReLU(), nn.Dropout(dropout))]
+    return nn.Sequential(*below, nn.Linear(widths[-1], out))
+
+
 class Unchanged(nn.Module):
     """What stands where a part is left out: its first input, whatever else the part would read."""
 
@@ -162,9 +169,7 @@ class Head(nn.Module):
     def __init__(self, *, modalities: int, dim: int, hidden: int, classes: int, dropout: float):
         super().__init__()
         self.embed = nn.Linear(modalities * dim, dim)  # eq. 7
-        self.classify = nn.Sequential(
-            nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
-        )  # eq. 8-9
+        self.classify = perceptron(width=dim, hidden=hidden, out=classes, dropout=dropout)  # eq. 8-9
 
     def forward(self, fused: Tensor) -> tuple[Tensor, Tensor]:
         """fused: b n m d. Returns the class scores b n c and the embedding z b n d."""

@@ -5,7 +5,6 @@ True on real steps.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import permutations
 
 import torch
@@ -52,11 +51,10 @@ POOLS = {"time": over_time, "local3": over_neighbours, "features": over_features
 class Gate(nn.Module):
     """Eq. (3): how much of what a modality has heard takes the place of what it was."""
 
-    def __init__(self, *, dim: int, pool: str, norm: str, bias: str):
+    def __init__(self, *, dim: int, pool: str, bias: str):
         super().__init__()
         self.pool = one_of(POOLS, pool, "option of gate_pool")
-        norms = {"layer": nn.Identity if pool == "features" else partial(nn.LayerNorm, dim), "none": nn.Identity}
-        self.norm = one_of(norms, norm, "option of gate_norm")()
+        self.norm = nn.Identity() if pool == "features" else nn.LayerNorm(dim)
         self.weight = nn.Linear(dim, dim, bias=False)
         self.bias = nn.Parameter(torch.zeros(dim))
         self.inside = one_of({"inside": True, "outside": False}, bias, "option of gate_bias")

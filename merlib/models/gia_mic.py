@@ -26,30 +26,28 @@ Sequences = dict[str, Tensor]
 class Extractors(nn.Module):
     """Sec. 2.2: H_V, H_S and H_T of eq. (1), by a Transformer encoder on the features of pretrained encoders.
 
-    A linear map comes first where a modality's width is not d (`projection` "differing"), or always ("all"). With an
-    audio encoder that is not "vectors", the batch's audio is waveform samples (b t 1), which that encoder turns into
+    A linear map comes first where a modality's width is not d. With an audio encoder that is not "vectors", the batch's audio is waveform samples (b t 1), which that encoder turns into
     features.
     """
 
     def __init__(
-        self, *, dims: dict[str, int], steps: dict[str, int], dim: int, projection: str, layers: int, heads: int,
+        self, *, dims: dict[str, int], steps: dict[str, int], dim: int, layers: int, heads: int,
         ff: int, shared: bool, dropout: float, audio: dict[str, Any],
     ):  # fmt: skip
         super().__init__()
         if dim % heads:
             raise ValueError(f"width {dim} is not a multiple of {heads} heads: change dim or extractor_heads")
-        always = one_of({"differing": False, "all": True}, projection, "option of projection")
         names = [name for name in ORDER if name in dims]
         learns = "audio" in dims and audio["encoder"] != "vectors"
         if learns and dims["audio"] != 1:
             raise ValueError(
-                f"{audio['encoder']} reads samples, 1 value a step; found {dims['audio']}: set data.audio to waveforms"
+                f"{audio['encoder']} reads samples, 1 value a step; found {dims['audio']}: take readings.speech = fine_tune"
             )
         self.encode = nn.ModuleDict({"audio": AudioEncoder(**audio, learns=True)} if learns else {})
         widths = dims | {name: encode.width for name, encode in self.encode.items()}
         self.steps = steps | {name: encode.frames(steps[name]) for name, encode in self.encode.items()}
         self.project = nn.ModuleDict(
-            {m: nn.Linear(widths[m], dim) if always or widths[m] != dim else nn.Identity() for m in names}
+            {m: nn.Linear(widths[m], dim) if widths[m] != dim else nn.Identity() for m in names}
         )
         layer = partial(nn.TransformerEncoderLayer, dim, heads, ff, dropout, batch_first=True)
         build = partial(nn.TransformerEncoder, num_layers=layers, enable_nested_tensor=False)
@@ -96,14 +94,6 @@ JOINS = {
 }
 
 
-def classifier(*, inputs: int, dim: int, hidden_layers: int, classes: int, dropout: float) -> nn.Sequential:
-    """W_c and b_c of eq. (17), behind as many hidden layers as are asked for."""
-    hidden = [
-        m for i in range(hidden_layers) for m in (nn.Linear(dim if i else inputs, dim), nn.ReLU(), nn.Dropout(dropout))
-    ]
-    return nn.Sequential(*hidden, nn.Linear(dim if hidden_layers else inputs, classes))
-
-
 class GiaMic(nn.Module):
     """The network. `forward` returns `logits` b c and `embedding` b d (the average of eq. 17).
 
@@ -115,10 +105,10 @@ class GiaMic(nn.Module):
     """
 
     def __init__(
-        self, *, dims: dict[str, int], steps: dict[str, int], classes: int, dim: int, dropout: float, projection: str,
+        self, *, dims: dict[str, int], steps: dict[str, int], classes: int, dim: int, dropout: float,
         extractor_layers: int, extractor_heads: int, extractor_ff: int, extractor_shared: bool,
-        msr: str, mir: str, heads: int, projections: str, gate_pool: str, gate_norm: str, gate_bias: str,
-        mask_input: str, mig: str, refine: str, join: str, pool_padding: bool, head_layers: int,
+        msr: str, mir: str, heads: int, projections: str, gate_pool: str, gate_bias: str,
+        mask_input: str, mig: str, refine: str, join: str, pool_padding: bool,
         audio_encoder: str, audio_checkpointing: bool,
     ):  # fmt: skip
         super().__init__()
@@ -130,17 +120,17 @@ class GiaMic(nn.Module):
             raise ValueError(f"width {dim} is not a multiple of {heads} heads: change dim or heads")
         audio = {"encoder": audio_encoder, "checkpointing": audio_checkpointing}
         self.extractors = Extractors(
-            dims=dims, steps=steps, dim=dim, projection=projection, layers=extractor_layers, heads=extractor_heads,
+            dims=dims, steps=steps, dim=dim, layers=extractor_layers, heads=extractor_heads,
             ff=extractor_ff, shared=extractor_shared, dropout=dropout, audio=audio,
         )  # fmt: skip
-        names, gate = list(self.extractors.project), {"pool": gate_pool, "norm": gate_norm, "bias": gate_bias}
+        names, gate = list(self.extractors.project), {"pool": gate_pool, "bias": gate_bias}
         specific = partial(Msr, names=names, dim=dim, heads=heads, projections=projections, gate=gate)
         invariant = partial(Mir, names=names, dim=dim, heads=heads, mask_input=mask_input, mig=mig, refine=refine)
         self.specific = one_of({"gia": specific, "none": Unchanged}, msr, "option of msr")()  # Table 2, "w/o MSR"
         self.invariant = one_of({"mig": invariant, "none": NoMir}, mir, "option of mir")()
         self.join = one_of(JOINS, join, "option of join")
         self.longest = sum(self.extractors.steps[name] for name in names) if pool_padding else None
-        self.head = classifier(inputs=dim, dim=dim, hidden_layers=head_layers, classes=classes, dropout=dropout)
+        self.head = nn.Linear(dim, classes)  # W_c and b_c of eq. (17)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         x, mask = self.extractors(batch)  # b t d, b t
@@ -165,19 +155,18 @@ class ConcatPool(nn.Module):
     """
 
     def __init__(
-        self, *, dims: dict[str, int], steps: dict[str, int], classes: int, dim: int, dropout: float, projection: str,
+        self, *, dims: dict[str, int], steps: dict[str, int], classes: int, dim: int, dropout: float,
         extractor_layers: int, extractor_heads: int, extractor_ff: int, extractor_shared: bool, pool_padding: bool,
-        head_layers: int, audio_encoder: str, audio_checkpointing: bool,
+        audio_encoder: str, audio_checkpointing: bool,
     ):  # fmt: skip
         super().__init__()
         audio = {"encoder": audio_encoder, "checkpointing": audio_checkpointing}
         self.extractors = Extractors(
-            dims=dims, steps=steps, dim=dim, projection=projection, layers=extractor_layers, heads=extractor_heads,
+            dims=dims, steps=steps, dim=dim, layers=extractor_layers, heads=extractor_heads,
             ff=extractor_ff, shared=extractor_shared, dropout=dropout, audio=audio,
         )  # fmt: skip
         self.longest = self.extractors.steps if pool_padding else {}
-        inputs = dim * len(self.extractors.project)
-        self.head = classifier(inputs=inputs, dim=dim, hidden_layers=head_layers, classes=classes, dropout=dropout)
+        self.head = nn.Linear(dim * len(self.extractors.project), classes)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         x, mask = self.extractors(batch)

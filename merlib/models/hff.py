@@ -6,13 +6,12 @@ of the paper is a keyword; what is chosen and why stands in the paper's notes.
 """
 
 from functools import partial
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.models.blocks import Unchanged, choose
+from merlib.models.blocks import Unchanged, choose, perceptron
 from merlib.models.trust import level_one
 
 # Width of a head. Where the heads divide dim, "floor" and "pad" are the standard attention; "fixed" is it with 8 heads.
@@ -155,13 +154,6 @@ def over_modalities(levels: nn.Module, tokens: Tensor, aligned: Tensor, mask: Te
     return levels(x, aligned.flatten(0, 1).unsqueeze(1), every)[:, -1].unflatten(0, mask.shape)
 
 
-def classifier(*, dim: int, hidden: int, layers: int, classes: int, dropout: float) -> nn.Sequential:
-    """`layers` hidden layers and the output layer (eqs. 29-30; the softmax is in the loss)."""
-    widths = [dim, *[hidden] * layers]
-    stages = [(nn.Linear(i, o), nn.ReLU(), nn.Dropout(dropout)) for i, o in pairwise(widths)]
-    return nn.Sequential(*(part for stage in stages for part in stage), nn.Linear(widths[-1], classes))
-
-
 class Hff(nn.Module):
     """The network. `forward` returns `logits` b n c, `embedding` b n d (f_final of eq. 28) and, where level 1 has them,
     `weights` b n m (alpha), `variance` b n m (mean over d of sigma_m^2) and `kl` b n, for the loss and for figures.
@@ -198,8 +190,8 @@ class Hff(nn.Module):
         self.over = choose({"dialogue": over_dialogue, "modality": over_modalities}, sequence, "sequence")
         tasks = {"heads": {"logits": classes, "logits_binary": 2}, "regression": {"logits": 1}}
         outputs = choose(tasks, mosei_output, "mosei_output") if sentiment else {"logits": classes}
-        head = {"dim": dim, "hidden": head_dim, "layers": head_layers, "dropout": head_dropout}
-        self.classify = nn.ModuleDict({name: classifier(**head, classes=count) for name, count in outputs.items()})
+        head = {"width": dim, "hidden": head_dim, "layers": head_layers, "dropout": head_dropout}
+        self.classify = nn.ModuleDict({name: perceptron(**head, out=count) for name, count in outputs.items()})
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         found = self.align(batch)  # eqs. 16-20

@@ -10,20 +10,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from merlib.models.blocks import choose
+from merlib.models.blocks import choose, perceptron
 from merlib.models.unimodal import encoders
 
 PATHS = {
     "t": ("text",), "a": ("audio",), "v": ("visual",),
     "ta": ("text", "audio"), "tv": ("text", "visual"), "av": ("audio", "visual"),
 }  # fmt: skip
-
-
-def perceptron(*, width: int, hidden: int, layers: int, out: int, dropout: float) -> nn.Sequential:
-    """`layers` hidden layers with ReLU and dropout, and a linear map: ... width -> ... out."""
-    widths = [width] + layers * [hidden]
-    below = [m for i in range(layers) for m in (nn.Linear(widths[i], hidden), nn.ReLU(), nn.Dropout(dropout))]
-    return nn.Sequential(*below, nn.Linear(widths[-1], out))
 
 
 class Score(nn.Module):

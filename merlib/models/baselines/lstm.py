@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from merlib.models.blocks import choose
+from merlib.models.blocks import choose, perceptron
 
 
 class LastState(nn.Module):
@@ -77,9 +77,7 @@ class EfLstm(nn.Module):
         self.align = choose({"average": Average, "truncate": Truncate}, align, "align")(steps=common_steps)
         self.lstm = nn.LSTM(sum(dims.values()), dim, layers, batch_first=True)
         self.drop = nn.Dropout(dropout)
-        self.head = nn.Sequential(
-            nn.Linear(dim, head_dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(head_dim, classes)
-        )
+        self.head = perceptron(width=dim, hidden=head_dim, out=classes, dropout=dropout)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         x = torch.cat([self.align(batch[name], batch[f"{name}_mask"]) for name in self.modalities], dim=-1)  # b s d
@@ -116,12 +114,7 @@ class LfLstm(nn.Module):
         )
         self.drop = nn.Dropout(dropout)
         self.heads = nn.ModuleDict(
-            {
-                name: nn.Sequential(
-                    nn.Linear(dim, head_dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(head_dim, classes)
-                )
-                for name in dims
-            }
+            {name: perceptron(width=dim, hidden=head_dim, out=classes, dropout=dropout) for name in dims}
         )
         self.decide = choose(DECISIONS, decision, "decision")()
 

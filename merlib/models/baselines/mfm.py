@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.models.baselines.mfn import MemoryFusion, two_layers
+from merlib.models.baselines.mfn import MemoryFusion
 from merlib.models.baselines.subnets import Scores, last_state
+from merlib.models.blocks import perceptron
 
 
 class Encoder(nn.Module):
@@ -91,7 +92,7 @@ class Mfm(nn.Module):
         self.code = nn.Linear(self.fuse.width, code_dim)
         self.encode = nn.ModuleDict({name: Encoder(dim=d, code=codes[name]) for name, d in dims.items()})
         self.factor = nn.ModuleDict(
-            {name: two_layers(width, factors[name], factors[name], dropout) for name, width in widths.items()}
+            {name: perceptron(width=width, hidden=factors[name], out=factors[name], dropout=dropout) for name, width in widths.items()}
         )
         self.decode = nn.ModuleDict(
             {name: Decoder(factors=factor_dim + factors[name], dim=d) for name, d in dims.items()}

@@ -5,17 +5,16 @@ m_t = sigmoid(D_r [a; m_{t-1}]) * m_{t-1} + sigmoid(D_w [a; m_{t-1}]) * proposal
 Shapes: b utterances, t steps (padded), h width of a state, m width of the memory.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib.models.baselines.subnets import Scores, last_state
+from merlib.models.blocks import perceptron
 
 ORDER = ("text", "audio", "visual")  # the released code's
-
-
-def two_layers(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))
 
 
 def aligned(batch: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
@@ -59,10 +58,12 @@ class MemoryFusion(nn.Module):
         self.memory_dim = memory_dim
         self.cells = nn.ModuleDict({name: nn.LSTMCell(dims[name], hidden[name]) for name in ORDER if name in dims})
         states = sum(hidden[name] for name in self.cells)
-        self.attend = two_layers(2 * states, attention_dim, 2 * states, dropout)
-        self.propose = two_layers(2 * states, proposal_dim, memory_dim, dropout)
-        self.retain = two_layers(2 * states + memory_dim, retain_dim, memory_dim, dropout)
-        self.update = two_layers(2 * states + memory_dim, update_dim, memory_dim, dropout)
+        of_states = partial(perceptron, width=2 * states, dropout=dropout)
+        of_both = partial(perceptron, width=2 * states + memory_dim, out=memory_dim, dropout=dropout)
+        self.attend = of_states(hidden=attention_dim, out=2 * states)
+        self.propose = of_states(hidden=proposal_dim, out=memory_dim)
+        self.retain = of_both(hidden=retain_dim)
+        self.update = of_both(hidden=update_dim)
         self.width = states + memory_dim
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
