@@ -1,6 +1,7 @@
 """Arguments of the command line from text."""
 
 import argparse
+import re
 import tomllib
 
 from merlib.grammar import LETTERS
@@ -31,6 +32,6 @@ def modalities(text: str) -> str:
 
 def numbers(text: str) -> tuple[int, ...]:
     """Whole numbers, comma-separated."""
-    if not all(part.isdigit() for part in text.split(",")):
-        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers, such as 0,1,2")
+    if not all(re.fullmatch("[0-9]{1,9}", part) for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers of at most nine digits, such as 0,1,2")
     return tuple(map(int, text.split(",")))

@@ -209,11 +209,12 @@ def _exit_code(error: Exception) -> int | None:
     from merlib.corpora.table import CorpusError
     from merlib.features.store import FeatureError
     from merlib.headless import NotebookError, RunFailed
+    from merlib.study import RecordsError
     from merlib.training import TrainingError
 
     if isinstance(error, DeclarationError | NotebookError):
         return 2
-    if isinstance(error, CorpusError | FeatureError | TrainingError | RunFailed | OSError):
+    if isinstance(error, CorpusError | FeatureError | RecordsError | TrainingError | RunFailed | OSError):
         return 1
     last = traceback.extract_tb(error.__traceback__)[-1]
     ours = Path(last.filename).is_relative_to(Path(__file__).parent) and last.line.startswith("raise ")

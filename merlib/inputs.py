@@ -22,6 +22,8 @@ BLOCK = 1 << 26  # numbers whose mean and deviation are taken together
 
 def arrays(data: dict[str, Any]) -> dict[str, str]:
     """modality -> the feature array that the section `data` of a recipe reads for it."""
+    if unknown := sorted(set(data["modalities"]) - set(LETTERS)):
+        raise ValueError(f"data.modalities {data['modalities']!r} has {unknown}: write letters of T text, A audio, V visual")
     return {m: data[m] for letter, m in LETTERS.items() if letter in data["modalities"]}
 
 

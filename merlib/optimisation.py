@@ -21,6 +21,7 @@ NEEDED = {"optimizer", "lr", "beta1", "beta2", "weight_decay", "batch", "epochs"
           "schedule_factor", "schedule_every"}  # fmt: skip
 OPTIONAL = {"batch_unit", "schedule_from", "warmup_epochs", "warmup_unit", "min_lr", "sampler", "text_lr_factor",
             "text_weight_decay_factor", "decay_exempt"}  # fmt: skip
+LEAST = {"epochs": 1, "patience": 1, "batch": 1, "lr": 0, "clip": 1e-9}  # nothing would learn with a gradient of norm 0
 
 
 def check(recipe: dict[str, Any]) -> None:
@@ -28,6 +29,9 @@ def check(recipe: dict[str, Any]) -> None:
     missing, unknown = NEEDED - recipe.keys(), recipe.keys() - NEEDED - OPTIONAL
     if missing or unknown:
         raise ValueError(f"section train: missing {sorted(missing)}, unknown {sorted(unknown)}")
+    for name, least in LEAST.items():
+        if not least <= recipe[name] < math.inf:
+            raise ValueError(f"train.{name} {recipe[name]!r}: expected a number from {least} on")
     options = {
         "optimizer": (recipe["optimizer"], sorted(OPTIMIZERS)),
         "schedule": (recipe["schedule"], SCHEDULES),

@@ -33,7 +33,7 @@ from merlib.corpora import official
 from merlib.corpora import splits as protocols
 from merlib.corpora.files import atomic
 from merlib.distributed import Processes
-from merlib.features import roots
+from merlib.features import roots, store
 from merlib.models import starting_weights
 from merlib.places import commit, results_folder
 from merlib.prediction import predict
@@ -95,7 +95,11 @@ class Run:
     @property
     def dataset(self) -> roots.Dataset:
         """The corpus with those of the recipe's arrays that the data root has."""
-        return _dataset(self.data, self.corpus, (*self.arrays.values(), *inputs.augmented(self.recipe["data"]).values()))
+        found = _dataset(self.data, self.corpus, (*self.arrays.values(), *inputs.augmented(self.recipe["data"]).values()))
+        for modality, name in self.arrays.items():
+            if name in found.features and (kept := found.features[name].passport).modality != modality:
+                raise store.FeatureError(f"{self.data}/{self.corpus}: data.{modality} is the array {name!r}, which holds {kept.summary()}")
+        return found
 
     @property
     def folder(self) -> Path:

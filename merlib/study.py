@@ -1,5 +1,6 @@
 """A study: cells of a table -> runs -> records. The only place that writes records."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ from merlib.runs import Run, execute
 
 KEYS = ["data", "row", "column", "fold", "seed", "selection"]  # one record each
 AS_THEY_ARE = ("mae", "correlation", "count")
+
+
+class RecordsError(ValueError):
+    """A file of records that is not what a run has written."""
 
 
 def runs_of(
@@ -175,18 +180,37 @@ def records_path(paper: str, table: str, data: str) -> Path:
 
 
 def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
-    """The records of a table, one line per (data, row, column, fold, seed, selection); empty where nothing has run."""
+    """The records of a table, one line per (data, row, column, fold, seed, selection); empty where nothing has run.
+
+    Raises RecordsError for a file that was cut, merged by hand, or is another root's.
+    """
     path = records_path(paper, table, data)
     if not path.exists():
         return pd.DataFrame(columns=[*KEYS, "value", "n", "epoch", "run", "features", "never_predicted"])
-    return pd.read_csv(path, keep_default_na=False, na_values={"value": [""], "epoch": [""]})
+    text = path.read_text(encoding="utf-8")
+    try:
+        if not text.endswith("\n"):
+            raise ValueError("the last line is not whole")
+        found = pd.read_csv(io.StringIO(text), keep_default_na=False, na_values={"value": [""], "epoch": [""]})
+        said = found.astype({"fold": int, "seed": int, "value": float})
+        whole = said.drop(columns=["value", "epoch"], errors="ignore").notna().all(axis=1)  # a short line has NaN
+        good = whole & (said["data"] == data) & said["selection"].isin(["val", "test_peak"])
+        if not good.all() or said.duplicated(KEYS).any():
+            line = 2 + int((~good | said.duplicated(KEYS)).argmax())
+            raise ValueError(f"line {line} is no record of {data}, or a second one of the same run")
+    except (ValueError, KeyError) as error:  # pandas' own errors are ValueErrors
+        raise RecordsError(
+            f"{path}: {error}. Expected the records that `merlib run` writes; take back a version that it wrote."
+        ) from None
+    return found
 
 
 def recorded(paper: str) -> dict[tuple[str, str, str], set[str]]:
     """(table, row, column) -> the data roots that have records of it."""
     found: dict[tuple[str, str, str], set[str]] = {}
     for path in results_folder(".").glob(f"*/records/{paper}/*.csv"):
-        for row, column in pd.read_csv(path, usecols=["row", "column"]).drop_duplicates().itertuples(index=False):
+        records = read_records(paper, path.stem, path.parents[2].name)
+        for row, column in records[["row", "column"]].drop_duplicates().itertuples(index=False):
             found.setdefault((path.stem, row, column), set()).add(path.parents[2].name)
     return found
 

@@ -187,7 +187,10 @@ def _save(path: Path, epoch: int, done: Fit, learned, optimizer, schedule, obser
         "schedule": schedule.state_dict(), "observer": observer.state if observer else {},
     }  # fmt: skip
     with atomic(path) as part:
-        torch.save(state, part)
+        try:
+            torch.save(state, part)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(f"{path} could not be written ({error}): free space and run again; what is done is kept") from error
 
 
 def _resume(path: Path, learned, optimizer, schedule, observer) -> tuple[Fit, int]:

@@ -38,7 +38,9 @@ BREAKS = {
         "dialogue": t["dialogue"].where(t["dialogue"] != t["dialogue"].iloc[-1], t["dialogue"][0]),
         "split": "train",
     },
-    "test speakers who also train": lambda t: {"speaker": t["speaker"].replace("05F", "01F")},
+    "test speakers who also train": lambda t: {"split": t["split"].mask(t["dialogue"] == t["dialogue"][0], "test")},
+    "speakers such as .'1'": lambda t: {"speaker": t["speaker"].replace("03M", "1")},
+    "dialogues of two sessions": lambda t: {"speaker": t["speaker"].replace("03M", "04M")},
     "scores where the corpus has none": lambda t: {"score": t["score"].where(t.index != 2, 1.0)},
 }
 
@@ -49,6 +51,12 @@ def test_a_broken_table_is_refused_and_the_rows_are_named(small, what):
     table.check(corpus)
     with pytest.raises(CorpusError, match=f"{what}.*first"):
         table.check(_with(corpus, **BREAKS[what](corpus.table)))
+
+
+def test_actors_of_ravdess_are_numbered_as_the_release_does(small):
+    zero = small["ravdess"].table["speaker"].astype(int).sub(1).map("{:02d}".format)
+    with pytest.raises(CorpusError, match="speakers such as .'00'.*01 to 24"):
+        table.check(_with(small["ravdess"], speaker=zero))
 
 
 def test_speakers_may_return_where_the_protocol_allows_it(small):

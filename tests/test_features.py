@@ -7,6 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from merlib.corpora import twin
@@ -195,6 +196,25 @@ def test_only_floats_with_a_row_for_every_utterance_are_written(tmp_path, tiny, 
     with pytest.raises(FeatureError):
         roots.add(tmp_path, corpus, "audio", Array(rows, "audio", "an extractor"))
     assert not store.path(tmp_path, "audio").exists()
+
+
+@pytest.mark.parametrize("name", ["../../out", "a/b", ".hidden", ""])
+def test_an_array_s_name_is_a_plain_word(tmp_path, tiny, name):
+    corpus, values = tiny
+    with pytest.raises(FeatureError, match="is no name for an array"):
+        roots.add(tmp_path, corpus, name, Array(values["audio"], "audio", "an extractor"))
+
+
+def test_a_full_disk_is_said_and_the_old_feature_stays(stored, tiny, monkeypatch):
+    corpus, values = tiny
+
+    def full(*_):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(store, "save_file", full)
+    with pytest.raises(OSError, match="No space left.*free space and run again"):
+        roots.add(stored, corpus, "audio", Array(2 * values["audio"], "audio", "an extractor"))
+    np.testing.assert_array_equal(store.read(stored, "audio", ids=corpus.ids).values, values["audio"])
 
 
 def test_two_writers_and_a_reader_at_once_never_meet_half_a_file(stored, tiny):

@@ -1,5 +1,7 @@
 """Official releases: what the doctor finds of a whole and of a partial copy, and the readers of CMU-MOSI and MOSEI."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -120,6 +122,20 @@ def test_a_complete_copy_is_found_and_called_complete(tmp_path, mosi, mosei):
     assert found["iemocap"].folder == folder and found["iemocap"].counts["sentences"] == len(t)
     assert found["ravdess"].counts == {"sound files": 1440} and found["mosi"].counts["films"] == 16
     assert len(set(ravdess.clips())) == 1440
+
+
+def test_a_broken_release_does_not_hide_the_others(data_folder, mosi, capsys):
+    (mosi / "CMU_MOSI_Opinion_Labels.csd").write_bytes(b"")
+    touched(data_folder / "MELD", ["train_sent_emo.csv"])
+    touched(data_folder / "RAVDESS", [f"{clip}.wav" for clip in ravdess.clips()])
+    mosi.rename(data_folder / "CMU_MOSI")
+    cli.main(["doctor"])
+    said = capsys.readouterr().out
+    assert "looks like mosi, but cannot be used" in said and "looks like meld, but cannot be used" in said
+    assert "is ravdess: 1440 sound files; complete" in said
+    cli.main(["doctor", "--json"])
+    errors = {found["kind"]: found.get("error", "") for found in json.loads(capsys.readouterr().out)["releases"]}
+    assert errors["mosi"] and errors["meld"] and not errors["ravdess"]
 
 
 def test_a_cloned_repository_is_searched_and_a_twin_is_not(data_folder, capsys):

@@ -81,6 +81,14 @@ def test_unknown_leaves_and_options_are_refused(change):
         optimisation.check(RECIPE | change)
 
 
+@pytest.mark.parametrize(
+    "change", [{"epochs": 0}, {"patience": 0}, {"batch": 0}, {"lr": -1.0}, {"lr": float("nan")}, {"clip": 0.0}]
+)
+def test_numbers_out_of_range_are_refused(change):
+    with pytest.raises(ValueError, match=f"train.{next(iter(change))} .*expected a number"):
+        optimisation.check(RECIPE | change)
+
+
 def test_batches_of_about_so_many_utterances_take_every_dialogue_once():
     lengths = torch.tensor([30, 10, 50, 5, 5, 40, 60])
     split = Dialogues(features={}, target={}, speaker=None, rows=None, lengths=lengths, ids=())

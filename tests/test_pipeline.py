@@ -172,6 +172,30 @@ def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path):
     assert len(seen) == 2 * 12 - len(there), "a changed file is another input"
 
 
+def test_workers_end_with_the_process_that_started_them(root):
+    script = (
+        "from pathlib import Path; from test_pipeline import Energy; from merlib.features import pipeline; "
+        f"pipeline.extract('real', 'ravdess', extractor=Energy(60), media=Path({str(root)!r}), name='slow', workers=2, progress=False)"
+    )
+    env = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[1]}"}
+    process = subprocess.Popen([sys.executable, "-c", script], env=env, stderr=subprocess.DEVNULL)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+
+    def workers() -> set[str]:
+        return {p for p in children.read_text().split() if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()}
+
+    while process.poll() is None and len(workers()) < 2:
+        time.sleep(0.05)
+    time.sleep(5)  # until they work
+    started = workers()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 20
+    while (left := {p for p in started if Path(f"/proc/{p}").exists()}) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert len(started) >= 2 and not left
+
+
 def test_killed_before_the_array_is_whole_it_leaves_its_failures_to_read(root, monkeypatch, exit_status_of):
     (root / "c00.wav").unlink()
     with monkeypatch.context() as patch:

@@ -127,6 +127,28 @@ def test_what_cannot_be_imported_says_why(data_folder, meld_source, tmp_path):
     assert not (data_folder / "lab").exists()
 
 
+def test_whatever_a_foreign_file_does_to_a_reader_is_an_error_of_the_file(data_folder, tmp_path):
+    files = meld_files(tmp_path, twin.make("meld", scale=0.02)[0])
+    (files / "dev_sent_emo.csv").write_text("")
+    with pytest.raises(CorpusError, match="not what `merlib data import meld` expects: EmptyDataError.*prepared table"):
+        roots.import_source("meld", files, "lab")
+
+
+def test_scores_that_are_missing_are_noticed(monkeypatch):
+    corpus, _ = twin.make("mosi", scale=1.0)
+    scored = corpus.table["score"].where(np.arange(len(corpus.ids)) % 2 == 0)
+    lost = table.build("mosi", corpus.table.assign(score=scored), "every second one")
+    with pytest.raises(CorpusError, match="utterances have a score; expected 2195 or more"):
+        table.expect(lost)
+
+
+def test_an_array_of_another_modality_is_not_replaced(small_twin):
+    corpus = roots.dataset("twin", "meld", features=()).corpus
+    array = table.Array(np.ones((len(corpus.ids), 2), np.float32), "text", "other")
+    with pytest.raises(store.FeatureError, match="holds audio: .* of text, another name"):
+        roots.add(roots.root_path("twin") / "meld", corpus, "audio", array)
+
+
 def test_the_doctor_reports_what_is_here_and_what_is_missing(small_twin):
     needs = {"mfcre": {"iemocap6": ["text", "audio", "visual"], "meld": ["text"]}}
     assert roots.describe(needs)["roots"] == {}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from merlib import declarations, report, runs, study
+from merlib import cli, declarations, report, runs, study
 from merlib.features import roots
 
 PAPER = declarations.load("mfcre")
@@ -18,6 +18,29 @@ FAST = {"model.dim": 16, "model.head_dim": 16, "train.epochs": 1, "model.fusion_
 
 def planned(table: str, row: str, **options) -> dict[str, runs.Run]:
     return {corpus: run for _, corpus, run in study.runs_of(PAPER, table, row=row, **options)}
+
+
+DAMAGE = {
+    "empty": lambda text: "",
+    "cut": lambda text: text[: len(text) // 2],
+    "merged by hand": lambda text: text.replace("\ntwin,", "\n<<<<<<< HEAD\ntwin,", 1),
+    "every line twice": lambda text: text + text.split("\n", 1)[1],
+    "of another root": lambda text: text.replace("\ntwin,", "\nreal,"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_records_that_no_run_has_written_are_refused(tiny, damage, capsys):
+    study.run_table("mfcre", "table1", progress=False)
+    path = study.records_path("mfcre", "table1", "twin")
+    assert len(study.read_records("mfcre", "table1", "twin"))
+    path.write_text(damage(path.read_text()))
+    before = path.read_text()
+    for command in (["compare", "mfcre", "table1"], ["run", "mfcre", "table1"]):
+        with pytest.raises(SystemExit) as end:
+            cli.main(command)
+        assert end.value.code == 1 and f"{path}: " in capsys.readouterr().err
+    assert path.read_text() == before, "nothing is lost"
 
 
 def test_two_tables_that_ask_for_the_same_run_share_it(tiny):

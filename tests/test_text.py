@@ -13,6 +13,7 @@ from merlib import cli
 from merlib.corpora import table, twin
 from merlib.corpora.files import sha256
 from merlib.features import roots, text
+from merlib.features.store import FeatureError
 from merlib.models.unimodal import TunedEncoder
 
 
@@ -206,6 +207,23 @@ def test_another_transcript_is_encoded_beside_the_first(encoder, data_folder, mo
         assert end.value.code == 1 and re.search(message, capsys.readouterr().err)
 
 
+def test_nothing_said_is_not_encoded_and_another_encoder_s_array_is_kept(encoder, data_folder, monkeypatch):
+    monkeypatch.setattr(roots, "TWIN_SCALE", 0.01)
+    roots.dataset("twin", "iemocap6")
+    (data_folder / "twin").rename(data_folder / "lab")
+    before = roots.dataset("lab", "iemocap6").features["text"].passport
+    with pytest.raises(FeatureError, match="text.safetensors holds text: synthetic twin.* another --name, or delete"):
+        text.add("lab", "iemocap6", name="text", encoder=encoder, max_tokens=40)
+    assert roots.dataset("lab", "iemocap6").features["text"].passport == before
+    for _ in range(2):  # the same again is no other array
+        text.add("lab", "iemocap6", name="mine", encoder=encoder, max_tokens=40)
+    folder = roots.root_path("lab") / "iemocap6"
+    silent = table.load(folder)
+    table.save(table.Corpus("iemocap6", silent.labels, silent.table.assign(text=" "), "silent"), folder)
+    with pytest.raises(table.CorpusError, match="no utterance has a transcript"):
+        text.add("lab", "iemocap6", name="other", encoder=encoder, max_tokens=40)
+
+
 def test_speakers_are_called_by_names_an_encoder_knows(tiny):
     iemocap, _ = twin.make("iemocap6", scale=0.01)
     lent = {s: text.name(iemocap, s) for s in sorted(iemocap.table["speaker"].unique())}
@@ -223,6 +241,7 @@ def test_what_cannot_be_encoded_says_why(encoder, tiny, tmp_path):
         ({"context": "window"}, "context='window'"),
         ({"over": "past"}, "over='past'"),
         ({"encoder": encoder, "max_tokens": 100}, "max_tokens=100, but .* reads 64 at most"),
+        ({"encoder": encoder, "max_tokens": 2}, "max_tokens=2 leaves no room"),
         ({"encoder": encoder, "layer": 3, "max_tokens": 40}, "layer=3, but .* has 2. Ask for 0"),
         ({"encoder": str(tmp_path)}, "neither"),
     ):

@@ -92,6 +92,15 @@ def test_a_resumed_run_ends_with_the_same_bits(data, tmp_path, stopped_after):
     assert same(run(data, observer=Watch(), checkpoint=file, checkpoint_seconds=0), whole)
 
 
+def test_a_full_disk_is_said(data, tmp_path, monkeypatch):
+    def full(*_):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="checkpoint.pt could not be written.*free space and run again"):
+        run(data, checkpoint=tmp_path / "checkpoint.pt", checkpoint_seconds=0)
+
+
 def test_activations_computed_anew_give_the_same_bits(data, monkeypatch):
     monkeypatch.setitem(prediction.BUCKET, "cpu", 3)  # batches of eight in three buckets, with dropout
     anew = run(data)

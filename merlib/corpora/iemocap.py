@@ -68,6 +68,8 @@ def read(source: Path, *, name: str = "iemocap6_majority", labels: Mapping[str, 
             f"{source}: {missing} have no dialog/EmoEvaluation; expected all five sessions of the full release."
         )
     rows = pd.DataFrame([row for session in sessions for row in _session(session, source)])
+    if rows.empty:
+        raise CorpusError(f"{source}: dialog/EmoEvaluation of all sessions has no Ses*.txt with ratings. Unpack the full release.")
     if labels is None:
         known = {short: MERGED.get(name, {}).get(short, label) for short, label in SHORT.items()}
         rows["label"] = rows["majority"].map({s: LABELS[name].index(k) for s, k in known.items() if k in LABELS[name]})

@@ -15,22 +15,29 @@ SHOWN = 5  # missing files that are named
 
 @dataclass(frozen=True)
 class Layout:
-    """A release in a folder: `counts` of what is there, and the files that are not, relative to the folder."""
+    """A release in a folder: `counts` of what is there, and the files that are not, relative to the folder.
+
+    error: why that could not be said.
+    """
 
     kind: str
     folder: Path
     counts: dict[str, int]
     missing: tuple[str, ...]
+    error: str = ""
 
     def about(self) -> dict:
         """As plain data."""
         missing = {"missing": len(self.missing), "first_missing": list(self.missing[:SHOWN])}
         command = f"merlib data import {self.kind} {self.folder} real"
-        return {"kind": self.kind, "folder": str(self.folder), "counts": self.counts, **missing, "import": command}
+        found = {"kind": self.kind, "folder": str(self.folder), "counts": self.counts, **missing, "import": command}
+        return found | ({"error": self.error} if self.error else {})
 
 
 def as_text(about: dict) -> str:
     """What `Layout.about` says, for people."""
+    if "error" in about:
+        return f"{about['folder']} looks like {about['kind']}, but cannot be used: {about['error']}"
     there = ", ".join(f"{n} {what}" for what, n in about["counts"].items())
     first = ", ".join(about["first_missing"]) + (", ..." if about["missing"] > SHOWN else "")
     lacks = f"{about['missing']} files are missing: {first}" if about["missing"] else "complete"
@@ -42,11 +49,19 @@ def survey(base: Path, *, depth: int = 3) -> list[Layout]:
     base = Path(base)
     if not base.is_dir():
         return []
-    found = [look(base) for look in LOOKS.values()]
+    found = [_looked(kind, base) for kind in LOOKS]
     if any(found):
         return [layout for layout in found if layout]
     below = sorted(f for f in base.iterdir() if f.is_dir() and f.name[0] != ".") if depth else []
     return [layout for folder in below for layout in survey(folder, depth=depth - 1)]
+
+
+def _looked(kind: str, folder: Path) -> Layout | None:
+    """What LOOKS says of a folder; one broken file must not hide the releases beside it."""
+    try:
+        return LOOKS[kind](folder)
+    except (OSError, ValueError, KeyError) as error:  # CorpusError and pandas' errors are ValueErrors
+        return Layout(kind, folder, {}, (), error=str(error))
 
 
 def _layout(kind: str, folder: Path, groups: dict[str, list[str]]) -> Layout:

@@ -103,6 +103,8 @@ def _filled(values: np.ndarray, said: np.ndarray | None) -> tuple[np.ndarray, np
     start = np.where(front, real.argmax(axis=1), 0)
     stop = np.where(real.any(axis=1), longest - real[:, ::-1].argmax(axis=1), 1)
     if said is not None:
+        if said.shape != (len(values),) or (said < 0).any():
+            raise CorpusError(f"found lengths of shape {said.shape}; expected {len(values)} numbers, none below 0.")
         stop = np.where(front, stop, np.clip(said, 1, longest))
     return start, stop
 

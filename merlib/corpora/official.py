@@ -40,6 +40,9 @@ UTTERANCES = {  # where the classes are not counted; those of MOSEI are HFF Tabl
     "mosi": {"all": 2199},  # four of them have no score
     "mosei": {"train": 16327, "val": 1871, "test": 4662},
 }
+SCORED = {"mosi": 2195, "mosei": 22856}  # utterances with a score, at least
+SPEAKERS = dict.fromkeys(("iemocap4", "iemocap6", "iemocap6_majority", "iemocap8"), "0[1-5][FM]")  # session and sex
+SPEAKERS["ravdess"] = "0[1-9]|1[0-9]|2[0-4]"
 ALSO = {"mosei": {"train": 16326, "test": 4659}}  # of the field's feature files, which leave four utterances out
 DIALOGUES = {
     "iemocap6": {"train+val": 120, "test": 31},

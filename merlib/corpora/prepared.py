@@ -39,7 +39,9 @@ An array may hold more utterances than the table, in any order: rows are found b
 """
 
 import tomllib
+import zlib
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -181,6 +183,9 @@ def _array(spec: dict, ids: tuple[str, ...], folder: Path, where: str) -> Array:
             f"{where}: modality = {spec['modality']!r}, time_axis = {axis!r}; expected one of {MODALITIES}, and 1 or 2 "
             "for sequences (`lengths` needs it)."
         )
+    divide = spec.get("divide", 1)
+    if not (isinstance(divide, int | float) and 0 < divide < np.inf):
+        raise CorpusError(f"{where}: divide = {divide!r}; expected a number above 0.")
     found, values, lengths = _loaded(folder / spec["file"], spec, where)
     shape = "(n, ...)" if axis is None else "(n, t, d)" if axis == 1 else "(n, d, t)"
     fits = values.ndim >= 2 if axis is None else values.ndim == 3
@@ -199,7 +204,7 @@ def _array(spec: dict, ids: tuple[str, ...], folder: Path, where: str) -> Array:
         values = values if axis == 1 else values.swapaxes(1, 2)  # n d t -> n t d
         lengths = _steps(lengths, len(found), place, values.shape[1], ids, where)
         owner, values = owner.repeat(lengths), values[np.arange(values.shape[1]) < lengths[:, None]]  # n t d -> s d
-    values = values.astype(np.float32) / np.float32(spec.get("divide", 1))
+    values = values.astype(np.float32) / np.float32(divide)
     bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if bad.any():
         rows = np.unique(owner[bad])
@@ -243,5 +248,5 @@ def _loaded(file: Path, spec: dict, where: str) -> tuple[list[str], np.ndarray, 
         raw = read_csv(file)
         columns = spec.get("values", [c for c in raw if c != spec["ids"]])
         return list(raw[spec["ids"]]), raw[columns].apply(pd.to_numeric, errors="coerce").to_numpy(), None
-    except (OSError, KeyError, ValueError) as error:
-        raise CorpusError(f"{where}: cannot read {file}: {error}. Expected npz, npy or csv as declared.") from None
+    except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error) as error:
+        raise CorpusError(f"{where}: cannot read {file}: {error!r}. Expected npz, npy or csv as declared.") from None

@@ -106,7 +106,8 @@ def build(name: str, rows: pd.DataFrame, source: str) -> Corpus:
 def check(corpus: Corpus) -> None:
     """Raise CorpusError unless ids are unique, labels and splits known, dialogues whole and turns 0, 1, 2, ...
 
-    The six-class protocol of IEMOCAP tests on actors whom training never hears, so there the test speakers must be
+    Speakers of IEMOCAP and RAVDESS are named as their protocols split them (`official.SPEAKERS`), and a dialogue of IEMOCAP is of
+    one session. The six-class protocol of IEMOCAP tests on actors whom training never hears, so there the test speakers must be
     new; the other corpora are split by every paper anew. Scores are in [-3, 3] and settle the label.
     """
     t, name, classes = corpus.table, corpus.name, len(corpus.labels)
@@ -133,6 +134,14 @@ def check(corpus: Corpus) -> None:
         "Sort by dialogue and turn; renumber.",
     )
     demand(~t.duplicated(["dialogue", "turn"]), "dialogues in several pieces", "Put each dialogue's rows together.")
+    if name in official.SPEAKERS:
+        named = t["speaker"].str.fullmatch(official.SPEAKERS[name])
+        people = "01F to 05M, session and sex" if name.startswith("iemocap") else "01 to 24"
+        demand(named, f"speakers such as {list(t['speaker'][~named][:1])}", f"Name them as the release does, {people}.")
+    if name.startswith("iemocap"):
+        session = t["speaker"].str[:2]
+        one = session == session.groupby(t["dialogue"]).transform("first")
+        demand(one, "dialogues of two sessions", "A dialogue is between the two speakers of one session: correct them.")
     if name in official.SENTIMENT:
         demand(
             t["score"].isna() | t["score"].between(-3, 3), "scores outside -3 to 3", "Scale them, or leave them out."
@@ -164,6 +173,9 @@ def expect(corpus: Corpus) -> None:
         here = tuple(h if s is not None else None for h, s in zip(here, said, strict=True))
         if here != said and here[0] != official.ALSO.get(name, {}).get(group):
             wrong.append(f"{group} has {_counted(*here)}; expected {_counted(*said)}")
+    scored = int(corpus.table["score"].notna().sum())
+    if scored < official.SCORED.get(name, 0):
+        wrong.append(f"{scored} utterances have a score; expected {official.SCORED[name]} or more")
     if wrong:
         raise CorpusError(f"{name} from {corpus.source}: {'; '.join(wrong)}. {official.REMEDY[name]}")
 
@@ -208,7 +220,7 @@ def load(folder: Path) -> Corpus:
         found, said = sha256(folder / "utterances.parquet"), about["table_sha256"]
     except FileNotFoundError as error:
         raise CorpusError(f"{error.filename} is not there; import the corpus again.") from None
-    except (json.JSONDecodeError, KeyError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise CorpusError(
             f"{folder / 'corpus.json'} is damaged ({error!r}); delete it and import the corpus again."
         ) from None
@@ -229,5 +241,5 @@ def source(folder: Path) -> str:
     """Where the corpus saved in `folder` came from, by its `corpus.json` alone; "" where that says nothing."""
     try:
         return json.loads((Path(folder) / "corpus.json").read_text())["source"]
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         return ""

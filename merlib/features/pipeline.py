@@ -10,7 +10,10 @@ utterances, and their row is one step of zeros, which a recipe leaves in (`data.
 
 import hashlib
 import json
+import os
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -89,8 +92,10 @@ def into(
     items = [_item(u, text, settings, Path(media)) for u, text in zip(corpus.ids, texts, strict=True)]
     inputs = hashlib.sha256("".join(item.key for item in items).encode()).hexdigest()
     with FileLock(home / f".{name}.lock"):  # of two extractions of one array, the second finds the work done
-        if array.exists() and store.read_passport(array).inputs == inputs:
+        if array.exists() and (kept := store.read_passport(array)).inputs == inputs:
             return array
+        if array.exists() and not kept.inputs:
+            raise FeatureError(f"{array} was brought here, not extracted: {kept.summary()}. Give the new array another --name.")
         parts.mkdir(parents=True, exist_ok=True)
         done = list(_all(partial(_one, extractor=extractor, parts=parts), items, workers, name, progress))
         failed = [d for d in done if d.part is None]
@@ -157,7 +162,8 @@ def _all(work: Callable, items: list[Item], workers: int, name: str, progress: b
             finally:
                 torch.set_num_threads(threads)
         else:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+            start = {"initializer": _as_worker, "initargs": (os.getpid(),)}
+            with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **start) as pool:
                 waiting = {pool.submit(_some, chunk, work): i for i, chunk in enumerate(chunks)}
                 try:
                     for future in as_completed(waiting):
@@ -178,6 +184,18 @@ def _one_thread() -> threadpool_limits:
     """From here on everything computes with one thread, so that the bits do not depend on how many there are."""
     torch.set_num_threads(1)
     return threadpool_limits(1)
+
+
+def _as_worker(parent: int) -> None:
+    """One thread, and an end with the parent's: a process that is killed ends nobody else, and a worker would wait for ever."""
+    _one_thread()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _some(items: list[Item], work: Callable) -> list[Done]:

@@ -164,11 +164,11 @@ def extract(
     data = declared_data(paper, corpus, change)
     found = extractors(paper, corpus, kind=kind, weights=weights, data=data)
     found = augmented(found) if changed else found
+    called = {m: (names or {}).get(m, data[m]) + "_augmented" * changed for k, m in LETTERS.items() if k in modalities and m in found}
+    if len(set(called.values())) < len(called):
+        raise DeclarationError(f"one name for several arrays: {called}. Extract one modality at a time (--modalities A).")
     made = {}
-    for letter, modality in LETTERS.items():
-        if letter not in modalities or modality not in found:
-            continue
-        name = (names or {}).get(modality, data[modality]) + "_augmented" * changed
+    for modality, name in called.items():
         if modality == "text":
             made[modality] = text.add(root, corpus, name=name, device=device, **found[modality])
             continue

@@ -5,7 +5,8 @@ The root `twin` makes itself; the others are filled by `import_source`, once, fr
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from merlib.corpora.files import atomic, sha256
 from merlib.corpora.official import ACCESS
 from merlib.corpora.table import Array, Corpus, CorpusError
 from merlib.features import store
-from merlib.features.store import Feature
+from merlib.features.store import Feature, FeatureError
 from merlib.grammar import DeclarationError, one_of
 from merlib.places import TWINS, data_folder
 
@@ -129,12 +130,27 @@ def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
     imported.
     """
     refuse_twin(data)
-    found = one_of(KINDS, kind, "kind of source")(Path(source))
+    found = _understood(kind, one_of(KINDS, kind, "kind of source"), Path(source))
     if kind == "iemocap" and "iemocap6" in corpora(data):  # its own list of labels is here; the release adds recordings
         here = table.load(root_path(data) / "iemocap6")
         labels = {u: here.labels[k] for u, k in zip(here.ids, here.table["label"], strict=True) if k >= 0}
         found.append((table.located(here, iemocap.read(Path(source), name="iemocap6", labels=labels)), {}))
     return [file for corpus, values in found for file in _brought(corpus, values, source, data)]
+
+
+def _understood(kind: str, read: Callable, source: Path) -> list:
+    """What a reader finds in a source; CorpusError where it is not what the reader expects in any way."""
+    try:
+        return read(source)
+    except (CorpusError, OSError):
+        raise
+    except Exception as error:  # whatever a foreign file makes a parser raise
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        found = f"{type(error).__name__}: {error} (in {Path(at.filename).name}, line {at.lineno})"
+        raise CorpusError(
+            f"{source} is not what `merlib data import {kind}` expects: {found}. Get the release again, or describe your own "
+            "files in a prepared table (merlib/corpora/prepared.py says how)."
+        ) from error
 
 
 def _brought(corpus: Corpus, values: Mapping[str, Array], source: str | Path, data: str) -> list[Path]:
@@ -160,7 +176,9 @@ def _brought(corpus: Corpus, values: Mapping[str, Array], source: str | Path, da
 
 
 def add(folder: Path, corpus: Corpus, name: str, array: Array) -> Path:
-    """Write `array`, utterances in table order, as the feature `name` of the corpus in `folder`."""
+    """Write `array`, utterances in table order, as the feature `name` of the corpus in `folder`, unless that is of another modality."""
+    if (file := store.path(folder, name)).exists() and (kept := store.read_passport(file)).modality != array.modality:
+        raise FeatureError(f"{file} holds {kept.summary()}: give the new array, of {array.modality}, another name.")
     return store.write(folder, array.values, store.passport(corpus, name, array), array.lengths)
 
 

@@ -9,6 +9,7 @@ whole or not at all, read through a memory map, and refused unless it is what it
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -157,14 +158,16 @@ def _not_finite(values: np.ndarray, lengths: np.ndarray | None) -> list[int]:
 
 
 def path(folder: Path, name: str) -> Path:
-    """The file of the feature `name` of the corpus in `folder`."""
+    """The file of the feature `name` of the corpus in `folder`; FeatureError for a name that is no plain word."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise FeatureError(f"{name!r} is no name for an array: take letters, digits and _, such as audio_wavlm.")
     return Path(folder) / "features" / f"{name}.safetensors"
 
 
 def write(folder: Path, values: np.ndarray, passport: Passport, lengths: np.ndarray | None = None) -> Path:
     """Check `values` (and `lengths`) and write them with `passport` under the corpus folder.
 
-    Safe beside other writers and readers.
+    Safe beside other writers and readers. Raises OSError when the disk is full; what was there stays.
     """
     target = path(folder, passport.name)
     check(values, lengths, passport, str(target))
@@ -172,7 +175,10 @@ def write(folder: Path, values: np.ndarray, passport: Passport, lengths: np.ndar
     if lengths is not None:
         tensors["lengths"] = np.ascontiguousarray(lengths)
     with atomic(target) as part:
-        save_file(tensors, part, {"passport": json.dumps(asdict(passport))})
+        try:
+            save_file(tensors, part, {"passport": json.dumps(asdict(passport))})
+        except SafetensorError as error:
+            raise OSError(f"{target} could not be written ({error}): free space and run again; what is done is kept") from error
     return target
 
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from merlib.corpora import prepared
 from merlib.corpora.files import sha256
 from merlib.corpora.table import Array, Corpus, CorpusError
-from merlib.features import roots
+from merlib.features import roots, store
 from merlib.features.store import FeatureError
 from merlib.models import encoders
 
@@ -76,6 +76,8 @@ def encode(
     if pool not in HOW or context not in ("alone", "dialogue") or over not in ("current", "all"):
         options = f"pool one of {sorted(HOW)}, context alone or dialogue, over current or all"
         raise FeatureError(f"pool={pool!r}, context={context!r}, over={over!r}; expected {options}.")
+    if max_tokens < 3:
+        raise FeatureError(f"max_tokens={max_tokens} leaves no room for a word between the special tokens. Ask for 3 or more.")
     folder, origin = _located(encoder, trained_on)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
@@ -107,19 +109,32 @@ def add(
 
     texts: another transcript, such as a recogniser's, of every utterance by id; others may be there too.
     texts_from: what the passport says of it.
+    Raises CorpusError where nothing was said at all, and FeatureError where `name` is an array of another encoder.
     """
     folder = roots.root_path(data) / corpus
     loaded = roots.dataset(data, corpus, features=()).corpus
     if texts is None:
-        return roots.add(folder, loaded, name, encode(loaded, **options))
+        return _add(folder, loaded, loaded, name, "", options)
     if absent := [u for u in loaded.ids if u not in texts]:
         what = f"{len(absent)} of {len(loaded.ids)} utterances of {corpus}, first {absent[:3]}"
         raise CorpusError(
             f"{texts_from or 'texts'}: no transcript for {what}. Add them, empty where nothing was heard."
         )
-    array = encode(replace(loaded, table=loaded.table.assign(text=[texts[u] for u in loaded.ids])), **options)
-    array = replace(array, extractor=f"{array.extractor}, {texts_from or 'another transcript'}")
-    return roots.add(folder, loaded, name, array)
+    heard = replace(loaded, table=loaded.table.assign(text=[texts[u] for u in loaded.ids]))
+    return _add(folder, loaded, heard, name, f", {texts_from or 'another transcript'}", options)
+
+
+def _add(folder: Path, corpus: Corpus, heard: Corpus, name: str, of: str, options: dict) -> Path:
+    """Encode what was `heard`, and write it as a feature of the corpus."""
+    if not heard.table["text"].str.strip().any():
+        raise CorpusError(f"{corpus.name}: no utterance has a transcript{of}. Import it with one, or bring one with --from.")
+    array = encode(heard, **options)
+    array = replace(array, extractor=array.extractor + of)
+    if (file := store.path(folder, name)).exists() and (kept := store.read_passport(file)).extractor != array.extractor:
+        raise FeatureError(
+            f"{file} holds {kept.summary()}. Give this one ({array.extractor}) another --name, or delete the file."
+        )
+    return roots.add(folder, corpus, name, array)
 
 
 def transcripts(file: Path, *, ids: str, texts: str) -> dict[str, str]:

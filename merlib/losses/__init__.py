@@ -33,8 +33,12 @@ def build_loss(recipe: dict[str, Any], **given: Any):
     `sentiment` (whether the target is a score); a loss takes those that its constructor names.
     """
     make = getattr(importlib.import_module(module_of(recipe["name"])), LOSSES[recipe["name"]].split(":")[1])
-    takes = set(inspect.signature(make).parameters)
+    parameters = inspect.signature(make).parameters
+    takes = set(parameters)
     keywords = {key: value for key, value in recipe.items() if key != "name"}
     if unknown := keywords.keys() - takes:
         raise ValueError(f"loss {recipe['name']} has no {sorted(unknown)}; it has {sorted(takes - given.keys())}")
-    return make(**keywords, **{key: value for key, value in given.items() if key in takes})
+    given = {key: value for key, value in given.items() if key in takes}
+    if missing := sorted(k for k, p in parameters.items() if p.default is p.empty and k not in keywords | given):
+        raise ValueError(f"loss {recipe['name']} needs {missing} in the section loss of its recipe")
+    return make(**keywords, **given)

@@ -61,10 +61,13 @@ def build_estimator(recipe: dict[str, Any], *, seed: int):
 def _call(recipe: dict[str, Any], **given: Any):
     make = _attribute(recipe["name"])
     keys = {k: v for k, v in recipe.items() if k != "name"}
-    takes = set(inspect.signature(make).parameters)
+    parameters = inspect.signature(make).parameters
+    takes = set(parameters)
     known, given = takes - set(given), {k: v for k, v in given.items() if k in takes}
     if keys.keys() - known:
         raise DeclarationError(f"model {recipe['name']} has no {sorted(keys.keys() - known)}; it has {sorted(known)}")
+    if missing := sorted(k for k, p in parameters.items() if p.default is p.empty and k not in keys | given):
+        raise DeclarationError(f"model {recipe['name']} needs {missing} in the section model of its recipe")
     try:
         return make(**given, **keys)
     except ValueError as error:  # a constructor that refuses an option or a size
