@@ -110,8 +110,8 @@ def recipe(
     Raises DeclarationError for an unknown key or reading, or a value of another type than the declared one.
     """
     asked = ({"data.modalities": modalities} if modalities else {}) | flat(row.change) | flat(change or {})
-    sections = dict(one_of(paper.base, row.base, f"base of {paper.id}")) if row.base else {}
-    shared, replaced = sections.pop("shares", []), {"model", "loss"} & set(sections)
+    base = one_of(paper.base, row.base, f"base of {paper.id}") if row.base else {}
+    shared, replaced = paper.shares.get(row.base, []), {"model", "loss"} & set(base)
 
     def own(tree: dict) -> dict[str, Any]:
         """Without what is the paper's network's or loss's alone, where another system takes their place."""
@@ -120,7 +120,7 @@ def recipe(
     leaves = own(paper.recipe)
     for reading in paper.readings.values():
         leaves |= own(reading.options[reading.default])
-    leaves |= flat(sections)
+    leaves |= flat(base)
     for name, option in _chosen(paper, asked).items():
         leaves |= own(paper.readings[name].options[option])
     leaves |= {k: v for k, v in _scale(paper, data).items() if k in leaves}
@@ -242,8 +242,9 @@ def _check(paper: Paper) -> None:
     chosen = {key for reading in paper.readings.values() for key in flat(reading.options[reading.default])}
     if missing := sorted(set(NEEDED) - set(flat(paper.recipe)) - chosen):
         raise DeclarationError(f"{paper.id}: the base recipe lacks {missing}: see papers/README.md")
-    for name, sections in paper.base.items():
-        for key in sections.get("shares", []):
+    for name, shared in paper.shares.items():
+        one_of(paper.base, name, f"base of {paper.id}, so it shares nothing")
+        for key in shared:
             one_of(dict.fromkeys(chosen | flat(paper.recipe).keys()), key, f"leaf of {paper.id}, which base {name} could share")
     for table in paper.tables.values():
         ids = [row.id for row in table.row]

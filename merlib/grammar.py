@@ -107,6 +107,7 @@ class Paper(Strict):
     recipe: dict[str, Any]
     readings: dict[str, Reading]
     base: dict[str, dict[str, Any]] = {}
+    shares: dict[str, list[str]] = {}
     twin: dict[str, Any]
     twin_media: dict[str, Any] = {}
     tables: dict[str, Table]

@@ -147,14 +147,14 @@ def test_the_scoreboard_shows_what_has_printed_scores_beside_its_floors_in_two_c
 
 
 def test_class_shares_and_dialogue_lengths():
-    shares, lengths = figures.corpus_shape(corpus([0, 0, 0, 1], ["F", "M", "F", "M"]), data="real").axes
+    shares, lengths = figures.corpus_shape(corpus([0, 0, 0, 1], ["01F", "01M", "01F", "01M"]), data="real").axes
     train = [bar.get_height() for bar in shares.containers[0]]
     assert train == [75, 25, 0, 0, 0, 0]
     assert sum(bar.get_height() for bar in lengths.patches) == 1
 
 
 def test_transitions_follow_the_dialogue_and_the_speaker():
-    alternating = corpus([0, 1, 0, 1, 0, 1], ["F", "M"] * 3)  # each speaker keeps an emotion, neighbours never share it
+    alternating = corpus([0, 1, 0, 1, 0, 1], ["01F", "01M"] * 3)  # each speaker keeps an emotion, neighbours never share it
     dialogue, speaker = figures.transitions(alternating, data="real").axes
     assert "the same in 0%" in dialogue.get_title() and "the same in 100%" in speaker.get_title()
     np.testing.assert_array_equal(dialogue.images[0].get_array()[:2, :2], [[0, 1], [1, 0]])
