@@ -87,6 +87,13 @@ def test_random_811_has_its_shares(iemocap):
     assert share(splits.assign(iemocap, {"split": "random_811"})) == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1})
 
 
+@pytest.mark.parametrize("split", ["random_811", "clips"])
+def test_random_utterances_are_drawn_by_name_whatever_the_order_of_a_source(iemocap, split):
+    shuffled = iemocap.sample(frac=1, random_state=0)
+    names, again = (pd.Series(splits.assign(t, {"split": split}), t["utterance"]) for t in (iemocap, shuffled))
+    assert names.equals(again[names.index])
+
+
 def test_the_released_validation_draws_whole_dialogues_and_leaves_test_alone(iemocap):
     released = {"split": "corpus", "validation": "random_5_percent"}
     names = pd.Series(splits.assign(iemocap, released))
