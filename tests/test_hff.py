@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from merlib import declarations, models
 from merlib.losses import build_loss
 from merlib.models.hff import Attention, EncoderLayer, Global, PaperGru, PerQuery
-from merlib.models.trust import BayesByBackprop, McDropout, trusted
+from merlib.models.trust import BayesByBackprop, Gaussian, McDropout, trusted
 
 DIMS = {"text": 12, "audio": 5, "visual": 7}
 LENGTHS = [6, 1, 4]  # utterances of the three dialogues of a batch
@@ -230,13 +230,24 @@ def test_the_readings_of_the_sum_over_steps():
 
 def test_confident_modalities_weigh_more():
     mean, variance = torch.tensor([[[[1.0], [3.0]]]]), torch.tensor([[[[0.25], [0.75]]]])
-    out = trusted(mean, variance, epsilon=0.0, noise=False)
+    out = trusted(mean, variance.log(), noise=False)
     assert_close(out["aligned"], torch.tensor([[[1.5]]]))  # weights 4 and 4/3
     assert_close(out["variance"], torch.tensor([[[0.25, 0.75]]]))
     torch.manual_seed(0)
-    many = trusted(mean.expand(1, 20000, 2, 1), variance.expand(1, 20000, 2, 1), epsilon=0.0, noise=True)["aligned"]
+    many = trusted(mean.expand(1, 20000, 2, 1), variance.log().expand(1, 20000, 2, 1), noise=True)["aligned"]
     assert_close(many.mean(), torch.tensor(1.5), rtol=0.0, atol=0.02)
     assert_close(many.var(), torch.tensor(3 / 16), rtol=0.05, atol=0.0)  # 1 / (4 + 4/3)
+
+
+def test_a_modality_of_boundless_variance_is_not_trusted_and_has_a_gradient():
+    module = Gaussian(modalities=2, dim=4, width=4, epsilon=1e-6).eval()
+    with torch.no_grad():
+        module.log_variance.of[0].bias.fill_(1000.0)  # its exp() overflows
+    x = torch.randn(1, 3, 2, 4)
+    aligned = module(x, x.sum(-2))["aligned"]
+    assert_close(aligned, module.mean.of[1](x[..., 1, :]))
+    aligned.square().sum().backward()
+    assert all(weight.grad.isfinite().all() for weight in module.parameters())
 
 
 def test_mc_dropout_is_the_mean_and_variance_of_its_passes():
@@ -244,7 +255,7 @@ def test_mc_dropout_is_the_mean_and_variance_of_its_passes():
     assert module.masks.unique().tolist() == pytest.approx([0.0, 1 / 0.6])
     x = torch.randn(1, 3, 2, 4).double()
     passes = torch.stack([module.mean(x * mask) for mask in module.masks.unbind(0)])
-    naive = trusted(passes.mean(0), passes.var(0, unbiased=False), epsilon=1e-6, noise=False)
+    naive = trusted(passes.mean(0), (passes.var(0, unbiased=False) + 1e-6).log(), noise=False)
     for key, value in module(x, x.sum(-2)).items():
         assert_close(value, naive[key], **EXACT)
     other = McDropout(modalities=2, dim=4, dropout=0.4, samples=6, epsilon=1e-6)

@@ -156,7 +156,8 @@ def over_modalities(levels: nn.Module, tokens: Tensor, aligned: Tensor, mask: Te
 
 class Hff(nn.Module):
     """The network. `forward` returns `logits` b n c, `embedding` b n d (f_final of eq. 28) and, where level 1 has them,
-    `weights` b n m (alpha), `variance` b n m (mean over d of sigma_m^2) and `kl` b n, for the loss and for figures.
+    `weights` b n m (alpha), `variance` b n m (mean over d of sigma_m^2 + epsilon) and `kl` b n, for the loss and for
+    figures.
 
     dims: modality -> width of its features, any subset of the three. With sentiment, mosei_output "heads" gives
     `logits_binary` b n 2 too (negative, the rest), "regression" the score alone, `logits` b n 1. Table 4: attention

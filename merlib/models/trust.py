@@ -2,7 +2,7 @@
 
 Shapes: b dialogues, n utterances, m modalities, d = dim, s samples. The modalities' vectors x are b n m d, and their
 weighted sum f0 is b n d. An uncertainty turns both into `aligned`, the f1 of eq. (20), b n d; where it estimates a
-variance it also gives `variance`, b n m, the mean over d of sigma_m^2. Noise is drawn in training only.
+variance it also gives `variance`, b n m, the mean over d of sigma_m^2 + epsilon. Noise is drawn in training only.
 """
 
 import math
@@ -70,16 +70,16 @@ class Each(nn.Module):
         return torch.stack([linear(one) for linear, one in zip(self.of, x.unbind(-2), strict=True)], dim=-2)
 
 
-def trusted(mean: Tensor, variance: Tensor, *, epsilon: float, noise: bool) -> dict[str, Tensor]:
+def trusted(mean: Tensor, log_variance: Tensor, *, noise: bool) -> dict[str, Tensor]:
     """f1 = mu + noise sigma (eq. 20): mu = sum_m w_m mu_m / sum_m w_m, sigma^2 = 1 / sum_m w_m, w of eq. (19).
 
-    mean: b n m d; variance: b n m d, or b n m 1.
+    mean: b n m d; log_variance, of sigma_m^2 + epsilon: b n m d, or b n m 1.
     """
-    log_w = -(variance + epsilon).log()  # eq. 19
+    log_w = -log_variance  # eq. 19
     mu = (log_w.softmax(-2) * mean).sum(-2)  # b n m d -> b n d
     sigma = (-log_w.logsumexp(-2) / 2).exp()
     aligned = mu + torch.randn_like(mu) * sigma if noise else mu
-    return {"aligned": aligned, "variance": variance.mean(-1)}
+    return {"aligned": aligned, "variance": log_variance.exp().mean(-1)}
 
 
 class Gaussian(nn.Module):
@@ -92,7 +92,9 @@ class Gaussian(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor, f0: Tensor) -> dict[str, Tensor]:
-        return trusted(self.mean(x), self.log_variance(x).exp(), epsilon=self.epsilon, noise=self.training)
+        log_variance = self.log_variance(x)  # exp() overflows, and then has no gradient
+        log_variance = log_variance.logaddexp(log_variance.new_tensor(self.epsilon).log())
+        return trusted(self.mean(x), log_variance, noise=self.training)
 
 
 class McDropout(nn.Module):
@@ -115,7 +117,7 @@ class McDropout(nn.Module):
         passes = x.expand(self.samples, *x.shape)  # b n m d -> s b n m d
         passes = F.dropout(passes, self.dropout) if self.training else passes * self.masks
         variance, mean = torch.var_mean(self.mean(passes), dim=0, correction=0)
-        return trusted(mean, variance, epsilon=self.epsilon, noise=self.training)
+        return trusted(mean, (variance + self.epsilon).log(), noise=self.training)
 
 
 class BayesByBackprop(nn.Module):
@@ -134,7 +136,7 @@ class BayesByBackprop(nn.Module):
     def forward(self, x: Tensor, f0: Tensor) -> dict[str, Tensor]:
         variance = torch.einsum("bnmi,moi->bnmo", x.square(), self.log_variance.exp())
         kl = self.divergence().expand(x.shape[:2])
-        return trusted(self.mean(x), variance, epsilon=self.epsilon, noise=self.training) | {"kl": kl}
+        return trusted(self.mean(x), (variance + self.epsilon).log(), noise=self.training) | {"kl": kl}
 
     def divergence(self) -> Tensor:
         """KL(N(M, S^2) || N(0, 1/d)), summed over all weights; biases have no prior."""
