@@ -96,8 +96,10 @@ def learning_curves(run: Mapping[str, Any], *, data: str, title: str) -> Figure:
     for name in [n for n in history if n.startswith("train/") and n != "train/grad_norm"]:
         losses.plot(epoch, history[name], lw=2 if name == "train/loss" else 1, label=name.replace("_", " "))
     losses.plot(epoch, history["val/loss"], "k--", lw=2, label="val/loss")
-    losses.set(title="loss", xlabel="epoch", yscale="symlog")
-    losses.yaxis.set_major_formatter("{x:.3g}")
+    losses.set(title="loss", xlabel="epoch")
+    if losses.dataLim.ymax > 10:
+        losses.set_yscale("symlog")
+        losses.yaxis.set_major_formatter("{x:.3g}")
     marks = (("val", "val", "selected on val", OURS, "o"), ("test", "test_peak", "test peak", PEAK, "*"))
     for split, selection, text, colour, marker in marks:
         at = run["selected"][selection]["epoch"]
