@@ -151,6 +151,7 @@ def _without(data, split, key):
         (lambda d: d["valid"].update(audio_lengths=[-1, 2, 2]), r"lengths of shape \(3,\); expected 3 numbers, none below 0"),
         (lambda d: d["valid"]["regression_labels"].__setitem__(0, 3.5), "scores outside -3 to 3"),
         (lambda d: d["valid"]["id"].__setitem__(0, "v0$_$9"), "dialogues that cross splits"),
+        (lambda d: d.update(train=d["valid"], valid=d["train"]), "train should be the largest. Are its parts swapped"),
     ],
 )
 def test_another_layout_is_refused_with_what_was_found(tmp_path, change, message):

@@ -63,6 +63,9 @@ def _parts(path: Path) -> Parts:
             if part[theirs].ndim != 3 or part[theirs].dtype.kind != "f" or len(part[theirs]) != len(part["id"]):
                 what = f"{part[theirs].dtype} of shape {part[theirs].shape} for {len(part['id'])} ids"
                 raise CorpusError(f"{path}: {split}/{theirs} is {what}; expected floats of shape (n, t, d).")
+    sizes = {split: len(part["id"]) for split, part in parts.items()}
+    if sizes["train"] < max(sizes["valid"], sizes["test"]):
+        raise CorpusError(f"{path}: found {sizes} utterances; train should be the largest. Are its parts swapped?")
     return parts
 
 
