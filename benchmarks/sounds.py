@@ -121,7 +121,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if find_spec("opensmile") is None:
-        print("without opensmile, the ComParE rows are left out: pip install opensmile (its licence allows research only)")
+        print(
+            "without opensmile, the ComParE rows are left out: pip install opensmile (its licence allows research only)"
+        )
         args.rows = [name for name in args.rows if "compare" not in name]
     with tempfile.TemporaryDirectory() as made:
         every = sorted(f.resolve() for f in args.folder.rglob("*") if f.suffix in SOUNDS) if args.folder else []

@@ -1,10 +1,11 @@
-"""One training step of GIA-MIC on utterances as long as IEMOCAP's: in buckets of similar length, beside the whole batch at once.
+"""One training step of GIA-MIC on utterances as long as IEMOCAP's: in buckets of similar length, beside the whole batch
+at once.
 
     python benchmarks/utterance_step.py [--device cpu|cuda] [--row gia_mic_st] [--repeats 100]
 
-The network and its batch of 32 are those of a row of Table 2 on text and audio. Each way runs in a process of its own; a step's time
-is the median over the second half, when most lengths have been seen. On a CPU also with as many compiled kernels as oneDNN keeps
-by itself (see merlib/__init__.py).
+The network and its batch of 32 are those of a row of Table 2 on text and audio. Each way runs in a process of its own;
+a step's time is the median over the second half, when most lengths have been seen. On a CPU also with as many compiled
+kernels as oneDNN keeps by itself (see merlib/__init__.py).
 """
 
 import argparse

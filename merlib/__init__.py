@@ -2,6 +2,7 @@
 
 import os
 
-# On a CPU oneDNN compiles a kernel for every shape of a product in bf16, and keeps 1024 of them: too few for batches of many lengths.
-# With these a step of GIA-MIC takes three quarters of the time, and 1.5 GB more (benchmarks/utterance_step.py).
+# On a CPU oneDNN compiles a kernel for every shape of a product in bf16, and keeps 1024 of them: too few for batches of
+# many lengths. With these a step of GIA-MIC takes three quarters of the time, and 1.5 GB more
+# (benchmarks/utterance_step.py).
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")

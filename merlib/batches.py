@@ -1,7 +1,8 @@
-"""Dialogues or utterances on the device: flat feature arrays, and index tables that turn them into padded, masked batches.
+"""Dialogues or utterances on the device: flat feature arrays, and index tables that turn them into padded, masked
+batches.
 
-Shapes: b dialogues or utterances, n turns (padded), t steps of a sequence (padded), d the width of a modality, u utterances of the
-split. Masks are True on real positions. `score` is there on the sentiment corpora only.
+Shapes: b dialogues or utterances, n turns (padded), t steps of a sequence (padded), d the width of a modality, u
+utterances of the split. Masks are True on real positions. `score` is there on the sentiment corpora only.
 """
 
 from collections.abc import Iterator
@@ -41,7 +42,9 @@ class Items:
 
 @dataclass(frozen=True, eq=False)
 class Dialogues(Items):
-    """One split by dialogues, a vector an utterance. `rows` (b n) points into the flat arrays, -1 where a dialogue has ended."""
+    """One split by dialogues, a vector an utterance. `rows` (b n) points into the flat arrays, -1 where a dialogue has
+    ended.
+    """
 
     features: dict[str, Tensor]  # modality -> u d
     target: dict[str, Tensor]  # label: u, -1 unlabelled; score: u
@@ -53,7 +56,9 @@ class Dialogues(Items):
     unit = "dialogues"
 
     def batch(self, items: Tensor) -> Batch:
-        """The named dialogues (indices, on the CPU), padded to the longest of them; `label` is -1 and the rest 0 on padding."""
+        """The named dialogues (indices, on the CPU), padded to the longest of them; `label` is -1 and the rest 0 on
+        padding.
+        """
         rows = self.rows[items.to(self.rows.device), : int(self.lengths[items].max())]  # b n
         mask = rows >= 0
         at = rows.clamp(min=0)
@@ -77,7 +82,8 @@ class Dialogues(Items):
 
 @dataclass(frozen=True, eq=False)
 class Utterances(Items):
-    """One split by utterances, a sequence each: the steps of `u` begin at `starts` in the flat arrays, which all splits share.
+    """One split by utterances, a sequence each: the steps of `u` begin at `starts` in the flat arrays, which all splits
+    share.
 
     The arrays stay as they are stored (pictures are bytes); a batch has numbers (pictures: 0 to 1), standardised where
     `scales` says so.
@@ -88,7 +94,8 @@ class Utterances(Items):
     steps: dict[str, Tensor]  # modality -> u, how many
     target: dict[str, Tensor]  # label: u; score: u
     ids: tuple[str, ...]  # u
-    scales: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # modality -> d, mean and deviation for z-scores
+    # modality -> d, mean and deviation for z-scores
+    scales: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     unit = "utterances"
 

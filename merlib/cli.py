@@ -201,7 +201,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _exit_code(error: Exception) -> int | None:
-    """2 for what the caller got wrong, 1 for what failed on the way, None for a defect of ours, which keeps its traceback.
+    """2 for what the caller got wrong, 1 for what failed on the way, None for a defect of ours, which keeps its
+    traceback.
 
     A plain ValueError is the caller's where merlib raises it: a value that a recipe or an argument should not have. One
     that comes out of something else is a defect.

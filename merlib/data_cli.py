@@ -38,7 +38,13 @@ def data_extract(args: Namespace) -> None:
 
     roots.refuse_twin(args.data)
     names = {modality: args.name for modality in ("text", "audio", "visual")} if args.name else None
-    how = {"kind": args.kind, "weights": dict(args.weights), "workers": args.workers, "names": names, "device": args.device}
+    how = {
+        "kind": args.kind,
+        "weights": dict(args.weights),
+        "workers": args.workers,
+        "names": names,
+        "device": args.device,
+    }
     how |= {"change": dict(args.set), "changed": args.augmented}
     made = recipes.extract(args.data, args.corpus, args.recipe, folder=_media(args), modalities=args.modalities, **how)
     for modality, path in made.items():

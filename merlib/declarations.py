@@ -1,8 +1,8 @@
-"""Declarations: papers/<paper>/*.toml -> typed, checked cells and recipes. The grammar is in papers/README.md; no torch here.
+"""Declarations: papers/<paper>/*.toml -> typed, checked cells and recipes. The grammar is in papers/README.md.
 
-A recipe is a nested dict of sections (`model`, `loss`, `train`, `data`, `protocol`), resolved for one corpus. It is merged in this
-order: the paper's leaves, the default readings, the base of another system, the readings that the row or the caller chooses, the twin's
-scale, the leaves that the row sets, those that the caller sets.
+A recipe is a nested dict of sections (`model`, `loss`, `train`, `data`, `protocol`), resolved for one corpus. It is
+merged in this order: the paper's leaves, the default readings, the base of another system, the readings that the row or
+the caller chooses, the twin's scale, the leaves that the row sets, those that the caller sets.
 """
 
 import os
@@ -18,7 +18,14 @@ from pydantic import ValidationError
 from merlib.grammar import LETTERS, SCORES, Cell, Claim, Column, DeclarationError, Paper, Row, Table, one_of
 from merlib.leaves import checked, flat, for_corpus, sourced
 
-NEEDED = ("data.unit", "data.modalities", "protocol.split", "protocol.select", "protocol.select_metric")  # of a base recipe
+# of a base recipe
+NEEDED = (
+    "data.unit",
+    "data.modalities",
+    "protocol.split",
+    "protocol.select",
+    "protocol.select_metric",
+)
 SECTIONS = ("model", "loss", "train", "data", "protocol")
 DATA = (  # what a run reads; further leaves of `data` say how features are extracted
     "data.unit", "data.modalities", "data.text", "data.audio", "data.visual", "data.standardize", "data.classes",
@@ -67,13 +74,17 @@ def _readings_table(paper: Paper) -> Table:
     }
     rows = [Row(id="default", label="All default readings")]
     for name, reading in paper.readings.items():
-        if all(key.startswith("data.") and key not in DATA for option in reading.options.values() for key in flat(option)):
+        if all(
+            key.startswith("data.") and key not in DATA for option in reading.options.values() for key in flat(option)
+        ):
             continue  # settled when features are extracted: the arrays at hand cannot switch it
         where = ", ".join(f"{key} = {value}" for key, value in flat(reading.context).items())
         for option in reading.options:
             if option != reading.default or reading.context:
                 label = f"{name}: {option}" + f" (where {where})" * bool(where)
-                rows.append(Row(id=f"{name}_{option}", label=label, change=flat(reading.context) | {f"readings.{name}": option}))
+                rows.append(
+                    Row(id=f"{name}_{option}", label=label, change=flat(reading.context) | {f"readings.{name}": option})
+                )
     return Table(id="readings", caption="The range over all readings", where="this study", columns=columns, row=rows)
 
 
@@ -84,7 +95,9 @@ def load(paper: str) -> Paper:
 
 
 def cells(paper: Paper, table: str | None = None) -> list[Cell]:
-    """Every printed number of a paper: its tables, the settings and facts of paper.toml (tables `settings`, `facts`), and `claims`."""
+    """Every printed number of a paper: its tables, the settings and facts of paper.toml (tables `settings`, `facts`),
+    and `claims`.
+    """
     if table is None:
         return [c for name in paper.tables for c in cells(paper, name)] + _setting_cells(paper) + _claim_cells(paper)
     found = paper.table(table)
@@ -140,7 +153,8 @@ def _scale(paper: Paper, data: str) -> dict[str, Any]:
 
 
 def overruled(paper: Paper, corpus: str, data: str, *changes: dict[str, Any]) -> dict[str, Any]:
-    """The leaves of readings chosen by `changes` that a synthetic root sets otherwise, so that the option is not what would run.
+    """The leaves of readings chosen by `changes` that a synthetic root sets otherwise, so that the option is not what
+    would run.
 
     How long and how fast one trains there (section `train`) is not what an option is about.
     """
@@ -151,10 +165,8 @@ def overruled(paper: Paper, corpus: str, data: str, *changes: dict[str, Any]) ->
         usual, wanted = (
             {k: for_corpus(v, corpus) for k, v in flat(reading.options[o]).items()} for o in (reading.default, option)
         )
-        found |= {
-            k: v for k, v in wanted.items()
-            if k in scale and v not in (usual[k], for_corpus(scale[k], corpus)) and not k.startswith("train.") and k not in asked
-        }  # fmt: skip
+        twins = {k: for_corpus(v, corpus) for k, v in scale.items() if not k.startswith("train.") and k not in asked}
+        found |= {k: v for k, v in wanted.items() if k in twins and v not in (usual[k], twins[k])}
     return found
 
 
@@ -176,11 +188,15 @@ def changed(paper: Paper, *changes: dict[str, Any]) -> dict[str, Any]:
 def recipe_of(paper: Paper, cell: Cell) -> dict[str, dict] | None:
     """The recipe behind a printed number; None where it is quoted or a fact."""
     row = paper.tables[cell.table].find(cell.row) if cell.table in paper.tables else None
-    return recipe(paper, row, cell.corpus, modalities=cell.modalities) if row and row.runs and row.kind == "own" else None
+    return (
+        recipe(paper, row, cell.corpus, modalities=cell.modalities) if row and row.runs and row.kind == "own" else None
+    )
 
 
 def addresses(paper: Paper) -> dict[str, Cell]:
-    """{address within the paper: printed number}: `table4/ours.meld_accuracy`, `settings/train.lr`, `settings/train.batch.meld`."""
+    """{address within the paper: printed number}: `table4/ours.meld_accuracy`, `settings/train.lr`,
+    `settings/train.batch.meld`.
+    """
     loose = ("settings", "facts", "claims")
     return {
         f"{c.table}/{c.row}" + ("" if c.table in loose and c.column == "value" else f".{c.column}"): c
@@ -245,7 +261,11 @@ def _check(paper: Paper) -> None:
     for name, shared in paper.shares.items():
         one_of(paper.base, name, f"base of {paper.id}, so it shares nothing")
         for key in shared:
-            one_of(dict.fromkeys(chosen | flat(paper.recipe).keys()), key, f"leaf of {paper.id}, which base {name} could share")
+            one_of(
+                dict.fromkeys(chosen | flat(paper.recipe).keys()),
+                key,
+                f"leaf of {paper.id}, which base {name} could share",
+            )
     for table in paper.tables.values():
         ids = [row.id for row in table.row]
         if len(ids) != len(set(ids)):

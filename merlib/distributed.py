@@ -1,9 +1,10 @@
 """Several processes, one a GPU, train one network: the launcher's environment, and what the processes tell one another.
 
-Every process holds the same weights and forwards its share of each batch. Then all outputs are gathered, and every process takes the
-loss of the *whole* batch, so a loss that compares utterances or takes statistics over them is the same as in one process. Gradients flow
-through a process's own outputs only; their sum over the processes is the gradient of the whole. Batch norms share their statistics
-(`synchronised`). So N processes take the step that one would take, to rounding, but for dropout, which each draws for itself.
+Every process holds the same weights and forwards its share of each batch. Then all outputs are gathered, and every
+process takes the loss of the *whole* batch, so a loss that compares utterances or takes statistics over them is the
+same as in one process. Gradients flow through a process's own outputs only; their sum over the processes is the
+gradient of the whole. Batch norms share their statistics (`synchronised`). So N processes take the step that one would
+take, to rounding, but for dropout, which each draws for itself.
 
 Without a launcher (`accelerate launch`, `torchrun`) there is one process and none of this happens.
 """
@@ -64,7 +65,8 @@ class Processes:
     def gather(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rows of all processes (u ... of every name), one process after the other; own ones keep their graph.
 
-        What is longer in one process than in another, along any other axis, is padded with zeros: sequences, with their masks.
+        What is longer in one process than in another, along any other axis, is padded with zeros: sequences, with their
+        masks.
         """
         if self.count == 1:
             return values
@@ -91,7 +93,9 @@ class Processes:
 
     @torch.no_grad()
     def add_gradients(self, model: nn.Module, loss: nn.Module) -> None:
-        """Sum the gradients of the network over the processes; those of the loss, which sees the whole batch in each, are averaged."""
+        """Sum the gradients of the network over the processes; those of the loss, which sees the whole batch in each,
+        are averaged.
+        """
         if self.count == 1:
             return
         learned = [p for module in (model, loss) for p in module.parameters() if p.requires_grad]
@@ -118,7 +122,9 @@ ONE = Processes()
 
 
 def lengthened(value: Tensor, size: Sequence[int]) -> Tensor:
-    """As many rows as there are, zeros behind what is shorter than `size` along any other axis: sequences, with their masks."""
+    """As many rows as there are, zeros behind what is shorter than `size` along any other axis: sequences, with their
+    masks.
+    """
     missing = [n for have, want in zip(value.shape[:0:-1], size[:0:-1], strict=True) for n in (0, want - have)]
     return F.pad(value, missing) if any(missing) else value
 
@@ -126,8 +132,9 @@ def lengthened(value: Tensor, size: Sequence[int]) -> Tensor:
 class SyncNorm(nn.modules.batchnorm._BatchNorm):
     """A batch norm over the rows of all processes: the same weights and running statistics under the same names.
 
-    As PyTorch's SyncBatchNorm, but also on a CPU, and with processes that are idle. `training` stays False, so that what treats a
-    batch of one row apart leaves that to this class: one row in all, which has no variance, takes the running statistics.
+    As PyTorch's SyncBatchNorm, but also on a CPU, and with processes that are idle. `training` stays False, so that
+    what treats a batch of one row apart leaves that to this class: one row in all, which has no variance, takes the
+    running statistics.
     """
 
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm, processes: Processes):
@@ -188,7 +195,9 @@ def device_of(asked: str | None) -> str:
 
 @cache
 def join(device: str) -> Processes:
-    """The processes that a launcher started together with this one; each gets a GPU of its own where `device` is "cuda"."""
+    """The processes that a launcher started together with this one; each gets a GPU of its own where `device` is
+    "cuda".
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "LOCAL_RANK" not in os.environ:
         return ONE
     from accelerate import PartialState  # takes seconds, and only this needs it

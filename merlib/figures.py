@@ -87,7 +87,9 @@ def embeddings(panels: Mapping[str, Mapping[str, Any]], *, data: str) -> Figure:
 
 
 def learning_curves(run: Mapping[str, Any], *, data: str, title: str) -> Figure:
-    """Losses, the score that selects and gradient norm by epoch, with the selected epoch and the test peak. run: a run.json."""
+    """Losses, the score that selects and gradient norm by epoch, with the selected epoch and the test peak. run: a
+    run.json.
+    """
     metric = run["recipe"]["protocol"]["select_metric"]
     scale, unit = (1, "") if metric in metrics.LOWER_IS_BETTER else (100, " (%)")
     history = pd.DataFrame(run["history"])
@@ -162,7 +164,8 @@ def drops(comparison: pd.DataFrame, *, data: str, base: str = "ours") -> Figure:
     """What each ablation costs: its score less that of the row `base`, one panel a column of the table."""
     columns = list(dict.fromkeys(comparison.loc[comparison["row"] == base, "column"]))
     title = "Change of the score against the full model"
-    width = 3.7 + 0.07 * max(map(len, comparison["label"]), default=0) / max(len(columns), 1)  # the labels stand beside the first panel
+    # the labels stand beside the first panel
+    width = 3.7 + 0.07 * max(map(len, comparison["label"]), default=0) / max(len(columns), 1)
     figure, axes = canvas(title, data, len(columns), size=(width, 3.8), sharex=True, sharey=True)
     for ax, column in zip(axes, columns, strict=True):
         lines = comparison[comparison["column"] == column].set_index("row")
@@ -194,7 +197,9 @@ def selection_gap(comparison: pd.DataFrame, *, data: str, column: str = "weighte
 
 
 def scoreboard(board: pd.DataFrame, *, data: str) -> Figure:
-    """All of a scoreboard (`report.scoreboard`) that has printed scores, beside their floors, in two columns of about equal length."""
+    """All of a scoreboard (`report.scoreboard`) that has printed scores, beside their floors, in two columns of about
+    equal length.
+    """
     groups = []
     for name, lines in board.groupby(["paper", "table", "column"], sort=False):
         if lines["printed"].notna().any():

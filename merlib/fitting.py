@@ -1,7 +1,7 @@
 """One fit of a recipe on the splits of a corpus: a network, selected on val beside the peak on test, or an estimator.
 
-What a fit leaves, an outcome: `selected` (selection -> epoch and predictions on test), `history` (one dict an epoch), `arrays` of the
-val-selected network on test (embeddings, probabilities), `seconds` and `parameters`.
+What a fit leaves, an outcome: `selected` (selection -> epoch and predictions on test), `history` (one dict an epoch),
+`arrays` of the val-selected network on test (embeddings, probabilities), `seconds` and `parameters`.
 """
 
 import os
@@ -56,7 +56,8 @@ def fit_network(
     recipe: Recipe, splits: Splits, judge: metrics.Judge, *, seed: int, folder: Path, device: str, progress: bool,
     label: str, processes: Processes,
 ) -> dict[str, Any]:  # fmt: skip
-    """Train a network by a recipe, resuming from `folder/checkpoint.pt`; leaves the test predictions of both selections.
+    """Train a network by a recipe, resuming from `folder/checkpoint.pt`; leaves the test predictions of both
+    selections.
 
     Where the protocol masks inputs at test time, `folder/network.safetensors` keeps the selected weights.
     """

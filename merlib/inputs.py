@@ -1,4 +1,5 @@
-"""What a run reads: arrays of a corpus -> train, val and test, standardised, with augmented copies where they are asked for.
+"""What a run reads: arrays of a corpus -> train, val and test, standardised, with augmented copies where they are asked
+for.
 
 Shapes: n utterances of the corpus, s steps of all of them, d the width of a modality.
 """
@@ -23,7 +24,9 @@ BLOCK = 1 << 26  # numbers whose mean and deviation are taken together
 def arrays(data: dict[str, Any]) -> dict[str, str]:
     """modality -> the feature array that the section `data` of a recipe reads for it."""
     if unknown := sorted(set(data["modalities"]) - set(LETTERS)):
-        raise ValueError(f"data.modalities {data['modalities']!r} has {unknown}: write letters of T text, A audio, V visual")
+        raise ValueError(
+            f"data.modalities {data['modalities']!r} has {unknown}: write letters of T text, A audio, V visual"
+        )
     return {m: data[m] for letter, m in LETTERS.items() if letter in data["modalities"]}
 
 
@@ -38,12 +41,12 @@ def splits(
 ) -> dict[str, Split]:
     """train, val and test of a corpus on the device, by the sections `data` and `protocol` of a recipe.
 
-    Of data: `unit` (dialogue or utterance), `modalities` and their arrays (one that the corpus does not have is left out), `standardize`
-    (z-scores per feature, fitted on the training split alone; but not of states that an encoder's upper layers read, see
-    `Passport.layers_above`), `classes` (only so many labels count, where it is given),
-    `on_failure` (discard: an utterance whose recording could not be used in one of the modalities loses its label; zero: it stays).
-    `augment`: copies of the utterances of rare classes, from the arrays `augmented`, join the training split (minority_train), or
-    the corpus before it is split (minority_before_split).
+    Of data: `unit` (dialogue or utterance), `modalities` and their arrays (one that the corpus does not have is left
+    out), `standardize` (z-scores per feature, fitted on the training split alone; but not of states that an encoder's
+    upper layers read, see `Passport.layers_above`), `classes` (only so many labels count, where it is given),
+    `on_failure` (discard: an utterance whose recording could not be used in one of the modalities loses its label;
+    zero: it stays). `augment`: copies of the utterances of rare classes, from the arrays `augmented`, join the training
+    split (minority_train), or the corpus before it is split (minority_before_split).
     By dialogue, utterances without a label stay as context; by utterance they are left out.
     Raises ValueError when no modality is left.
     """
@@ -93,7 +96,8 @@ def _with_copies(dataset, found: dict[str, Feature], table, names, label, data, 
     """The same, with an augmented copy of every utterance of a rare class (of those that train, or of all)."""
     if absent := [name for m, name in augmented(data).items() if m in found and name not in dataset.features]:
         raise ValueError(
-            f"data.augment {data['augment']!r} needs the arrays {absent}: `merlib data extract ... --augmented` makes them"
+            f"data.augment {data['augment']!r} needs the arrays {absent}: `merlib data extract ... --augmented` makes "
+            "them"
         )
     if data["unit"] != "utterance":
         raise ValueError("data.augment copies single utterances: use it with data.unit utterance")
@@ -123,7 +127,9 @@ def _flat(feature: Feature) -> tuple[Tensor, Tensor]:
 
 
 def moments(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation (d) of some rows of `values` (s d); of few features at a time, because pictures have thousands."""
+    """Mean and deviation (d) of some rows of `values` (s d); of few features at a time, because pictures have
+    thousands.
+    """
     blocks = (numbers(part[rows]) for part in values.split(BLOCK // max(1, len(rows)) + 1, dim=1))
     found = [(block.mean(0), block.std(0)) for block in blocks]
     return tuple(torch.cat(part) for part in zip(*found, strict=True))
@@ -144,9 +150,13 @@ def _utterances(table, names: np.ndarray, features, scales, target, device: str)
     for name in ("train", "val", "test"):
         at = torch.from_numpy(np.flatnonzero(known & protocols.members(names, name))).to(device)
         found[name] = Utterances(
-            features=shared, scales=scales, starts={m: v[at] for m, v in starts.items()}, steps={m: v[at] for m, v in steps.items()},
-            target={k: v[at] for k, v in target.items()}, ids=tuple(table["utterance"].to_numpy()[at.cpu().numpy()]),
-        )  # fmt: skip
+            features=shared,
+            scales=scales,
+            starts={m: v[at] for m, v in starts.items()},
+            steps={m: v[at] for m, v in steps.items()},
+            target={k: v[at] for k, v in target.items()},
+            ids=tuple(table["utterance"].to_numpy()[at.cpu().numpy()]),
+        )
     return found
 
 

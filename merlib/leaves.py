@@ -1,4 +1,4 @@
-"""Leaves of a recipe: `section.name` and its value, with a source or by corpus, in declarations and in changes of them."""
+"""Leaves of a recipe: `section.name` and its value, with a source or by corpus, in declarations and changes of them."""
 
 import difflib
 from decimal import Decimal
@@ -8,11 +8,15 @@ from merlib.grammar import DeclarationError, one_of
 
 
 def sourced(tree: dict) -> dict[str, tuple[Any, str]]:
-    """`section.name` -> (value, source). A leaf is [value, source] or a bare value; a value may itself be a table by corpus."""
+    """`section.name` -> (value, source). A leaf is [value, source] or a bare value; a value may itself be a table by
+    corpus.
+    """
     found = {}
     for section, leaves in tree.items():
         if "." not in section and not isinstance(leaves, dict):
-            raise DeclarationError(f"{section!r} is no leaf: write section.name, such as train.lr (see papers/README.md)")
+            raise DeclarationError(
+                f"{section!r} is no leaf: write section.name, such as train.lr (see papers/README.md)"
+            )
         inner = {section: leaves} if "." in section else {f"{section}.{name}": leaf for name, leaf in leaves.items()}
         found |= {key: tuple(leaf) if _has_source(leaf) else (leaf, "") for key, leaf in inner.items()}
     return found
@@ -34,7 +38,11 @@ def checked(key: str, value: Any, leaves: dict[str, Any]) -> Any:
             f"unknown recipe key {key!r}; " + (f"did you mean {near}?" if near else f"there are: {sorted(leaves)}")
         )
     asked, declared = ({_kind(v) for v in (x.values() if isinstance(x, dict) else [x])} for x in (value, leaves[key]))
-    if key.split(".")[0] in ("data", "protocol"):  # seconds and percents need not be whole, though the declared ones are
+    # seconds and percents need not be whole, though the declared ones are
+    if key.split(".")[0] in (
+        "data",
+        "protocol",
+    ):
         asked, declared = ({kind.removeprefix("whole ") for kind in kinds} for kinds in (asked, declared))
     if not asked <= declared | ({"whole number"} if "number" in declared else set()):
         raise DeclarationError(

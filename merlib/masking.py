@@ -18,15 +18,16 @@ DRAWS: dict[str, Callable] = {  # of mean 0 and deviation 1
 def masked(
     split: Utterances, train: Utterances, *, modality: str, percent: float, unit: str, noise: str, seed: int
 ) -> Utterances:
-    """The split with `percent` of a modality's values, or of its whole steps (`unit`: values or steps), replaced by noise.
+    """The split with `percent` of a modality's values, or of its whole steps (`unit`: values or steps), replaced by
+    noise.
 
-    The noise is normal or uniform, with each feature's mean and deviation over the training steps, and the same for a seed
-    on any device.
+    The noise is normal or uniform, with each feature's mean and deviation over the training steps, and the same for a
+    seed on any device.
     """
     if unit not in ("values", "steps") or noise not in DRAWS or modality not in split.features:
         raise ValueError(
-            f"mask of {unit} of {modality} by {noise} noise: there are values and steps, of {', '.join(split.features)}, "
-            f"and noise is {' or '.join(DRAWS)}"
+            f"mask of {unit} of {modality} by {noise} noise: there are values and steps, of "
+            f"{', '.join(split.features)}, and noise is {' or '.join(DRAWS)}"
         )
     values, steps = split.features[modality], split.steps[modality]
     mean, std = moments(values, train.rows(modality))

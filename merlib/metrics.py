@@ -1,7 +1,7 @@
 """Scores, all by scikit-learn, arguments by keyword only. Fractions, not percent.
 
-Predictions of a split are arrays by name, one value an utterance: `class` (index into the labels); on the sentiment corpora also `score`
-(in [-3, 3]) and `binary` (0 negative, 1 the rest).
+Predictions of a split are arrays by name, one value an utterance: `class` (index into the labels); on the sentiment
+corpora also `score` (in [-3, 3]) and `binary` (0 negative, 1 the rest).
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ LOWER_IS_BETTER = ("mae",)
 def scores(*, y_true: np.ndarray, y_pred: np.ndarray, labels: tuple[str, ...]) -> dict[str, float]:
     """Scores of a classification; utterances without a label (-1) do not count.
 
-    accuracy (WA), balanced_accuracy (UA: mean recall of the classes that occur), {macro,weighted}_{precision,recall,f1} over all classes,
-    and {precision,recall,f1,count}/<label> of each.
+    accuracy (WA), balanced_accuracy (UA: mean recall of the classes that occur), {macro,weighted}_{precision,recall,f1}
+    over all classes, and {precision,recall,f1,count}/<label> of each.
     """
     known = y_true >= 0
     y_true, y_pred = y_true[known], y_pred[known]
@@ -43,8 +43,8 @@ def scores(*, y_true: np.ndarray, y_pred: np.ndarray, labels: tuple[str, ...]) -
 def sentiment(*, y_true: np.ndarray, y_pred: Predictions, binary: str) -> dict[str, float]:
     """acc7 (whole steps), acc2 and its weighted f1_acc2, mae and correlation of predicted sentiment. y_true: scores, u.
 
-    binary: what the second class of acc2 is: "nonnegative" (zero counts with the positive ones) or "positive"; or "excluded",
-    positive where utterances of score zero do not count.
+    binary: what the second class of acc2 is: "nonnegative" (zero counts with the positive ones) or "positive"; or
+    "excluded", positive where utterances of score zero do not count.
     """
     if binary not in ABOVE:
         raise ValueError(f"binary {binary!r}: there are {sorted(ABOVE)}")
@@ -61,8 +61,8 @@ def sentiment(*, y_true: np.ndarray, y_pred: Predictions, binary: str) -> dict[s
 
 
 def predictions(*, outputs: dict[str, Tensor], sentiment: bool, binary: str = "nonnegative") -> Predictions:
-    """What a network's outputs predict. On a sentiment corpus, `logits` of width 1 are the score; seven are its whole steps, and then
-    `logits_binary` decides the binary task where the network has it."""
+    """What a network's outputs predict. On a sentiment corpus, `logits` of width 1 are the score; seven are its whole
+    steps, and then `logits_binary` decides the binary task where the network has it."""
     logits = outputs["logits"].float()
     if not sentiment:
         return {"class": logits.argmax(-1).cpu().numpy()}
@@ -105,7 +105,9 @@ class Judge:
     def worth(self, found: dict[str, float]) -> float:
         """The selecting score, higher is better."""
         if self.select not in found:
-            raise ValueError(f"protocol.select_metric {self.select!r}: this corpus has {sorted(n for n in found if '/' not in n)}")
+            raise ValueError(
+                f"protocol.select_metric {self.select!r}: this corpus has {sorted(n for n in found if '/' not in n)}"
+            )
         return -found[self.select] if self.select in LOWER_IS_BETTER else found[self.select]
 
 

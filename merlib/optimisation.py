@@ -1,12 +1,13 @@
 """Optimisers and schedules by the section `train` of a recipe.
 
-optimizer adam | adamw; lr, beta1, beta2, weight_decay. Optional: `text_lr_factor` and `text_weight_decay_factor` for a pretrained text
-encoder inside the network (parameters `text_encoder.pretrained.*`); `decay_exempt = "bias_and_norm"` (no decay on vectors and scalars).
+optimizer adam | adamw; lr, beta1, beta2, weight_decay. Optional: `text_lr_factor` and `text_weight_decay_factor` for a
+pretrained text encoder inside the network (parameters `text_encoder.pretrained.*`); `decay_exempt = "bias_and_norm"`
+(no decay on vectors and scalars).
 
 schedule    constant
-            step           x schedule_factor every `schedule_every` epochs, the first time at epoch `schedule_from` (default: schedule_every)
+            step           x schedule_factor every `schedule_every` epochs, first at `schedule_from` (default: the same)
             plateau        x schedule_factor at the first epoch after `schedule_every` without a lower validation loss
-            warmup_cosine  linearly from zero over `warmup_epochs`, by `warmup_unit` step or epoch, then a cosine to `min_lr`
+            warmup_cosine  linearly from zero over `warmup_epochs`, by `warmup_unit` step or epoch; a cosine to `min_lr`
 """
 
 import math
@@ -17,8 +18,8 @@ from torch import nn
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 SCHEDULES = ("constant", "step", "plateau", "warmup_cosine")
-NEEDED = {"optimizer", "lr", "beta1", "beta2", "weight_decay", "batch", "epochs", "patience", "clip", "precision", "schedule",
-          "schedule_factor", "schedule_every"}  # fmt: skip
+NEEDED = {"optimizer", "lr", "beta1", "beta2", "weight_decay", "batch", "epochs", "patience", "clip", "precision",
+          "schedule", "schedule_factor", "schedule_every"}  # fmt: skip
 OPTIONAL = {"batch_unit", "schedule_from", "warmup_epochs", "warmup_unit", "min_lr", "sampler", "text_lr_factor",
             "text_weight_decay_factor", "decay_exempt"}  # fmt: skip
 LEAST = {"epochs": 1, "patience": 1, "batch": 1, "lr": 0, "clip": 1e-9}  # nothing would learn with a gradient of norm 0
@@ -60,7 +61,9 @@ def optimizer(modules: nn.Module, recipe: dict[str, Any]) -> torch.optim.Optimiz
         groups.setdefault((lr, decay), []).append(parameter)
     listed = [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
     # fused: one pass over each weight and its moments, where the default makes eight
-    return OPTIMIZERS[recipe["optimizer"]](listed, lr=recipe["lr"], betas=(recipe["beta1"], recipe["beta2"]), fused=True)
+    return OPTIMIZERS[recipe["optimizer"]](
+        listed, lr=recipe["lr"], betas=(recipe["beta1"], recipe["beta2"]), fused=True
+    )
 
 
 class Schedule:
@@ -76,7 +79,10 @@ class Schedule:
             "constant": lambda t: 1.0,
             "step": lambda t: factor ** (1 + (t - first) // every if t >= first else 0),
             "warmup_cosine": lambda t: _warmup_cosine(
-                t, unit * recipe.get("warmup_epochs", 0), unit * recipe["epochs"], recipe.get("min_lr", 0.0) / recipe["lr"]
+                t,
+                unit * recipe.get("warmup_epochs", 0),
+                unit * recipe["epochs"],
+                recipe.get("min_lr", 0.0) / recipe["lr"],
             ),
         }
         self.plateau = kind == "plateau"

@@ -1,6 +1,7 @@
 """Two systems on the same test utterances: does one really do better, or is it chance? (McNemar 1947, the exact test)
 
-A mean of two scores hides that both were asked the same. What counts are the utterances that only one of the two gets right.
+A mean of two scores hides that both were asked the same. What counts are the utterances that only one of the two gets
+right.
 """
 
 from collections.abc import Sequence
@@ -17,10 +18,11 @@ COLUMNS = ["other", "corpus", "seed", "n_folds", "n", "accuracy", "accuracy_othe
 
 
 def mcnemar(this: np.ndarray, other: np.ndarray) -> float:
-    """p of the exact test, two-sided: that a fair coin gives so uneven a share of the utterances that one alone has right.
+    """p of the exact test, two-sided: that a fair coin gives so uneven a share of the utterances that one alone has
+    right.
 
-    this, other: whether each is right, u bools. 1 where they never differ. Utterances of one dialogue are not independent, so that p is
-    rather too small; it knows nothing of other seeds.
+    this, other: whether each is right, u bools. 1 where they never differ. Utterances of one dialogue are not
+    independent, so that p is rather too small; it knows nothing of other seeds.
     """
     alone = int((this & ~other).sum())
     differ = int((this != other).sum())
@@ -30,12 +32,14 @@ def mcnemar(this: np.ndarray, other: np.ndarray) -> float:
 def against(
     paper: str, table: str, row: str, *, others: Sequence[str] = (), data: str = "twin", seeds: Sequence[int] = (0,)
 ) -> pd.DataFrame:  # fmt: skip
-    """A row of a table beside others (or all), a line for each, corpus and seed; runs are those in the cache, nothing is trained.
+    """A row of a table beside others (or all), a line for each, corpus and seed; runs are those in the cache, nothing
+    is trained.
 
-    n: test utterances with a label, of all folds that both have run; accuracy, accuracy_other: percent of them; only_this, only_other: how
-    many only one of the two classifies rightly (of a sentiment corpus, into seven classes); p: see `mcnemar`. Left out are rows that are
-    the same run, those with other test utterances, and those that score masked inputs. Raises FileNotFoundError where the row,
-    or one that is named, has no run, ValueError where none that is named can stand beside it.
+    n: test utterances with a label, of all folds that both have run; accuracy, accuracy_other: percent of them;
+    only_this, only_other: how many only one of the two classifies rightly (of a sentiment corpus, into seven classes);
+    p: see `mcnemar`. Left out are rows that are the same run, those with other test utterances, and those that score
+    masked inputs. Raises FileNotFoundError where the row, or one that is named, has no run, ValueError where none that
+    is named can stand beside it.
     """
     declared = declarations.load(paper)
     asked = [row, *others] if others else ()
@@ -52,17 +56,22 @@ def against(
         for (name, corpus), other in found.items():
             this = found.get((row, corpus), {})
             folds = sorted(this.keys() & other.keys())
-            same = all(this[k]["run"] == other[k]["run"] for k in folds)  # the row itself, or a row that asks for the same
+            # the row itself, or a row that asks for the same
+            same = all(this[k]["run"] == other[k]["run"] for k in folds)
             if not same and all(this[k]["ids"].tolist() == other[k]["ids"].tolist() for k in folds):
                 pair = [np.concatenate([runs[k]["right"] for k in folds]) for runs in (this, other)]
                 lines.append({"other": name, "corpus": corpus, "seed": seed, "n_folds": len(folds)} | _line(*pair))
     if others and not lines:
-        raise ValueError(f"{row} and {', '.join(others)} cannot be compared: name rows of one corpus and protocol, and other runs")
+        raise ValueError(
+            f"{row} and {', '.join(others)} cannot be compared: name rows of one corpus and protocol, and other runs"
+        )
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
 def _right(run: Run) -> dict[str, Any]:
-    """The run, ids of the test utterances that have a label, and whether it is right about them, at the epoch that its row selects."""
+    """The run, ids of the test utterances that have a label, and whether it is right about them, at the epoch that its
+    row selects.
+    """
     with np.load(run.folder / "predictions.npz") as saved:
         known = saved["y_true"] >= 0
         predicted = saved[f"{run.recipe['protocol'].get('select', 'val')}_pred"]

@@ -15,7 +15,11 @@ from merlib.distributed import ONE, Processes, lengthened
 
 BUCKET = {"cpu": 16, "cuda": 256}  # dialogues that pass through the network at once
 UTTERANCES = 128  # that do; on a CPU, of sequences and for networks of WIDE weights or more, only FEW, because its
-FEW, WIDE = 8, 300_000  # caches hold those and little is padded; otherwise calls cost more (benchmarks/utterance_step.py)
+# caches hold those and little is padded; otherwise calls cost more (benchmarks/utterance_step.py)
+FEW, WIDE = (
+    8,
+    300_000,
+)
 PLACE = "place in the split"  # no output of a network has this name
 RECOMPUTE = os.environ.get("MERLIB_RECOMPUTE", "1") != "0"  # 0: faster, more memory, the same numbers
 
@@ -35,8 +39,9 @@ def forward_packed(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Outputs and targets of the utterances of some items, u ...: they go in buckets, because padding is invisible.
 
-    Of several buckets of dialogues, the backward pass computes each one's activations anew (unless MERLIB_RECOMPUTE=0), so
-    that memory holds only one of them. Of several processes, each forwards its share of every bucket and returns its own outputs.
+    Of several buckets of dialogues, the backward pass computes each one's activations anew (unless MERLIB_RECOMPUTE=0),
+    so that memory holds only one of them. Of several processes, each forwards its share of every bucket and returns its
+    own outputs.
     """
     found, bucket = [], bucket * processes.count
     several = split.unit == "dialogues" and len(items) > bucket
@@ -54,7 +59,9 @@ def forward_packed(
 
 
 def _own_dropout(model: nn.Module, device: str) -> bool:
-    """Whether cuDNN draws masks between recurrent layers: it keeps their state to itself, so a second forward has others."""
+    """Whether cuDNN draws masks between recurrent layers: it keeps their state to itself, so a second forward has
+    others.
+    """
     recurrent = (part for part in model.modules() if isinstance(part, nn.RNNBase))
     return device == "cuda" and any(part.num_layers > 1 and part.dropout for part in recurrent)
 
@@ -75,8 +82,9 @@ def predict(
     """Outputs of a whole split in the order of its ids (u ...), float32, on its device.
 
     `batch` items at once, in their order, for networks that see padding; otherwise items of similar length together.
-    With a loss, its value is there too (`loss`, a scalar): of the whole split by dialogue, the mean over batches by utterance, where
-    outputs that are sequences are not kept. Of several processes, each predicts its share, and all return the whole.
+    With a loss, its value is there too (`loss`, a scalar): of the whole split by dialogue, the mean over batches by
+    utterance, where outputs that are sequences are not kept. Of several processes, each predicts its share, and all
+    return the whole.
     """
     model.eval()
     device = split.label.device.type

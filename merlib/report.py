@@ -27,12 +27,13 @@ DOUBTS = {
 def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     """Every cell of a table, one a line, in the unit that is printed (percent, or fractions).
 
-    reproduced: mean over seeds and folds, at the epoch selected on validation (rows that declare `protocol.select = "test_peak"`: at
-    the test peak); spread: their standard deviation; n: test utterances of all folds together; test_peak: the mean at the best test
-    epoch; noise: half the 95 % interval that n alone allows a score; verdict: `within` when printed and reproduced differ by no more
-    than noise and two spreads together, else `below` or `above`, `not run`, or `` where nothing is printed; doubt: `partial` where a
-    seed lacks folds of the protocol, `mixed` where seeds or folds come from more than one recipe, set of features or state of the
-    code, `uncommitted` where no commit holds a run's code.
+    reproduced: mean over seeds and folds, at the epoch selected on validation (rows that declare `protocol.select =
+    "test_peak"`: at the test peak); spread: their standard deviation; n: test utterances of all folds together;
+    test_peak: the mean at the best test epoch; noise: half the 95 % interval that n alone allows a score; verdict:
+    `within` when printed and reproduced differ by no more than noise and two spreads together, else `below` or `above`,
+    `not run`, or `` where nothing is printed; doubt: `partial` where a seed lacks folds of the protocol, `mixed` where
+    seeds or folds come from more than one recipe, set of features or state of the code, `uncommitted` where no commit
+    holds a run's code.
     """
     declared = declarations.load(paper)
     found = declared.table(table)
@@ -67,7 +68,9 @@ def _reproduced(records: pd.DataFrame, protocol: dict, cell: declarations.Cell) 
     if chosen.empty:
         return {"n_seeds": 0, "n_folds": 0}
     scale = 0.01 if cell.unit == "fraction" else 1.0
-    value, peak = (scale * found["value"].astype(float) for found in (chosen, records[records["selection"] == "test_peak"]))
+    value, peak = (
+        scale * found["value"].astype(float) for found in (chosen, records[records["selection"] == "test_peak"])
+    )
     n = int(chosen.drop_duplicates("fold")["n"].sum())  # of all folds together
     p = min(max(value.mean() / (100 * scale), 0.0), 1.0)
     return {
@@ -87,7 +90,9 @@ def _reproduced(records: pd.DataFrame, protocol: dict, cell: declarations.Cell) 
 
 
 def _doubts(records: pd.DataFrame, folds: int) -> Iterator[str]:
-    """What its records say against a mean; those of before recipes were recorded tell them by features and commits only."""
+    """What its records say against a mean; those of before recipes were recorded tell them by features and commits
+    only.
+    """
     if records.groupby("seed")["fold"].nunique().min() < folds:
         yield "partial"
     held = records.reindex(columns=["recipe", "commit", "features"], fill_value="").astype(str)
@@ -113,16 +118,19 @@ def _number(printed: str | None) -> float:
 
 
 def scoreboard(data: str) -> pd.DataFrame:
-    """The headline of every paper: of the tables that have floors, every row that has run, in the scores that select its epoch (all
-    scores of a sentiment corpus)."""
+    """The headline of every paper: of the tables that have floors, every row that has run, in the scores that select
+    its epoch (all scores of a sentiment corpus)."""
     boards = []
     for paper, table in _tables(data):
         if any(row.base in FLOORS for row in table.row):
             board = compare(paper.id, table.id, data)
             shown = [name for name, column in table.columns.items() if column.fold is None and _leads(paper, column)]
-            boards.append(board[board["column"].isin(shown) & board["reproduced"].notna()].assign(paper=paper.id, table=table.id))
+            boards.append(
+                board[board["column"].isin(shown) & board["reproduced"].notna()].assign(paper=paper.id, table=table.id)
+            )
     columns = [
-        "paper", "table", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "test_peak", "verdict",
+        "paper", "table", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "test_peak",
+        "verdict",
         "doubt",
     ]  # fmt: skip
     return pd.concat(boards)[columns] if boards else pd.DataFrame(columns=columns)
@@ -163,8 +171,8 @@ def summary(data: str) -> pd.DataFrame:
 
 
 def write(data: str) -> Path:
-    """results/<data>/report.md: the summary, then each table that has records, printed beside reproduced, and the figures, of which
-    the scoreboard's is drawn here."""
+    """results/<data>/report.md: the summary, then each table that has records, printed beside reproduced, and the
+    figures, of which the scoreboard's is drawn here."""
     from merlib import figures
 
     root = results_folder(data)
@@ -213,8 +221,9 @@ def _caveat(data: str) -> str:
     if data in TWINS:
         return "**Synthetic twin**: these numbers say that everything runs, and nothing about the papers' claims."
     return (
-        "Printed numbers come from the papers' own features, reproduced ones from the features named in each table; a difference "
-        "mixes both. `reproduced` is selected on validation; `test_peak` is what selection on the test set would have given."
+        "Printed numbers come from the papers' own features, reproduced ones from the features named in each table; a "
+        "difference mixes both. `reproduced` is selected on validation; `test_peak` is what selection on the test set "
+        "would have given."
     )
 
 

@@ -1,12 +1,14 @@
 """Runs: one recipe on one corpus with one seed, trained once, resumable, kept in `results/cache/runs/<id>`.
 
-A run's identity is the hash of all that determines its numbers: recipe, corpus and split, feature values, seed, fold, and the code of
-the network it trains, with the weights that it starts from. Two batches never train the same run at once; a run killed at any moment
-resumes from its checkpoint. Processes that a launcher started together train it together, and the main one writes.
+A run's identity is the hash of all that determines its numbers: recipe, corpus and split, feature values, seed, fold,
+and the code of the network it trains, with the weights that it starts from. Two batches never train the same run at
+once; a run killed at any moment resumes from its checkpoint. Processes that a launcher started together train it
+together, and the main one writes.
 
-`run.json` (recipe, scores of both selections, history of every epoch) is written last and marks a finished run; beside it,
-`predictions.npz` holds ids, labels, predictions, and the probabilities and embeddings of the val-selected network on the test split.
-Where the protocol masks inputs at test time, the network is kept too (`network.safetensors`), and `masked_*.json` holds the scores.
+`run.json` (recipe, scores of both selections, history of every epoch) is written last and marks a finished run; beside
+it, `predictions.npz` holds ids, labels, predictions, and the probabilities and embeddings of the val-selected network
+on the test split. Where the protocol masks inputs at test time, the network is kept too (`network.safetensors`), and
+`masked_*.json` holds the scores.
 """
 
 import ast
@@ -40,7 +42,15 @@ from merlib.prediction import predict
 
 PACKAGE = Path(__file__).parent
 SHARED_CODE = ("merlib.fitting", "merlib.inputs")  # and what they import: training, batches, metrics, prediction
-AFTER = ("select", "average", "mask_modality", "mask_percent", "mask_unit", "mask_noise")  # of protocol; no training reads them
+# of protocol; no training reads them
+AFTER = (
+    "select",
+    "average",
+    "mask_modality",
+    "mask_percent",
+    "mask_unit",
+    "mask_noise",
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,9 @@ class Run:
 
     @property
     def recipe_id(self) -> str:
-        """What its runs have in common, whatever their seed and fold: recipe, corpus, features, starting weights and code."""
+        """What its runs have in common, whatever their seed and fold: recipe, corpus, features, starting weights and
+        code.
+        """
         dataset = self.dataset
         modules = [models.module_of(self.recipe["model"]["name"])]
         modules += [losses.module_of(self.recipe["loss"]["name"])]
@@ -80,7 +92,7 @@ class Run:
 
     @property
     def judge(self) -> metrics.Judge:
-        """How the run is scored: `data.classes` of the corpus's labels where that is given, `protocol.select_metric`."""
+        """How the run is scored: `data.classes` of the corpus's labels where given, `protocol.select_metric`."""
         corpus, protocol = self.dataset.corpus, self.recipe["protocol"]
         return metrics.Judge(
             labels=corpus.labels[: self.recipe["data"].get("classes")], select=protocol["select_metric"],
@@ -95,10 +107,14 @@ class Run:
     @property
     def dataset(self) -> roots.Dataset:
         """The corpus with those of the recipe's arrays that the data root has."""
-        found = _dataset(self.data, self.corpus, (*self.arrays.values(), *inputs.augmented(self.recipe["data"]).values()))
+        found = _dataset(
+            self.data, self.corpus, (*self.arrays.values(), *inputs.augmented(self.recipe["data"]).values())
+        )
         for modality, name in self.arrays.items():
             if name in found.features and (kept := found.features[name].passport).modality != modality:
-                raise store.FeatureError(f"{self.data}/{self.corpus}: data.{modality} is the array {name!r}, which holds {kept.summary()}")
+                raise store.FeatureError(
+                    f"{self.data}/{self.corpus}: data.{modality} is the array {name!r}, which holds {kept.summary()}"
+                )
         return found
 
     @property
@@ -109,8 +125,8 @@ class Run:
 def execute(run: Run, *, device: str | None = None, progress: bool = True, label: str = "run") -> dict[str, Any]:
     """The result of a run (run.json): from the cache, or trained now. Two batches never train the same run at once.
 
-    Where the protocol masks a modality at test time, `selected` holds the scores under the mask. Processes that were launched
-    together (`distributed.join`) all call this, for the same runs in the same order, and all get the result.
+    Where the protocol masks a modality at test time, `selected` holds the scores under the mask. Processes that were
+    launched together (`distributed.join`) all call this, for the same runs in the same order, and all get the result.
     """
     training.make_deterministic()
     folder, device = run.folder, distributed.device_of(device)
@@ -175,12 +191,16 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str, proc
         np.savez_compressed(file, **arrays)
     result = {
         "id": run.id, "corpus": run.corpus, "data": run.data, "seed": run.seed, "fold": run.fold, "recipe": recipe,
-        "labels": judge.labels, "features": {m: read[m].passport.summary() if m in read else "absent" for m in batches.MODALITIES},
+        "labels": judge.labels,
+        "features": {m: read[m].passport.summary() if m in read else "absent" for m in batches.MODALITIES},
         "n": int((arrays["y_true"] >= 0).sum()),
-        "selected": {n: fitting.selection(judge, test, *found, outcome["history"]) for n, found in outcome["selected"].items()},
-        "history": outcome["history"], "seconds": round(outcome["seconds"], 1),
-        "parameters": outcome["parameters"], "peak_memory_mb": _peak_memory_mb(device), "device": _device_name(device, 1 if estimator else processes.count),
-        "torch": torch.__version__, "commit": commit(),
+        "selected": {
+            name: fitting.selection(judge, test, *found, outcome["history"])
+            for name, found in outcome["selected"].items()
+        },
+        "history": outcome["history"], "seconds": round(outcome["seconds"], 1), "parameters": outcome["parameters"],
+        "peak_memory_mb": _peak_memory_mb(device), "torch": torch.__version__, "commit": commit(),
+        "device": _device_name(device, 1 if estimator else processes.count),
     }  # fmt: skip
     with atomic(folder / "run.json") as part:
         part.write_text(json.dumps(result, indent=1))

@@ -37,7 +37,8 @@ def runs_of(
     folds: Sequence[int] = (),
     change: dict[str, Any] | None = None,
 ) -> list[tuple[Row, str, Run]]:
-    """The runs behind a table (or some rows of it) for one seed: (row, corpus, run), in that order, every fold or only `folds`.
+    """The runs behind a table (or some rows of it) for one seed: (row, corpus, run), in that order, every fold or only
+    `folds`.
 
     Raises ValueError where no row that was asked has such a fold.
     """
@@ -59,9 +60,11 @@ def _rows(table: declarations.Table, row: str | Sequence[str]) -> list[Row]:
     return [table.find(name) for name in ([row] if isinstance(row, str) else row)] if row else table.row
 
 
-def _planned(paper: Paper, table: str, row, data: str, seed: int, change, folds: Sequence[int] = ()) -> tuple[list[Asked], list[str]]:
-    """What is to run, and why some of it cannot: rows or columns that ask for a modality which the root does not have, or for a
-    reading whose leaves a synthetic root sets itself.
+def _planned(
+    paper: Paper, table: str, row, data: str, seed: int, change, folds: Sequence[int] = ()
+) -> tuple[list[Asked], list[str]]:
+    """What is to run, and why some of it cannot: rows or columns that ask for a modality which the root does not have,
+    or for a reading whose leaves a synthetic root sets itself.
     """
     found = paper.table(table)
     there = set(roots.corpora(data)) & set(paper.corpora)
@@ -81,19 +84,22 @@ def _planned(paper: Paper, table: str, row, data: str, seed: int, change, folds:
                 reason = f"{', '.join(ruled)}: this root has its own, which only a leaf overrules: --set {leaf}={value}"
                 skipped.append(f"{declared.id} on {corpus} ({reason})")
                 continue
-            recipe = declarations.recipe(
-                paper, declared, corpus, data=data, change=change, modalities=modalities
-            )
+            recipe = declarations.recipe(paper, declared, corpus, data=data, change=change, modalities=modalities)
             asked, here = inputs.arrays(recipe["data"]), roots.arrays(data, corpus)
             absent = [m for m, name in asked.items() if name not in here]
             named = {f"data.{m}" for m in absent} | {"data.modalities"}
             explicit = modalities or named & declarations.changed(paper, declared.change, change or {}).keys()
-            changed = [name for m, name in inputs.augmented(recipe["data"]).items() if asked[m] in here and name not in here]
+            changed = [
+                name for m, name in inputs.augmented(recipe["data"]).items() if asked[m] in here and name not in here
+            ]
             if changed:
                 skipped.append(f"{declared.id} on {corpus} (augmentation): no {', '.join(changed)}")
                 continue
             if absent and (explicit or len(absent) == len(asked)):
-                skipped.append(f"{declared.id} on {corpus} ({recipe['data']['modalities']}): no {', '.join(asked[m] for m in absent)}")
+                skipped.append(
+                    f"{declared.id} on {corpus} ({recipe['data']['modalities']}): no "
+                    f"{', '.join(asked[m] for m in absent)}"
+                )
                 continue
             present = "".join(k for k, m in inputs.LETTERS.items() if m in asked and m not in absent)
             recipe["data"]["modalities"] = present  # the same run, whether a row asks for what is absent or not
@@ -108,13 +114,15 @@ def _planned(paper: Paper, table: str, row, data: str, seed: int, change, folds:
 
 
 def run_table(
-    paper: str, table: str, *, row: str | Sequence[str] = (), data: str = "twin", seeds: tuple[int, ...] = (0,), folds: Sequence[int] = (),
+    paper: str, table: str, *, row: str | Sequence[str] = (), data: str = "twin", seeds: tuple[int, ...] = (0,),
+    folds: Sequence[int] = (),
     device: str | None = None, change: dict[str, Any] | None = None, progress: bool = True,
 ) -> pd.DataFrame:  # fmt: skip
     """Train what is missing of a table, or of some of its rows, write their records, and return them.
 
-    folds: only these of each row's, so that several processes or machines can share a row out (those that share `results/` write
-    into the same records). change: leaves or readings laid over every row; then the result is yours alone and no record is written.
+    folds: only these of each row's, so that several processes or machines can share a row out (those that share
+    `results/` write into the same records). change: leaves or readings laid over every row; then the result is yours
+    alone and no record is written.
     """
     declared = declarations.load(paper)
     found = declared.table(table)
@@ -122,7 +130,9 @@ def run_table(
     planned = [asked for plan, _ in plans for asked in plan]
     for reason in plans[0][1]:
         tqdm.write(f"skipped: {paper}/{found.id}/{reason} in the root {data!r}")
-    records = [record for r in _rows(found, row) if r.kind == "fact" for record in _count_records(declared, r, found, data)]
+    records = [
+        record for r in _rows(found, row) if r.kind == "fact" for record in _count_records(declared, r, found, data)
+    ]
     bar = tqdm(planned, desc=f"{paper}/{found.id} on {data}", disable=not progress)
     for asked in bar:
         name, run = f"{asked.row.id} {asked.corpus}", asked.run
@@ -139,12 +149,16 @@ def run_table(
 def _run_records(cells: list[Cell], run: Run, result: dict[str, Any]) -> list[dict[str, Any]]:
     """One record a cell and selection, in percent (errors, correlations and counts as they are)."""
     common = {
-        "n": result["n"], "run": result["id"], "recipe": run.recipe_id, "features": " | ".join(result["features"].values()), "seconds": result["seconds"],
-        "peak_memory_mb": result["peak_memory_mb"], "device": result["device"], "torch": result["torch"], "commit": result["commit"],
+        "n": result["n"], "run": result["id"], "recipe": run.recipe_id,
+        "features": " | ".join(result["features"].values()), "seconds": result["seconds"],
+        "peak_memory_mb": result["peak_memory_mb"], "device": result["device"], "torch": result["torch"],
+        "commit": result["commit"],
     }  # fmt: skip
     records = []
     for cell in cells:
-        metric = f"{cell.metric}/{cell.emotion}" if cell.metric in ("f1", "precision", "recall", "count") else cell.metric
+        metric = (
+            f"{cell.metric}/{cell.emotion}" if cell.metric in ("f1", "precision", "recall", "count") else cell.metric
+        )
         scale = 1 if cell.metric in AS_THEY_ARE else 100
         for selection, found in result["selected"].items():
             key = {"data": run.data, "row": cell.row, "column": cell.column, "fold": run.fold, "seed": run.seed}

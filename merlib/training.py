@@ -1,7 +1,7 @@
 """Training: fit on train, select on val. Test data enters only through the observer, which cannot influence the fit.
 
-Every epoch seeds itself from (seed, epoch), so a run resumed from a checkpoint needs no generator state and ends with the same
-bits as one that was never stopped.
+Every epoch seeds itself from (seed, epoch), so a run resumed from a checkpoint needs no generator state and ends with
+the same bits as one that was never stopped.
 """
 
 import json
@@ -48,7 +48,9 @@ class Fit:
 
 
 def make_deterministic() -> None:
-    """Same seed, same bits, on one machine: deterministic kernels only, plain attention on GPU, and float32 that is 32 bits."""
+    """Same seed, same bits, on one machine: deterministic kernels only, plain attention on GPU, and float32 that is 32
+    bits.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # every array is written before it is read
@@ -67,9 +69,9 @@ def fit(
 
     checkpoint: a file to resume from and to save to, at most every `checkpoint_seconds`.
     whole_batches: never bucket a batch (networks that see padding, as published, or the other items of the batch).
-    processes: of several that train together (`distributed.join`), which one this is. All call this with the same arguments, and
-    an observer that predicts does it with them; the main one saves.
-    Raises TrainingError on a loss that is not finite or memory that does not suffice.
+    processes: of several that train together (`distributed.join`), which one this is. All call this with the same
+    arguments, and an observer that predicts does it with them; the main one saves. Raises TrainingError on a loss that
+    is not finite or memory that does not suffice.
     """
     optimisation.check(recipe)
     bucket = len(train) if whole_batches else bucket_of(model, train)
@@ -119,7 +121,8 @@ def fit(
 
 
 def _steps(train: Split, recipe: dict[str, Any]) -> tuple[Tensor, ...]:
-    """The items of each update of an epoch, by torch's generator: `batch` of them, or dialogues of about `batch` utterances.
+    """The items of each update of an epoch, by torch's generator: `batch` of them, or dialogues of about `batch`
+    utterances.
 
     sampler "balanced" draws with replacement, by weights inverse to the class counts.
     """
@@ -160,7 +163,8 @@ def _epoch(
         if not torch.isfinite(norm):
             values = json.dumps({k: float(v) for k, v in named.items()})
             raise TrainingError(
-                f"epoch {epoch + 1}, step {step + 1}: a gradient is not finite (losses {values}): lower train.lr or train.clip"
+                f"epoch {epoch + 1}, step {step + 1}: a gradient is not finite (losses {values}): lower train.lr or "
+                "train.clip"
             )
         optimizer.step()
         schedule.step()
@@ -190,7 +194,9 @@ def _save(path: Path, epoch: int, done: Fit, learned, optimizer, schedule, obser
         try:
             torch.save(state, part)
         except RuntimeError as error:  # what torch makes of a full disk
-            raise OSError(f"{path} could not be written ({error}): free space and run again; what is done is kept") from error
+            raise OSError(
+                f"{path} could not be written ({error}): free space and run again; what is done is kept"
+            ) from error
 
 
 def _resume(path: Path, learned, optimizer, schedule, observer) -> tuple[Fit, int]:

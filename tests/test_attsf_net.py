@@ -234,7 +234,9 @@ def test_masks_differ_at_test_time_only():
 
 
 def test_table_5_trains_nothing_of_its_own(data_folder):
-    ids = {t: {r.id for row, _, r in study.runs_of(PAPER, t) if row.base is None} for t in ("table3", "table5", "table6")}
+    ids = {
+        t: {r.id for row, _, r in study.runs_of(PAPER, t) if row.base is None} for t in ("table3", "table5", "table6")
+    }
     assert ids["table5"] <= ids["table3"] | ids["table6"] and len(ids["table5"]) == 20  # four networks, five folds
 
 

@@ -44,7 +44,9 @@ def true_scores(matrix: np.ndarray) -> dict[tuple[str, str | None], float]:
 
 
 def honest(rng: np.random.Generator) -> Evaluation:
-    """A random confusion matrix as a paper would print it: some of its scores, in percent or as fractions, rounded or cut."""
+    """A random confusion matrix as a paper would print it: some of its scores, in percent or as fractions, rounded or
+    cut.
+    """
     c = int(rng.integers(2, 9))
     n = rng.integers(3, 400, c)
     skill = rng.dirichlet(np.full(c, rng.choice([0.1, 1.0])), c) + np.eye(c) * rng.choice([0.0, 1.0, 5.0])
@@ -149,7 +151,9 @@ def matrices(supports: tuple[int, ...]):
 
 @pytest.mark.parametrize("supports", [(40, 30), (7, 6, 5)])
 def test_the_linear_program_is_as_tight_as_brute_force(supports):
-    """Whole matrices lie inside; fractional ones reach further by less than two utterances, and by nothing at a whole optimum."""
+    """Whole matrices lie inside; fractional ones reach further by less than two utterances, and by nothing at a whole
+    optimum.
+    """
     n, rng = sum(supports), np.random.default_rng(0)
     every = [(true_scores(m), m) for m in matrices(supports)]
     for pick in rng.integers(len(every), size=6):
@@ -272,7 +276,8 @@ bold = ["accuracy"]
 """
 )
 SWEEP = 'caption = "heads"\nwhere = "Table 2"\n' + COLUMNS + "".join(
-    f'[[row]]\nid = "heads_{k}"\nlabel = "{k} heads"\nreported = {{ accuracy = "{score}" }}\nchange = {{ model.heads = {k} }}\n'
+    f'[[row]]\nid = "heads_{k}"\nlabel = "{k} heads"\nreported = {{ accuracy = "{score}" }}\n'
+    f"change = {{ model.heads = {k} }}\n"
     for k, score in ((4, "68.21"), (8, "69.32"), (16, "67.34"))
 )  # fmt: skip
 COUNTS = """
@@ -355,7 +360,9 @@ FILES = {"paper.toml": PAPER, "tables/table1.toml": MAIN, "tables/table2.toml": 
 
 @pytest.fixture
 def declared(tmp_path, monkeypatch):
-    """A function that declares papers `one` and `two` (its main table only), with one text of `one` replaced, and audits them."""
+    """A function that declares papers `one` and `two` (its main table only), with one text of `one` replaced, and
+    audits them.
+    """
 
     def declare(file: str = "", old: str = "", new: str = "") -> list:
         for name in ("one", "two"):
@@ -416,7 +423,8 @@ def test_a_planted_inconsistency_of_each_kind_is_found(declared, file, old, new,
 
 
 def test_what_calls_itself_approximate_is_noted(declared):
-    found = declared("claims.toml", 'says = "the gain"\nkind = "difference"\nprinted = "5.9"', 'says = "about"\nkind = "difference"\nprinted = "6.1"')  # fmt: skip
+    found = declared("claims.toml", 'says = "the gain"\nkind = "difference"\nprinted = "5.9"',
+    'says = "about"\nkind = "difference"\nprinted = "6.1"')  # fmt: skip
     assert [(f.check, f.severity) for f in found] == [("difference", "note")]
 
 

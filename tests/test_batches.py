@@ -80,6 +80,7 @@ def test_an_absent_modality_is_left_out_and_none_is_an_error(dataset):
 
 # By utterance: sequences.
 
+
 @pytest.fixture(scope="module")
 def sequences():
     """Four labelled utterances and an unlabelled one in the middle; values tell utterance and step apart."""
@@ -91,12 +92,21 @@ def sequences():
         text += [[10 * u + t, u] for t in range(steps)]
         audio += [[float(u)]]
     lengths = np.array([3, 1, 5, 2, 4])
-    features = {"text": Feature(np.array(text, np.float32), None, lengths), "audio": Feature(np.array(audio, np.float32), None)}
+    features = {
+        "text": Feature(np.array(text, np.float32), None, lengths),
+        "audio": Feature(np.array(audio, np.float32), None),
+    }
     return Dataset(corpus, features)
 
 
 def utterances(dataset, *, standardize=False, **changed):
-    data = {"unit": "utterance", "modalities": "TA", "standardize": standardize, "text": "text", "audio": "audio"} | changed
+    data = {
+        "unit": "utterance",
+        "modalities": "TA",
+        "standardize": standardize,
+        "text": "text",
+        "audio": "audio",
+    } | changed
     return inputs.splits(dataset, data=data, protocol=CORPUS)
 
 
@@ -110,7 +120,8 @@ def test_sequences_are_padded_and_masked_and_unlabelled_utterances_left_out(sequ
 
 
 def test_scaling_of_sequences_is_fitted_on_the_steps_of_the_training_split(sequences):
-    seen = np.array([0, 1, 2, 10, 20, 21, 22, 23, 24])  # text's first feature of a, b and the unlabelled x, which trains too
+    # text's first feature of a, b and the unlabelled x, which trains too
+    seen = np.array([0, 1, 2, 10, 20, 21, 22, 23, 24])
     found = utterances(sequences, standardize=True)["test"].batch(torch.tensor([0]))["text"][0, :, 0]
     torch.testing.assert_close(found, torch.tensor((np.arange(40, 44) - seen.mean()) / seen.std(ddof=1)).float())
 
@@ -138,11 +149,21 @@ def test_pictures_that_are_not_standardised_are_0_to_1(sequences):
 
 def test_states_that_an_encoder_continues_are_read_as_they_are(sequences):
     text = sequences.features["text"]
-    about = {"corpus": "made_up", "modality": "text", "name": "text", "ids": (), "extractor": "", "version": "", "trained_on": ""}
+    about = {
+        "corpus": "made_up",
+        "modality": "text",
+        "name": "text",
+        "ids": (),
+        "extractor": "",
+        "version": "",
+        "trained_on": "",
+    }
     about |= {"weights_sha256": "", "fitted_on": "", "shape": text.values.shape, "dtype": "float32", "sha256": ""}
     for above in (0, 2):
         stamped = Feature(text.values, Passport(**about, layers_above=above), text.lengths)
-        found = utterances(Dataset(sequences.corpus, {"text": stamped}), standardize=True)["test"].batch(torch.tensor([0]))
+        found = utterances(Dataset(sequences.corpus, {"text": stamped}), standardize=True)["test"].batch(
+            torch.tensor([0])
+        )
         same = np.array_equal(found["text"][0].numpy(), text.values[-4:])
         assert same == (above == 2)
 

@@ -1,4 +1,5 @@
-"""Several processes train as one: the same losses and weights, whatever the loss compares and however the shares fall out.
+"""Several processes train as one: the same losses and weights, whatever the loss compares and however the shares fall
+out.
 
 Run as a script with a folder, this file is one of the processes: it trains every case and saves what it has.
 """
@@ -28,8 +29,8 @@ RECIPE = {
     "clip": 1.0, "precision": "float32", "schedule": "plateau", "schedule_factor": 0.5, "schedule_every": 0,
 }  # fmt: skip
 CONTRASTIVE = {"name": "contrastive", "mu_swfc": 0.4, "mu_hgr": 0.3, "tau": 0.8, "alpha": 0.8, "gamma": 2.0}
-SIMILAR = {"name": "attsf_net", "task": "cross_entropy", "lambda_a": 0.5, "lambda_v": 0.5, "lambda_t": 0.0, "lambda_sim": 0.3,
-           "similarity_eps": 1e-5}  # fmt: skip
+SIMILAR = {"name": "attsf_net", "task": "cross_entropy", "lambda_a": 0.5, "lambda_v": 0.5, "lambda_t": 0.0,
+           "lambda_sim": 0.3, "similarity_eps": 1e-5}  # fmt: skip
 CASES = {  # the unit, the loss, and what else
     "weighted mean over dialogues": ("dialogue", {"name": "cross_entropy", "class_weights": "inverse"}, {}),
     "a sum": ("dialogue", {"name": "focal", "class_weights": "balanced", "gamma": 2.0, "reduction": "sum"}, {}),
@@ -43,7 +44,9 @@ CASES = {  # the unit, the loss, and what else
 
 
 class Net(nn.Module):
-    """A recurrent net with a part that never learns and outputs for every loss; with `norms`, batch norms over real utterances."""
+    """A recurrent net with a part that never learns and outputs for every loss; with `norms`, batch norms over real
+    utterances.
+    """
 
     def __init__(self, dims: dict[str, int], classes: int, *, norms: bool, sees_padding: bool, dropout: float = 0.0):
         super().__init__()

@@ -81,7 +81,10 @@ def test_as_an_encoder_it_leaves_the_published_classifier_out(saved):
     [
         (lambda s: s.pop("stage3.0.branch1.0.weight"), r"this: 1 missing \['stage3.0.branch1.0.weight'\]. Name"),
         (lambda s: s.update({"stage9.weight": torch.ones(1)}), r"this: 1 unexpected \['stage9.weight'\]. Name"),
-        (lambda s: s.update({"conv5.0.weight": torch.ones(2, 464, 1, 1)}), r"this: 1 of another shape \['conv5.0.weight \(2, 464, 1, 1\)'\]"),
+        (
+            lambda s: s.update({"conv5.0.weight": torch.ones(2, 464, 1, 1)}),
+            r"this: 1 of another shape \['conv5.0.weight \(2, 464, 1, 1\)'\]",
+        ),
     ],
     ids=["missing", "unexpected", "shape"],
 )
@@ -93,7 +96,9 @@ def test_weights_that_do_not_fit_are_named(saved, change, says):
 
 
 def test_a_name_is_looked_up_below_the_data_folder(data_folder):
-    with pytest.raises(ValueError, match="weights/nowhere.tar is not there: get these weights from zengqunzhao/EfficientFace"):
+    with pytest.raises(
+        ValueError, match="weights/nowhere.tar is not there: get these weights from zengqunzhao/EfficientFace"
+    ):
         load_weights(EfficientFace(classes=None), "nowhere.tar")
     (data_folder / "weights").mkdir(parents=True)
     torch.save(published(), data_folder / "weights" / "some.tar")

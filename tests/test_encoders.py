@@ -282,12 +282,19 @@ def test_speech_is_fine_tuned_from_recordings_to_a_record(wavlm, places, monkeyp
     study.run_table("gia_mic", "readings", row="speech_fine_tune", data="twin_media")
     assert "speech_fine_tune on iemocap4 (TAV): no waveforms in the root" in capsys.readouterr().out
     release = roots.recordings("twin_media", "iemocap4")
-    recipes.extract("twin_media", "iemocap4", "gia_mic", folder=release, modalities="A", change=tuned | {"data.audio_seconds": 0.05})
+    recipes.extract(
+        "twin_media", "iemocap4", "gia_mic", folder=release, modalities="A", change=tuned | {"data.audio_seconds": 0.05}
+    )
     for function in (runs._dataset, runs._digest):
         function.cache_clear()
     change = tuned | {"model.audio_encoder": wavlm, "train.epochs": 1}
-    found = study.run_table("gia_mic", "table2", row=["wavlm", "baseline_st"], data="twin_media", folds=[0], change=change)
-    assert set(found["row"]) == {"wavlm", "baseline_st"} and "waveform, 16000 Hz, first 0.05 s" in found["features"].iloc[0]
+    found = study.run_table(
+        "gia_mic", "table2", row=["wavlm", "baseline_st"], data="twin_media", folds=[0], change=change
+    )
+    assert (
+        set(found["row"]) == {"wavlm", "baseline_st"}
+        and "waveform, 16000 Hz, first 0.05 s" in found["features"].iloc[0]
+    )
 
 
 def test_weights_are_read_once_and_known_by_their_content(tmp_path, data_folder, monkeypatch):

@@ -7,7 +7,8 @@ import torch
 
 from merlib import batches, declarations, fitting, losses, models, runs, study
 
-# MFCRE's sweep prints mu2 = 0.6 beside mu1 = 0.4: nothing is left for the cross-entropy, so the classifier does not learn.
+# MFCRE's sweep prints mu2 = 0.6 beside mu1 = 0.4: nothing is left for the cross-entropy, so the classifier does not
+# learn.
 UNTRAINED = {("mfcre", "table7", "mu2_0_6"): "model.head.classify."}
 CASES = [(paper, table) for paper in declarations.papers() for table in declarations.load(paper).tables]
 
@@ -72,7 +73,9 @@ def _with_steps(batch: dict) -> dict:
 
 @torch.no_grad()
 def _without_effect(model: torch.nn.Module, batch: dict) -> list[str]:
-    """Parts (children of the network, and of its dictionaries of parts) whose weights change no output when they are disturbed."""
+    """Parts (children of the network, and of its dictionaries of parts) whose weights change no output when they are
+    disturbed.
+    """
     before, still = model(batch), []
     for name, part in model.named_children():
         saved = {key: value.clone() for key, value in part.state_dict().items()}

@@ -1,4 +1,6 @@
-"""Fetching: what an interruption leaves is continued, what is damaged is refused, nothing is unpacked outside the folder."""
+"""Fetching: what an interruption leaves is continued, what is damaged is refused, nothing is unpacked outside the
+folder.
+"""
 
 import errno
 import hashlib

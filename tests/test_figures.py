@@ -138,7 +138,10 @@ def test_the_scoreboard_shows_what_has_printed_scores_beside_its_floors_in_two_c
     board = pd.concat([lines.assign(paper=paper, table=table) for paper, table in tables])
     floors_only = lines.iloc[1:].assign(paper="b", table="table2")
     left, right = figures.scoreboard(pd.concat([board, floors_only]), data="real").axes
-    named = [[t.get_text() for t in ax.get_yticklabels() if t.get_fontweight() == "bold" and t.get_text()] for ax in (left, right)]
+    named = [
+        [t.get_text() for t in ax.get_yticklabels() if t.get_fontweight() == "bold" and t.get_text()]
+        for ax in (left, right)
+    ]
     column = lines["column"].iloc[0]
     assert named == [[f"a table1 {column}"], [f"a table2 {column}", f"b table1 {column}"]]
     assert [t.get_text() for t in left.get_yticklabels()] == [f"a table1 {column}", "row 0", "row 1", ""]
@@ -154,7 +157,8 @@ def test_class_shares_and_dialogue_lengths():
 
 
 def test_transitions_follow_the_dialogue_and_the_speaker():
-    alternating = corpus([0, 1, 0, 1, 0, 1], ["01F", "01M"] * 3)  # each speaker keeps an emotion, neighbours never share it
+    # each speaker keeps an emotion, neighbours never share it
+    alternating = corpus([0, 1, 0, 1, 0, 1], ["01F", "01M"] * 3)
     dialogue, speaker = figures.transitions(alternating, data="real").axes
     assert "the same in 0%" in dialogue.get_title() and "the same in 100%" in speaker.get_title()
     np.testing.assert_array_equal(dialogue.images[0].get_array()[:2, :2], [[0, 1], [1, 0]])

@@ -28,7 +28,8 @@ def declared() -> dict[str, dict]:
     found, seen = {}, []
     for table in ("table1", "table2", "readings"):
         for row in PAPER.table(table).row:
-            if row.runs and row.base in (None, "baseline") and row.id != "speech_fine_tune":  # which is in test_encoders.py
+            # which is in test_encoders.py
+            if row.runs and row.base in (None, "baseline") and row.id != "speech_fine_tune":
                 recipe = declarations.recipe(PAPER, row, "iemocap4", data="twin", change=SMALL)
                 parts = [recipe["model"], recipe["loss"], recipe["data"]["modalities"]]
                 if parts not in seen:

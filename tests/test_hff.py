@@ -20,7 +20,8 @@ RECIPE = {
     "dim": 16, "text_dim": 6, "text_vector": "reduced", "weighting": "dynamic", "uncertainty": "precision",
     "uncertainty_samples": 3, "uncertainty_epsilon": 1e-6, "alignment": "residual", "sequence": "dialogue",
     "attention": "multihead", "encoder": "level2", "layers": 2, "heads": 4, "head_split": "floor", "ff_ratio": 2,
-    "temporal": "gru", "cell": "torch", "pooling": "per_query", "head_layers": 2, "head_dim": 8, "mosei_output": "heads",
+    "temporal": "gru", "cell": "torch", "pooling": "per_query", "head_layers": 2, "head_dim": 8,
+    "mosei_output": "heads",
     "dropout": 0.1, "head_dropout": 0.3,
 }  # fmt: skip
 MODALITIES = pytest.mark.parametrize("names", [("audio",), ("text", "visual"), tuple(DIMS)], ids="+".join)
@@ -418,7 +419,8 @@ def test_sentiment_has_two_heads_or_a_score(change, shapes):
 
 
 @pytest.mark.parametrize("key", [
-    "text_vector", "weighting", "uncertainty", "alignment", "sequence", "attention", "encoder", "head_split", "temporal",
+    "text_vector", "weighting", "uncertainty", "alignment", "sequence", "attention", "encoder", "head_split",
+    "temporal",
     "cell", "pooling", "mosei_output",
 ])  # fmt: skip
 def test_an_unknown_option_is_refused_with_the_options(key):

@@ -123,7 +123,9 @@ def test_a_part_without_weight_is_skipped(variant):
     for key, part in ablations.items():
         found = build_loss(recipe | {key: 0.0}, class_counts=[3, 3, 3])(outputs, {"label": label})
         assert set(found) == {"loss", "cross_entropy", *ablations.values()} - {part}
-    without_entropy = build_loss(recipe | {"mu_swfc": 0.9, "mu_hgr": 0.1}, class_counts=[3, 3, 3])(outputs, {"label": label})
+    without_entropy = build_loss(recipe | {"mu_swfc": 0.9, "mu_hgr": 0.1}, class_counts=[3, 3, 3])(
+        outputs, {"label": label}
+    )
     assert set(without_entropy) == {"loss", "swfc", "soft_hgr"}
 
 

@@ -12,8 +12,10 @@ from merlib.models.reasoning import DialogueCRN, PartyBiLstm, Reasoning, simam
 WIDTHS = {"text": 7, "audio": 5, "visual": 6}
 LENGTHS = [7, 1, 4]  # utterances of the three dialogues of a batch
 RECIPE = {
-    "dim": 16, "context": "dialoguecrn", "text_context": True, "cell": "mlstm", "cell_heads": 2, "turns": 3, "attention": "softmax_simam",
-    "simam_axis": "channels", "perception": True, "perception_layers": 2, "speaker_branch": False, "encoder": "transformers",
+    "dim": 16, "context": "dialoguecrn", "text_context": True, "cell": "mlstm", "cell_heads": 2, "turns": 3,
+    "attention": "softmax_simam",
+    "simam_axis": "channels", "perception": True, "perception_layers": 2, "speaker_branch": False,
+    "encoder": "transformers",
     "encoder_layers": 2, "encoder_heads": 2, "encoder_ff": 8, "merge": "concat", "position": "sinusoid",
     "fusion": "multiattn", "fusion_layers": 2, "fusion_heads": 2, "fusion_ff": 8, "head_dim": 8,
     "mask_padding": True, "dropout": 0.1,

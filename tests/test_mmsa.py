@@ -148,7 +148,10 @@ def _without(data, split, key):
             lambda d: [p.update(audio=p["audio"][:, :, :4]) for p in d.values()],
             r"have \(4, 20\) columns; expected one of",
         ),
-        (lambda d: d["valid"].update(audio_lengths=[-1, 2, 2]), r"lengths of shape \(3,\); expected 3 numbers, none below 0"),
+        (
+            lambda d: d["valid"].update(audio_lengths=[-1, 2, 2]),
+            r"lengths of shape \(3,\); expected 3 numbers, none below 0",
+        ),
         (lambda d: d["valid"]["regression_labels"].__setitem__(0, 3.5), "scores outside -3 to 3"),
         (lambda d: d["valid"]["id"].__setitem__(0, "v0$_$9"), "dialogues that cross splits"),
         (lambda d: d.update(train=d["valid"], valid=d["train"]), "train should be the largest. Are its parts swapped"),

@@ -418,7 +418,10 @@ def test_tuned_layers_on_stored_states_are_the_whole_encoder(bert, layers, pool)
     assert_close(net(batch)["embedding"], expected)
     net(batch)["embedding"].pow(3).sum().backward()
     expected.pow(3).sum().backward()
-    theirs, ours = model.encoder.layer[-1].output.dense.weight, net.text_encoder.pretrained["encoder"].layer[-1].output.dense.weight
+    theirs, ours = (
+        model.encoder.layer[-1].output.dense.weight,
+        net.text_encoder.pretrained["encoder"].layer[-1].output.dense.weight,
+    )
     assert_close(ours.grad, theirs.grad)
     model.zero_grad()
     named = dict(net.named_parameters())
@@ -448,7 +451,9 @@ def test_stored_states_that_are_not_below_the_tuned_layers_are_refused():
     model = recipe("table5", "mpaf_net")["model"] | {"text_encoder": "bert-base-uncased"}
     starting_weights.check(model, {"text": 2})
     starting_weights.check(model | {"text_encoder": "vectors"}, {"text": 0})
-    with pytest.raises(declarations.DeclarationError, match="learns its last 2 layers, but the stored states of text have 0"):
+    with pytest.raises(
+        declarations.DeclarationError, match="learns its last 2 layers, but the stored states of text have 0"
+    ):
         starting_weights.check(model, {"text": 0})
 
 

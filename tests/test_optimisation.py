@@ -10,7 +10,8 @@ from merlib import optimisation, training
 from merlib.batches import Dialogues, Utterances
 
 RECIPE = {
-    "optimizer": "adamw", "lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.01, "batch": 4, "epochs": 10, "patience": 9,
+    "optimizer": "adamw", "lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.01, "batch": 4, "epochs": 10,
+    "patience": 9,
     "clip": 1.0, "precision": "float32", "schedule": "constant", "schedule_factor": 0.5, "schedule_every": 2,
 }  # fmt: skip
 
@@ -68,13 +69,16 @@ def test_a_text_encoder_has_its_own_rate_and_vectors_no_decay():
     for group in optimisation.optimizer(net, RECIPE | change).param_groups:
         found |= {id(p): (group["lr"], group["weight_decay"]) for p in group["params"]}
     named = {name: found.get(id(p)) for name, p in net.named_parameters()}
-    assert named["text_encoder.pretrained.weight"] == pytest.approx((0.01, 0.005)) and named["text_encoder.pretrained.bias"] == pytest.approx((0.01, 0))
+    assert named["text_encoder.pretrained.weight"] == pytest.approx((0.01, 0.005)) and named[
+        "text_encoder.pretrained.bias"
+    ] == pytest.approx((0.01, 0))
     assert named["out.weight"] == pytest.approx((0.1, 0.01)) and named["out.bias"] == pytest.approx((0.1, 0))
     assert named["frozen.weight"] is None
 
 
 @pytest.mark.parametrize(
-    "change", [{"schedule": "cyclic"}, {"optimizer": "sgd"}, {"sampler": "hard"}, {"warmup_unit": "day"}, {"momentum": 0.9}]
+    "change",
+    [{"schedule": "cyclic"}, {"optimizer": "sgd"}, {"sampler": "hard"}, {"warmup_unit": "day"}, {"momentum": 0.9}],
 )
 def test_unknown_leaves_and_options_are_refused(change):
     with pytest.raises(ValueError, match="there are|unknown"):

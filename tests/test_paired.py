@@ -1,4 +1,4 @@
-"""Two systems on the same utterances: the exact test against its definition, and the runs that may stand side by side."""
+"""Two systems on the same utterances: the exact test against its definition, and runs that may stand side by side."""
 
 import json
 import math
@@ -41,11 +41,18 @@ def test_a_line_counts_what_only_one_has_right(ran):
     line = found.iloc[0]
     assert (line["only_this"], line["only_other"], line["n"]) == (alone, beaten, len(saved["logistic"]))
     assert line["accuracy"] - line["accuracy_other"] == pytest.approx(100 * (alone - beaten) / line["n"])
-    assert line["p"] == paired.mcnemar(np.repeat([True, False], [alone, beaten]), np.repeat([False, True], [alone, beaten])) < 1
+    assert (
+        line["p"]
+        == paired.mcnemar(np.repeat([True, False], [alone, beaten]), np.repeat([False, True], [alone, beaten]))
+        < 1
+    )
 
 
 def test_the_other_way_round_is_the_same_test(ran):
-    there, back = (paired.against("mfcre", "table3", a, others=[b]).iloc[0] for a, b in (("logistic", "majority"), ("majority", "logistic")))
+    there, back = (
+        paired.against("mfcre", "table3", a, others=[b]).iloc[0]
+        for a, b in (("logistic", "majority"), ("majority", "logistic"))
+    )
     assert (there["only_this"], there["only_other"], there["p"]) == (back["only_other"], back["only_this"], back["p"])
 
 
@@ -64,7 +71,9 @@ def test_what_has_not_run_is_named_with_the_command_that_runs_it(ran, capsys):
 
 def test_rows_with_other_test_utterances_are_left_out(ran, monkeypatch):
     right = paired._right
-    shifted = lambda run: right(run) if run.recipe["model"]["name"] == "logistic" else right(run) | {"ids": np.array(["else"])}
+    shifted = lambda run: (
+        right(run) if run.recipe["model"]["name"] == "logistic" else right(run) | {"ids": np.array(["else"])}
+    )
     monkeypatch.setattr(paired, "_right", shifted)
     assert paired.against("mfcre", "table3", "logistic").empty
     with pytest.raises(ValueError, match="cannot be compared"):

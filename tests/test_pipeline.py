@@ -62,7 +62,9 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def film(path: Path, *, seconds: float, shades=(64, 192), rate: int = 10, sound: float | None = None) -> Path:
-    """A film whose left and right half have one grey each, with `sound` seconds of noise (the film's own length if None)."""
+    """A film whose left and right half have one grey each, with `sound` seconds of noise (the film's own length if
+    None).
+    """
     with av.open(str(path), "w") as out:
         pictures = out.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "qp": "0"})
         pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv444p"
@@ -140,7 +142,8 @@ def test_pictures_are_bytes_and_memory_never_holds_the_whole_array(root, tmp_pat
 def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path):
     script = (
         "from pathlib import Path; from test_pipeline import Energy; from merlib.features import pipeline; "
-        f"pipeline.extract('real', 'ravdess', extractor=Energy(0.2), media=Path({str(root)!r}), name='slow', progress=False)"
+        f"pipeline.extract('real', 'ravdess', extractor=Energy(0.2), media=Path({str(root)!r}), name='slow', "
+        "progress=False)"
     )
     env = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[1]}"}
     process = subprocess.Popen([sys.executable, "-c", script], env=env, stderr=subprocess.DEVNULL)
@@ -175,7 +178,8 @@ def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path):
 def test_workers_end_with_the_process_that_started_them(root):
     script = (
         "from pathlib import Path; from test_pipeline import Energy; from merlib.features import pipeline; "
-        f"pipeline.extract('real', 'ravdess', extractor=Energy(60), media=Path({str(root)!r}), name='slow', workers=2, progress=False)"
+        f"pipeline.extract('real', 'ravdess', extractor=Energy(60), media=Path({str(root)!r}), name='slow', workers=2, "
+        "progress=False)"
     )
     env = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[1]}"}
     process = subprocess.Popen([sys.executable, "-c", script], env=env, stderr=subprocess.DEVNULL)

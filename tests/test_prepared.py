@@ -375,7 +375,9 @@ def test_stretched_spectrograms_come_back_to_seconds(prepare, tmp_path):
     level = np.random.default_rng(0).integers(256, size=(3, bands, columns), dtype=np.uint8)
     ids = [f"u{k}" for k in range(3)]
     np.savez(tmp_path / "logmel.npz", utt=np.array(ids), level=level)
-    spans = pd.DataFrame({"utt": ids, "start": [3.0, 0.0, 1.0], "end": [3.0 + seconds[0], seconds[1], 1.0 + seconds[2]]})
+    spans = pd.DataFrame(
+        {"utt": ids, "start": [3.0, 0.0, 1.0], "end": [3.0 + seconds[0], seconds[1], 1.0 + seconds[2]]}
+    )
     spans.to_csv(tmp_path / "utterances.csv", index=False)
     prepare.in_seconds(tmp_path, tmp_path / "out.npz")
     with np.load(tmp_path / "out.npz") as found:

@@ -123,7 +123,14 @@ def test_a_paper_s_extractors_have_its_settings():
     with pytest.raises(DeclarationError, match="nothing to make of T; it makes audio, visual"):
         recipes.extract("real", "iemocap8", "mpaf_net", folder=Path(), modalities="T", changed=True)
     with pytest.raises(DeclarationError, match="one name for several arrays: .*Extract one modality at a time"):
-        recipes.extract("real", "ravdess", "attsf_net", folder=Path(), names=dict.fromkeys(("text", "audio"), "both"), modalities="TA")
+        recipes.extract(
+            "real",
+            "ravdess",
+            "attsf_net",
+            folder=Path(),
+            names=dict.fromkeys(("text", "audio"), "both"),
+            modalities="TA",
+        )
     with pytest.raises(DeclarationError, match="hff has no ravdess"):
         recipes.extractors("hff", "ravdess")
     with pytest.raises(DeclarationError, match="nothing reads weights of audio; text, visual have encoders"):

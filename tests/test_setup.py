@@ -1,4 +1,6 @@
-"""The environment is one fact: the lock, pyproject.toml, environment.yml and the Makefile agree; layers keep their order."""
+"""The environment is one fact: the lock, pyproject.toml, environment.yml and the Makefile agree; layers keep their
+order.
+"""
 
 import ast
 import re
@@ -13,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 LOCK = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().split() if "==" in line)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ORDER = [
-    ("corpora",), ("models",), ("features",), ("batches",), ("inputs",), ("losses", "metrics"), ("distributed",), ("prediction",),
+    ("corpora",), ("models",), ("features",), ("batches",), ("inputs",), ("losses", "metrics"), ("distributed",),
+    ("prediction",),
     ("training",), ("fitting",), ("runs",), ("study",), ("report", "paired", "figures", "media_figures", "audit"),
     ("headless", "arguments", "data_cli", "cli"),
 ]  # fmt: skip

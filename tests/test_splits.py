@@ -84,7 +84,9 @@ def test_without_a_validation_set_nothing_is_held_out_and_the_test_set_validates
 
 
 def test_random_811_has_its_shares(iemocap):
-    assert share(splits.assign(iemocap, {"split": "random_811"})) == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1})
+    assert share(splits.assign(iemocap, {"split": "random_811"})) == pytest.approx(
+        {"train": 0.8, "val": 0.1, "test": 0.1}
+    )
 
 
 @pytest.mark.parametrize("split", ["random_811", "clips"])
@@ -119,4 +121,6 @@ def test_what_does_not_fit_is_refused(iemocap, protocol, fold, error, message):
 
 def test_a_part_of_a_corpus_is_no_protocol(iemocap):
     with pytest.raises(CorpusError, match="whole corpus"):
-        splits.assign(iemocap[iemocap["speaker"].str[:2] == "01"], {"split": "sessions", "validation": "next_session"}, 0)
+        splits.assign(
+            iemocap[iemocap["speaker"].str[:2] == "01"], {"split": "sessions", "validation": "next_session"}, 0
+        )

@@ -158,7 +158,8 @@ def test_facts_are_counted_in_the_corpus(tiny):
 
 def records_of(row: str, values: dict[str, list[float]], **more) -> list[dict]:
     return [
-        {"data": "twin", "row": row, "column": "weighted_f1", "fold": 0, "seed": seed, "selection": selection, "value": value}
+        {"data": "twin", "row": row, "column": "weighted_f1", "fold": 0, "seed": seed, "selection": selection,
+        "value": value}
         | {"n": 2610, "features": "text: x (3)", "never_predicted": ""} | more
         for selection, found in values.items() for seed, value in enumerate(found)
     ]  # fmt: skip
@@ -196,9 +197,12 @@ def test_a_mean_over_more_than_one_state_of_the_code_is_said_to_be_one(tiny):
     assert board["ours", "weighted_f1"] == "mixed uncommitted" and board["multiemo", "weighted_f1"] == ""
     text = report.write("twin").read_text()
     assert all(f"{report.DOUBTS[doubt]}: Ours.\n" in text for doubt in ("mixed", "uncommitted"))
-    study.write_records("mfcre", "table3", "twin", records_of("ours", {"val": [60.0]}, commit="3"))  # of before recipes were recorded
+    # of before recipes were recorded
+    study.write_records("mfcre", "table3", "twin", records_of("ours", {"val": [60.0]}, commit="3"))
     study.write_records("mfcre", "table2", "twin", records_of("ours", {"val": [60.0, 61.0]}, commit="3"))
-    assert report.compare("mfcre", "3").set_index(["row", "column"])["doubt"]["ours", "weighted_f1"] == "mixed uncommitted"
+    assert (
+        report.compare("mfcre", "3").set_index(["row", "column"])["doubt"]["ours", "weighted_f1"] == "mixed uncommitted"
+    )
     assert report.compare("mfcre", "2").set_index(["row", "column"])["doubt"]["ours", "weighted_f1"] == ""
     study.write_records("mfcre", "table2", "twin", [records_of("ours", {"val": [0.0, 61.0]}, commit="4")[1]])
     assert report.compare("mfcre", "2").set_index(["row", "column"])["doubt"]["ours", "weighted_f1"] == "mixed"
@@ -231,6 +235,10 @@ def test_the_report_and_the_scoreboard_say_what_was_recorded(tiny):
     readme = tiny / "README.md"
     readme.write_text("before\n<!-- scoreboard -->\nwhat was there\n<!-- /scoreboard -->\nafter\n")
     report.write_scoreboard(readme, "twin")
-    assert "61.00" in readme.read_text() and "what was there" not in readme.read_text() and readme.read_text().endswith("after\n")
+    assert (
+        "61.00" in readme.read_text()
+        and "what was there" not in readme.read_text()
+        and readme.read_text().endswith("after\n")
+    )
     summary = report.summary("twin").set_index(["paper", "table"]).loc["mfcre"]
     assert summary.loc["table3", "below"] == 1 and summary.loc["table4", "not run"] == 28

@@ -22,7 +22,8 @@ from merlib.metrics import Judge
 
 ROOT = Path(__file__).parents[1]
 RECIPE = {
-    "optimizer": "adam", "lr": 3e-3, "beta1": 0.9, "beta2": 0.999, "weight_decay": 1e-5, "batch": 8, "epochs": 6, "patience": 9,
+    "optimizer": "adam", "lr": 3e-3, "beta1": 0.9, "beta2": 0.999, "weight_decay": 1e-5, "batch": 8, "epochs": 6,
+    "patience": 9,
     "clip": 1.0, "precision": "float32", "schedule": "plateau", "schedule_factor": 0.5, "schedule_every": 0,
 }  # fmt: skip
 
@@ -69,7 +70,15 @@ def run(data, *, recipe=RECIPE, **options):
     counts = torch.bincount(splits["train"].label, minlength=len(labels))
     loss = build_loss({"name": "cross_entropy", "class_weights": "none"}, class_counts=counts)
     return training.fit(
-        model, loss, splits["train"], splits["val"], recipe=recipe, judge=Judge(labels, "weighted_f1"), seed=1, progress=False, **options
+        model,
+        loss,
+        splits["train"],
+        splits["val"],
+        recipe=recipe,
+        judge=Judge(labels, "weighted_f1"),
+        seed=1,
+        progress=False,
+        **options,
     )
 
 

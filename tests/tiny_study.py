@@ -39,7 +39,9 @@ def declare(folder: Path) -> None:
         paper = shutil.copytree(source.parent, folder / "papers" / source.parent.name, ignore=without)
         text = re.split(r"^\[twin_media\]\n", source.read_text(), flags=re.MULTILINE)[0]
         before, after = re.split(r"^\[twin\]\n", text, flags=re.MULTILINE)
-        assert not re.search(r"^\[", after, flags=re.MULTILINE), "[twin] is expected to be the last section, but for [twin_media]"
+        assert not re.search(r"^\[", after, flags=re.MULTILINE), (
+            "[twin] is expected to be the last section, but for [twin_media]"
+        )
         one = re.sub(r"^train\.epochs = .*$", "train.epochs = 1", after, flags=re.MULTILINE)
         (paper / "paper.toml").write_text(before + (TWIN if paper.name == "mfcre" else f"[twin]\n{one}"))
         for table in (paper / "tables").glob("*.toml"):

@@ -1,7 +1,7 @@
 """The audit: do the printed numbers fit each other, before any model is trained?
 
-printed.py: digits as intervals. evaluations.py: which scores belong together, on which test set. confusion.py: what confusion
-matrices are possible. scores.py, relations.py, possible.py: the checks. pages.py: results/audit.
+printed.py: digits as intervals. evaluations.py: which scores belong together, on which test set. confusion.py: what
+confusion matrices are possible. scores.py, relations.py, possible.py: the checks. pages.py: results/audit.
 """
 
 from merlib import declarations
@@ -13,7 +13,7 @@ __all__ = ["Finding", "audit"]
 
 
 def audit(only: str | None = None) -> list[Finding]:
-    """All findings, errors first within a paper; `only` one paper (what it quotes is still compared with the others)."""
+    """All findings, errors first within a paper; `only` one paper (what it quotes is compared with the others)."""
     loaded = [declarations.load(name) for name in declarations.papers()]
     found = []
     for paper in [declarations.load(only)] if only else loaded:

@@ -1,6 +1,7 @@
 """What confusion matrices are possible: ranges of accuracy and of weighted F1, by linear programming and by vertices.
 
-c classes; supports: c, true utterances of each class (a row of the matrix); scores are intervals in percent, None where not printed.
+c classes; supports: c, true utterances of each class (a row of the matrix); scores are intervals in percent, None where
+not printed.
 """
 
 from collections.abc import Sequence
@@ -24,11 +25,13 @@ def _rows_and_columns(c: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def accuracy_range(
     supports: Sequence[int], *, f1: Scores, recall: Scores | None = None, precision: Scores | None = None
 ) -> tuple[Interval | None, np.ndarray | None, np.ndarray | None]:
-    """The accuracies that some confusion matrix can have, and the matrices at both ends; None where there is no such matrix.
+    """The accuracies that some confusion matrix can have, and the matrices at both ends; None where there is no such
+    matrix.
 
-    Variables n_ij >= 0, true class i called j, with row sums r_i = supports. A printed score is linear in them once its denominator
-    is multiplied out: F1_i = 2 n_ii / (r_i + c_i) <= f becomes 2 n_ii - f (r_i + c_i) <= 0, precision n_ii - p c_i <= 0. Accuracy is
-    the sum of n_ii. Entries may be fractions here, so the range is a little wider than that of whole matrices, never narrower.
+    Variables n_ij >= 0, true class i called j, with row sums r_i = supports. A printed score is linear in them once its
+    denominator is multiplied out: F1_i = 2 n_ii / (r_i + c_i) <= f becomes 2 n_ii - f (r_i + c_i) <= 0, precision n_ii
+    - p c_i <= 0. Accuracy is the sum of n_ii. Entries may be fractions here, so the range is a little wider than that
+    of whole matrices, never narrower.
     """
     from scipy.optimize import linprog
 
@@ -60,12 +63,14 @@ def accuracy_range(
 
 
 def weighted_f1_range(supports: Sequence[int], *, recall: Scores, accuracy: Interval | None = None) -> Interval | None:
-    """The weighted F1 that some confusion matrix with these recalls can have; None where recalls and accuracy exclude each other.
+    """The weighted F1 that some confusion matrix with these recalls can have; None where recalls and accuracy exclude
+    each other.
 
-    Recalls fix the hits h_i, hence what is missed, m_i = r_i - h_i, T in all. What is wrongly called i, o_i, is any split of T with
-    o_i <= T - m_i (a class's own misses are not called by its name). Each F1 = 2 h / (r + h + o) falls in o and is convex: the highest
-    weighted F1 is at a vertex (at most one o strictly between its bounds), the lowest where all slopes are equal. More hits never
-    lower it, so unsure recalls enter with their ends. An unknown recall is what accuracy leaves over.
+    Recalls fix the hits h_i, hence what is missed, m_i = r_i - h_i, T in all. What is wrongly called i, o_i, is any
+    split of T with o_i <= T - m_i (a class's own misses are not called by its name). Each F1 = 2 h / (r + h + o) falls
+    in o and is convex: the highest weighted F1 is at a vertex (at most one o strictly between its bounds), the lowest
+    where all slopes are equal. More hits never lower it, so unsure recalls enter with their ends. An unknown recall is
+    what accuracy leaves over.
     """
     r = np.asarray(supports, dtype=float)
     known = [score or ANY for score in recall]
@@ -117,7 +122,9 @@ def some_count(n: int, score: Interval) -> bool:
 
 
 def some_class_counts(n: int, others: int, *, precision=None, recall=None, f1=None) -> bool:
-    """Whether whole numbers of hits k <= n and of predictions m <= k + others give the printed scores of a class with n utterances."""
+    """Whether whole numbers of hits k <= n and of predictions m <= k + others give the printed scores of a class with n
+    utterances.
+    """
     k = np.arange(n + 1)
     share = 100 * k / n
     fits = np.ones(n + 1, dtype=bool) if recall is None else (share >= recall.low - EPS) & (share <= recall.high + EPS)

@@ -36,15 +36,18 @@ HEADINGS = {
 }
 HEAD = """# What the printed numbers say of each other
 
-Written by `merlib audit --write`; nothing here is typed by hand. No model was trained for it: this is arithmetic on the digits that the
-papers print (`papers/*/tables`, `papers/*/claims.toml`). `notebooks/01_audit.ipynb` explains the checks one by one.
+Written by `merlib audit --write`; nothing here is typed by hand. No model was trained for it: this is arithmetic on the
+digits that the papers print (`papers/*/tables`, `papers/*/claims.toml`). `notebooks/01_audit.ipynb` explains the checks
+one by one.
 
-**Cannot hold** lists what no rounding or truncation of the digits can bring together, on the premise that a sentence names (a test set's
-counts, one evaluation a row). **Odd** lists what has an innocent reading: a second run, a mean over runs, another test set behind a quoted
-score, a gain within sampling noise. A number that cannot hold has many innocent causes too: a slip of the pen, a row of another version,
-a metric under another definition. These pages say what does not fit, not why.
+**Cannot hold** lists what no rounding or truncation of the digits can bring together, on the premise that a sentence
+names (a test set's counts, one evaluation a row). **Odd** lists what has an innocent reading: a second run, a mean over
+runs, another test set behind a quoted score, a gain within sampling noise. A number that cannot hold has many innocent
+causes too: a slip of the pen, a row of another version, a metric under another definition. These pages say what does
+not fit, not why.
 
-A printed 68.75 stands for any number from 68.745 to 68.76. Addresses are `table/row.column` of the paper's declarations.
+A printed 68.75 stands for any number from 68.745 to 68.76. Addresses are `table/row.column` of the paper's
+declarations.
 """
 
 

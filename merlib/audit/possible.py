@@ -1,4 +1,6 @@
-"""Checks against the world outside the tables: counts of the corpora, sizes of layers, steps of the optimiser, sampling noise."""
+"""Checks against the world outside the tables: counts of the corpora, sizes of layers, steps of the optimiser, sampling
+noise.
+"""
 
 import math
 from collections.abc import Iterator
@@ -48,7 +50,8 @@ def totals(paper: Paper) -> Iterator[Finding]:
             if found != number(total.printed):
                 yield finding(
                     total, "total", "error", value=found, possible=Interval(found, found),
-                    message=f"{' + '.join(c.printed for c in parts)} = {found} ({table.where}, {row.label}); {show(total)} is printed.",
+                    message=f"{' + '.join(c.printed for c in parts)} = {found} ({table.where}, {row.label}); "
+                    f"{show(total)} is printed.",
                 )  # fmt: skip
 
 
@@ -104,18 +107,22 @@ def heads(paper: Paper) -> Iterator[Finding]:
             if name and count and model[name] % count:
                 yield finding(
                     cell, "heads", "note", value=model[name] / count,
-                    message=f"{count:g} attention heads do not divide the width {model[name]:g} (model.{name}): {model[name]:g} / {count:g} = "
-                    f"{model[name] / count:.2f}. The standard layer refuses this; {show(cell)} and the rest of its row need another one.",
+                    message=f"{count:g} attention heads do not divide the width {model[name]:g} (model.{name}): "
+                    f"{model[name]:g} / {count:g} = {model[name] / count:.2f}. The standard layer refuses this; "
+                    f"{show(cell)} and the rest of its row need another one.",
                 )  # fmt: skip
 
 
 def steps(paper: Paper) -> Iterator[Finding]:
-    """How many steps of the optimiser the printed batch size and number of epochs allow, where a batch may be of dialogues."""
+    """How many steps of the optimiser the printed batch size and number of epochs allow, where a batch may be of
+    dialogues.
+    """
     known = declarations.addresses(paper)
     for corpus in (c for c in paper.corpora if any(g.startswith("train") for g in DIALOGUES.get(c, ()))):
         batch, epochs, lr = (
-            known.get(f"settings/train.{name}.{corpus}") or known.get(f"settings/train.{name}") for name in ("batch", "epochs", "lr")
-        )  # fmt: skip
+            known.get(f"settings/train.{name}.{corpus}") or known.get(f"settings/train.{name}")
+            for name in ("batch", "epochs", "lr")
+        )
         if batch is None or epochs is None:
             continue
         size, times = int(number(batch.printed)), int(number(epochs.printed))
@@ -127,13 +134,14 @@ def steps(paper: Paper) -> Iterator[Finding]:
                   f"{each * times * float(lr.printed):.4g} at most." if lr else ""  # fmt: skip
             yield finding(
                 batch, "steps", "note", value=each * times,
-                message=f"{dialogues} training dialogues of {corpus}, {size} a batch, are {each} steps an epoch, {each * times} in "
-                f"{times} epochs.{far} If {size} counts utterances: {math.ceil(utterances / size) * times} steps.",
+                message=f"{dialogues} training dialogues of {corpus}, {size} a batch, are {each} steps an epoch, "
+                f"{each * times} in {times} epochs.{far} If {size} counts utterances: "
+                f"{math.ceil(utterances / size) * times} steps.",
             )  # fmt: skip
 
 
 def wilson(score: float, n: int) -> Interval:
-    """The 95 % interval of a share (percent) of n independent utterances (Wilson 1927); for F1, its order of magnitude."""
+    """The 95 % interval of a share (percent) of n independent utterances (Wilson 1927); roughly that of F1."""
     p, z2 = score / 100, 1.96**2
     centre, half = p + z2 / (2 * n), 1.96 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     return Interval(100 * (centre - half) / (1 + z2 / n), 100 * (centre + half) / (1 + z2 / n))
@@ -167,6 +175,6 @@ def power(paper: Paper, claim: Claim, pair: tuple[Cell, Cell], found: list[Evalu
         )
         yield finding(
             here, "power", "note", value=other, possible=noise,
-            message=f"{claim.where}: {claim.says}. The other score, {show(pair[1])}, lies within {ends}, the 95 % interval "
-            f"that {n} utterances leave around {show(pair[0])}.",
+            message=f"{claim.where}: {claim.says}. The other score, {show(pair[1])}, lies within {ends}, the 95 % "
+            f"interval that {n} utterances leave around {show(pair[0])}.",
         )  # fmt: skip

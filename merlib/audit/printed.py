@@ -1,7 +1,7 @@
 """Printed digits as intervals, and the findings that come of them.
 
-A printed 68.75 is any number that rounds (half up or half even) or truncates to it: [68.745, 68.76]. Everything is in percent inside
-the audit; a finding speaks in the unit of its cell.
+A printed 68.75 is any number that rounds (half up or half even) or truncates to it: [68.745, 68.76]. Everything is in
+percent inside the audit; a finding speaks in the unit of its cell.
 """
 
 from decimal import Decimal, InvalidOperation
@@ -13,7 +13,9 @@ EPS = 1e-6  # percent: far below a printed digit, far above what floats and the 
 
 
 class Finding(Strict):
-    """One thing that does not fit. `error`: cannot hold under any rounding; `note`: odd, with an innocent reading beside it."""
+    """One thing that does not fit. `error`: cannot hold under any rounding; `note`: odd, with an innocent reading
+    beside it.
+    """
 
     paper: str
     table: str
@@ -97,5 +99,6 @@ def finding(
     low, high = (None, None) if possible is None else (round(possible.low / by, 6), round(possible.high / by, 6))
     return Finding(
         paper=cell.paper, table=cell.table, row=cell.row, column=cell.column, check=check, severity=severity,
-        printed=cell.printed, recomputed=None if value is None else round(value / by, 6), low=low, high=high, message=message,
+        printed=cell.printed, recomputed=None if value is None else round(value / by, 6), low=low, high=high,
+        message=message,
     )  # fmt: skip

@@ -1,4 +1,6 @@
-"""Checks between printed numbers: what the text says of them, bold type, one quantity in two places, sweeps, quoted systems."""
+"""Checks between printed numbers: what the text says of them, bold type, one quantity in two places, sweeps, quoted
+systems.
+"""
 
 import re
 from collections.abc import Iterator
@@ -100,7 +102,8 @@ def rivals(paper: Paper, claim: Claim, cell: Cell) -> list[Cell]:
 def _against(high: Cell, low: Cell) -> tuple[str, str] | None:
     """What speaks against high > low, (`over` or `equal`, severity); None where nothing does.
 
-    Beyond all rounding is an error. Digits of one precision in the wrong order are a note: rounding by one rule keeps the order.
+    Beyond all rounding is an error. Digits of one precision in the wrong order are a note: rounding by one rule keeps
+    the order.
     """
     if percent(high).high < percent(low).low:
         return "over", "error"
@@ -186,8 +189,9 @@ def sweeps(paper: Paper, table: Table) -> Iterator[Finding]:
             if settled and not percent(settled).meets(percent(top)):
                 yield finding(
                     settled, "sweep", "note", value=point(top), possible=percent(top),
-                    message=f"The paper settles on {table.find(settled.row).label}, which has {show(settled)}; "
-                    f"the sweep over {key} is {'lowest' if falling else 'highest'} at {table.find(top.row).label}: {show(top)}.",
+                    message=f"The paper settles on {table.find(settled.row).label}, which has {show(settled)}; the "
+                    f"sweep over {key} is {'lowest' if falling else 'highest'} at {table.find(top.row).label}: "
+                    f"{show(top)}.",
                 )  # fmt: skip
 
 
@@ -211,7 +215,8 @@ def across(papers: list[Paper]) -> Iterator[Finding]:
                 first = single[0]
                 yield finding(
                     cell, "quoted_twice", "note", value=point(first), possible=percent(first),
-                    message=f"{paper_label(papers, cell)} is quoted with {show(cell)} in {cell.paper}, with {show(first)} in {first.paper}.",
+                    message=f"{paper_label(papers, cell)} is quoted with {show(cell)} in {cell.paper}, with "
+                    f"{show(first)} in {first.paper}.",
                 )  # fmt: skip
 
 

@@ -1,4 +1,6 @@
-"""Checks within one evaluation: do the printed scores of one confusion matrix fit each other, and whole numbers of utterances?"""
+"""Checks within one evaluation: do the printed scores of one confusion matrix fit each other, and whole numbers of
+utterances?
+"""
 
 from collections.abc import Callable, Iterator
 
@@ -48,13 +50,17 @@ def f1_of_precision_and_recall(evaluation: Evaluation) -> Iterator[Finding]:
         ends = [2 * a * b / (a + b) if a + b else 0.0 for a, b in zip(percent(p), percent(r), strict=True)]
         if not percent(cell).meets(Interval(*ends)):
             yield finding(
-                cell, "f1_of_precision_and_recall", _severity(evaluation), value=sum(ends) / 2, possible=Interval(*ends),
-                message=f"F1 is 2 P R / (P + R): from {show(p)} and {show(r)} it is {_two(Interval(*ends), cell)}; {cell.printed} is printed.",
+                cell, "f1_of_precision_and_recall", _severity(evaluation), value=sum(ends) / 2,
+                possible=Interval(*ends),
+                message=f"F1 is 2 P R / (P + R): from {show(p)} and {show(r)} it is {_two(Interval(*ends), cell)}; "
+                f"{cell.printed} is printed.",
             )  # fmt: skip
 
 
 def averages(evaluation: Evaluation) -> Iterator[Finding]:
-    """Macro and weighted averages, accuracy (recall weighted by counts) and UA (mean recall) from the scores of the classes."""
+    """Macro and weighted averages, accuracy (recall weighted by counts) and UA (mean recall) from the scores of the
+    classes.
+    """
     if not evaluation.supports:
         return
     r = np.array(list(evaluation.supports.values()))
@@ -71,15 +77,15 @@ def averages(evaluation: Evaluation) -> Iterator[Finding]:
         if also and percent(cell).meets(also):
             yield finding(
                 cell, "average", "note", value=also.middle, possible=also,
-                message=f"{show(cell)} is 2 P R / (P + R) of the mean precision and the mean recall, not the mean of the classes' F1, "
-                f"which is {_two(possible, cell)}.",
+                message=f"{show(cell)} is 2 P R / (P + R) of the mean precision and the mean recall, not the mean of "
+                f"the classes' F1, which is {_two(possible, cell)}.",
             )  # fmt: skip
             continue
         sums = _sum(evaluation, of, weighted)
         yield finding(
             cell, "average", _severity(evaluation), value=possible.middle, possible=possible,
-            message=f"The {'weighted ' if weighted else ''}mean of the classes' {NAMES[of]} is {sums}, {_two(possible, cell)}; "
-            f"{show(cell)} is printed {_premise(evaluation)}.",
+            message=f"The {'weighted ' if weighted else ''}mean of the classes' {NAMES[of]} is {sums}, "
+            f"{_two(possible, cell)}; {show(cell)} is printed {_premise(evaluation)}.",
         )  # fmt: skip
 
 
@@ -96,8 +102,10 @@ def counts(evaluation: Evaluation) -> Iterator[Finding]:
     k = int(percent(cell).low * n / 100)
     near = " and ".join(f"{i} / {n} = {100 * i / n:.3f} %" for i in (k, k + 1))
     yield finding(
-        cell, "count", "error" if evaluation.stated and not evaluation.quoted else "note", value=100 * round(percent(cell).middle * n / 100) / n,
-        message=f"No whole number of right answers among {n} is {show(cell)}: {near}. A mean over several runs could be.",
+        cell, "count", "error" if evaluation.stated and not evaluation.quoted else "note",
+        value=100 * round(percent(cell).middle * n / 100) / n,
+        message=f"No whole number of right answers among {n} is {show(cell)}: {near}. A mean over several runs could "
+        "be.",
     )  # fmt: skip
 
 
@@ -112,13 +120,15 @@ def class_counts(evaluation: Evaluation) -> Iterator[Finding]:
         told = ", ".join(f"{NAMES[metric]} {show(c)}" for metric, c in cells.items())
         yield finding(
             cell, "class_count", "error" if evaluation.stated and not evaluation.quoted else "note",
-            message=f"With {n} {emotion} utterances no whole numbers of hits k and of predictions m give k / {n}, k / m, 2 k / ({n} + m) "
-            f"as printed: {told}. A mean over several runs could.",
+            message=f"With {n} {emotion} utterances no whole numbers of hits k and of predictions m give k / {n}, k / "
+            f"m, 2 k / ({n} + m) as printed: {told}. A mean over several runs could.",
         )  # fmt: skip
 
 
 def feasible_accuracy(evaluation: Evaluation) -> Iterator[Finding]:
-    """Is there a confusion matrix with these scores of the classes, and does the printed accuracy lie within what such have?"""
+    """Is there a confusion matrix with these scores of the classes, and does the printed accuracy lie within what such
+    have?
+    """
     if not evaluation.supports or sum(bool(s) for s in evaluation.classes("f1")) < 2:
         return
     scores = {name: evaluation.classes(name) for name in ("f1", "recall", "precision")}
@@ -128,22 +138,24 @@ def feasible_accuracy(evaluation: Evaluation) -> Iterator[Finding]:
         first = next(c for c in evaluation.cells if c.metric == "f1")
         yield finding(
             first, "feasible_matrix", _severity(evaluation),
-            message=f"No confusion matrix has all the printed scores of the classes of {first.table}/{first.row} {_premise(evaluation)}.",
+            message=f"No confusion matrix has all the printed scores of the classes of {first.table}/{first.row} "
+            f"{_premise(evaluation)}.",
         )  # fmt: skip
     elif cell is not None and not percent(cell).meets(possible):
         above = percent(cell).low > possible.high
         called = (at_high if above else at_low).sum(axis=0)
         predicted = ", ".join(f"{name} {round(m)}" for name, m in zip(evaluation.supports, called, strict=True))
         yield finding(
-            cell, "feasible_accuracy", _severity(evaluation), value=possible.high if above else possible.low, possible=possible,
-            message=f"Accuracy is the mean of the classes' F1 weighted by true and predicted counts together. Over all confusion matrices with "
-            f"the printed F1 it lies {_two(possible, cell)}; {show(cell)} is printed. The {'highest' if above else 'lowest'} "
-            f"needs the predicted counts {predicted} {_premise(evaluation)}.",
+            cell, "feasible_accuracy", _severity(evaluation), value=possible.high if above else possible.low,
+            possible=possible,
+            message="Accuracy is the mean of the classes' F1 weighted by true and predicted counts together. Over all "
+            f"confusion matrices with the printed F1 it lies {_two(possible, cell)}; {show(cell)} is printed. The "
+            f"{'highest' if above else 'lowest'} needs the predicted counts {predicted} {_premise(evaluation)}.",
         )  # fmt: skip
 
 
 def feasible_weighted_f1(evaluation: Evaluation) -> Iterator[Finding]:
-    """Does the printed weighted F1 lie within what confusion matrices with these recalls (and this accuracy) can have?"""
+    """Does the printed weighted F1 lie within what confusion matrices of these recalls (and accuracy) can have?"""
     cell, recalls = evaluation.find("weighted_f1"), evaluation.classes("recall")
     if cell is None or sum(bool(s) for s in recalls) < len(recalls) - 1 or len(recalls) < 2:
         return
@@ -159,8 +171,8 @@ def feasible_weighted_f1(evaluation: Evaluation) -> Iterator[Finding]:
     elif not percent(cell).meets(possible):
         yield finding(
             cell, "feasible_weighted_f1", _severity(evaluation), value=possible.middle, possible=possible,
-            message=f"Over all confusion matrices with the printed recalls{' and accuracy' if accuracy else ''} weighted F1 lies "
-            f"{_two(possible, cell)}; {show(cell)} is printed {_premise(evaluation)}.",
+            message=f"Over all confusion matrices with the printed recalls{' and accuracy' if accuracy else ''} "
+            f"weighted F1 lies {_two(possible, cell)}; {show(cell)} is printed {_premise(evaluation)}.",
         )  # fmt: skip
 
 
@@ -177,4 +189,5 @@ def _sum(evaluation: Evaluation, of: str, weighted: bool) -> str:
     scores = [c.printed if c else f"[{ANY.low:g} to {ANY.high:g}]" for c in cells.values()]
     if not weighted:
         return f"({' + '.join(scores)}) / {len(scores)}"
-    return f"({' + '.join(f'{n} x {s}' for n, s in zip(evaluation.supports.values(), scores, strict=True))}) / {evaluation.n}"
+    terms = (f"{n} x {s}" for n, s in zip(evaluation.supports.values(), scores, strict=True))
+    return f"({' + '.join(terms)}) / {evaluation.n}"

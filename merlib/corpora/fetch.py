@@ -128,7 +128,7 @@ def _continue(remote: Remote, part: Path, session: requests.Session, progress: b
 
 
 def unpacked(file: Path, folder: Path) -> bool:
-    """Unpack a zip or tar file, and the tar files in it, into `folder`, nothing outside of it; False for other files."""
+    """Unpack a zip or tar file, and the tar files in it, into `folder`, nothing outside it; False for other files."""
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:

@@ -59,8 +59,8 @@ def read(source: Path, *, name: str = "iemocap6_majority", labels: Mapping[str, 
     source = Path(source)
     if name not in MAJORITY and (name != "iemocap6" or labels is None):
         raise CorpusError(
-            f"{name}: the official layout has majority labels only, those of {MAJORITY} (595 happy; 7380 in six classes). "
-            "The list of iemocap6 (648 happy, 7433 in all) is in IEMOCAP_features.pkl: import that first."
+            f"{name}: the official layout has majority labels only, those of {MAJORITY} (595 happy; 7380 in six "
+            "classes). The list of iemocap6 (648 happy, 7433 in all) is in IEMOCAP_features.pkl: import that first."
         )
     sessions = [source / f"Session{i}" for i in range(1, 6)]
     if missing := [s.name for s in sessions if not (s / "dialog" / "EmoEvaluation").is_dir()]:
@@ -69,7 +69,9 @@ def read(source: Path, *, name: str = "iemocap6_majority", labels: Mapping[str, 
         )
     rows = pd.DataFrame([row for session in sessions for row in _session(session, source)])
     if rows.empty:
-        raise CorpusError(f"{source}: dialog/EmoEvaluation of all sessions has no Ses*.txt with ratings. Unpack the full release.")
+        raise CorpusError(
+            f"{source}: dialog/EmoEvaluation of all sessions has no Ses*.txt with ratings. Unpack the full release."
+        )
     if labels is None:
         known = {short: MERGED.get(name, {}).get(short, label) for short, label in SHORT.items()}
         rows["label"] = rows["majority"].map({s: LABELS[name].index(k) for s, k in known.items() if k in LABELS[name]})

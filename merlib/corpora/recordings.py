@@ -15,12 +15,12 @@ PART = re.compile(
 
 
 def part(path: str, start: float, end: float, side: str = "") -> str:
-    """The part of `path` from `start` to `end` (seconds); `side`: the half of the picture, left or right, or all of it."""
+    """The part of `path` from `start` to `end` (seconds); `side`: left or right half of the picture, or all of it."""
     return f"{path}#t={start:.10g},{end:.10g}" + (f"&xywh={HALVES[side]}" if side else "")
 
 
 def parse(text: str) -> tuple[PurePosixPath, float | None, float | None, str]:
-    """Path, start, end (None: the whole file) and side ("" for the whole picture). Raises ValueError for another text."""
+    """Path, start, end (None: the whole file) and side ("" for the whole picture). ValueError for another text."""
     found = PART.fullmatch(text)
     if not found:
         raise ValueError(f"{text!r} is no path and no part of a file; expected FILE or FILE#t=START,END")

@@ -1,11 +1,12 @@
 """Protocols: which utterances train, validate and test. One function a protocol; a fold is a number from 0.
 
-A recipe's section `protocol` names one in `split`, and in `validation` how its validation part is drawn where that is open:
+A recipe's section `protocol` names one in `split`, and in `validation` how its validation part is drawn where that is
+open:
 
-    corpus      the table's own column; validation: corpus, random_5_percent (of train and val, as MultiEMO's released code)
-    session5    IEMOCAP: Session 5 tests; validation: corpus (the table's own column, dialogues of every other session), session_4,
+    corpus      the table's own column; validation: corpus, random_5_percent (of both, as MultiEMO's code)
+    session5    IEMOCAP: Session 5 tests; validation: corpus (the table's own, of every other session), session_4,
                 or test (nothing is held out: Session 5 validates too, as where a paper names no validation set)
-    sessions    IEMOCAP, five folds: one session tests; validation: next_session, random_10_percent (of the other dialogues)
+    sessions    IEMOCAP, five folds: one session tests; validation: next_session, random_10_percent (of other dialogues)
     actor       IEMOCAP: `test_actor` tests, `val_actor` validates, everybody else trains
     each_actor  IEMOCAP, ten folds: each actor tests, the partner in the dialogues validates
     random_811  utterances at random, 8:1:1; speakers and dialogues are shared, as in much published work
@@ -113,7 +114,8 @@ def _by_speaker(table, test: str, val: str) -> np.ndarray:
 
 
 def _at_random(table, *, parts: int, fold: int) -> np.ndarray:
-    by_name = np.argsort(table["utterance"].to_numpy(str))  # so that the order of the rows, a source's own, draws nothing
+    # so that the order of the rows, a source's own, draws nothing
+    by_name = np.argsort(table["utterance"].to_numpy(str))
     part = np.empty(len(table), dtype=int)
     part[by_name] = np.random.default_rng([SEED, parts]).permutation(np.arange(len(table)) % parts)
     return np.select([part == fold, part == (fold + 1) % parts], ["test", "val"], "train")

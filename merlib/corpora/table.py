@@ -106,9 +106,10 @@ def build(name: str, rows: pd.DataFrame, source: str) -> Corpus:
 def check(corpus: Corpus) -> None:
     """Raise CorpusError unless ids are unique, labels and splits known, dialogues whole and turns 0, 1, 2, ...
 
-    Speakers of IEMOCAP and RAVDESS are named as their protocols split them (`official.SPEAKERS`), and a dialogue of IEMOCAP is of
-    one session. The six-class protocol of IEMOCAP tests on actors whom training never hears, so there the test speakers must be
-    new; the other corpora are split by every paper anew. Scores are in [-3, 3] and settle the label.
+    Speakers of IEMOCAP and RAVDESS are named as their protocols split them (`official.SPEAKERS`), and a dialogue of
+    IEMOCAP is of one session. The six-class protocol of IEMOCAP tests on actors whom training never hears, so there the
+    test speakers must be new; the other corpora are split by every paper anew. Scores are in [-3, 3] and settle the
+    label.
     """
     t, name, classes = corpus.table, corpus.name, len(corpus.labels)
 

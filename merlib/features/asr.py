@@ -187,7 +187,7 @@ def word_errors(*, reference: Mapping[str, str], heard: Mapping[str, str]) -> Wo
 
 
 def normalised(text: str) -> str:
-    """Lower-case words of letters, digits and apostrophes, without remarks such as [LAUGHTER]; accents are taken off."""
+    """Lower-case words of letters, digits and apostrophes, without remarks such as [LAUGHTER]; no accents."""
     plain = unicodedata.normalize("NFKD", re.sub(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>", " ", text)).replace("’", "'")
     kept = "".join(c for c in plain.lower() if not unicodedata.combining(c))
     return " ".join(word for w in re.sub(r"[^\w']|_", " ", kept).split() if (word := w.strip("'")))

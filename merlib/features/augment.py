@@ -111,7 +111,7 @@ class AugmentedSound:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentedPictures:
-    """What `extractor` gives, every picture of a clip turned and cropped alike; all amounts are unstated in the paper."""
+    """What `extractor` gives, every picture of a clip turned and cropped alike; the paper states no amount."""
 
     extractor: PictureExtractor
     colours: int = 1  # 1: flat grey pictures; 3: flat RGB

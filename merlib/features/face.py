@@ -1,7 +1,7 @@
 """Faces in the pictures of a recording: where they are, by a Haar cascade or MTCNN, and what they show.
 
-An extractor gives one row of pixels a face, whole numbers from 0 to 255 in a byte each; `faces(clip)` also says where they
-are, and which pictures have none. Shapes: n pictures of h x w, m faces of size x size.
+An extractor gives one row of pixels a face, whole numbers from 0 to 255 in a byte each; `faces(clip)` also says where
+they are, and which pictures have none. Shapes: n pictures of h x w, m faces of size x size.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -123,7 +123,8 @@ def _decoded(clip: Clip) -> tuple[np.ndarray, int]:
 
 
 def pictures(clip: Clip, *, count: int | None = None, fps: float | None = None) -> Iterator[np.ndarray]:
-    """The clip's pictures in order, h w 3 RGB bytes: all of them; `fps` a second; or `count`, in the middles of equal parts.
+    """The clip's pictures in order, h w 3 RGB bytes: all of them; `fps` a second; or `count`, in the middles of equal
+    parts.
 
     Of a short film, one picture may come several times, so that there are `count`. Raises MediaError, also half-way.
     """

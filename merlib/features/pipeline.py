@@ -2,7 +2,8 @@
 
 A result lies in `parts/` beside the features until its array is complete, under a name that its extractor, its settings
 and its file settle: after a kill only what is missing is computed, and what has changed is computed anew. Memory holds
-one recording a worker, also when the array is put together. The same bits come from any number of workers: each computes with one thread.
+one recording a worker, also when the array is put together. The same bits come from any number of workers: each
+computes with one thread.
 
 What cannot be used is never silent: `<name>.failures.csv` lists utterance, file and reason, the passport names the
 utterances, and their row is one step of zeros, which a recipe leaves in (`data.on_failure = "zero"`) or discards.
@@ -81,7 +82,8 @@ def extract(data: str, corpus: str, **how) -> Path:
 def into(
     home: Path, corpus: Corpus, *, extractor: Extractor, media: Path, name: str, workers: int = 1, progress: bool = True
 ) -> Path:
-    """Run `extractor` over a corpus and write its feature `name` into the corpus' folder `home`; returns the array's file.
+    """Run `extractor` over a corpus and write its feature `name` into the corpus' folder `home`; returns the array's
+    file.
 
     media: what the corpus' media paths are relative to, most often the folder that it was imported from.
     Raises FeatureError when no recording at all can be used, and OSError on a full disk; what was done is kept.
@@ -95,7 +97,9 @@ def into(
         if array.exists() and (kept := store.read_passport(array)).inputs == inputs:
             return array
         if array.exists() and not kept.inputs:
-            raise FeatureError(f"{array} was brought here, not extracted: {kept.summary()}. Give the new array another --name.")
+            raise FeatureError(
+                f"{array} was brought here, not extracted: {kept.summary()}. Give the new array another --name."
+            )
         parts.mkdir(parents=True, exist_ok=True)
         done = list(_all(partial(_one, extractor=extractor, parts=parts), items, workers, name, progress))
         failed = [d for d in done if d.part is None]
@@ -112,7 +116,7 @@ def into(
 
 
 def named(corpus: Corpus, modality: str) -> list[str]:
-    """Where each utterance's recording is, as the table says; a film gives the sound where there is no file of its own."""
+    """Where each utterance's recording is, as the table says; a film gives the sound if it has no file of its own."""
     audio, video = corpus.table["audio"], corpus.table["video"]
     return list(video if modality == "visual" else audio.where(audio != "", video))
 
@@ -171,8 +175,8 @@ def _all(work: Callable, items: list[Item], workers: int, name: str, progress: b
                 except BrokenProcessPool:
                     left = len(items) - bar.n
                     raise FeatureError(
-                        f"{name}: a worker was ended from outside, perhaps for memory; {left} of {len(items)} are left. "
-                        "Run it again with fewer workers: what is done is kept."
+                        f"{name}: a worker was ended from outside, perhaps for memory; {left} of {len(items)} are "
+                        "left. Run it again with fewer workers: what is done is kept."
                     ) from None
                 finally:
                     pool.shutdown(cancel_futures=True)
@@ -187,7 +191,9 @@ def _one_thread() -> threadpool_limits:
 
 
 def _as_worker(parent: int) -> None:
-    """One thread, and an end with the parent's: a process that is killed ends nobody else, and a worker would wait for ever."""
+    """One thread, and an end with the parent's: a process that is killed ends nobody else, and a worker would wait for
+    ever.
+    """
     _one_thread()
 
     def watch() -> None:

@@ -24,7 +24,9 @@ Weights = dict[str, str]  # modality -> a hub name or a path, instead of the pap
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled:
-    """Mean and standard deviation over the steps of another extractor: 1 2d. For networks that read a vector an utterance."""
+    """Mean and standard deviation over the steps of another extractor: 1 2d. For networks that read a vector an
+    utterance.
+    """
 
     of: Extractor
 
@@ -129,8 +131,8 @@ def extractors(
     instead = _offline(paper, found, data) if kind == "offline" else {}
     if unused := sorted(set(weights) - {m for m in ENCODERS[paper] if m not in instead}):
         raise DeclarationError(
-            f"{paper}, kind {kind}: nothing reads weights of {', '.join(unused)}; {', '.join(ENCODERS[paper])} have encoders, "
-            "and offline takes those that come with packages"
+            f"{paper}, kind {kind}: nothing reads weights of {', '.join(unused)}; {', '.join(ENCODERS[paper])} have "
+            "encoders, and offline takes those that come with packages"
         )
     return found | instead
 
@@ -164,9 +166,15 @@ def extract(
     data = declared_data(paper, corpus, change)
     found = extractors(paper, corpus, kind=kind, weights=weights, data=data)
     found = augmented(found) if changed else found
-    called = {m: (names or {}).get(m, data[m]) + "_augmented" * changed for k, m in LETTERS.items() if k in modalities and m in found}
+    called = {
+        m: (names or {}).get(m, data[m]) + "_augmented" * changed
+        for k, m in LETTERS.items()
+        if k in modalities and m in found
+    }
     if len(set(called.values())) < len(called):
-        raise DeclarationError(f"one name for several arrays: {called}. Extract one modality at a time (--modalities A).")
+        raise DeclarationError(
+            f"one name for several arrays: {called}. Extract one modality at a time (--modalities A)."
+        )
     made = {}
     for modality, name in called.items():
         if modality == "text":

@@ -148,8 +148,8 @@ def _understood(kind: str, read: Callable, source: Path) -> list:
         at = traceback.extract_tb(error.__traceback__)[-1]
         found = f"{type(error).__name__}: {error} (in {Path(at.filename).name}, line {at.lineno})"
         raise CorpusError(
-            f"{source} is not what `merlib data import {kind}` expects: {found}. Get the release again, or describe your own "
-            "files in a prepared table (merlib/corpora/prepared.py says how)."
+            f"{source} is not what `merlib data import {kind}` expects: {found}. Get the release again, or describe "
+            "your own files in a prepared table (merlib/corpora/prepared.py says how)."
         ) from error
 
 
@@ -176,7 +176,9 @@ def _brought(corpus: Corpus, values: Mapping[str, Array], source: str | Path, da
 
 
 def add(folder: Path, corpus: Corpus, name: str, array: Array) -> Path:
-    """Write `array`, utterances in table order, as the feature `name` of the corpus in `folder`, unless that is of another modality."""
+    """Write `array`, utterances in table order, as the feature `name` of the corpus in `folder`, unless that is of
+    another modality.
+    """
     if (file := store.path(folder, name)).exists() and (kept := store.read_passport(file)).modality != array.modality:
         raise FeatureError(f"{file} holds {kept.summary()}: give the new array, of {array.modality}, another name.")
     return store.write(folder, array.values, store.passport(corpus, name, array), array.lengths)
@@ -240,7 +242,11 @@ def as_text(report: dict) -> str:
             lines.append(f"  {root} for {paper}: {what or 'all it needs is here'}")
     lines += [f"  {layouts.as_text(release)}" for release in report["releases"]]
     return "\n".join(
-        [*lines, "how to get the corpora, and their licences:", *(f"  {t}" for t in dict.fromkeys(report["access"].values()))]
+        [
+            *lines,
+            "how to get the corpora, and their licences:",
+            *(f"  {t}" for t in dict.fromkeys(report["access"].values())),
+        ]
     )
 
 

@@ -66,8 +66,8 @@ class Passport:
 class Feature:
     """Values in the order that was asked for, and their passport (whose `ids` keep the order of the file).
 
-    Values are (n, ...), one row per utterance; or, with `lengths` (n), sequences: (sum of lengths, ...). What is made in
-    memory has no passport.
+    Values are (n, ...), one row per utterance; or, with `lengths` (n), sequences: (sum of lengths, ...). What is made
+    in memory has no passport.
     """
 
     values: np.ndarray
@@ -178,7 +178,9 @@ def write(folder: Path, values: np.ndarray, passport: Passport, lengths: np.ndar
         try:
             save_file(tensors, part, {"passport": json.dumps(asdict(passport))})
         except SafetensorError as error:
-            raise OSError(f"{target} could not be written ({error}): free space and run again; what is done is kept") from error
+            raise OSError(
+                f"{target} could not be written ({error}): free space and run again; what is done is kept"
+            ) from error
     return target
 
 

@@ -67,9 +67,9 @@ def encode(
         layer: whose states: the last layer's, or those after so many layers (0: the embeddings). A network that tunes
             the upper layers itself (`models.unimodal.TunedEncoder`) reads the tokens of the layer below them.
         context: "alone" or "dialogue" (see the module).
-        over: what "mean" (also of "cls_mean") and "tokens" cover in a dialogue window: "current", the words of the current utterance (for
-            "tokens" after the first token), or "all" tokens. Alone, they always cover all tokens, special ones
-            included, as sentence encoders are trained.
+        over: what "mean" (also of "cls_mean") and "tokens" cover in a dialogue window: "current", the words of the
+            current utterance (for "tokens" after the first token), or "all" tokens. Alone, they always cover all
+            tokens, special ones included, as sentence encoders are trained.
         max_tokens: longest input, special tokens included.
         trained_on: what the encoder has learned from; say it when that includes labels of this corpus.
     """
@@ -77,7 +77,9 @@ def encode(
         options = f"pool one of {sorted(HOW)}, context alone or dialogue, over current or all"
         raise FeatureError(f"pool={pool!r}, context={context!r}, over={over!r}; expected {options}.")
     if max_tokens < 3:
-        raise FeatureError(f"max_tokens={max_tokens} leaves no room for a word between the special tokens. Ask for 3 or more.")
+        raise FeatureError(
+            f"max_tokens={max_tokens} leaves no room for a word between the special tokens. Ask for 3 or more."
+        )
     folder, origin = _located(encoder, trained_on)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
@@ -127,7 +129,9 @@ def add(
 def _add(folder: Path, corpus: Corpus, heard: Corpus, name: str, of: str, options: dict) -> Path:
     """Encode what was `heard`, and write it as a feature of the corpus."""
     if not heard.table["text"].str.strip().any():
-        raise CorpusError(f"{corpus.name}: no utterance has a transcript{of}. Import it with one, or bring one with --from.")
+        raise CorpusError(
+            f"{corpus.name}: no utterance has a transcript{of}. Import it with one, or bring one with --from."
+        )
     array = encode(heard, **options)
     array = replace(array, extractor=array.extractor + of)
     if (file := store.path(folder, name)).exists() and (kept := store.read_passport(file)).extractor != array.extractor:
@@ -202,7 +206,9 @@ def name(corpus: Corpus, speaker: str) -> str:
 def _states(
     model, inputs: list[Input], padding: int, *, pool: str, layer: int | None, batch_size: int, device: str
 ) -> list[np.ndarray]:
-    """States of a layer (None: the last), pooled to (d) or (t, d) each; inputs go in by length, so that little is padded."""
+    """States of a layer (None: the last), pooled to (d) or (t, d) each; inputs go in by length, so that little is
+    padded.
+    """
     order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i][0]))
     values: list = [None] * len(inputs)
     for start in tqdm(range(0, len(order), batch_size), desc="text", unit="batch"):

@@ -1,7 +1,8 @@
 """The losses by name. `build_loss` turns the section `loss` of a recipe into one; an unknown key is an error.
 
 A loss is a module: `forward(outputs, target)` takes what a network returned for the utterances of a step (u ...), and
-`target`: `label` (u, -1 where there is none) and, on the sentiment corpora, `score` (u). It returns `loss` and its named parts.
+`target`: `label` (u, -1 where there is none) and, on the sentiment corpora, `score` (u). It returns `loss` and its
+named parts.
 """
 
 import importlib
@@ -29,8 +30,8 @@ def module_of(name: str) -> str:
 def build_loss(recipe: dict[str, Any], **given: Any):
     """The loss that a recipe's section `loss` names: {"name": ..., and its constructor's keywords}.
 
-    given: what the corpus and the network settle: `class_counts` (c, labels of the training set), `dim` (width of the network),
-    `sentiment` (whether the target is a score); a loss takes those that its constructor names.
+    given: what the corpus and the network settle: `class_counts` (c, labels of the training set), `dim` (width of the
+    network), `sentiment` (whether the target is a score); a loss takes those that its constructor names.
     """
     make = getattr(importlib.import_module(module_of(recipe["name"])), LOSSES[recipe["name"]].split(":")[1])
     parameters = inspect.signature(make).parameters

@@ -13,8 +13,8 @@ class HffLoss(nn.Module):
     """Cross-entropy (eq. 31), plus that of the binary task, plus `kl` times the divergence per training utterance.
 
     Outputs decide what there is: `logits_binary` N 2 has a cross-entropy of its own (binary: what its second class is,
-    "nonnegative" or "positive" scores; "excluded": positive ones, and those of zero do not count), `kl` a divergence, and
-    `logits` N 1 are a score, whose cost is the mean absolute error. class_counts: labels of the training set, c;
+    "nonnegative" or "positive" scores; "excluded": positive ones, and those of zero do not count), `kl` a divergence,
+    and `logits` N 1 are a score, whose cost is the mean absolute error. class_counts: labels of the training set, c;
     class_weights: "none" or "inverse", of the c classes only.
     """
 

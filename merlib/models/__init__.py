@@ -48,8 +48,9 @@ def module_of(name: str) -> str:
 def build(recipe: dict[str, Any], **given: Any):
     """A network of random weights. given: what the data settle; a constructor takes those that it names.
 
-    dims: modality -> width of its vectors; steps: modality -> longest sequence of the corpus, in steps; classes; speakers: most
-    parties in a dialogue; sentiment: whether the target is a score in [-3, 3] (then classes counts its seven whole steps).
+    dims: modality -> width of its vectors; steps: modality -> longest sequence of the corpus, in steps; classes;
+    speakers: most parties in a dialogue; sentiment: whether the target is a score in [-3, 3] (then classes counts its
+    seven whole steps).
     """
     return _call(recipe, **given)
 

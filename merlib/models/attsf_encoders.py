@@ -33,8 +33,8 @@ class FaceVectors(Vectors):
     def __init__(self, *, width: int, steps: int):
         if width >= 3 * 32**2:
             raise ValueError(
-                f"steps of {width} values are pictures, not vectors: take readings.visual = fine_tune or freeze, or extract "
-                "what a network sees in them"
+                f"steps of {width} values are pictures, not vectors: take readings.visual = fine_tune or freeze, or "
+                "extract what a network sees in them"
             )
         super().__init__(width=width, steps=steps)
 
@@ -42,7 +42,8 @@ class FaceVectors(Vectors):
 class AudioCnn(nn.Module):
     """Convolution over time, batch norm, ReLU and max-pooling, four times (Sec. III-B): b t w -> b t' c.
 
-    What is shorter than the longest utterance ends in zeros. A step of the result is real where it has seen a real step.
+    What is shorter than the longest utterance ends in zeros. A step of the result is real where it has seen a real
+    step.
     """
 
     def __init__(

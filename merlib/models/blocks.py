@@ -1,4 +1,5 @@
-"""Parts that several networks share: MultiEMO's and MFCRE's MultiAttn fusion network and classification head; small things.
+"""Parts that several networks share: MultiEMO's and MFCRE's MultiAttn fusion network and classification head; small
+things.
 
 Shapes: b dialogues, n utterances (padded), N real utterances of all dialogues, m modalities, d = dim, h heads of width
 e, c classes. Masks are True on real utterances.
@@ -95,7 +96,7 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, source: Tensor, keys: Rows | Tensor | None) -> Tensor:
-        """x, source: N d, with their Rows as keys; or b n d, with keys b 1 1 n (None: all are attended). Shaped as x."""
+        """x, source: N d, with their Rows as keys; or b n d, with keys b 1 1 n (None: all attended). Shaped as x."""
         q = self.query(x).unflatten(-1, (self.heads, -1))  # ... d -> ... h e
         k, v = self.key_value(source).unflatten(-1, (2, self.heads, -1)).unbind(-3)
         attended = keys.attention(q, k, v) if isinstance(keys, Rows) else padded_attention(q, k, v, keys)

@@ -132,7 +132,9 @@ def load_weights(network: EfficientFace, weights: str) -> None:
 
     The file's classifier is left out where the network has none; every other tensor must fit, or a ValueError names it.
     """
-    path = located(weights, publisher='zengqunzhao/EfficientFace (or set model.visual_weights to "none" for random ones)')
+    path = located(
+        weights, publisher='zengqunzhao/EfficientFace (or set model.visual_weights to "none" for random ones)'
+    )
     state = {_our_name(key): value for key, value in read(path).items()}
     if isinstance(network.fc, nn.Identity):
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}

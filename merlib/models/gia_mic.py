@@ -26,8 +26,8 @@ Sequences = dict[str, Tensor]
 class Extractors(nn.Module):
     """Sec. 2.2: H_V, H_S and H_T of eq. (1), by a Transformer encoder on the features of pretrained encoders.
 
-    A linear map comes first where a modality's width is not d. With an audio encoder that is not "vectors", the batch's audio is waveform samples (b t 1), which that encoder turns into
-    features.
+    A linear map comes first where a modality's width is not d. With an audio encoder that is not "vectors", the batch's
+    audio is waveform samples (b t 1), which that encoder turns into features.
     """
 
     def __init__(
@@ -41,7 +41,8 @@ class Extractors(nn.Module):
         learns = "audio" in dims and audio["encoder"] != "vectors"
         if learns and dims["audio"] != 1:
             raise ValueError(
-                f"{audio['encoder']} reads samples, 1 value a step; found {dims['audio']}: take readings.speech = fine_tune"
+                f"{audio['encoder']} reads samples, 1 value a step; found {dims['audio']}: take readings.speech = "
+                "fine_tune"
             )
         self.encode = nn.ModuleDict({"audio": AudioEncoder(**audio, learns=True)} if learns else {})
         widths = dims | {name: encode.width for name, encode in self.encode.items()}

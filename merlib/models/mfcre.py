@@ -34,7 +34,7 @@ class TransformerLayer(nn.Module):
         )
 
     def forward(self, x: Tensor, source: Tensor | None, keys: Rows | Tensor) -> Tensor:
-        """x, source: N d, with their Rows as keys; or b n d, with keys b 1 1 n. Without a source x attends to itself."""
+        """x, source: N d, with their Rows as keys; or b n d, with keys b 1 1 n. Without source x attends to itself."""
         x = self.norm(x)
         x = x + self.drop(self.attend(x, x if source is None else source, keys))
         return x + self.feed_forward(x)

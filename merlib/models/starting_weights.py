@@ -1,4 +1,6 @@
-"""The published weights that a recipe's network starts from, by content: other weights under the same name are another run."""
+"""The published weights that a recipe's network starts from, by content: other weights under the same name are another
+run.
+"""
 
 from collections.abc import Collection
 from functools import cache
@@ -41,7 +43,8 @@ def check(model: dict[str, Any], layers_above: dict[str, int]) -> None:
     if stored != tuned:
         raise DeclarationError(
             f"text_encoder {model['text_encoder']} learns its last {tuned} layers, but the stored states of text have "
-            f"{stored} yet to pass: make them with `merlib data text ... --pool tokens --layer N`, N being all layers but {tuned}"
+            f"{stored} yet to pass: make them with `merlib data text ... --pool tokens --layer N`, N being all layers "
+            f"but {tuned}"
         )
 
 

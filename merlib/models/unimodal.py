@@ -59,8 +59,8 @@ class TunedEncoder(nn.Module):
     """The last `layers` layers of a Hugging Face encoder, which learn, on the stored states of the layer below them.
 
     The layers below are frozen, so their states are features: computed once, without dropout, they give what the whole
-    encoder would give. `path` is a folder or hub name that AutoModel can load; "pooler" is the encoder's own. What comes
-    from there is `pretrained`, with a learning rate of its own (`merlib.optimisation`).
+    encoder would give. `path` is a folder or hub name that AutoModel can load; "pooler" is the encoder's own. What
+    comes from there is `pretrained`, with a learning rate of its own (`merlib.optimisation`).
     """
 
     def __init__(self, *, width: int, path: str, layers: int, pool: str):

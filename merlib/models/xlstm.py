@@ -1,4 +1,5 @@
-"""Extended LSTM (Beck et al. 2024, "xLSTM"): the matrix memory (mLSTM), its residual block, and the scalar memory (sLSTM).
+"""Extended LSTM (Beck et al. 2024, "xLSTM"): the matrix memory (mLSTM), its residual block, and the scalar memory
+(sLSTM).
 
 Shapes: b sequences, s steps, h heads, e width of a head, d = h e, "..." any leading axes. Gates are pre-activations.
 A cell is called as `hidden, state = cell(x, state)`, one step, and starts from zero memory when `state` is None.

@@ -2,9 +2,10 @@
 
     python results/real/prepare.py FOLDER [--corpora iemocap4 meld ...] [--audio stretched|seconds] [--data real]
 
-FOLDER has `iemocap/` (utterances.csv, logmel.npz, acoustic.npz), `meld/` (the official CSV files), `mosi/utterances.npz` and
-`ravdess/` (the clips of speech, action_units.npz). The files of `prepared/` say what is taken from IEMOCAP and MOSI. The root
-is written into $MERLIB_DATA, or `data/`. GIA-MIC's records with sound have `--audio seconds`, in a $MERLIB_DATA of its own.
+FOLDER has `iemocap/` (utterances.csv, logmel.npz, acoustic.npz), `meld/` (the official CSV files),
+`mosi/utterances.npz` and `ravdess/` (the clips of speech, action_units.npz). The files of `prepared/` say what is taken
+from IEMOCAP and MOSI. The root is written into $MERLIB_DATA, or `data/`. GIA-MIC's records with sound have `--audio
+seconds`, in a $MERLIB_DATA of its own.
 """
 
 import argparse
@@ -81,7 +82,8 @@ def mosi_table(file: Path) -> pd.DataFrame:
 
 
 def in_seconds(folder: Path, file: Path) -> None:
-    """Spectrograms stretched to 96 steps -> 12.5 steps a second of the first 6 s (GIA-MIC Sec. 3.1), n t 64, levels 0 to 255.
+    """Spectrograms stretched to 96 steps -> 12.5 steps a second of the first 6 s (GIA-MIC Sec. 3.1), n t 64, levels 0
+    to 255.
 
     A step is the mean of the columns that it overlaps, weighted by the overlap; the last one may be shorter.
     """
@@ -93,7 +95,9 @@ def in_seconds(folder: Path, file: Path) -> None:
     steps = np.ceil(heard[:, 0] * 12.5 - 1e-9).astype(np.int64)
     ends = np.minimum(np.arange(steps.max() + 1) / 12.5, heard)  # n t+1, seconds
     columns = duration * np.linspace(0, 1, level.shape[-1] + 1)  # n 97, seconds
-    overlap = np.minimum(ends[:, 1:, None], columns[:, None, 1:]) - np.maximum(ends[:, :-1, None], columns[:, None, :-1])
+    overlap = np.minimum(ends[:, 1:, None], columns[:, None, 1:]) - np.maximum(
+        ends[:, :-1, None], columns[:, None, :-1]
+    )
     overlap = overlap.clip(min=0)  # n t 96
     total = overlap.sum(-1, keepdims=True)
     values = overlap @ level.swapaxes(1, 2) / np.where(total > 0, total, 1)

@@ -158,5 +158,3 @@ class DialogueRnn(nn.Module):
             e = F.scaled_dot_product_attention(self.match(e), e, e, attn_mask=keys, scale=1.0)
         z = self.drop(F.relu(self.embed(e)))
         return {"logits": self.classify(z), "embedding": z}
-
-

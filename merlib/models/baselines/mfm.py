@@ -92,7 +92,10 @@ class Mfm(nn.Module):
         self.code = nn.Linear(self.fuse.width, code_dim)
         self.encode = nn.ModuleDict({name: Encoder(dim=d, code=codes[name]) for name, d in dims.items()})
         self.factor = nn.ModuleDict(
-            {name: perceptron(width=width, hidden=factors[name], out=factors[name], dropout=dropout) for name, width in widths.items()}
+            {
+                name: perceptron(width=width, hidden=factors[name], out=factors[name], dropout=dropout)
+                for name, width in widths.items()
+            }
         )
         self.decode = nn.ModuleDict(
             {name: Decoder(factors=factor_dim + factors[name], dim=d) for name, d in dims.items()}
