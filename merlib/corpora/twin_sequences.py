@@ -132,6 +132,8 @@ def _iemocap(name: str, rng: np.random.Generator, scale: float) -> pd.DataFrame:
     labels[parts.line(table["dialogue"], table["speaker"], 0.7, 0.4, rng)] = np.repeat(range(len(counts)), counts)
     parts.cover(labels, table["speaker"], within=pd.Series(0, index=table.index))
     parts.cover(labels, table["split"], within=table["speaker"])
+    tenths = pd.Series(splits.assign(table, {"split": "random_811"}))
+    parts.cover(labels, tenths, within=table["speaker"] + table["split"])
     if name == "iemocap8":  # in the true corpus too, disgust is one turn each of these two
         train = table["split"] == "train"
         parts.move(labels, LABELS[name].index("disgust"), [train & (table["speaker"] == a) for a in ("01M", "03M")])
