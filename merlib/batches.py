@@ -42,9 +42,7 @@ class Items:
 
 @dataclass(frozen=True, eq=False)
 class Dialogues(Items):
-    """One split by dialogues, a vector an utterance. `rows` (b n) points into the flat arrays, -1 where a dialogue has
-    ended.
-    """
+    """One split by dialogues, a vector an utterance. `rows` (b n) points into the flat arrays, -1 after the end."""
 
     features: dict[str, Tensor]  # modality -> u d
     target: dict[str, Tensor]  # label: u, -1 unlabelled; score: u
@@ -56,9 +54,7 @@ class Dialogues(Items):
     unit = "dialogues"
 
     def batch(self, items: Tensor) -> Batch:
-        """The named dialogues (indices, on the CPU), padded to the longest of them; `label` is -1 and the rest 0 on
-        padding.
-        """
+        """The named dialogues (indices, on the CPU), padded to the longest; `label` is -1 and the rest 0 on padding."""
         rows = self.rows[items.to(self.rows.device), : int(self.lengths[items].max())]  # b n
         mask = rows >= 0
         at = rows.clamp(min=0)

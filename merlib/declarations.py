@@ -95,9 +95,7 @@ def load(paper: str) -> Paper:
 
 
 def cells(paper: Paper, table: str | None = None) -> list[Cell]:
-    """Every printed number of a paper: its tables, the settings and facts of paper.toml (tables `settings`, `facts`),
-    and `claims`.
-    """
+    """Every printed number of a paper: its tables, those of paper.toml (tables `settings`, `facts`), and `claims`."""
     if table is None:
         return [c for name in paper.tables for c in cells(paper, name)] + _setting_cells(paper) + _claim_cells(paper)
     found = paper.table(table)
@@ -194,9 +192,7 @@ def recipe_of(paper: Paper, cell: Cell) -> dict[str, dict] | None:
 
 
 def addresses(paper: Paper) -> dict[str, Cell]:
-    """{address within the paper: printed number}: `table4/ours.meld_accuracy`, `settings/train.lr`,
-    `settings/train.batch.meld`.
-    """
+    """{address within the paper: printed number}: `table4/ours.meld_accuracy`, `settings/train.batch.meld`."""
     loose = ("settings", "facts", "claims")
     return {
         f"{c.table}/{c.row}" + ("" if c.table in loose and c.column == "value" else f".{c.column}"): c

@@ -93,9 +93,7 @@ class Processes:
 
     @torch.no_grad()
     def add_gradients(self, model: nn.Module, loss: nn.Module) -> None:
-        """Sum the gradients of the network over the processes; those of the loss, which sees the whole batch in each,
-        are averaged.
-        """
+        """Sum the network's gradients over the processes, and average the loss's, which sees the whole batch."""
         if self.count == 1:
             return
         learned = [p for module in (model, loss) for p in module.parameters() if p.requires_grad]
@@ -122,9 +120,7 @@ ONE = Processes()
 
 
 def lengthened(value: Tensor, size: Sequence[int]) -> Tensor:
-    """As many rows as there are, zeros behind what is shorter than `size` along any other axis: sequences, with their
-    masks.
-    """
+    """As many rows as there are, zeros behind what is shorter than `size` along any other axis (sequences, masks)."""
     missing = [n for have, want in zip(value.shape[:0:-1], size[:0:-1], strict=True) for n in (0, want - have)]
     return F.pad(value, missing) if any(missing) else value
 
@@ -195,9 +191,7 @@ def device_of(asked: str | None) -> str:
 
 @cache
 def join(device: str) -> Processes:
-    """The processes that a launcher started together with this one; each gets a GPU of its own where `device` is
-    "cuda".
-    """
+    """The processes that a launcher started together with this one; each has its own GPU where `device` is "cuda"."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "LOCAL_RANK" not in os.environ:
         return ONE
     from accelerate import PartialState  # takes seconds, and only this needs it

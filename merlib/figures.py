@@ -87,9 +87,7 @@ def embeddings(panels: Mapping[str, Mapping[str, Any]], *, data: str) -> Figure:
 
 
 def learning_curves(run: Mapping[str, Any], *, data: str, title: str) -> Figure:
-    """Losses, the score that selects and gradient norm by epoch, with the selected epoch and the test peak. run: a
-    run.json.
-    """
+    """Losses, the selecting score and gradient norm by epoch, with selected epoch and test peak. run: a run.json."""
     metric = run["recipe"]["protocol"]["select_metric"]
     scale, unit = (1, "") if metric in metrics.LOWER_IS_BETTER else (100, " (%)")
     history = pd.DataFrame(run["history"])
@@ -197,9 +195,7 @@ def selection_gap(comparison: pd.DataFrame, *, data: str, column: str = "weighte
 
 
 def scoreboard(board: pd.DataFrame, *, data: str) -> Figure:
-    """All of a scoreboard (`report.scoreboard`) that has printed scores, beside their floors, in two columns of about
-    equal length.
-    """
+    """All of a scoreboard (`report.scoreboard`) that has printed scores, beside their floors, in two even columns."""
     groups = []
     for name, lines in board.groupby(["paper", "table", "column"], sort=False):
         if lines["printed"].notna().any():

@@ -1,6 +1,4 @@
-"""The grammar of papers/*.toml as types: what a declaration may say. How to write one: papers/README.md; how it is
-read: declarations.py.
-"""
+"""The grammar of papers/*.toml as types. How to write one: papers/README.md; how it is read: declarations.py."""
 
 import difflib
 from typing import Any, Literal, get_args
@@ -26,9 +24,7 @@ class Strict(BaseModel):
 
 
 class Column(Strict):
-    """What a column of a printed table measures. `corpus`, `emotion` and `average` may differ by row, then the row
-    names them.
-    """
+    """What a column of a printed table measures. A row names `corpus`, `emotion`, `average` if they differ."""
 
     metric: AVERAGES | OF_A_CLASS | OTHERS
     label: str
@@ -75,9 +71,7 @@ class Table(Strict):
 
 
 class Claim(Strict):
-    """What the text says of numbers: one that stands in no table, or a relation. `of` lists addresses,
-    `table/row.column`.
-    """
+    """What the text says of numbers: one that stands in no table, or a relation of addresses, `table/row.column`."""
 
     id: str
     where: str

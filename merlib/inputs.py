@@ -127,9 +127,7 @@ def _flat(feature: Feature) -> tuple[Tensor, Tensor]:
 
 
 def moments(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation (d) of some rows of `values` (s d); of few features at a time, because pictures have
-    thousands.
-    """
+    """Mean and deviation (d) of rows of `values` (s d); of few features at a time: pictures have thousands."""
     blocks = (numbers(part[rows]) for part in values.split(BLOCK // max(1, len(rows)) + 1, dim=1))
     found = [(block.mean(0), block.std(0)) for block in blocks]
     return tuple(torch.cat(part) for part in zip(*found, strict=True))

@@ -8,9 +8,7 @@ from merlib.grammar import DeclarationError, one_of
 
 
 def sourced(tree: dict) -> dict[str, tuple[Any, str]]:
-    """`section.name` -> (value, source). A leaf is [value, source] or a bare value; a value may itself be a table by
-    corpus.
-    """
+    """`section.name` -> (value, source). A leaf is [value, source] or a bare value, which may be a table by corpus."""
     found = {}
     for section, leaves in tree.items():
         if "." not in section and not isinstance(leaves, dict):

@@ -69,9 +69,7 @@ def against(
 
 
 def _right(run: Run) -> dict[str, Any]:
-    """The run, ids of the test utterances that have a label, and whether it is right about them, at the epoch that its
-    row selects.
-    """
+    """The run, ids of the test utterances with a label, and whether it is right about them, at its row's epoch."""
     with np.load(run.folder / "predictions.npz") as saved:
         known = saved["y_true"] >= 0
         predicted = saved[f"{run.recipe['protocol'].get('select', 'val')}_pred"]

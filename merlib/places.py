@@ -22,9 +22,7 @@ def results_folder(data: str) -> Path:
 
 @cache
 def commit() -> str:
-    """The commit of this checkout, `+` when code or declarations differ from it, or MERLIB_COMMIT where there is no
-    git.
-    """
+    """The commit of this checkout, `+` when code or declarations differ; MERLIB_COMMIT where there is no git."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(CHECKOUT), *arguments]

@@ -59,9 +59,7 @@ def forward_packed(
 
 
 def _own_dropout(model: nn.Module, device: str) -> bool:
-    """Whether cuDNN draws masks between recurrent layers: it keeps their state to itself, so a second forward has
-    others.
-    """
+    """Whether cuDNN draws masks between recurrent layers: it keeps their state, so a second forward has others."""
     recurrent = (part for part in model.modules() if isinstance(part, nn.RNNBase))
     return device == "cuda" and any(part.num_layers > 1 and part.dropout for part in recurrent)
 

@@ -90,9 +90,7 @@ def _reproduced(records: pd.DataFrame, protocol: dict, cell: declarations.Cell) 
 
 
 def _doubts(records: pd.DataFrame, folds: int) -> Iterator[str]:
-    """What its records say against a mean; those of before recipes were recorded tell them by features and commits
-    only.
-    """
+    """What its records say against a mean; old ones, without recipes, tell it by features and commits only."""
     if records.groupby("seed")["fold"].nunique().min() < folds:
         yield "partial"
     held = records.reindex(columns=["recipe", "commit", "features"], fill_value="").astype(str)

@@ -70,9 +70,7 @@ class Run:
 
     @property
     def recipe_id(self) -> str:
-        """What its runs have in common, whatever their seed and fold: recipe, corpus, features, starting weights and
-        code.
-        """
+        """What its runs share, whatever seed and fold: recipe, corpus, features, starting weights and code."""
         dataset = self.dataset
         modules = [models.module_of(self.recipe["model"]["name"])]
         modules += [losses.module_of(self.recipe["loss"]["name"])]

@@ -48,9 +48,7 @@ class Fit:
 
 
 def make_deterministic() -> None:
-    """Same seed, same bits, on one machine: deterministic kernels only, plain attention on GPU, and float32 that is 32
-    bits.
-    """
+    """Same seed, same bits, on one machine: deterministic kernels, plain attention on GPU, float32 of 32 bits."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # every array is written before it is read

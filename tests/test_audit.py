@@ -44,9 +44,7 @@ def true_scores(matrix: np.ndarray) -> dict[tuple[str, str | None], float]:
 
 
 def honest(rng: np.random.Generator) -> Evaluation:
-    """A random confusion matrix as a paper would print it: some of its scores, in percent or as fractions, rounded or
-    cut.
-    """
+    """A random confusion matrix as a paper would print it: some scores, in percent or fractions, rounded or cut."""
     c = int(rng.integers(2, 9))
     n = rng.integers(3, 400, c)
     skill = rng.dirichlet(np.full(c, rng.choice([0.1, 1.0])), c) + np.eye(c) * rng.choice([0.0, 1.0, 5.0])
@@ -151,9 +149,7 @@ def matrices(supports: tuple[int, ...]):
 
 @pytest.mark.parametrize("supports", [(40, 30), (7, 6, 5)])
 def test_the_linear_program_is_as_tight_as_brute_force(supports):
-    """Whole matrices lie inside; fractional ones reach further by less than two utterances, and by nothing at a whole
-    optimum.
-    """
+    """Whole matrices lie inside; fractional ones reach two utterances further at most, and none at a whole optimum."""
     n, rng = sum(supports), np.random.default_rng(0)
     every = [(true_scores(m), m) for m in matrices(supports)]
     for pick in rng.integers(len(every), size=6):
@@ -360,9 +356,7 @@ FILES = {"paper.toml": PAPER, "tables/table1.toml": MAIN, "tables/table2.toml": 
 
 @pytest.fixture
 def declared(tmp_path, monkeypatch):
-    """A function that declares papers `one` and `two` (its main table only), with one text of `one` replaced, and
-    audits them.
-    """
+    """A function that declares papers `one` and `two` (its main table), with one text of `one` replaced, and audits."""
 
     def declare(file: str = "", old: str = "", new: str = "") -> list:
         for name in ("one", "two"):

@@ -44,9 +44,7 @@ CASES = {  # the unit, the loss, and what else
 
 
 class Net(nn.Module):
-    """A recurrent net with a part that never learns and outputs for every loss; with `norms`, batch norms over real
-    utterances.
-    """
+    """A recurrent net with a part that never learns and outputs for every loss; `norms`: with batch norms."""
 
     def __init__(self, dims: dict[str, int], classes: int, *, norms: bool, sees_padding: bool, dropout: float = 0.0):
         super().__init__()

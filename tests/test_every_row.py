@@ -73,9 +73,7 @@ def _with_steps(batch: dict) -> dict:
 
 @torch.no_grad()
 def _without_effect(model: torch.nn.Module, batch: dict) -> list[str]:
-    """Parts (children of the network, and of its dictionaries of parts) whose weights change no output when they are
-    disturbed.
-    """
+    """Parts (children of the network and of its dictionaries) whose weights change no output when disturbed."""
     before, still = model(batch), []
     for name, part in model.named_children():
         saved = {key: value.clone() for key, value in part.state_dict().items()}

@@ -1,6 +1,4 @@
-"""Fetching: what an interruption leaves is continued, what is damaged is refused, nothing is unpacked outside the
-folder.
-"""
+"""Fetching: what an interruption leaves is continued, damage is refused, nothing lands outside the folder."""
 
 import errno
 import hashlib

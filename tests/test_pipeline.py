@@ -62,9 +62,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def film(path: Path, *, seconds: float, shades=(64, 192), rate: int = 10, sound: float | None = None) -> Path:
-    """A film whose left and right half have one grey each, with `sound` seconds of noise (the film's own length if
-    None).
-    """
+    """A film whose left and right half have one grey each, with `sound` seconds of noise (None: the film's length)."""
     with av.open(str(path), "w") as out:
         pictures = out.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "qp": "0"})
         pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv444p"

@@ -1,6 +1,4 @@
-"""The environment is one fact: the lock, pyproject.toml, environment.yml and the Makefile agree; layers keep their
-order.
-"""
+"""The environment is one fact: lock, pyproject.toml, environment.yml and Makefile agree; layers keep order."""
 
 import ast
 import re

@@ -122,9 +122,7 @@ def some_count(n: int, score: Interval) -> bool:
 
 
 def some_class_counts(n: int, others: int, *, precision=None, recall=None, f1=None) -> bool:
-    """Whether whole numbers of hits k <= n and of predictions m <= k + others give the printed scores of a class with n
-    utterances.
-    """
+    """Whether whole hits k <= n and predictions m <= k + others give the scores of a class with n utterances."""
     k = np.arange(n + 1)
     share = 100 * k / n
     fits = np.ones(n + 1, dtype=bool) if recall is None else (share >= recall.low - EPS) & (share <= recall.high + EPS)

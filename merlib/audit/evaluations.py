@@ -59,9 +59,7 @@ def key_of(paper: Paper, cell: Cell) -> tuple:
 
 
 def evaluations(paper: Paper) -> list[Evaluation]:
-    """Scores of one system in one table; where that table prints classes only, its averages come from the paper's other
-    tables.
-    """
+    """Scores of one system in one table; one that prints classes only has its averages from the paper's others."""
     grouped: dict[tuple, dict[str, list[Cell]]] = {}
     for cell in declarations.cells(paper):
         if (
@@ -105,9 +103,7 @@ def _with_averages(cells: list[Cell], tables: list[list[Cell]]) -> list[Cell]:
 
 
 def supports_of(corpus: str, fold: int | str | None, cells: list[Cell] = ()) -> tuple[dict[str, int] | None, bool]:
-    """The test set's utterances by class, and whether the paper prints them beside the scores; None where nothing is
-    known.
-    """
+    """The test set's utterances by class (None: unknown), and whether the paper prints them beside the scores."""
     printed = {c.emotion: int(percent(c).low) for c in cells if c.metric == "count" and c.emotion}
     if printed:
         return printed, True
@@ -117,9 +113,7 @@ def supports_of(corpus: str, fold: int | str | None, cells: list[Cell] = ()) -> 
 
 
 def size_of(paper: Paper, cell: Cell, found: list[Evaluation]) -> int | None:
-    """How many utterances a score is of: the class's own, the test set's, or, with folds over a whole corpus, the
-    corpus's.
-    """
+    """How many utterances a score is of: the class's own, the test set's, or, with folds, the whole corpus's."""
     mine = next((e for e in found if cell in e.cells), None)
     supports = mine.supports if mine else supports_of(cell.corpus, cell.fold)[0]
     if supports:

@@ -1,6 +1,4 @@
-"""Checks against the world outside the tables: counts of the corpora, sizes of layers, steps of the optimiser, sampling
-noise.
-"""
+"""Checks against the world outside the tables: counts, widths of layers, steps of the optimiser, sampling noise."""
 
 import math
 from collections.abc import Iterator
@@ -114,9 +112,7 @@ def heads(paper: Paper) -> Iterator[Finding]:
 
 
 def steps(paper: Paper) -> Iterator[Finding]:
-    """How many steps of the optimiser the printed batch size and number of epochs allow, where a batch may be of
-    dialogues.
-    """
+    """How many steps of the optimiser the printed batch size and epochs allow, where a batch may be of dialogues."""
     known = declarations.addresses(paper)
     for corpus in (c for c in paper.corpora if any(g.startswith("train") for g in DIALOGUES.get(c, ()))):
         batch, epochs, lr = (

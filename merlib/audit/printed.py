@@ -13,9 +13,7 @@ EPS = 1e-6  # percent: far below a printed digit, far above what floats and the 
 
 
 class Finding(Strict):
-    """One thing that does not fit. `error`: cannot hold under any rounding; `note`: odd, with an innocent reading
-    beside it.
-    """
+    """One thing that does not fit. `error`: it cannot hold under any rounding; `note`: it has an innocent reading."""
 
     paper: str
     table: str

@@ -1,6 +1,4 @@
-"""Checks between printed numbers: what the text says of them, bold type, one quantity in two places, sweeps, quoted
-systems.
-"""
+"""Checks between printed numbers: claims of the text, bold type, one quantity in two places, sweeps, quotations."""
 
 import re
 from collections.abc import Iterator

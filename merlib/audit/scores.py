@@ -1,6 +1,4 @@
-"""Checks within one evaluation: do the printed scores of one confusion matrix fit each other, and whole numbers of
-utterances?
-"""
+"""Checks within one evaluation: do the scores of one confusion matrix fit each other, and whole utterances?"""
 
 from collections.abc import Callable, Iterator
 
@@ -58,9 +56,7 @@ def f1_of_precision_and_recall(evaluation: Evaluation) -> Iterator[Finding]:
 
 
 def averages(evaluation: Evaluation) -> Iterator[Finding]:
-    """Macro and weighted averages, accuracy (recall weighted by counts) and UA (mean recall) from the scores of the
-    classes.
-    """
+    """Averages, accuracy (recall weighted by counts) and UA (mean recall) from the scores of the classes."""
     if not evaluation.supports:
         return
     r = np.array(list(evaluation.supports.values()))
@@ -126,9 +122,7 @@ def class_counts(evaluation: Evaluation) -> Iterator[Finding]:
 
 
 def feasible_accuracy(evaluation: Evaluation) -> Iterator[Finding]:
-    """Is there a confusion matrix with these scores of the classes, and does the printed accuracy lie within what such
-    have?
-    """
+    """Is there a confusion matrix with these scores of the classes, and can it have the printed accuracy?"""
     if not evaluation.supports or sum(bool(s) for s in evaluation.classes("f1")) < 2:
         return
     scores = {name: evaluation.classes(name) for name in ("f1", "recall", "precision")}

@@ -191,9 +191,7 @@ def _one_thread() -> threadpool_limits:
 
 
 def _as_worker(parent: int) -> None:
-    """One thread, and an end with the parent's: a process that is killed ends nobody else, and a worker would wait for
-    ever.
-    """
+    """One thread, and an end with the parent's: who is killed ends nobody else, and a worker would wait for ever."""
     _one_thread()
 
     def watch() -> None:

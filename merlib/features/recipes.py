@@ -24,9 +24,7 @@ Weights = dict[str, str]  # modality -> a hub name or a path, instead of the pap
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled:
-    """Mean and standard deviation over the steps of another extractor: 1 2d. For networks that read a vector an
-    utterance.
-    """
+    """Mean and deviation over the steps of another extractor, 1 2d: for networks that read a vector an utterance."""
 
     of: Extractor
 

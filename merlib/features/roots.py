@@ -176,9 +176,7 @@ def _brought(corpus: Corpus, values: Mapping[str, Array], source: str | Path, da
 
 
 def add(folder: Path, corpus: Corpus, name: str, array: Array) -> Path:
-    """Write `array`, utterances in table order, as the feature `name` of the corpus in `folder`, unless that is of
-    another modality.
-    """
+    """Write `array`, in table order, as the feature `name` in `folder`, unless that is of another modality."""
     if (file := store.path(folder, name)).exists() and (kept := store.read_passport(file)).modality != array.modality:
         raise FeatureError(f"{file} holds {kept.summary()}: give the new array, of {array.modality}, another name.")
     return store.write(folder, array.values, store.passport(corpus, name, array), array.lengths)

@@ -98,9 +98,7 @@ def compare(sounds: Sequence[np.ndarray], *, rate: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Waveform:
-    """The sound itself, of its first `seconds` if given, for an encoder that learns with the network: s 1 (GIA-MIC,
-    Sec. 3.1).
-    """
+    """The sound itself, of its first `seconds` if given, for an encoder that learns: s 1 (GIA-MIC, Sec. 3.1)."""
 
     rate: int = 16000  # Hz
     seconds: float | None = None

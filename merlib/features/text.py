@@ -206,9 +206,7 @@ def name(corpus: Corpus, speaker: str) -> str:
 def _states(
     model, inputs: list[Input], padding: int, *, pool: str, layer: int | None, batch_size: int, device: str
 ) -> list[np.ndarray]:
-    """States of a layer (None: the last), pooled to (d) or (t, d) each; inputs go in by length, so that little is
-    padded.
-    """
+    """States of a layer (None: the last), pooled to (d) or (t, d) each; inputs go in by length, to be padded little."""
     order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i][0]))
     values: list = [None] * len(inputs)
     for start in tqdm(range(0, len(order), batch_size), desc="text", unit="batch"):

@@ -104,9 +104,7 @@ class Contrastive(nn.Module):
         self.register_buffer("class_weights", weights)  # None: counted in every batch
 
     def forward(self, outputs: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
-        """outputs: `logits` N c, `embedding` N d, `fused` N m d; target: `label` N. Returns `loss` and every part in
-        use.
-        """
+        """outputs: `logits` N c, `embedding` N d, `fused` N m d; target: `label` N. Returns `loss` and its parts."""
         label = target["label"]
         known = labelled(label)
         weights = self.class_weights

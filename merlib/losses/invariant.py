@@ -64,9 +64,7 @@ class Invariant(nn.Module):
         self.reduce = one_of(REDUCTIONS, reduction, "option of reduction")
 
     def forward(self, outputs: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
-        """outputs: `logits` b c and, with generators, `invariant` b m l d and `invariant_mask` b 1 l; target: `label`
-        b.
-        """
+        """outputs: `logits` b c; with generators `invariant` b m l d, `invariant_mask` b 1 l; target: `label` b."""
         labelled(target["label"])
         entropy = F.cross_entropy(outputs["logits"], target["label"], ignore_index=-1, reduction=self.reduce[0])
         if "invariant" not in outputs:

@@ -1,6 +1,4 @@
-"""The published weights that a recipe's network starts from, by content: other weights under the same name are another
-run.
-"""
+"""The published weights that a recipe's network starts from, by content: others of that name are another run."""
 
 from collections.abc import Collection
 from functools import cache
