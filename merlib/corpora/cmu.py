@@ -1,7 +1,7 @@
 """CMU-MOSI and CMU-MOSEI (Zadeh et al. 2016, 2018) as released: clips, transcripts, labels of the SDK, standard folds.
 
     CMU_MOSI_Opinion_Labels.csd       or CMU_MOSEI_Labels.csd: HDF5, <name>/data/<video>/{features,intervals}
-    cmu_mosi_std_folds.py             or cmu_mosei_std_folds.py, from the SDK: three lists of videos, never run
+    cmu_mosi_std_folds.py             or cmu_mosei_std_folds.py, from the SDK: three lists of videos; read, never run
     Raw/Transcript/Segmented/<video>.annotprocessed               MOSI: lines `<clip>_DELIM_<text>`, clips from 1
     Raw/Transcript/Segmented/Combined/<video>.txt                 MOSEI: <video>___<clip>___<start>___<end>___<text>
     Raw/Video/Segmented/<video>_<clip>.mp4                        MOSI

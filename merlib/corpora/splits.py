@@ -1,9 +1,8 @@
 """Protocols: which utterances train, validate and test. One function a protocol; a fold is a number from 0.
 
-A recipe's section `protocol` names one in `split`, and in `validation` how its validation part is drawn where that is
-open:
+A recipe's section `protocol` names one in `split`, and in `validation` how validation is drawn where that is open:
 
-    corpus      the table's own column; validation: corpus, random_5_percent (of both, as MultiEMO's code)
+    corpus      the table's own column; validation: corpus, random_5_percent (of train and val, as MultiEMO's code)
     session5    IEMOCAP: Session 5 tests; validation: corpus (the table's own, of every other session), session_4,
                 or test (nothing is held out: Session 5 validates too, as where a paper names no validation set)
     sessions    IEMOCAP, five folds: one session tests; validation: next_session, random_10_percent (of other dialogues)
