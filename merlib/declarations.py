@@ -157,13 +157,13 @@ def overruled(paper: Paper, corpus: str, data: str, *changes: dict[str, Any]) ->
     How long and how fast one trains there (section `train`) is not what an option is about.
     """
     asked, scale = {k: v for change in changes for k, v in flat(change).items()}, _scale(paper, data)
+    twins = {k: for_corpus(v, corpus) for k, v in scale.items() if not k.startswith("train.") and k not in asked}
     found = {}
     for name, option in _chosen(paper, asked).items():
         reading = paper.readings[name]
         usual, wanted = (
             {k: for_corpus(v, corpus) for k, v in flat(reading.options[o]).items()} for o in (reading.default, option)
         )
-        twins = {k: for_corpus(v, corpus) for k, v in scale.items() if not k.startswith("train.") and k not in asked}
         found |= {k: v for k, v in wanted.items() if k in twins and v not in (usual[k], twins[k])}
     return found
 
