@@ -18,8 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from merlib import declarations, headless
-from merlib.features import roots
+from merlib import declarations, twins
+from merlib.cli import headless
+from merlib.data import folders
 from merlib.places import MEDIA_SCALE, TWINS, results_folder
 
 ROOT = Path(workflow.basedir)
@@ -32,7 +33,7 @@ for name in TABLES:
 SEEDS = [int(seed) for seed in str(config.get("seeds", 0)).split(",")]
 for name in list(PAPERS):
     corpora = declarations.load(name).corpora
-    if not set(corpora) & set(roots.corpora(DATA)):
+    if not set(corpora) & set(twins.offered(DATA)):
         lacks = f"none of its corpora ({', '.join(corpora)}) is in the root {DATA!r}: see merlib doctor"
         print(f"{name}: {lacks}", file=sys.stderr)
         PAPERS.remove(name)
@@ -40,7 +41,7 @@ RESULTS = results_folder(DATA).resolve()
 CODE = sorted(ROOT.glob("merlib/**/*.py"))
 # The twins are made by the code, at a scale; another root is stale when one of its files is.
 SCALE = MEDIA_SCALE if DATA == "twin_media" else 1.0
-MARKERS = [] if DATA in TWINS else sorted(f for f in roots.root_path(DATA).resolve().glob("*/**/*") if f.is_file())
+MARKERS = [] if DATA in TWINS else sorted(f for f in folders.root_path(DATA).resolve().glob("*/**/*") if f.is_file())
 
 
 def job(source, name, needs, priority, **asked):
@@ -60,7 +61,7 @@ def jobs(paper):
     """
     declared = declarations.load(paper)
     wanted = [name for name in declared.tables if name in (TABLES or set(declared.tables) - {"readings"})]
-    needs = sorted((declarations.papers_folder() / paper).resolve().glob("**/*.toml"))
+    needs = sorted(declarations.folders()[paper].resolve().glob("**/*.toml"))
     planned, made = [], {}  # made: table -> the notebooks about it so far, with their executed copies
     for source in sorted((ROOT / "notebooks" / paper).glob("*.ipynb")):
         about = headless.tables(source)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.losses.contrastive import class_weights_swfc
+from merlib.papers.mfcre.loss import class_weights_swfc
 
 DIM, HEADS, FF, LAYERS, SPEAKERS, DROPOUT = 256, 4, 1024, 6, 2, 0.1
 
@@ -114,7 +114,7 @@ class PlainMultiEmo(nn.Module):
 
 
 def plain_loss(outputs: dict[str, Tensor], label: Tensor, *, recipe: dict, class_counts: Tensor) -> Tensor:
-    """The "code" variant of merlib.losses.contrastive.Contrastive."""
+    """The "code" variant of merlib.papers.mfcre.loss.Contrastive."""
     z, n = F.normalize(outputs["embedding"], dim=-1), len(label)
     weights = class_weights_swfc(class_counts, recipe["alpha"])
     swfc = z.new_zeros(())

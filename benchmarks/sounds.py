@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without an 
 
 from side_by_side import alone, show
 
-from merlib.corpora import table
+from merlib.data import table
 from merlib.features import media, pipeline
 from merlib.features.media import SOUNDS, Clip
 from merlib.features.sound import ComParE, Mfcc, MfccSteps

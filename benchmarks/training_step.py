@@ -22,10 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without an 
 from plain_multiemo import PlainMultiEmo, plain_loss
 from side_by_side import alone, show
 
-from merlib import declarations, models
-from merlib.batches import Dialogues, dims
-from merlib.losses import build_loss
-from merlib.prediction import BUCKET, forward_packed
+from merlib import declarations, registry
+from merlib.data.batches import Dialogues, dims
+from merlib.training.prediction import BUCKET, forward_packed
 
 WIDTHS = {"text": 768, "audio": 512, "visual": 1000}
 CLASSES, SPEAKERS = 6, 2
@@ -64,9 +63,9 @@ def measure(network: str, count: int, device: str, repeats: int) -> dict[str, fl
     if network == "plain":
         net, bucket = PlainMultiEmo(dims=dims(split), classes=CLASSES), count
     else:
-        net = models.build(recipe["model"], dims=dims(split), classes=CLASSES, speakers=SPEAKERS)
+        net = registry.build("model", recipe["model"], dims=dims(split), classes=CLASSES, speakers=SPEAKERS)
         bucket = BUCKET[device]
-    net, contrastive = net.to(device), build_loss(recipe["loss"], class_counts=counts).to(device)
+    net, contrastive = net.to(device), registry.build("loss", recipe["loss"], class_counts=counts).to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=recipe["train"]["lr"])
 
     def step() -> None:

@@ -23,10 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without an 
 
 from side_by_side import alone, show
 
-from merlib import declarations, models
-from merlib.batches import Utterances, dims
-from merlib.losses import build_loss
-from merlib.prediction import autocast, bucket_of, floats, forward_packed
+from merlib import declarations, registry
+from merlib.data.batches import Utterances, dims
+from merlib.training.prediction import autocast, bucket_of, floats, forward_packed
 
 WIDTHS = {"text": 384, "audio": 64}  # MiniLM's tokens and a spectrogram
 FEW_KERNELS = "buckets, 1024 kernels"
@@ -59,8 +58,8 @@ def measure(way: str, row: str, device: str, repeats: int) -> dict[str, float | 
     split = utterances(size * (repeats + 1), [LETTERS[m] for m in recipe["data"]["modalities"]], device)
     longest = {name: int(steps.max()) for name, steps in split.steps.items()}
     settled = {"classes": CLASSES, "sentiment": False, "speakers": 1, "steps": longest}
-    net = models.build(recipe["model"], dims=dims(split), **settled).to(device)
-    loss = build_loss(recipe["loss"], class_counts=torch.bincount(split.label).float()).to(device)
+    net = registry.build("model", recipe["model"], dims=dims(split), **settled).to(device)
+    loss = registry.build("loss", recipe["loss"], class_counts=torch.bincount(split.label).float()).to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=recipe["train"]["lr"], fused=True)
     bucket = size if way == "whole batch" else bucket_of(net, split)
 

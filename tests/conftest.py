@@ -16,21 +16,22 @@ def data_folder(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def places(tmp_path, monkeypatch) -> Path:
     """A folder with an empty $MERLIB_DATA and $MERLIB_RESULTS, and nothing remembered of others."""
-    from merlib import runs
+    from merlib.study import runs
 
     monkeypatch.setenv("MERLIB_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("MERLIB_RESULTS", str(tmp_path / "results"))
-    for function in (runs._dataset, runs._digest):
-        function.cache_clear()
+    runs._dataset.cache_clear()
     return tmp_path
 
 
 @pytest.fixture
 def tiny(places, monkeypatch) -> Path:
     """Such a folder, and a tiny twin."""
-    from merlib.features import roots
 
-    monkeypatch.setattr(roots, "TWIN_SCALE", 0.04)
+    from merlib import twins
+
+    monkeypatch.setattr(twins, "SCALE", 0.04)
+    twins.ensure("twin", twins.corpora())
     return places
 
 

@@ -29,7 +29,7 @@ def below(fixture: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def multiattn_state(original: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The weights of MultiEMO's MultiAttnModel in the names of merlib.models.blocks.MultiAttn, heads stacked."""
+    """The weights of MultiEMO's MultiAttnModel in the names of merlib.layers.attention.MultiAttn, heads stacked."""
     state, weights = {}, below(original, prefix)
 
     def heads(key: str, matrix: str, kind: str) -> list[Tensor]:

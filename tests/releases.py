@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from merlib.corpora.table import Corpus
+from merlib.data.table import Corpus
 
 CODES = ("hap", "sad", "neu", "ang", "exc", "fru")
 DIMS = {"text": 5, "audio": 4, "visual": 3}

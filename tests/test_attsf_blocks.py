@@ -9,7 +9,7 @@ from oracles import below, load, meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.models.attsf_blocks import (
+from merlib.papers.attsf_net.blocks import (
     Attention,
     Cmb,
     CmbLayer,
@@ -21,8 +21,8 @@ from merlib.models.attsf_blocks import (
     SelfAttention,
     SimilarityEnhancement,
 )
-from merlib.models.attsf_encoders import AudioCnn, Augment, Faces, FrameConv, Interpolate, TimeAxis
-from merlib.models.attsf_net import FUSIONS
+from merlib.papers.attsf_net.encoders import AudioCnn, Augment, Faces, FrameConv, Interpolate, TimeAxis
+from merlib.papers.attsf_net.network import FUSIONS
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 SINGLE = {"rtol": 1e-4, "atol": 2e-5}  # the oracle ran in float32

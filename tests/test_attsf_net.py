@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 from torch.nn import functional as F
 
-from merlib import declarations, models, study
-from merlib.declarations import DeclarationError
-from merlib.losses import build_loss
-from merlib.losses.attsf_net import SIMILARITIES
-from merlib.models.attsf_blocks import SimilarityEnhancement
-from merlib.models.attsf_net import AttsfNet
+from merlib import declarations, registry, study
+from merlib.errors import DeclarationError
+from merlib.papers.attsf_net.blocks import SimilarityEnhancement
+from merlib.papers.attsf_net.loss import SIMILARITIES
+from merlib.papers.attsf_net.network import AttsfNet
 
 PAPER = declarations.load("attsf_net")
 DIMS = {"text": 6, "audio": 5, "visual": 4}
@@ -58,13 +57,13 @@ def network(recipe: dict[str, dict], *, sentiment: bool = False, seed: int = 0) 
     torch.manual_seed(seed)
     names = [LETTERS[letter] for letter in recipe["data"]["modalities"]]
     given = {"dims": {m: DIMS[m] for m in names}, "steps": {m: STEPS[m] for m in names}}
-    return models.build(recipe["model"], **given, classes=3, sentiment=sentiment, speakers=1).double().eval()
+    return registry.build("model", recipe["model"], **given, classes=3, sentiment=sentiment, speakers=1).double().eval()
 
 
 def loss_of(recipe: dict[str, dict], *, sentiment: bool = False) -> nn.Module:
     torch.manual_seed(0)
     given = {"class_counts": torch.ones(3), "dim": recipe["model"].get("dim"), "sentiment": sentiment}
-    return build_loss(recipe["loss"], **given).double()
+    return registry.build("loss", recipe["loss"], **given).double()
 
 
 def utterances(*, dims=None, seed: int = 0) -> dict[str, Tensor]:
@@ -244,17 +243,22 @@ def test_a_network_on_pictures_learns_down_to_the_pixels():
     recipe = base(visual_encoder="efficientface")
     recipe["data"]["modalities"] = "AV"
     torch.manual_seed(0)
-    model = models.build(
-        recipe["model"], dims={"audio": 5, "visual": 3072}, steps={"audio": 16, "visual": 6}, classes=3, sentiment=False
+    model = registry.build(
+        "model",
+        recipe["model"],
+        dims={"audio": 5, "visual": 3072},
+        steps={"audio": 16, "visual": 6},
+        classes=3,
+        sentiment=False,
     ).double()
     batch = utterances(dims=DIMS | {"visual": 3072})
     batch["visual"] = batch["visual"].abs() / 5
     loss_of(recipe)(model(batch), batch)["loss"].backward()
     assert model.embed["visual"].encoder.network.conv1[0].weight.grad.abs().sum() > 0
     with pytest.raises(DeclarationError, match="take readings.visual = vectors"):
-        models.build(recipe["model"], dims={"visual": 35}, steps={"visual": 1}, classes=3, sentiment=False)
+        registry.build("model", recipe["model"], dims={"visual": 35}, steps={"visual": 1}, classes=3, sentiment=False)
     with pytest.raises(DeclarationError, match="take readings.visual = fine_tune"):
-        models.build(base()["model"], dims={"visual": 3072}, steps={"visual": 6}, classes=3, sentiment=False)
+        registry.build("model", base()["model"], dims={"visual": 3072}, steps={"visual": 6}, classes=3, sentiment=False)
 
 
 # --- the loss ------------------------------------------------------------------------------------------------------

@@ -9,12 +9,13 @@ import soundfile
 from threadpoolctl import threadpool_limits
 
 from merlib import cli
-from merlib.corpora import ravdess, table
-from merlib.features import audio, roots
+from merlib.corpora import ravdess
+from merlib.data import folders, table
+from merlib.data.store import FeatureError
+from merlib.errors import DeclarationError
+from merlib.features import audio
 from merlib.features.media import Clip
 from merlib.features.sound import Mfcc, MfccSteps
-from merlib.features.store import FeatureError
-from merlib.grammar import DeclarationError
 
 ATTSF = Mfcc(16000, 3.6, "center", 12, "hamming", 50, 30, 2048)
 MPAF = Mfcc(16000, 8, "start", 40, "hann", 128, 32, 2048)
@@ -109,14 +110,14 @@ def clips(data_folder, tmp_path):
     """A root with two clips of every actor, and the folder of their sound."""
     for i, name in enumerate(CLIPS):
         written(tmp_path / "media" / name, sound(0.5, seed=i))
-    table.save(ravdess.read(tmp_path / "media"), roots.root_path("lab") / "ravdess")
+    table.save(ravdess.read(tmp_path / "media"), folders.root_path("lab") / "ravdess")
     return tmp_path / "media"
 
 
 def test_a_corpus_gets_its_array_and_passport(clips):
     command = ["data", "extract", "lab", "ravdess", "--recipe", "attsf_net", "--media", str(clips), "--modalities", "A"]
     cli.main([*command, "--name", "sound"])
-    data = roots.dataset("lab", "ravdess")
+    data = folders.dataset("lab", "ravdess")
     feature, files = data.features["sound"], data.corpus.table["audio"]
     expected = mfcc([clips / f for f in files], ATTSF)
     np.testing.assert_array_equal(feature.values.reshape(expected.shape), expected)

@@ -16,7 +16,8 @@ from merlib.audit import audit, confusion, pages, scores
 from merlib.audit.evaluations import Evaluation
 from merlib.audit.possible import wilson
 from merlib.audit.printed import Interval, interval
-from merlib.grammar import Cell
+from merlib.declarations.schema import Cell
+from merlib.errors import DeclarationError
 
 TABLES = int(os.environ.get("MERLIB_AUDIT_TABLES", "1000"))  # honest tables; the full check is on 10,000, a minute
 ROUNDINGS = (ROUND_HALF_EVEN, ROUND_HALF_UP, ROUND_DOWN)
@@ -436,12 +437,12 @@ def test_what_calls_itself_approximate_is_noted(declared):
     ],
 )
 def test_a_mistake_in_a_claim_is_named(declared, old, new, says):
-    with pytest.raises(declarations.DeclarationError, match=says):
+    with pytest.raises(DeclarationError, match=says):
         declared("claims.toml", old, new)
 
 
 def test_bold_must_name_a_printed_cell(declared):
-    with pytest.raises(declarations.DeclarationError, match="cannot be bold"):
+    with pytest.raises(DeclarationError, match="cannot be bold"):
         declared("tables/table1.toml", 'bold = ["accuracy"]', 'bold = ["weighted_f1"]')
 
 

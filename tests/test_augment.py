@@ -10,11 +10,11 @@ import pytest
 import soundfile
 from skimage import transform
 
+from merlib.data.inputs import minority
+from merlib.data.store import FeatureError
 from merlib.features.augment import AugmentedPictures, AugmentedSound, cropped, draws, noisy, rotated, shifted
 from merlib.features.media import Clip, MediaError
 from merlib.features.sound import Mfcc, MfccSteps
-from merlib.features.store import FeatureError
-from merlib.inputs import minority
 
 MFCC = MfccSteps(settings=Mfcc(16000, 1, "start", 12, "hann", 50, 30, 1024))
 

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from merlib import batches, inputs
-from merlib.corpora import twin
-from merlib.corpora.table import Array
-from merlib.features import store
-from merlib.features.roots import Dataset
-from merlib.features.store import Feature
+from merlib.data import batches, inputs, store
+from merlib.data.folders import Dataset
+from merlib.data.store import Feature
+from merlib.data.table import Array
+from merlib.twins import dialogues
 
 DATA = {"unit": "utterance", "modalities": "TA", "text": "text", "audio": "audio", "standardize": False}
 PROTOCOL = {"split": "random_811"}
@@ -20,7 +19,7 @@ PROTOCOL = {"split": "random_811"}
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     """The feature twin of IEMOCAP-8, with an array of changed sound: 1000 more everywhere, and one step longer."""
-    corpus, arrays = twin.make("iemocap8", scale=0.05)
+    corpus, arrays = dialogues.make("iemocap8", scale=0.05)
     features = {}
     for name in ("text", "audio"):
         values, lengths = arrays[name]

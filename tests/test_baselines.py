@@ -6,9 +6,9 @@ from oracles import below, dialoguernn_state, load, meta, multiattn_state
 from torch import Tensor
 from torch.testing import assert_close
 
-from merlib.models.baselines.dialoguernn import DialogueRnn, DialogueRnnContext
-from merlib.models.baselines.floors import BiGru, ConcatMlp
-from merlib.models.baselines.multiemo import MultiEmo
+from merlib.baselines.dialoguernn import DialogueRnn, DialogueRnnContext
+from merlib.baselines.floors import BiGru, ConcatMlp
+from merlib.baselines.multiemo import MultiEmo
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 SINGLE = {"rtol": 1e-4, "atol": 2e-5}  # the oracle ran in float32

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from merlib import batches, inputs, masking, prediction
-from merlib.corpora import twin
-from merlib.corpora.table import Corpus
-from merlib.features.roots import Dataset
-from merlib.features.store import Feature, Passport
+from merlib.data import batches, inputs, masking
+from merlib.data.folders import Dataset
+from merlib.data.store import Feature, Passport
+from merlib.data.table import Corpus
+from merlib.training import prediction
+from merlib.twins import dialogues
 
 MODALITIES = ("text", "audio", "visual")
 CORPUS = {"split": "corpus", "validation": "corpus"}
@@ -24,7 +25,7 @@ def splits(dataset, *, standardize, **changed):
 
 @pytest.fixture(scope="module")
 def dataset():
-    corpus, arrays = twin.make("meld", scale=0.05)
+    corpus, arrays = dialogues.make("meld", scale=0.05)
     return Dataset(corpus, {name: Feature(values, None) for name, values in arrays.items()})
 
 

@@ -6,7 +6,7 @@ from oracles import load, meta, multiattn_state
 from torch import Tensor
 from torch.testing import assert_close
 
-from merlib.models.blocks import CrossAttention, Head, MultiAttn, Rows
+from merlib.layers.attention import CrossAttention, Head, MultiAttn, Rows
 
 MODALITIES = ("text", "audio", "visual")
 SMALL = {"dim": 8, "heads": 2, "ff": 12, "layers": 2, "dropout": 0.0}

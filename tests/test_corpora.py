@@ -11,14 +11,16 @@ import pandas as pd
 import pytest
 from releases import iemocap_layout, meld_files
 
-from merlib.corpora import iemocap, meld, official, recordings, table, twin, twin_sequences
-from merlib.corpora.files import atomic
-from merlib.corpora.table import CorpusError
+from merlib.corpora import iemocap, meld
+from merlib.data import official, recordings, table
+from merlib.data.table import CorpusError
+from merlib.files import atomic
+from merlib.twins import dialogues, sequences
 
 
 @pytest.fixture(scope="module")
 def small():
-    return {name: twin.make(name, scale=0.1)[0] for name in twin.TWINS}
+    return {name: dialogues.make(name, scale=0.1)[0] for name in dialogues.TWINS}
 
 
 # --- the table and its checks
@@ -119,11 +121,11 @@ def test_the_real_releases_have_the_official_counts(shared_data):
     assert tuple(np.bincount(clips)[1:]) == official.CLASSES["ravdess"]["all"]
     with np.load(shared_data / "mosi" / "utterances.npz") as mosi:
         assert len(mosi["id"]) == official.UTTERANCES["mosi"]["all"] and np.isnan(mosi["y"]).sum() == 4
-        assert len(set(mosi["video"])) == official.DIALOGUES["mosi"]["all"] == sum(twin_sequences.MOSI_VIDEOS.values())
+        assert len(set(mosi["video"])) == official.DIALOGUES["mosi"]["all"] == sum(sequences.MOSI_VIDEOS.values())
         every = np.bincount(official.sentiment_class(mosi["y"]) + 1)[1:]
         test = np.bincount(official.sentiment_class(mosi["y"][mosi["split_official"] == "test"]))
-    assert tuple(every) == tuple(np.sum(list(twin_sequences.MOSI_SCORES.values()), axis=0))
-    assert tuple(test) == twin_sequences.MOSI_SCORES["test"]
+    assert tuple(every) == tuple(np.sum(list(sequences.MOSI_SCORES.values()), axis=0))
+    assert tuple(test) == sequences.MOSI_SCORES["test"]
 
 
 @pytest.mark.parametrize(
@@ -136,14 +138,14 @@ def test_the_real_releases_have_the_official_counts(shared_data):
     ],
 )
 def test_one_utterance_too_few_is_noticed_where_splits_are_free(name, message):
-    corpus, _ = twin.make(name)
+    corpus, _ = dialogues.make(name)
     table.expect(corpus)
     with pytest.raises(CorpusError, match=message):
         table.expect(table.Corpus(name, corpus.labels, corpus.table.iloc[:-1], "a copy"))
 
 
 def test_one_utterance_too_few_is_noticed():
-    corpus, _ = twin.make("meld")
+    corpus, _ = dialogues.make("meld")
     short = table.Corpus(corpus.name, corpus.labels, corpus.table.iloc[:-1], "a copy")
     with pytest.raises(
         CorpusError, match="test has 2609 utterances in 280 dialogues.*expected 2610 utterances in 280 dialogues"
@@ -152,7 +154,7 @@ def test_one_utterance_too_few_is_noticed():
 
 
 def test_majority_labels_cannot_pass_for_the_conversational_release():
-    corpus, _ = twin.make("iemocap6")
+    corpus, _ = dialogues.make("iemocap6")
     lost = corpus.table.index[corpus.table["label"] == 0][:53]
     rows = corpus.table.drop(index=lost).drop(columns="turn")
     with pytest.raises(CorpusError, match="595 happy: they are iemocap6_majority"):

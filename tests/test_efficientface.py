@@ -8,7 +8,7 @@ import torch
 from oracles import load, meta
 from torch import Tensor
 
-from merlib.models.efficientface import EfficientFace, load_weights
+from merlib.pretrained.efficientface import EfficientFace, load_weights
 
 SINGLE = {"rtol": 1e-4, "atol": 2e-5}  # the oracle ran in float32
 

@@ -13,12 +13,15 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 
-from merlib import declarations, runs, study
-from merlib.declarations import DeclarationError
-from merlib.features import recipes, roots, twin_media
-from merlib.models import encoders, starting_weights
-from merlib.models.encoders import AudioEncoder, padded
-from merlib.models.gia_mic import ConcatPool, GiaMic
+from merlib import declarations, study, twins
+from merlib.data import folders
+from merlib.errors import DeclarationError
+from merlib.features import recipes
+from merlib.papers.gia_mic.network import ConcatPool, GiaMic
+from merlib.pretrained import encoders
+from merlib.pretrained.encoders import AudioEncoder, padded
+from merlib.study import identity, runs
+from merlib.twins import recordings
 
 CONVOLUTIONS = {"conv_dim": (6, 6), "conv_kernel": (10, 4), "conv_stride": (5, 2), "num_feat_extract_layers": 2}
 SPEECH = {
@@ -257,7 +260,7 @@ def disturb(file: Path) -> None:
 
 
 def test_other_weights_under_the_same_name_are_another_run(wavlm, data_folder, monkeypatch):
-    monkeypatch.setattr(roots, "TWIN_SCALES", dict.fromkeys(roots.TWIN_SCALES, 0.02))
+    monkeypatch.setattr(twins, "SCALES", dict.fromkeys(twins.SCALES, 0.02))
     paper = declarations.load("gia_mic")
     _, _, run = next(one for one in study.runs_of(paper, "table1") if one[2].recipe["model"]["name"] == "gia_mic")
     run = replace(run, recipe=run.recipe | {"model": run.recipe["model"] | {"audio_encoder": wavlm}})
@@ -276,17 +279,16 @@ def test_other_weights_under_the_same_name_are_another_run(wavlm, data_folder, m
 
 def test_speech_is_fine_tuned_from_recordings_to_a_record(wavlm, places, monkeypatch, capsys):
     """The paper's own set-up (Sec. 3.1): recordings -> waveforms -> an encoder that learns -> the score of a fold."""
-    monkeypatch.setattr(twin_media, "SCALE", 0.1)
-    monkeypatch.setattr(twin_media, "FRAMES", 1)
+    monkeypatch.setattr(recordings, "SCALE", 0.1)
+    monkeypatch.setattr(recordings, "FRAMES", 1)
     tuned = {"readings.speech": "fine_tune"}
     study.run_table("gia_mic", "readings", row="speech_fine_tune", data="twin_media")
     assert "speech_fine_tune on iemocap4 (TAV): no waveforms in the root" in capsys.readouterr().out
-    release = roots.recordings("twin_media", "iemocap4")
+    release = folders.recordings("twin_media", "iemocap4")
     recipes.extract(
         "twin_media", "iemocap4", "gia_mic", folder=release, modalities="A", change=tuned | {"data.audio_seconds": 0.05}
     )
-    for function in (runs._dataset, runs._digest):
-        function.cache_clear()
+    runs._dataset.cache_clear()
     change = tuned | {"model.audio_encoder": wavlm, "train.epochs": 1}
     found = study.run_table(
         "gia_mic", "table2", row=["wavlm", "baseline_st"], data="twin_media", folds=[0], change=change
@@ -308,13 +310,13 @@ def test_weights_are_read_once_and_known_by_their_content(tmp_path, data_folder,
         "visual_weights": file.name,
     }
     read = []
-    real = starting_weights.files.sha256
-    monkeypatch.setattr(starting_weights.files, "sha256", lambda *paths: read.append(paths) or real(*paths))
-    found = [starting_weights.digests(model, ["audio", "visual"]) for _ in range(3)]
+    real = identity.files.sha256
+    monkeypatch.setattr(identity.files, "sha256", lambda *paths: read.append(paths) or real(*paths))
+    found = [identity.of_weights(model, ["audio", "visual"]) for _ in range(3)]
     assert found[0].keys() == {"visual_weights"} and found == found[:1] * 3 and len(read) == 1
     copied = shutil.copy(file, tmp_path / "copy")
-    assert starting_weights.digests(model | {"visual_weights": copied}, ["visual"]) == found[0]
+    assert identity.of_weights(model | {"visual_weights": copied}, ["visual"]) == found[0]
     for other in ({"visual_encoder": "vectors"}, {"visual_weights": "none"}):
-        assert starting_weights.digests(model | other, ["visual"]) == {}
+        assert identity.of_weights(model | other, ["visual"]) == {}
     with pytest.raises(DeclarationError, match="attsf_net: .*absent.pth is not there"):
-        starting_weights.digests(model | {"visual_weights": "absent.pth"}, ["visual"])
+        identity.of_weights(model | {"visual_weights": "absent.pth"}, ["visual"])

@@ -5,7 +5,10 @@ import json
 import pytest
 import torch
 
-from merlib import batches, declarations, fitting, losses, models, runs, study
+from merlib import declarations, registry, study, twins
+from merlib.data import batches
+from merlib.study import runs
+from merlib.training import outcome
 
 # MFCRE's sweep prints mu2 = 0.6 beside mu1 = 0.4: nothing is left for the cross-entropy, so the classifier does not
 # learn.
@@ -17,6 +20,7 @@ CASES = [(paper, table) for paper in declarations.papers() for table in declarat
 def data(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MERLIB_DATA", str(tmp_path_factory.mktemp("every_row")))
+        twins.ensure("twin", twins.corpora())
         yield
 
 
@@ -25,7 +29,7 @@ def networks(paper: str, table: str) -> dict[str, runs.Run]:
     found, seen = {}, set()
     for row, corpus, run in study.runs_of(declarations.load(paper), table):
         key = json.dumps([run.recipe["model"], run.recipe["loss"], run.recipe["data"], corpus], sort_keys=True)
-        if run.fold == 0 and key not in seen and not models.is_estimator(run.recipe["model"]["name"]):
+        if run.fold == 0 and key not in seen and not registry.is_estimator(run.recipe["model"]["name"]):
             seen.add(key)
             found[f"{row.id} on {corpus} ({run.recipe['data']['modalities']})"] = run
     return found
@@ -37,11 +41,11 @@ def test_every_parameter_learns_and_every_part_counts(paper, table):
     for name, run in networks(paper, table).items():
         splits = run.splits()
         torch.manual_seed(0)
-        model = models.build(run.recipe["model"], **fitting.given(splits, run.judge))
+        model = registry.build("model", run.recipe["model"], **outcome.given(splits, run.judge))
         train = splits["train"]
         counts = torch.bincount(train.label[train.label >= 0], minlength=len(run.judge.labels))
         given = {"class_counts": counts, "dim": run.recipe["model"].get("dim"), "sentiment": run.judge.sentiment}
-        loss = losses.build_loss(run.recipe["loss"], **given)
+        loss = registry.build("loss", run.recipe["loss"], **given)
         items = torch.arange(min(len(train), 24))
         if train.unit == "dialogues":  # short ones do, but all has to happen in them
             items = train.lengths.argsort(stable=True)

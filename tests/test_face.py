@@ -10,12 +10,12 @@ import torch
 from films import ASTRONAUT, film, scenes
 from torch.nn import functional as F
 
+from merlib.data.store import FeatureError
 from merlib.features import detectors, face
 from merlib.features.face import HaarFaces, MtcnnFaces
 from merlib.features.media import Clip, MediaError
-from merlib.features.store import FeatureError
-from merlib.models import boxes as overlapping
-from merlib.models import mtcnn
+from merlib.pretrained import boxes as overlapping
+from merlib.pretrained import mtcnn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from plain_mtcnn import plain_mtcnn, plain_suppress

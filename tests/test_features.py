@@ -10,22 +10,22 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from merlib.corpora import twin
-from merlib.corpora.table import Array
-from merlib.features import roots, store
-from merlib.features.store import FeatureError
+from merlib.data import store
+from merlib.data.store import FeatureError
+from merlib.data.table import Array
+from merlib.twins import dialogues
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return twin.make("meld", seed=1, scale=0.01)
+    return dialogues.make("meld", seed=1, scale=0.01)
 
 
 @pytest.fixture
 def stored(tiny, tmp_path):
     """A corpus folder with one feature."""
     corpus, values = tiny
-    roots.add(tmp_path, corpus, "audio", Array(values["audio"], "audio", "an extractor", fitted_on="nothing"))
+    store.add(tmp_path, corpus, "audio", Array(values["audio"], "audio", "an extractor", fitted_on="nothing"))
     return tmp_path
 
 
@@ -63,9 +63,9 @@ def _rewrite(path, values=None, **changes):
 @pytest.fixture
 def sequences(tmp_path):
     """A corpus folder with one feature of sequences, the corpus and the array."""
-    corpus, arrays = twin.make("ravdess", scale=0.1)
+    corpus, arrays = dialogues.make("ravdess", scale=0.1)
     array = Array(arrays["audio"].values.astype(np.float16), "audio", "frames", lengths=arrays["audio"].lengths)
-    roots.add(tmp_path, corpus, "audio", array)
+    store.add(tmp_path, corpus, "audio", array)
     return tmp_path, corpus, array
 
 
@@ -115,7 +115,7 @@ def test_bad_sequences_are_refused(sequences, what):
     folder, corpus, array = sequences
     values, lengths, message = BAD_SEQUENCES[what](array, corpus)
     with pytest.raises(FeatureError, match=message):
-        roots.add(folder, corpus, "audio", Array(values, "audio", "frames", lengths=lengths))
+        store.add(folder, corpus, "audio", Array(values, "audio", "frames", lengths=lengths))
     np.testing.assert_array_equal(store.read(folder, "audio", ids=corpus.ids).values, array.values)  # still the old
 
 
@@ -182,7 +182,7 @@ def test_a_value_that_is_not_a_number_is_named_when_written_and_when_read(stored
     bad = values["audio"].copy()
     bad[7, 3] = np.nan
     with pytest.raises(FeatureError, match=f"NaN or infinity at utterance {corpus.ids[7]} and 0 others"):
-        roots.add(stored, corpus, "audio", Array(bad, "audio", "an extractor"))
+        store.add(stored, corpus, "audio", Array(bad, "audio", "an extractor"))
     np.testing.assert_array_equal(store.read(stored, "audio", ids=corpus.ids).values, values["audio"])  # still the old
     _rewrite(store.path(stored, "audio"), values=bad, sha256=store.digest(bad))
     with pytest.raises(FeatureError, match=f"at utterance {corpus.ids[7]}"):
@@ -194,7 +194,7 @@ def test_only_floats_with_a_row_for_every_utterance_are_written(tmp_path, tiny, 
     corpus = tiny[0]
     rows = np.resize(values, (len(corpus.ids), *values.shape[1:])) if len(values) > 3 else values
     with pytest.raises(FeatureError):
-        roots.add(tmp_path, corpus, "audio", Array(rows, "audio", "an extractor"))
+        store.add(tmp_path, corpus, "audio", Array(rows, "audio", "an extractor"))
     assert not store.path(tmp_path, "audio").exists()
 
 
@@ -202,7 +202,7 @@ def test_only_floats_with_a_row_for_every_utterance_are_written(tmp_path, tiny, 
 def test_an_array_s_name_is_a_plain_word(tmp_path, tiny, name):
     corpus, values = tiny
     with pytest.raises(FeatureError, match="is no name for an array"):
-        roots.add(tmp_path, corpus, name, Array(values["audio"], "audio", "an extractor"))
+        store.add(tmp_path, corpus, name, Array(values["audio"], "audio", "an extractor"))
 
 
 def test_a_full_disk_is_said_and_the_old_feature_stays(stored, tiny, monkeypatch):
@@ -213,7 +213,7 @@ def test_a_full_disk_is_said_and_the_old_feature_stays(stored, tiny, monkeypatch
 
     monkeypatch.setattr(store, "save_file", full)
     with pytest.raises(OSError, match="No space left.*free space and run again"):
-        roots.add(stored, corpus, "audio", Array(2 * values["audio"], "audio", "an extractor"))
+        store.add(stored, corpus, "audio", Array(2 * values["audio"], "audio", "an extractor"))
     np.testing.assert_array_equal(store.read(stored, "audio", ids=corpus.ids).values, values["audio"])
 
 
@@ -223,7 +223,7 @@ def test_two_writers_and_a_reader_at_once_never_meet_half_a_file(stored, tiny):
     for factor in (2, 3):
         if not (pid := os.fork()):
             for _ in range(40):
-                roots.add(stored, corpus, "audio", Array(factor * values["audio"], "audio", f"times {factor}"))
+                store.add(stored, corpus, "audio", Array(factor * values["audio"], "audio", f"times {factor}"))
             os._exit(0)
         writers.append(pid)
     seen = set()
@@ -248,7 +248,7 @@ def test_a_writer_killed_half_way_leaves_the_old_feature(stored, tiny, exit_stat
 
     monkeypatch.setattr(store, "save_file", half)
     assert (
-        exit_status_of(lambda: roots.add(stored, corpus, "audio", Array(2 * values["audio"], "audio", "x")))
+        exit_status_of(lambda: store.add(stored, corpus, "audio", Array(2 * values["audio"], "audio", "x")))
         == -signal.SIGKILL
     )
     np.testing.assert_array_equal(store.read(stored, "audio", ids=corpus.ids).values, values["audio"])

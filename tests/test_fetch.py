@@ -15,7 +15,7 @@ import pytest
 
 from merlib.corpora import fetch
 from merlib.corpora.fetch import Remote
-from merlib.corpora.table import CorpusError
+from merlib.data.table import CorpusError
 
 BODY = bytes(range(256)) * 4000
 

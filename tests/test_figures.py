@@ -6,8 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from merlib import figures
-from merlib.corpora.official import LABELS
-from merlib.corpora.table import build
+from merlib.data.official import LABELS
+from merlib.data.table import build
 
 NAMES = ("happy", "sad", "neutral")
 

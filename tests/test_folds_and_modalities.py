@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
-from merlib import cli, declarations, report, runs, study
-from merlib.features import roots
+from merlib import cli, declarations, study
+from merlib.data import folders
+from merlib.study import report, runs
 
 
 def ids(paper: str, table: str, row: str, corpus: str, data: str = "twin") -> list[str]:
@@ -61,7 +62,7 @@ def test_more_noise_is_scored_on_the_network_that_was_trained(places):
 
 @pytest.fixture
 def without_visual(places):
-    roots.dataset("twin", "iemocap4")
+    folders.dataset("twin", "iemocap4")
     shutil.copytree(places / "data" / "twin" / "iemocap4", places / "data" / "lab" / "iemocap4")
     for name in ("visual", "text_asr"):
         (places / "data" / "lab" / "iemocap4" / "features" / f"{name}.safetensors").unlink()

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib import declarations, losses, models
-from merlib.losses.invariant import Invariant, symmetric_kl
-from merlib.models.gia import Gate
-from merlib.models.gia_mic import ConcatPool, GiaMic
-from merlib.models.mig import Mig, Strided
-from merlib.models.steps import Joined, resampled
+from merlib import declarations, registry
+from merlib.layers.ragged import Joined, resampled
+from merlib.papers.gia_mic.generators import Mig, Strided
+from merlib.papers.gia_mic.interactive_attention import Gate
+from merlib.papers.gia_mic.loss import Invariant, symmetric_kl
+from merlib.papers.gia_mic.network import ConcatPool, GiaMic
 
 PAPER = declarations.load("gia_mic")
 WIDTHS = {"text": 24, "audio": 7, "visual": 5}  # text is as wide as the network
@@ -48,7 +48,7 @@ OURS = pytest.mark.parametrize("recipe", FULL.values(), ids=FULL)
 def network(recipe: dict = DEFAULT, *, seed: int = 0, modalities: str | None = None, **change) -> nn.Module:
     torch.manual_seed(seed)
     given = {"dims": {NAMES[k]: WIDTHS[NAMES[k]] for k in modalities or recipe["data"]["modalities"]}, "steps": STEPS}
-    made = models.build(recipe["model"] | change, classes=4, sentiment=False, speakers=1, **given)
+    made = registry.build("model", recipe["model"] | change, classes=4, sentiment=False, speakers=1, **given)
     for parameter in made.parameters():  # biases and norms start at 0 and 1: make every one of them count
         with torch.no_grad():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -276,7 +276,7 @@ def test_counted_padding_is_that_of_the_corpus():
 @EVERY
 def test_every_parameter_receives_gradient(recipe):
     model = network(recipe).train()
-    loss = losses.build_loss(recipe["loss"], class_counts=torch.tensor([3, 2, 4, 5]), dim=24, sentiment=False)
+    loss = registry.build("loss", recipe["loss"], class_counts=torch.tensor([3, 2, 4, 5]), dim=24, sentiment=False)
     batch = utterances()
     loss(model(batch), batch)["loss"].backward()
     assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 1e-12]
@@ -302,7 +302,9 @@ def test_what_a_row_takes_out_does_something_in_the_full_network(row, part):
 def test_without_mic_nothing_learns_from_the_divergence():
     recipe = RECIPES["table2/wo_mic"]
     model, batch = network(recipe), utterances()
-    losses_of = {g: losses.build_loss(recipe["loss"] | {"gamma": g}, class_counts=torch.ones(4)) for g in (0.0, 0.1)}
+    losses_of = {
+        g: registry.build("loss", recipe["loss"] | {"gamma": g}, class_counts=torch.ones(4)) for g in (0.0, 0.1)
+    }
     parts = {g: loss(model(batch), batch) for g, loss in losses_of.items()}
     assert parts[0.0]["loss"] == parts[0.0]["cross_entropy"] == parts[0.1]["cross_entropy"]
     assert parts[0.1]["divergence"] == parts[0.0]["divergence"] > 0
@@ -422,7 +424,7 @@ def test_training_is_repeatable_and_half_precision_stays_close(recipe):
 
 def objective(**change) -> Invariant:
     recipe = DEFAULT["loss"] | change
-    return losses.build_loss(recipe, class_counts=torch.tensor([3, 2, 4, 1]), dim=24, sentiment=False).double()
+    return registry.build("loss", recipe, class_counts=torch.tensor([3, 2, 4, 1]), dim=24, sentiment=False).double()
 
 
 def test_divergence_is_torch_s_kl_both_ways():

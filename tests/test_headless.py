@@ -4,8 +4,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from merlib import headless
-from merlib.headless import NotebookError, RunFailed
+from merlib.cli import headless
+from merlib.cli.headless import NotebookError, RunFailed
 
 PARAMETERS = "count = 1\nname = 'twin'\nseeds = (0, 1)\nrate = 0.5\n"
 

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from merlib import declarations, models
-from merlib.losses import build_loss
-from merlib.models.hff import Attention, EncoderLayer, Global, PaperGru, PerQuery
-from merlib.models.trust import BayesByBackprop, Gaussian, McDropout, trusted
+from merlib import declarations, registry
+from merlib.papers.hff.level_one import BayesByBackprop, Gaussian, McDropout, trusted
+from merlib.papers.hff.network import Attention, EncoderLayer, Global, PaperGru, PerQuery
 
 DIMS = {"text": 12, "audio": 5, "visual": 7}
 LENGTHS = [6, 1, 4]  # utterances of the three dialogues of a batch
@@ -47,7 +46,7 @@ def declared(row: str) -> dict:
 def network(names=tuple(DIMS), *, recipe: dict | None = None, sentiment: bool = False, **change) -> nn.Module:
     torch.manual_seed(0)
     given = {"dims": {name: DIMS[name] for name in names}, "classes": 7 if sentiment else 5, "sentiment": sentiment}
-    return models.build({"name": "hff"} | (recipe or RECIPE) | change, **given, speakers=2).double().eval()
+    return registry.build("model", {"name": "hff"} | (recipe or RECIPE) | change, **given, speakers=2).double().eval()
 
 
 def dialogues(names=tuple(DIMS), *, width: int = 1 + max(LENGTHS)) -> dict[str, Tensor]:
@@ -453,7 +452,9 @@ def test_two_runs_are_the_same_to_the_last_bit():
 
 def loss_of(outputs: dict[str, Tensor], target: dict[str, Tensor], **change) -> dict[str, Tensor]:
     recipe = {"name": "hff", "class_weights": "none", "kl": 0.0, "binary": "nonnegative"} | change
-    loss = build_loss(recipe, class_counts=torch.tensor([4.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0]), dim=16, sentiment=True)
+    loss = registry.build(
+        "loss", recipe, class_counts=torch.tensor([4.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0]), dim=16, sentiment=True
+    )
     return loss(outputs, target)
 
 

@@ -9,13 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from merlib.declarations import DeclarationError
-from merlib.losses import build_loss
-from merlib.losses.iccn import mean_correlation
-from merlib.losses.mfm import mmd_to_normal
-from merlib.models import build, build_estimator
-from merlib.models.baselines.dialogue_graph import relations, window_edges
-from merlib.models.baselines.floors import pool
+from merlib import registry
+from merlib.baselines.dialogue_graph import relations, window_edges
+from merlib.baselines.floors import pool
+from merlib.baselines.iccn import mean_correlation
+from merlib.baselines.mfm import mmd_to_normal
+from merlib.errors import DeclarationError
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 SINGLE = {"rtol": 1e-4, "atol": 2e-5}  # the oracle ran in float32
@@ -28,7 +27,7 @@ def renamed(weights: dict[str, Tensor], names: dict[str, str], kinds=KINDS) -> d
 
 
 def ready(network: str, recipe: dict, state: dict[str, Tensor], **given) -> torch.nn.Module:
-    net = build({"name": network} | recipe, **given)
+    net = registry.build("model", {"name": network} | recipe, **given)
     net.load_state_dict(state)
     return net.double().eval()
 
@@ -247,7 +246,9 @@ def network_of(network: str, names=tuple(WIDTHS), *, sentiment=False) -> torch.n
     torch.manual_seed(0)
     recipe = {"name": network.split(",")[0]} | (FUSION | GRAPHS)[network]
     dims = {name: WIDTHS[name] for name in names}
-    net = build(recipe, dims=dims, classes=7 if sentiment else CLASSES, speakers=PARTIES, sentiment=sentiment)
+    net = registry.build(
+        "model", recipe, dims=dims, classes=7 if sentiment else CLASSES, speakers=PARTIES, sentiment=sentiment
+    )
     for norm in net.modules():
         if isinstance(norm, torch.nn.BatchNorm1d):  # as after some training
             norm.running_mean.normal_()
@@ -364,9 +365,13 @@ def test_impossible_networks_are_refused():
     with pytest.raises(DeclarationError, match="choose TA, TV or TAV"):
         network_of("iccn", ("audio", "visual"))
     with pytest.raises(DeclarationError, match="choose lstm, gru, dialoguernn or none"):
-        build({"name": "dialoguegcn"} | GCN | {"base": "rnn"}, dims=WIDTHS, classes=CLASSES, speakers=PARTIES)
+        registry.build(
+            "model", {"name": "dialoguegcn"} | GCN | {"base": "rnn"}, dims=WIDTHS, classes=CLASSES, speakers=PARTIES
+        )
     with pytest.raises(DeclarationError, match="4 heads do not divide .* 15: set context_heads = 0"):
-        build({"name": "cogmen"} | COGMEN | {"context_heads": 4}, dims=WIDTHS, classes=CLASSES, speakers=PARTIES)
+        registry.build(
+            "model", {"name": "cogmen"} | COGMEN | {"context_heads": 4}, dims=WIDTHS, classes=CLASSES, speakers=PARTIES
+        )
     longer = {name: x[:, [*range(6), 5, 5, 5]] for name, x in batch_of("cogmen").items()}
     with pytest.raises(ValueError, match="set positions = 9"):
         network_of("dialoguegcn")(longer)
@@ -390,7 +395,7 @@ def test_pooling_is_numpys_mean_and_deviation_and_passes_finite_gradients():
 
 def test_ridge_finds_a_line():
     x = np.random.default_rng(0).normal(size=(50, 3))
-    estimator = build_estimator({"name": "ridge", "alpha": 1e-9}, seed=0).fit(x, x @ [1.0, 2.0, -1.0])
+    estimator = registry.build("model", {"name": "ridge", "alpha": 1e-9}, seed=0).fit(x, x @ [1.0, 2.0, -1.0])
     assert_close(estimator.coef_, np.array([1.0, 2.0, -1.0]), rtol=1e-6, atol=1e-6)
 
 
@@ -433,7 +438,7 @@ TARGET = {"label": torch.tensor([0, 3, 6, 4]), "score": torch.tensor([-3.0, -0.2
 @pytest.mark.parametrize("names", [("text", "audio"), tuple(WIDTHS)], ids="+".join)
 def test_a_loss_adds_its_weighted_parts_and_reaches_the_whole_network(name, names):
     recipe = {"name": name, "class_weights": "none", "binary": "nonnegative"} | LOSSES[name]
-    loss = build_loss(recipe, class_counts=[1.0] * 7, sentiment=True, dim=None)
+    loss = registry.build("loss", recipe, class_counts=[1.0] * 7, sentiment=True, dim=None)
     net, batch = network_of(name, names, sentiment=True).eval(), batch_of(name, names)
     outputs = net(batch)
     parts = loss(outputs, TARGET)

@@ -8,8 +8,9 @@ import pytest
 from releases import iemocap_layout, meld_files
 
 from merlib import cli
-from merlib.corpora import cmu, layouts, meld, ravdess, twin
-from merlib.corpora.table import CorpusError
+from merlib.corpora import cmu, layouts, meld, ravdess
+from merlib.data.table import CorpusError
+from merlib.twins import dialogues
 
 
 def touched(folder, files):
@@ -105,7 +106,7 @@ def test_damaged_releases_of_mosi_are_refused(mosi, file, content, message):
 
 
 def test_a_complete_copy_is_found_and_called_complete(tmp_path, mosi, mosei):
-    corpus, _ = twin.make("iemocap6", seed=0, scale=0.1)
+    corpus, _ = dialogues.make("iemocap6", seed=0, scale=0.1)
     folder = iemocap_layout(tmp_path / "in" / "IEMOCAP_full_release", corpus)
     t = corpus.table
     touched(
@@ -139,7 +140,7 @@ def test_a_broken_release_does_not_hide_the_others(data_folder, mosi, capsys):
 
 
 def test_a_cloned_repository_is_searched_and_a_twin_is_not(data_folder, capsys):
-    corpus, _ = twin.make("meld", seed=0, scale=0.02)
+    corpus, _ = dialogues.make("meld", seed=0, scale=0.02)
     for folder in ("MELD/data/MELD", "twin_media/releases/meld"):
         meld_files(data_folder / folder, corpus)
     cli.main(["doctor"])
@@ -149,7 +150,7 @@ def test_a_cloned_repository_is_searched_and_a_twin_is_not(data_folder, capsys):
 
 def test_of_a_partial_copy_the_doctor_names_what_is_missing(tmp_path, monkeypatch, capsys, mosi):
     monkeypatch.setenv("MERLIB_DATA", str(tmp_path))
-    corpus, _ = twin.make("meld", seed=0, scale=0.02)
+    corpus, _ = dialogues.make("meld", seed=0, scale=0.02)
     meld_files(tmp_path / "MELD", corpus)
     films = {part: meld.films(tmp_path / "MELD", part) for part in meld.FILES}
     touched(tmp_path / "MELD", [film for part in films for film in films[part][1:]])

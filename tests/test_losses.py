@@ -8,8 +8,8 @@ from oracles import load, meta
 from torch import Tensor
 from torch.testing import assert_close
 
-from merlib.losses import build_loss
-from merlib.losses.contrastive import class_weights_batch, class_weights_swfc, soft_hgr, swfc
+from merlib import registry
+from merlib.papers.mfcre.loss import class_weights_batch, class_weights_swfc, soft_hgr, swfc
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 SINGLE = {"rtol": 1e-4, "atol": 1e-6}  # the oracle ran in float32
@@ -78,7 +78,7 @@ def paper_hgr(fused: Tensor) -> float:
 
 def test_the_paper_variant_is_equations_11_to_15():
     outputs, label = batch()
-    found = build_loss(RECIPE | {"variant": "paper"}, class_counts=[3, 3, 3])(outputs, {"label": label})
+    found = registry.build("loss", RECIPE | {"variant": "paper"}, class_counts=[3, 3, 3])(outputs, {"label": label})
     settings = {name: RECIPE[name] for name in ("tau", "alpha", "gamma")}
     expected = {
         "swfc": paper_swfc(outputs["embedding"], label, **settings),
@@ -93,7 +93,7 @@ def test_the_paper_variant_is_equations_11_to_15():
 
 def test_the_code_variant_is_a_weighted_sum_of_means():
     outputs, label = batch()
-    loss = build_loss(RECIPE | {"variant": "code"}, class_counts=[10, 20, 30]).double()
+    loss = registry.build("loss", RECIPE | {"variant": "code"}, class_counts=[10, 20, 30]).double()
     found = loss(outputs, {"label": label})
     weights = class_weights_swfc(torch.tensor([10.0, 20.0, 30.0]), 0.8).double()
     expected = {
@@ -108,7 +108,7 @@ def test_the_code_variant_is_a_weighted_sum_of_means():
 @VARIANTS
 def test_unlabelled_utterances_do_not_reach_swfc_and_cross_entropy(variant):
     outputs, label = batch()
-    loss = build_loss(RECIPE | {"variant": variant, "mu_hgr": 0.0}, class_counts=[3, 3, 3]).double()
+    loss = registry.build("loss", RECIPE | {"variant": variant, "mu_hgr": 0.0}, class_counts=[3, 3, 3]).double()
     label[[1, 5]] = -1
     keep = label >= 0
     labelled = loss({name: value[keep] for name, value in outputs.items()}, {"label": label[keep]})
@@ -121,9 +121,9 @@ def test_a_part_without_weight_is_skipped(variant):
     recipe = RECIPE | {"variant": variant}
     ablations = {"mu_swfc": "swfc", "mu_hgr": "soft_hgr"}
     for key, part in ablations.items():
-        found = build_loss(recipe | {key: 0.0}, class_counts=[3, 3, 3])(outputs, {"label": label})
+        found = registry.build("loss", recipe | {key: 0.0}, class_counts=[3, 3, 3])(outputs, {"label": label})
         assert set(found) == {"loss", "cross_entropy", *ablations.values()} - {part}
-    without_entropy = build_loss(recipe | {"mu_swfc": 0.9, "mu_hgr": 0.1}, class_counts=[3, 3, 3])(
+    without_entropy = registry.build("loss", recipe | {"mu_swfc": 0.9, "mu_hgr": 0.1}, class_counts=[3, 3, 3])(
         outputs, {"label": label}
     )
     assert set(without_entropy) == {"loss", "swfc", "soft_hgr"}
@@ -132,7 +132,7 @@ def test_a_part_without_weight_is_skipped(variant):
 @VARIANTS
 def test_losses_stay_finite_at_the_edges(variant):
     """A lone utterance, a class of one, one modality, vectors so alike or so long that exp under- or overflows."""
-    loss = build_loss(RECIPE | {"variant": variant, "tau": 0.01}, class_counts=[3, 3, 3])
+    loss = registry.build("loss", RECIPE | {"variant": variant, "tau": 0.01}, class_counts=[3, 3, 3])
     for n, modalities, scale in ((1, 3, 1.0), (2, 3, 1.0), (4, 1, 1.0), (9, 2, 1e3), (9, 3, 1e-8)):
         outputs, label = batch(n=n, modalities=modalities)
         outputs = {name: (scale * value).float().requires_grad_() for name, value in outputs.items()}
@@ -148,7 +148,7 @@ def test_inverse_class_weights_give_dialoguernns_weighted_mean():
     outputs, label = {"logits": arrays["log_prob_bl"][mask]}, arrays["labels"].flatten()[mask]
     for class_weights, expected in (("inverse", "masked_nll_weighted"), ("none", "masked_nll")):
         recipe = {"name": "cross_entropy", "class_weights": class_weights}
-        loss = build_loss(recipe, class_counts=1 / arrays["weights"]).double()  # the weights are 1 / share
+        loss = registry.build("loss", recipe, class_counts=1 / arrays["weights"]).double()  # the weights are 1 / share
         assert_close(loss(outputs, {"label": label})["loss"], arrays[expected], rtol=1e-5, atol=1e-6)
 
 
@@ -168,11 +168,11 @@ def test_weights_in_the_batch_favour_rare_classes():
 )
 def test_impossible_losses_are_refused(change, counts, message):
     with pytest.raises(ValueError, match=message):
-        build_loss(RECIPE | change, class_counts=counts)
+        registry.build("loss", RECIPE | change, class_counts=counts)
 
 
 def test_a_batch_without_labels_is_refused():
     outputs, label = batch()
     for recipe in (RECIPE | {"variant": "code"}, {"name": "cross_entropy", "class_weights": "none"}):
         with pytest.raises(ValueError, match="no label"):
-            build_loss(recipe, class_counts=[3, 3, 3])(outputs, {"label": torch.full_like(label, -1)})
+            registry.build("loss", recipe, class_counts=[3, 3, 3])(outputs, {"label": torch.full_like(label, -1)})

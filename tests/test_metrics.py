@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
-from merlib import metrics
+from merlib.training import metrics
 
 LABELS = ("a", "b", "c", "d")
 

@@ -6,8 +6,8 @@ from oracles import below, load
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.models.mfcre import Gate, Mfcre, Transformer, sinusoid
-from merlib.models.reasoning import DialogueCRN, PartyBiLstm, Reasoning, simam
+from merlib.papers.mfcre.dialoguecrn import DialogueCRN, PartyBiLstm, Reasoning, simam
+from merlib.papers.mfcre.network import Gate, Mfcre, Transformer, sinusoid
 
 WIDTHS = {"text": 7, "audio": 5, "visual": 6}
 LENGTHS = [7, 1, 4]  # utterances of the three dialogues of a batch

@@ -10,7 +10,7 @@ from releases import dump
 
 from merlib import cli
 from merlib.corpora import mmsa, pickles
-from merlib.corpora.table import CorpusError
+from merlib.data.table import CorpusError
 
 VIDEOS = {"train": ("03bS_n-x", "7JsX8y1ysxY"), "valid": ("_dI--eQ6qVU",), "test": ("tmZoasNr4rU", "v0")}
 CLIPS = (10, 2, 1)  # of every video, in the order of the file

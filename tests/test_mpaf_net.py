@@ -9,12 +9,12 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from transformers import BertConfig, BertModel
 
-from merlib import declarations, models, optimisation
-from merlib.losses import build_loss
-from merlib.models import starting_weights
-from merlib.models.baselines.lstm import Average, Truncate
-from merlib.models.mpaf_net import Pair
-from merlib.models.unimodal import Extend
+from merlib import declarations, registry
+from merlib.baselines.lstm import Average, Truncate
+from merlib.errors import DeclarationError
+from merlib.papers.mpaf_net.encoders import Extend
+from merlib.papers.mpaf_net.network import Pair
+from merlib.training import optimisation, outcome
 
 PAPER = declarations.load("mpaf_net")
 DIMS = {"text": 7, "audio": 5, "visual": 16}  # a frame is a picture of 4 x 4
@@ -43,7 +43,7 @@ def build(sections: dict[str, dict], names: str = "TAV", *, seed: int = 0, **mod
     torch.manual_seed(seed)
     dims = {LETTERS[k]: DIMS[LETTERS[k]] for k in names}
     given = {"dims": dims, "steps": {m: STEPS[m] for m in dims}, "classes": 8, "sentiment": False, "speakers": 1}
-    return models.build(sections["model"] | model, **given).double()
+    return registry.build("model", sections["model"] | model, **given).double()
 
 
 def network(names: str = "TAV", *, table: str = "table5", row: str = "mpaf_net", **model) -> torch.nn.Module:
@@ -74,7 +74,7 @@ def alone(batch: dict[str, Tensor], index: int) -> dict[str, Tensor]:
 
 def all_rows() -> list[tuple[str, str]]:
     rows = [(table, row.id) for table in ("table5", "table_ablations", "readings") for row in PAPER.table(table).row]
-    return [pair for pair in rows if recipe(*pair)["model"]["name"] in models.NETWORKS]
+    return [pair for pair in rows if recipe(*pair)["model"]["name"] in registry._table("NETWORKS")]
 
 
 ROWS = pytest.mark.parametrize(("table", "row"), all_rows(), ids=map("/".join, all_rows()))
@@ -167,7 +167,7 @@ def test_pairs_see_vectors_before_or_after_dropout(names):
 )
 def test_focal_loss_is_equation_8(class_weights, weight, reduction, gamma):
     asked = {"name": "focal", "class_weights": class_weights, "gamma": gamma, "reduction": reduction}
-    loss, logits = build_loss(asked, class_counts=COUNTS).double(), torch.randn(6, 8).double()
+    loss, logits = registry.build("loss", asked, class_counts=COUNTS).double(), torch.randn(6, 8).double()
     label = LABEL.where(torch.arange(6) != 4, -1)
     total = 0.0
     for row, y in zip(logits.tolist(), label.tolist(), strict=True):
@@ -180,7 +180,7 @@ def test_focal_loss_is_equation_8(class_weights, weight, reduction, gamma):
 
 def test_without_focus_it_is_weighted_cross_entropy_times_the_mean_weight():
     asked = {"name": "focal", "class_weights": "balanced", "gamma": 0.0, "reduction": "mean"}
-    loss, logits = build_loss(asked, class_counts=COUNTS), torch.randn(6, 8)
+    loss, logits = registry.build("loss", asked, class_counts=COUNTS), torch.randn(6, 8)
     mean = F.cross_entropy(logits, LABEL, weight=loss.class_weights)
     assert_close(loss({"logits": logits}, {"label": LABEL})["loss"], mean * loss.class_weights[LABEL].mean())
     training = torch.repeat_interleave(torch.arange(8), torch.tensor(COUNTS))
@@ -189,8 +189,8 @@ def test_without_focus_it_is_weighted_cross_entropy_times_the_mean_weight():
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_focal_loss_and_its_gradient_are_finite_where_a_network_is_sure(gamma):
-    loss = build_loss(
-        {"name": "focal", "class_weights": "none", "gamma": gamma, "reduction": "mean"}, class_counts=COUNTS
+    loss = registry.build(
+        "loss", {"name": "focal", "class_weights": "none", "gamma": gamma, "reduction": "mean"}, class_counts=COUNTS
     )
     logits = torch.zeros(2, 8).index_put((torch.tensor([0, 1]), torch.tensor([3, 3])), torch.tensor([200.0, -200.0]))
     logits.requires_grad_()
@@ -245,7 +245,7 @@ def test_late_fusion_is_the_mean_of_decisions(decision):
 def test_every_declared_row_builds_and_every_parameter_receives_gradient(table, row):
     sections = recipe(table, row)
     torch.manual_seed(0)
-    loss = build_loss(sections["loss"], class_counts=COUNTS, dim=8, sentiment=False)
+    loss = registry.build("loss", sections["loss"], class_counts=COUNTS, dim=8, sentiment=False)
     net = build(sections).eval()
     loss.double()(net(utterances()), {"label": LABEL})["loss"].backward()
     assert not [name for name, p in net.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
@@ -312,7 +312,7 @@ def test_the_rows_of_training_change_the_loss_or_its_course():
     full = recipe("table_ablations", "full")
     net, values = build(full).eval(), {}
     for row in ("full", "cross_entropy", "wo_focus", "wo_class_weights"):
-        loss = build_loss(recipe("table_ablations", row)["loss"], class_counts=COUNTS).double()
+        loss = registry.build("loss", recipe("table_ablations", row)["loss"], class_counts=COUNTS).double()
         values[row] = loss(net(utterances()), {"label": LABEL})["loss"].item()
     assert len({round(v, 6) for v in values.values()}) == 4
     course = [recipe("table_ablations", row)["train"] for row in ("full", "constant", "plateau", "wo_weight_decay")]
@@ -325,7 +325,7 @@ CHANGING = [
     (name, option)
     for name, reading in PAPER.readings.items()
     for option, change in reading.options.items()
-    if option != reading.default and {key.split(".")[0] for key in declarations.flat(change)} & {"model", "loss"}
+    if option != reading.default and {key.split(".")[0] for key in PAPER.flat(change)} & {"model", "loss"}
 ]
 
 
@@ -336,7 +336,7 @@ def test_every_reading_of_network_and_loss_changes_a_training_step(name, option)
         sections = declarations.recipe(
             PAPER, PAPER.table("table5").find("mpaf_net"), "iemocap8", change={f"readings.{name}": chosen}
         )
-        net, loss = build(sections).train(), build_loss(sections["loss"], class_counts=COUNTS).double()
+        net, loss = build(sections).train(), registry.build("loss", sections["loss"], class_counts=COUNTS).double()
         torch.manual_seed(3)
         values.append(loss(net(utterances()), {"label": LABEL})["loss"].item())
     assert abs(values[0] - values[1]) > 1e-6
@@ -407,7 +407,7 @@ def stored(model: BertModel, layers: int) -> tuple[dict[str, Tensor], object]:
 def test_tuned_layers_on_stored_states_are_the_whole_encoder(bert, layers, pool):
     model, path = bert
     batch, whole = stored(model, layers)
-    net = models.build(
+    net = registry.build("model", 
         recipe("table5", "mpaf_net")["model"] | {"text_encoder": path, "text_layers_tuned": layers, "text_pool": pool},
         dims={"text": 8}, steps={"text": 6}, classes=8,
     ).eval()  # fmt: skip
@@ -433,14 +433,14 @@ def test_tuned_layers_on_stored_states_are_the_whole_encoder(bert, layers, pool)
 def test_a_text_encoder_that_does_not_fit_the_array_is_refused(bert):
     asked = recipe("table5", "baseline")["model"] | {"text_encoder": bert[1]}
     for dims, layers in (({"text": 7}, 2), ({"text": 8}, 5), ({"text": 8}, 0)):
-        with pytest.raises(declarations.DeclarationError, match="store the states below"):
-            models.build(asked | {"text_layers_tuned": layers}, dims=dims, steps={"text": 6}, classes=8)
+        with pytest.raises(DeclarationError, match="store the states below"):
+            registry.build("model", asked | {"text_layers_tuned": layers}, dims=dims, steps={"text": 6}, classes=8)
 
 
 def test_only_what_is_pretrained_has_the_rate_of_bert(bert):
     asked, given = recipe("table5", "mpaf_net"), {"dims": {"text": 8}, "steps": {"text": 6}, "classes": 8}
     for encoder, slow in ((bert[1], True), ("vectors", False)):
-        net = models.build(asked["model"] | {"text_encoder": encoder, "text_pool": "pooler"}, **given)
+        net = registry.build("model", asked["model"] | {"text_encoder": encoder, "text_pool": "pooler"}, **given)
         groups = optimisation.optimizer(net, asked["train"]).param_groups
         rates = {id(p): group["lr"] for group in groups for p in group["params"]}
         found = {rates[id(p)] for name, p in net.named_parameters() if name.startswith("text_encoder.")}
@@ -449,12 +449,10 @@ def test_only_what_is_pretrained_has_the_rate_of_bert(bert):
 
 def test_stored_states_that_are_not_below_the_tuned_layers_are_refused():
     model = recipe("table5", "mpaf_net")["model"] | {"text_encoder": "bert-base-uncased"}
-    starting_weights.check(model, {"text": 2})
-    starting_weights.check(model | {"text_encoder": "vectors"}, {"text": 0})
-    with pytest.raises(
-        declarations.DeclarationError, match="learns its last 2 layers, but the stored states of text have 0"
-    ):
-        starting_weights.check(model, {"text": 0})
+    outcome.check_states(model, {"text": 2})
+    outcome.check_states(model | {"text_encoder": "vectors"}, {"text": 0})
+    with pytest.raises(DeclarationError, match="learns its last 2 layers, but the stored states of text have 0"):
+        outcome.check_states(model, {"text": 0})
 
 
 @pytest.mark.parametrize(
@@ -469,17 +467,21 @@ def test_stored_states_that_are_not_below_the_tuned_layers_are_refused():
     ],
 )
 def test_impossible_networks_are_refused(change, message):
-    with pytest.raises(declarations.DeclarationError, match=message):
+    with pytest.raises(DeclarationError, match=message):
         network("TA", **change)
 
 
 def test_impossible_frames_and_losses_are_refused():
     dims = {"visual": 12}
     for kind, message in (("cnn", "12 values make none"), ("mean", "flatten, linear, cnn")):
-        with pytest.raises(declarations.DeclarationError, match=message):
-            models.build(
-                recipe("table5", "mpaf_net")["model"] | {"frame_encoder": kind}, dims=dims, steps=STEPS, classes=8
+        with pytest.raises(DeclarationError, match=message):
+            registry.build(
+                "model",
+                recipe("table5", "mpaf_net")["model"] | {"frame_encoder": kind},
+                dims=dims,
+                steps=STEPS,
+                classes=8,
             )
     for change in ({"class_weights": "sqrt"}, {"gamma": -1.0}, {"reduction": "max"}):
         with pytest.raises(ValueError, match="focal loss"):
-            build_loss(recipe("table5", "mpaf_net")["loss"] | change, class_counts=COUNTS)
+            registry.build("loss", recipe("table5", "mpaf_net")["loss"] | change, class_counts=COUNTS)

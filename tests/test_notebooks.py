@@ -12,8 +12,9 @@ import pytest
 import tiny_study
 from tiny_study import ROOT
 
-from merlib import declarations, headless
-from merlib.features import roots
+from merlib import declarations
+from merlib.cli import headless
+from merlib.data import folders
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("**/*.ipynb"))
 NAMES = [p.relative_to(ROOT / "notebooks").with_suffix("").as_posix() for p in NOTEBOOKS]
@@ -65,7 +66,7 @@ def half(tmp_path_factory) -> Path:
     tiny_study.declare(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MERLIB_DATA", str(folder / "data"))
-        roots.dataset("twin", "iemocap6")
+        folders.dataset("twin", "iemocap6")
     shutil.copytree(folder / "data" / "twin" / "iemocap6", folder / "data" / "half" / "iemocap6")
     (folder / "data" / "half" / "iemocap6" / "features" / "visual.safetensors").unlink()
     jobs = []

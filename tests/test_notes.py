@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from merlib import declarations
+from merlib.places import CHECKOUT
 
-FOLDER = declarations.papers_folder()
+FOLDER = CHECKOUT / "papers"
 CODE = re.compile(r"`(merlib/[\w/]+\.py)`((?:,? (?:and )?`[A-Za-z_.]+`)*)")
 
 

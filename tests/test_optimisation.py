@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from merlib import optimisation, training
-from merlib.batches import Dialogues, Utterances
+from merlib.data.batches import Dialogues, Utterances
+from merlib.training import loop, optimisation
 
 RECIPE = {
     "optimizer": "adamw", "lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.01, "batch": 4, "epochs": 10,
@@ -97,7 +97,7 @@ def test_batches_of_about_so_many_utterances_take_every_dialogue_once():
     lengths = torch.tensor([30, 10, 50, 5, 5, 40, 60])
     split = Dialogues(features={}, target={}, speaker=None, rows=None, lengths=lengths, ids=())
     torch.manual_seed(0)
-    steps = training._steps(split, RECIPE | {"batch": 64, "batch_unit": "utterances"})
+    steps = loop._steps(split, RECIPE | {"batch": 64, "batch_unit": "utterances"})
     assert sorted(torch.cat(steps).tolist()) == list(range(7))
     assert all(lengths[step][:-1].sum() < 64 for step in steps)  # the last dialogue may go over
 
@@ -106,5 +106,5 @@ def test_the_balanced_sampler_draws_rare_classes_as_often():
     label = torch.tensor([0] * 900 + [1] * 100)
     split = Utterances(features={}, starts={}, steps={}, target={"label": label}, ids=tuple(map(str, range(1000))))
     torch.manual_seed(0)
-    drawn = label[torch.cat(training._steps(split, RECIPE | {"sampler": "balanced"}))]
+    drawn = label[torch.cat(loop._steps(split, RECIPE | {"sampler": "balanced"}))]
     assert len(drawn) == 1000 and drawn.float().mean() == pytest.approx(0.5, abs=0.05)

@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from merlib import cli, declarations, paired, study
+from merlib import cli, declarations, study
+from merlib.study import paired
 
 PAPER = declarations.load("mfcre")
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from releases import dump, items, vectors
 
-from merlib.corpora import pickles, twin
-from merlib.corpora.table import CorpusError
+from merlib.corpora import pickles
+from merlib.data.table import CorpusError
+from merlib.twins import dialogues
 
 
 @pytest.fixture(scope="module")
 def small():
-    return {name: twin.make(name, scale=0.1)[0] for name in twin.TWINS}
+    return {name: dialogues.make(name, scale=0.1)[0] for name in dialogues.TWINS}
 
 
 class Call:

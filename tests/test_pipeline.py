@@ -16,11 +16,10 @@ import pandas as pd
 import pytest
 import soundfile
 
-from merlib import inputs
-from merlib.corpora import recordings, table
-from merlib.features import media, pipeline, roots, store
+from merlib.data import folders, inputs, recordings, store, table
+from merlib.data.store import FeatureError
+from merlib.features import media, pipeline
 from merlib.features.media import Clip, MediaError
-from merlib.features.store import FeatureError
 
 RATE = 16000
 
@@ -100,7 +99,7 @@ def make_root(folder: Path, sounds: dict[str, np.ndarray], videos: dict[str, str
 
 def extracted(folder: Path, name: str = "audio", **options):
     file = pipeline.extract("real", "ravdess", extractor=Energy(), media=folder, name=name, progress=False, **options)
-    corpus = roots.dataset("real", "ravdess", features=()).corpus
+    corpus = folders.dataset("real", "ravdess", features=()).corpus
     return store.read(file.parent.parent, name, ids=corpus.ids)
 
 
@@ -131,7 +130,7 @@ def test_pictures_are_bytes_and_memory_never_holds_the_whole_array(root, tmp_pat
     file = pipeline.extract("real", "ravdess", extractor=Noise(), media=root, name="pixels", progress=False)
     assert tracemalloc.get_traced_memory()[1] < 12 << 20  # of 48
     tracemalloc.stop()
-    corpus = roots.dataset("real", "ravdess", features=()).corpus
+    corpus = folders.dataset("real", "ravdess", features=()).corpus
     found = store.read(file.parent.parent, "pixels", ids=corpus.ids)
     assert found.values.dtype == np.uint8 and found.values.shape == (48 * 16, 1 << 16)
     np.testing.assert_array_equal(found.values[-16:], Noise()(Clip("c47", root / "c47.wav")))
@@ -258,7 +257,7 @@ def test_what_cannot_be_used_is_named_counted_and_zero(root, tmp_path):
         assert expected in reason and str(root) not in reason
     assert (found.lengths[: len(bad)] == 1).all() and (found.values[: len(bad)] == 0).all()
     assert (found.lengths[len(bad) :] > 1).all()
-    dataset, protocol = roots.dataset("real", "ravdess"), {"split": "corpus"}
+    dataset, protocol = folders.dataset("real", "ravdess"), {"split": "corpus"}
     data = {"unit": "utterance", "modalities": "A", "audio": "audio", "standardize": False}
     kept = inputs.splits(dataset, data=data, protocol=protocol)
     left = inputs.splits(dataset, data=data | {"on_failure": "discard"}, protocol=protocol)
@@ -342,7 +341,7 @@ def test_a_film_that_is_shorter_than_its_sound_repeats_its_last_picture(tmp_path
 def test_a_table_may_name_the_film_where_there_is_no_sound_file(root, tmp_path):
     film(root / "both.mp4", seconds=0.5)
     make_root(tmp_path, {"c00": noise(0.2), "c01": noise(0.2), "c02": noise(0.2)}, {"c00": "both.mp4"})
-    corpus = roots.dataset("real", "ravdess", features=()).corpus
+    corpus = folders.dataset("real", "ravdess", features=()).corpus
     assert pipeline.named(corpus, "audio")[0] == "c00.wav" and pipeline.named(corpus, "visual") == ["both.mp4", "", ""]
     file = pipeline.extract("real", "ravdess", extractor=Brightness(), media=root, name="visual", progress=False)
     assert store.read_passport(file).failed == ("c01", "c02")

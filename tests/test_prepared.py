@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from merlib.corpora import prepared, table
-from merlib.corpora.table import CorpusError
+from merlib.corpora import prepared
+from merlib.data import table
+from merlib.data.table import CorpusError
 
 TOML = """
 corpus = "iemocap6"

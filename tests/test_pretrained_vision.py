@@ -12,16 +12,16 @@ from films import ASTRONAUT, film, scenes
 from PIL import Image
 from safetensors.torch import save_file
 
-from merlib.batches import numbers
+from merlib.data.batches import numbers
 from merlib.features import detectors, visual
 from merlib.features.face import HaarFaces, MtcnnFaces
 from merlib.features.media import Clip, MediaError
 from merlib.features.visual import ClipFaces, EfficientFaces, FerFaces, ResNetPictures, VisExtNet
-from merlib.models import encoders, mini_xception, resnet, weights
-from merlib.models.attsf_encoders import Augment
-from merlib.models.attsf_encoders import Faces as FaceEncoder
-from merlib.models.efficientface import EfficientFace
-from merlib.models.resnet import ResNet
+from merlib.papers.attsf_net.encoders import Augment
+from merlib.papers.attsf_net.encoders import Faces as FaceEncoder
+from merlib.pretrained import encoders, mini_xception, resnet, weights
+from merlib.pretrained.efficientface import EfficientFace
+from merlib.pretrained.resnet import ResNet
 
 PICTURES = scenes()
 

@@ -5,9 +5,9 @@ import itertools
 import pytest
 
 from merlib import cli
-from merlib.corpora import ravdess, splits, table
-from merlib.corpora.table import CorpusError
-from merlib.features import roots
+from merlib.corpora import ravdess
+from merlib.data import folders, splits, table
+from merlib.data.table import CorpusError
 
 
 def layout(folder, actors=range(1, 25), suffix=".wav"):
@@ -86,7 +86,7 @@ def test_what_is_missing_or_twice_is_said(tmp_path):
 
 def test_the_command_line_imports_it(official, data_folder):
     cli.main(["data", "import", "ravdess", str(official), "lab"])
-    assert roots.dataset("lab", "ravdess").corpus.source == "official layout, speech"
+    assert folders.dataset("lab", "ravdess").corpus.source == "official layout, speech"
 
 
 def test_the_real_clips_are_all_there(shared_data):

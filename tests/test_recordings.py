@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 import soundfile
 
-from merlib import cli, declarations, media_figures
-from merlib.corpora import media_twin, ravdess, twin
-from merlib.features import face, pipeline, recipes, roots, sound, store, twin_media
-from merlib.grammar import DeclarationError
+from merlib import cli, declarations
+from merlib.corpora import ravdess
+from merlib.data import folders, store
+from merlib.errors import DeclarationError
+from merlib.features import face, inspection, pipeline, recipes, sound
+from merlib.twins import dialogues, media, recordings
 
 
 @pytest.fixture(scope="module")
@@ -23,17 +25,17 @@ def root(tmp_path_factory):
     """A data folder whose root `twin_media` is a tenth of its size."""
     patch = pytest.MonkeyPatch()
     patch.setenv("MERLIB_DATA", str(tmp_path_factory.mktemp("data")))
-    patch.setattr(twin_media, "SCALE", 0.1)
+    patch.setattr(recordings, "SCALE", 0.1)
     patch.setenv("MERLIB_TWIN_SCALE", "0.1")  # for other processes
-    patch.setattr(twin_media, "FRAMES", 2)
+    patch.setattr(recordings, "FRAMES", 2)
     yield
     patch.undo()
 
 
 @pytest.mark.parametrize("name", ["iemocap8", "meld"])
 def test_a_corpus_comes_from_the_files_of_its_release(root, name):
-    found = roots.dataset("twin_media", name)
-    release = roots.recordings("twin_media", name)
+    found = folders.dataset("twin_media", name)
+    release = folders.recordings("twin_media", name)
     assert {f.passport.modality for f in found.features.values()} == {"text", "audio", "visual"}
     assert ("audio_augmented" in found.features) == (name == "iemocap8")
     assert found.corpus.source.startswith("synthetic recordings, seed 0, scale 0.1")
@@ -42,22 +44,22 @@ def test_a_corpus_comes_from_the_files_of_its_release(root, name):
     _, failed = pipeline.clips(found.corpus, release)
     assert set(failed) <= set(found.features["audio"].passport.failed)
     assert len(failed) <= 2, "MELD lacks a clip, as the release does"
-    again = roots.dataset("twin_media", name)
+    again = folders.dataset("twin_media", name)
     assert again.features["audio"].passport == found.features["audio"].passport
 
 
 def test_every_corpus_has_a_release_a_paper_and_extractors_at_the_twin_s_scale():
-    assert set(twin_media.PAPERS) == set(twin.TWINS) and set(twin_media.RELEASES.values()) == set(media_twin.LAYOUTS)
-    for name, paper in twin_media.PAPERS.items():
+    assert set(recordings.PAPERS) == set(dialogues.TWINS) and set(recordings.RELEASES.values()) == set(media.LAYOUTS)
+    for name, paper in recordings.PAPERS.items():
         assert name in declarations.load(paper).corpora
-        assert list(twin_media.extractors(name)) == ["text", "audio", "visual"]
-    assert twin_media.extractors("iemocap8")["visual"].size == 8, "the twin's frames are small"
-    assert twin_media.extractors("ravdess")["audio"].settings.seconds < 2
+        assert list(recordings.extractors(name)) == ["text", "audio", "visual"]
+    assert recordings.extractors("iemocap8")["visual"].size == 8, "the twin's frames are small"
+    assert recordings.extractors("ravdess")["audio"].settings.seconds < 2
 
 
 def test_the_synthetic_recogniser_gets_a_fifth_of_the_words_wrong(root):
-    corpus = twin_media.read("iemocap4", _release("iemocap"))
-    heard = twin_media.misheard(corpus)
+    corpus = recordings.read("iemocap4", _release("iemocap"))
+    heard = recordings.misheard(corpus)
     pairs = [(a.split(), b.split()) for a, b in zip(corpus.table["text"], heard, strict=True)]
     assert all(len(a) == len(b) for a, b in pairs)
     wrong = np.mean([x != y for a, b in pairs for x, y in zip(a, b, strict=True)])
@@ -65,7 +67,7 @@ def test_the_synthetic_recogniser_gets_a_fifth_of_the_words_wrong(root):
 
 
 def _release(name):
-    return twin_media.recorded(roots.root_path("twin_media") / "releases_only" / name, "test")
+    return recordings.recorded(folders.root_path("twin_media") / "releases_only" / name, "test")
 
 
 class Noted(dict):
@@ -86,8 +88,8 @@ class Noted(dict):
 
 @pytest.mark.parametrize("paper", declarations.papers())
 def test_every_leaf_of_the_data_is_read(paper):
-    """By a run (`declarations.DATA`) or by what extracts: a setting that nothing reads would be switched in vain."""
-    by_a_run = {key.split(".")[1] for key in declarations.DATA}
+    """By a run (`declarations.READ`) or by what extracts: a setting that nothing reads would be switched in vain."""
+    by_a_run = {key.split(".")[1] for key in declarations.READ}
     for corpus in declarations.load(paper).corpora:
         data = Noted(recipes.declared_data(paper, corpus))
         recipes.extractors(paper, corpus, data=data)
@@ -142,7 +144,7 @@ def test_a_paper_s_extractors_have_its_settings():
 def test_the_commands_carry_real_speech_from_flac_files_to_an_array(shared_data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MERLIB_DATA", str(tmp_path))
     cli.main(["data", "import", "ravdess", str(shared_data / "ravdess"), "real"])
-    assert roots.recordings("real", "ravdess") == (shared_data / "ravdess").resolve()
+    assert folders.recordings("real", "ravdess") == (shared_data / "ravdess").resolve()
     command = ["data", "extract", "real", "ravdess", "--recipe", "attsf_net", "--modalities", "A"]
     cli.main([*command, "--workers", "2"])
     passport = store.read_passport(store.path(tmp_path / "real" / "ravdess", "audio"))
@@ -163,9 +165,9 @@ def test_what_failed_is_printed_and_a_lost_folder_is_asked_for(tmp_path, monkeyp
     cli.main(command)
     said = capsys.readouterr().err
     assert "1439" in said and "Actor_24/03-01-08-02-02-02-24.wav: the file is empty" in said
-    report = media_figures.report({"audio": store.read_passport(store.path(tmp_path / "real" / "ravdess", "audio"))})
+    report = inspection.report({"audio": store.read_passport(store.path(tmp_path / "real" / "ravdess", "audio"))})
     assert report.loc["audio", "failed"] == 1439
-    (tmp_path / "real" / "ravdess" / roots.RECORDINGS).unlink()
+    (tmp_path / "real" / "ravdess" / folders.RECORDINGS).unlink()
     with pytest.raises(SystemExit, match="1"):
         cli.main(command)
     assert "say with --media where they are" in capsys.readouterr().err
@@ -173,22 +175,22 @@ def test_what_failed_is_printed_and_a_lost_folder_is_asked_for(tmp_path, monkeyp
 
 def test_figures_of_recordings_show_synthetic_people_only(root):
     release = _release("iemocap")
-    corpus = twin_media.read("iemocap8", release)
+    corpus = recordings.read("iemocap8", release)
     clips, _ = pipeline.clips(corpus, release, modality="visual")
-    shown = media_figures.faces({"a": clips[0], "b": clips[1]}, face.HaarFaces(frames=4), data="twin_media", most=4)
+    shown = inspection.faces({"a": clips[0], "b": clips[1]}, face.HaarFaces(frames=4), data="twin_media", most=4)
     (ax,) = shown.axes
     assert ax.images[0].get_array().shape == (2 * 64, 4 * 64) and "SYNTHETIC" in shown.get_suptitle()
-    assert not media_figures.faces({"a": clips[0]}, face.HaarFaces(frames=4), data="real").axes
+    assert not inspection.faces({"a": clips[0]}, face.HaarFaces(frames=4), data="real").axes
     extractor = recipes.extractors("mpaf_net", "iemocap8")["audio"]
     heard, _ = pipeline.clips(corpus, release)
-    assert len(media_figures.sound(heard[0], extractor, data="twin_media").axes) == 2
-    assert not media_figures.sound(heard[0], extractor, data="real").axes
-    bars = media_figures.durations({"iemocap8": corpus}, {"iemocap8": release}, data="twin_media")
+    assert len(inspection.sound(heard[0], extractor, data="twin_media").axes) == 2
+    assert not inspection.sound(heard[0], extractor, data="real").axes
+    bars = inspection.durations({"iemocap8": corpus}, {"iemocap8": release}, data="twin_media")
     assert f"{len(corpus.ids)} recordings, 0 without" in bars.axes[0].get_title()
 
 
 def test_a_preprocessing_notebook_pictures_synthetic_recordings(root, tmp_path):
-    roots.dataset("twin_media", "iemocap8", features=())
+    folders.dataset("twin_media", "iemocap8", features=())
     target = tmp_path / "1_preprocess.ipynb"
     source = Path(__file__).parents[1] / "notebooks" / "mpaf_net" / "1_preprocess.ipynb"
     command = [sys.executable, "-m", "merlib", "notebook", str(source), str(target), "-p", "data", "twin_media"]
@@ -202,7 +204,7 @@ def test_transcribing_writes_what_was_heard_and_counts_the_errors(root, tmp_path
     """The recogniser itself is tested elsewhere; here, that corpus, recordings and word errors come together."""
     from merlib.features import asr
 
-    corpus = roots.dataset("twin_media", "iemocap8", features=()).corpus
+    corpus = folders.dataset("twin_media", "iemocap8", features=()).corpus
 
     def heard(clips, file, *, recogniser):
         texts = corpus.table.set_index("utterance")["text"]

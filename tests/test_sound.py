@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from merlib.data.store import FeatureError
 from merlib.features import sound, spectra
 from merlib.features.media import Clip, MediaError
 from merlib.features.sound import ComParE, Mfcc, MfccSteps
 from merlib.features.spectra import CepstralSteps, Mel
-from merlib.features.store import FeatureError
 
 ATTSF = Mfcc(16000, 3.6, "center", 12, "hamming", 50, 30, 2048)
 MPAF = Mfcc(16000, 8, "start", 40, "hann", 128, 32, 2048)

@@ -14,14 +14,14 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models
 
-from merlib.corpora.files import sha256
 from merlib.corpora.ravdess import STATEMENTS
-from merlib.features import speech, text, whisper
+from merlib.data.store import FeatureError
+from merlib.features import speech, text
 from merlib.features.asr import Recogniser, normalised, transcribe, word_errors
 from merlib.features.media import Clip, MediaError
 from merlib.features.speech import SpeechStates, WhisperStates
-from merlib.features.store import FeatureError
-from merlib.models import encoders
+from merlib.files import sha256
+from merlib.pretrained import encoders, whisper
 
 WIDTH, HEADS, WORDS, BINS = 8, 2, 11, 80
 SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 0, "decoder_start_token_id": 1}

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from merlib.corpora import splits
-from merlib.corpora.table import CorpusError
+from merlib.data import splits
+from merlib.data.table import CorpusError
 
 ACTORS = [f"0{session}{sex}" for session in range(1, 6) for sex in "FM"]
 

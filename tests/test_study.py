@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from merlib import cli, declarations, report, runs, study
-from merlib.features import roots
+from merlib import cli, declarations, registry, study
+from merlib.data import folders, inputs
+from merlib.errors import DeclarationError
+from merlib.study import report, runs
+from merlib.training import loop
 
 PAPER = declarations.load("mfcre")
 FAST = {"model.dim": 16, "model.head_dim": 16, "train.epochs": 1, "model.fusion_layers": 1, "model.encoder_layers": 1}
@@ -68,9 +71,9 @@ def test_what_does_not_determine_them_is_not(tiny):
 
 def test_other_feature_values_are_another_run(tiny):
     before = planned("table4", "ours")["meld"].id
-    folder = roots.root_path("twin") / "meld"
-    feature = roots.dataset("twin", "meld").features["text"]
-    from merlib.features import store
+    folder = folders.root_path("twin") / "meld"
+    feature = folders.dataset("twin", "meld").features["text"]
+    from merlib.data import store
 
     values = np.array(feature.values)
     values[0, 0] += 1
@@ -93,22 +96,24 @@ def test_seeds_share_a_recipe_and_other_rows_have_others(tiny):
     assert planned("table4", "wo_simam")["meld"].recipe_id != ours.recipe_id
 
 
-def test_the_code_of_a_network_counts_and_comments_do_not(tmp_path, monkeypatch):
-    package = tmp_path / "merlib"
-    (package / "models").mkdir(parents=True)
-    monkeypatch.setattr(runs, "PACKAGE", package)
+def test_a_new_version_of_the_network_loss_or_loop_makes_another_run(tiny, monkeypatch):
+    ours = planned("table4", "ours")["meld"]
+    ids = {ours.recipe_id}
+    for kind, name in (("model", "mfcre"), ("loss", "contrastive")):
+        with monkeypatch.context() as patch:
+            patch.setattr(registry.module_of(kind, name), "VERSION", 99)
+            ids.add(ours.recipe_id)
+    for module in (loop, inputs):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "VERSION", 99)
+            ids.add(ours.recipe_id)
+    assert len(ids) == 5 and ours.recipe_id in ids
 
-    def digest(net: str, blocks: str = "x = 1") -> str:
-        runs.code_digest.cache_clear()
-        (package / "models" / "net.py").write_text(net)
-        (package / "models" / "blocks.py").write_text(blocks)
-        return runs.code_digest("merlib.models.net")
 
-    base = digest("from merlib.models import blocks\ny = 2")
-    assert base == digest('"""Words."""\nfrom merlib.models import blocks  # why\n\ny = 2')
-    assert base != digest("from merlib.models import blocks\ny = 3")
-    assert base != digest("from merlib.models import blocks\ny = 2", blocks="x = 2")
-    runs.code_digest.cache_clear()
+@pytest.mark.parametrize("kind", ["model", "loss"])
+def test_every_network_and_loss_has_a_version(kind):
+    versions = {name: registry.version(kind, name) for name in registry.names(kind)}
+    assert versions and all(isinstance(version, int) and version >= 1 for version in versions.values()), versions
 
 
 def test_records_hold_every_column_both_selections_and_what_was_run(tiny):
@@ -131,7 +136,7 @@ def test_several_rows_of_a_table_can_be_asked_for_and_none_means_all(tiny):
 
     assert named(row=["wo_swfc", "ours"]) == ["wo_swfc", "ours"]
     assert named() == named(row=[]) == [row.id for row in PAPER.table("table4").row if row.runs and row.kind == "own"]
-    with pytest.raises(declarations.DeclarationError, match="oops"):
+    with pytest.raises(DeclarationError, match="oops"):
         study.runs_of(PAPER, "table4", row=["ours", "oops"])
 
 
@@ -152,7 +157,7 @@ def test_a_changed_recipe_is_shown_and_not_recorded(tiny):
 def test_facts_are_counted_in_the_corpus(tiny):
     study.run_table("mfcre", "table1", progress=False)
     board = report.compare("mfcre", "table1").set_index(["row", "column"])
-    corpus = roots.dataset("twin", "meld").corpus
+    corpus = folders.dataset("twin", "meld").corpus
     assert board.loc[("meld", "joy"), "reproduced"] == (corpus.table["label"] == corpus.labels.index("joy")).sum()
 
 

@@ -9,17 +9,18 @@ import torch
 import transformers
 from tokenizers import ByteLevelBPETokenizer
 
-from merlib import cli
-from merlib.corpora import table, twin
-from merlib.corpora.files import sha256
-from merlib.features import roots, text
-from merlib.features.store import FeatureError
-from merlib.models.unimodal import TunedEncoder
+from merlib import cli, twins
+from merlib.data import folders, table
+from merlib.data.store import FeatureError
+from merlib.features import text
+from merlib.files import sha256
+from merlib.papers.mpaf_net.encoders import TunedEncoder
+from merlib.twins import dialogues
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return twin.make("meld", seed=1, scale=0.01)
+    return dialogues.make("meld", seed=1, scale=0.01)
 
 
 @pytest.fixture(scope="module", params=["bert", "roberta"])
@@ -159,12 +160,12 @@ def test_a_window_is_past_current_future_of_one_dialogue(encoder, tiny, max_toke
 
 
 def test_encoding_is_repeatable_and_says_where_it_comes_from(encoder, data_folder, monkeypatch):
-    monkeypatch.setattr(roots, "TWIN_SCALE", 0.01)
-    roots.dataset("twin", "iemocap6")
+    monkeypatch.setattr(twins, "SCALE", 0.01)
+    folders.dataset("twin", "iemocap6")
     options = {"encoder": encoder, "context": "dialogue", "max_tokens": 50, "trained_on": "nothing: random weights"}
     first = text.add("twin", "iemocap6", name="window", **options).read_bytes()
     assert text.add("twin", "iemocap6", name="window", **options).read_bytes() == first
-    passport = roots.dataset("twin", "iemocap6", features=["window"]).features["window"].passport
+    passport = folders.dataset("twin", "iemocap6", features=["window"]).features["window"].passport
     assert passport.weights_sha256 == sha256(f"{encoder}/model.safetensors")
     short = encoder.rsplit("/", 1)[-1]
     assert passport.summary() == f"text: {short} masked mean of current, dialogue of 50 tokens (16)"
@@ -173,8 +174,8 @@ def test_encoding_is_repeatable_and_says_where_it_comes_from(encoder, data_folde
 
 
 def test_another_transcript_is_encoded_beside_the_first(encoder, data_folder, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(roots, "TWIN_SCALE", 0.01)
-    corpus = roots.dataset("twin", "iemocap6").corpus
+    monkeypatch.setattr(twins, "SCALE", 0.01)
+    corpus = folders.dataset("twin", "iemocap6").corpus
     (data_folder / "twin").rename(data_folder / "lab")
     heard = pd.DataFrame({"u": corpus.ids, "asr": [f"{t} indeed" for t in corpus.table["text"]]}).iloc[::-1]
     pd.concat([heard, pd.DataFrame({"u": ["foreign"], "asr": ["x"]})]).to_csv(tmp_path / "asr.csv", index=False)
@@ -183,7 +184,7 @@ def test_another_transcript_is_encoded_beside_the_first(encoder, data_folder, mo
     cli.main([*base, *again])
     cli.main([*base, "--name", "tokens", "--trained-on", "its labels"])
     cli.main([*base[:-2], "--pool", "cls_mean", "--layer", "1", "--name", "both"])
-    features = roots.dataset("lab", "iemocap6", features=["tokens", "text_asr", "both"]).features
+    features = folders.dataset("lab", "iemocap6", features=["tokens", "text_asr", "both"]).features
     spoken = heard.set_index("u")["asr"][list(corpus.ids)]
     changed = table.Corpus("meld", corpus.labels, corpus.table.assign(text=list(spoken)), "heard")
     expected = text.encode(changed, encoder=encoder, pool="tokens", max_tokens=60)
@@ -208,16 +209,16 @@ def test_another_transcript_is_encoded_beside_the_first(encoder, data_folder, mo
 
 
 def test_nothing_said_is_not_encoded_and_another_encoder_s_array_is_kept(encoder, data_folder, monkeypatch):
-    monkeypatch.setattr(roots, "TWIN_SCALE", 0.01)
-    roots.dataset("twin", "iemocap6")
+    monkeypatch.setattr(twins, "SCALE", 0.01)
+    folders.dataset("twin", "iemocap6")
     (data_folder / "twin").rename(data_folder / "lab")
-    before = roots.dataset("lab", "iemocap6").features["text"].passport
+    before = folders.dataset("lab", "iemocap6").features["text"].passport
     with pytest.raises(FeatureError, match="text.safetensors holds text: synthetic twin.* another --name, or delete"):
         text.add("lab", "iemocap6", name="text", encoder=encoder, max_tokens=40)
-    assert roots.dataset("lab", "iemocap6").features["text"].passport == before
+    assert folders.dataset("lab", "iemocap6").features["text"].passport == before
     for _ in range(2):  # the same again is no other array
         text.add("lab", "iemocap6", name="mine", encoder=encoder, max_tokens=40)
-    folder = roots.root_path("lab") / "iemocap6"
+    folder = folders.root_path("lab") / "iemocap6"
     silent = table.load(folder)
     table.save(table.Corpus("iemocap6", silent.labels, silent.table.assign(text=" "), "silent"), folder)
     with pytest.raises(table.CorpusError, match="no utterance has a transcript"):
@@ -225,7 +226,7 @@ def test_nothing_said_is_not_encoded_and_another_encoder_s_array_is_kept(encoder
 
 
 def test_speakers_are_called_by_names_an_encoder_knows(tiny):
-    iemocap, _ = twin.make("iemocap6", scale=0.01)
+    iemocap, _ = dialogues.make("iemocap6", scale=0.01)
     lent = {s: text.name(iemocap, s) for s in sorted(iemocap.table["speaker"].unique())}
     assert (
         lent["01F"] == "Mary" and lent["01M"] == "James" and lent["05M"] == "William" and len(set(lent.values())) == 10

@@ -13,12 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from merlib import batches, inputs, prediction, training
-from merlib.corpora import twin
-from merlib.features.roots import Dataset
-from merlib.features.store import Feature
-from merlib.losses import build_loss
-from merlib.metrics import Judge
+from merlib import registry
+from merlib.data import batches, inputs
+from merlib.data.folders import Dataset
+from merlib.data.store import Feature
+from merlib.training import loop, prediction
+from merlib.training.metrics import Judge
+from merlib.twins import dialogues
 
 ROOT = Path(__file__).parents[1]
 RECIPE = {
@@ -30,7 +31,7 @@ RECIPE = {
 
 @pytest.fixture(scope="module")
 def data():
-    corpus, arrays = twin.make("meld", scale=0.05)
+    corpus, arrays = dialogues.make("meld", scale=0.05)
     dataset = Dataset(corpus, {name: Feature(values, None) for name, values in arrays.items()})
     data = {"unit": "dialogue", "modalities": "TAV", "standardize": True} | {m: m for m in arrays}
     return corpus.labels, inputs.splits(dataset, data=data, protocol={"split": "corpus", "validation": "corpus"})
@@ -68,8 +69,8 @@ def run(data, *, recipe=RECIPE, **options):
     torch.manual_seed(0)
     model = Net(batches.dims(splits["train"]), len(labels))
     counts = torch.bincount(splits["train"].label, minlength=len(labels))
-    loss = build_loss({"name": "cross_entropy", "class_weights": "none"}, class_counts=counts)
-    return training.fit(
+    loss = registry.build("loss", {"name": "cross_entropy", "class_weights": "none"}, class_counts=counts)
+    return loop.fit(
         model,
         loss,
         splits["train"],
@@ -82,7 +83,7 @@ def run(data, *, recipe=RECIPE, **options):
     )
 
 
-def same(one: training.Fit, other: training.Fit) -> bool:
+def same(one: loop.Fit, other: loop.Fit) -> bool:
     equal = all(torch.equal(value, other.best_state[name]) for name, value in one.best_state.items())
     return equal and one.history == other.history and one.best_epoch == other.best_epoch
 
@@ -159,8 +160,8 @@ def test_a_gradient_that_is_not_finite_stops_with_the_place_and_a_remedy(data):
             return {"loss": outputs["logits"].sum() * float("inf")}
 
     labels, splits = data
-    with pytest.raises(training.TrainingError, match="epoch 1, step 1.*lower train.lr"):
-        training.fit(
+    with pytest.raises(loop.TrainingError, match="epoch 1, step 1.*lower train.lr"):
+        loop.fit(
             Net(batches.dims(splits["train"]), len(labels)), Broken(), splits["train"], splits["val"], recipe=RECIPE,
             judge=Judge(labels, "weighted_f1"), seed=0, progress=False,
         )  # fmt: skip

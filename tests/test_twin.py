@@ -8,19 +8,20 @@ from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from merlib.corpora import official, table, twin, twin_parts
+from merlib.data import official, table
+from merlib.twins import dialogues, parts
 
-NAMES = sorted(twin.DIALOGUE_TWINS)
+NAMES = sorted(dialogues.DIALOGUE_TWINS)
 
 
 @pytest.fixture(scope="module", params=NAMES)
 def full(request):
-    return twin.make(request.param)
+    return dialogues.make(request.param)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_seed_makes_one_twin_and_another_seed_another(name):
-    (one, first), (two, second), (other, third) = (twin.make(name, seed=s, scale=0.05) for s in (3, 3, 4))
+    (one, first), (two, second), (other, third) = (dialogues.make(name, seed=s, scale=0.05) for s in (3, 3, 4))
     pd.testing.assert_frame_equal(one.table, two.table)
     for modality in first:
         np.testing.assert_array_equal(first[modality], second[modality])
@@ -31,18 +32,18 @@ def test_a_seed_makes_one_twin_and_another_seed_another(name):
 def test_at_full_scale_every_count_is_official(full):
     corpus, values = full
     table.expect(corpus)
-    assert {m: v.shape for m, v in values.items()} == {m: (len(corpus.table), d) for m, d in twin.WIDTHS.items()}
+    assert {m: v.shape for m, v in values.items()} == {m: (len(corpus.table), d) for m, d in dialogues.WIDTHS.items()}
     assert all(v.dtype == np.float32 and np.isfinite(v).all() for v in values.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("scale", [0.01, 0.05, 0.25])
 def test_a_small_twin_keeps_every_split_class_and_session(name, scale):
-    corpus, _ = twin.make(name, seed=1, scale=scale)
+    corpus, _ = dialogues.make(name, seed=1, scale=scale)
     counts = corpus.counts()
     assert min(min(classes) for classes in counts["classes"].values()) >= 1
-    dialogues = sum(counts["dialogues"].values())
-    assert dialogues <= max(12, 2 + scale * sum(official.DIALOGUES[name].values()))
+    total = sum(counts["dialogues"].values())
+    assert total <= max(12, 2 + scale * sum(official.DIALOGUES[name].values()))
     if name == "iemocap6":
         sessions = corpus.table.groupby("split")["dialogue"].agg(lambda d: set(d.str[:5]))
         assert sessions["test"] == {"Ses05"} and sessions["train"] == sessions["val"] == {
@@ -52,17 +53,17 @@ def test_a_small_twin_keeps_every_split_class_and_session(name, scale):
 
 def test_dialogues_and_casts_are_those_of_the_corpus(full):
     corpus, _ = full
-    dialogues = corpus.table.groupby("dialogue")
-    shortest, longest, _ = twin.TWINS[corpus.name].lengths
-    assert dialogues.size().between(shortest, longest).all()
-    speakers = dialogues["speaker"].nunique()
+    grouped = corpus.table.groupby("dialogue")
+    shortest, longest, _ = dialogues.TWINS[corpus.name].lengths
+    assert grouped.size().between(shortest, longest).all()
+    speakers = grouped["speaker"].nunique()
     if corpus.name == "iemocap6":
         assert (speakers == 2).all() and corpus.table["speaker"].nunique() == 10
     else:
         assert 5 <= speakers.max() <= 9 and speakers.min() == 1
-        assert corpus.table["speaker"].isin(twin.MAIN).mean() == pytest.approx(0.83, abs=0.05)
+        assert corpus.table["speaker"].isin(dialogues.MAIN).mean() == pytest.approx(0.83, abs=0.05)
     assert (corpus.table["end"] > corpus.table["start"]).all()
-    assert (dialogues["start"].diff().dropna() > 0).all()
+    assert (grouped["start"].diff().dropna() > 0).all()
 
 
 def test_emotions_last_longer_than_chance(full):
@@ -75,7 +76,7 @@ def test_emotions_last_longer_than_chance(full):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_floors_leave_room_above_and_fusion_wins(name):
-    corpus, values = twin.make(name, scale=0.25)
+    corpus, values = dialogues.make(name, scale=0.25)
     split, y_true = corpus.table["split"], corpus.table["label"].to_numpy()
     train, test = (split == "train").to_numpy(), (split == "test").to_numpy()
 
@@ -94,10 +95,10 @@ def test_floors_leave_room_above_and_fusion_wins(name):
 
 
 def test_sentences_carry_the_emotion_in_their_words():
-    corpus, _ = twin.make("meld", scale=0.1)
+    corpus, _ = dialogues.make("meld", scale=0.1)
     anger = corpus.table["text"][corpus.table["label"] == corpus.labels.index("anger")].str.lower()
     other = corpus.table["text"][corpus.table["label"] == corpus.labels.index("joy")].str.lower()
-    pattern = "|".join(rf"\b{w}\b" for w in twin_parts.WORDS["anger"])
+    pattern = "|".join(rf"\b{w}\b" for w in parts.WORDS["anger"])
     assert anger.str.contains(pattern).mean() > 0.5
     assert other.str.contains(pattern).mean() < 0.1
 
@@ -105,4 +106,4 @@ def test_sentences_carry_the_emotion_in_their_words():
 @pytest.mark.parametrize("bad", [{"name": "savee"}, {"name": "meld", "scale": 0}, {"name": "meld", "scale": 2}])
 def test_what_has_no_twin_is_refused(bad):
     with pytest.raises(ValueError, match="iemocap6"):
-        twin.make(**bad)
+        dialogues.make(**bad)

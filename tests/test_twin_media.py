@@ -11,14 +11,15 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from merlib.corpora import cmu, iemocap, media_twin, meld, ravdess
-from merlib.corpora.media_twin import cmu as cmu_twin
-from merlib.corpora.media_twin import face, film, manners, takes, voice
-from merlib.corpora.media_twin import iemocap as iemocap_twin
-from merlib.corpora.media_twin import meld as meld_twin
-from merlib.corpora.media_twin import ravdess as ravdess_twin
+from merlib.corpora import cmu, iemocap, meld, ravdess
 from merlib.features import face as faces
 from merlib.features import media
+from merlib.twins import releases
+from merlib.twins.releases import cmu as cmu_twin
+from merlib.twins.releases import face, film, manners, takes, voice
+from merlib.twins.releases import iemocap as iemocap_twin
+from merlib.twins.releases import meld as meld_twin
+from merlib.twins.releases import ravdess as ravdess_twin
 
 SCALES = {"iemocap": 0.5, "ravdess": 0.4, "meld": 0.2, "mosi": 0.2, "mosei": 0.1}
 READERS = {
@@ -38,7 +39,7 @@ def twins(tmp_path_factory):
 
     def made(name):
         if not (root / name).exists():
-            media_twin.write(name, root / name, seed=0, scale=SCALES[name])
+            releases.write(name, root / name, seed=0, scale=SCALES[name])
         return root / name
 
     return made
@@ -60,12 +61,12 @@ def films(folder, name):
 
 @pytest.mark.parametrize("name", ["iemocap", "mosi", "mosei"])
 def test_the_same_seed_gives_the_same_bytes(twins, name, tmp_path):
-    media_twin.write(name, tmp_path / name, seed=0, scale=SCALES[name])
+    releases.write(name, tmp_path / name, seed=0, scale=SCALES[name])
     assert contents(tmp_path / name) == contents(twins(name))
 
 
 def test_another_seed_gives_another_twin(twins, tmp_path):
-    media_twin.write("mosei", tmp_path / "other", seed=1, scale=SCALES["mosei"])
+    releases.write("mosei", tmp_path / "other", seed=1, scale=SCALES["mosei"])
     assert not set(contents(twins("mosei")).values()) & set(contents(tmp_path / "other").values())
 
 
@@ -75,17 +76,17 @@ def test_a_twin_appears_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(film, "write_film", fails)
     with pytest.raises(OSError, match="no space"):
-        media_twin.write("mosi", tmp_path / "twin", scale=0.01)
+        releases.write("mosi", tmp_path / "twin", scale=0.01)
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_there_is_not_overwritten_and_other_names_are_refused(tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(FileExistsError, match="delete it"):
-        media_twin.write("mosi", tmp_path / "mine")
+        releases.write("mosi", tmp_path / "mine")
     for name, scale in (("cremad", 1.0), ("mosi", 0.0), ("mosi", 1.5)):
         with pytest.raises(ValueError, match="expected one of"):
-            media_twin.write(name, tmp_path / "new", scale=scale)
+            releases.write(name, tmp_path / "new", scale=scale)
 
 
 @pytest.mark.parametrize(("suffix", "channels"), [(".mp4", 1), (".avi", 2)])

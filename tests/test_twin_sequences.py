@@ -8,10 +8,10 @@ from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from merlib.corpora import official, splits, table, twin, twin_parts
-from merlib.corpora import twin_sequences as sequences
-from merlib.corpora.twin_sequences import Steps
-from merlib.features import roots
+from merlib import twins
+from merlib.data import official, splits, table
+from merlib.twins import dialogues, parts, sequences
+from merlib.twins.sequences import Steps
 
 NAMES = sorted(sequences.TWINS)
 WIDTHS = {"text": 48, "audio": 32, "visual": 64, "text_asr": 48}
@@ -39,13 +39,13 @@ PROTOCOLS = {  # where every split has every class that its corpus has there
 
 @pytest.fixture(scope="module", params=NAMES)
 def full(request):
-    return twin.make(request.param)
+    return dialogues.make(request.param)
 
 
 @pytest.fixture(scope="module", params=NAMES)
 def usual(request):
     """The twin that every quick run is trained on."""
-    return twin.make(request.param, seed=roots.TWIN_SEED, scale=roots.twin_scale(request.param))
+    return dialogues.make(request.param, seed=twins.SEED, scale=twins.scale(request.param))
 
 
 def _values(array) -> np.ndarray:
@@ -81,7 +81,7 @@ def test_the_arrays_are_those_that_the_recipes_name(full):
     for name, array in arrays.items():
         assert _values(array).dtype == np.float32 and np.isfinite(_values(array)).all()
         if corpus.name == "mosei":
-            assert array.shape == (len(corpus.table), twin_parts.WIDTHS[name])
+            assert array.shape == (len(corpus.table), parts.WIDTHS[name])
         else:
             assert array.values.shape == (array.lengths.sum(), WIDTHS[name]) and len(array.lengths) == len(corpus.table)
             assert (array.lengths.min(), array.lengths.max()) == sequences.STEPS[name.removesuffix("_asr")]
@@ -94,10 +94,10 @@ def test_at_full_scale_every_count_is_official(full):
 
 def test_seeds_make_twins(usual):
     corpus, arrays = usual
-    scale = roots.twin_scale(corpus.name)
-    again, same = twin.make(corpus.name, seed=roots.TWIN_SEED, scale=scale)
+    scale = twins.scale(corpus.name)
+    again, same = dialogues.make(corpus.name, seed=twins.SEED, scale=scale)
     pd.testing.assert_frame_equal(again.table, corpus.table)
-    other, different = twin.make(corpus.name, seed=5, scale=scale)
+    other, different = dialogues.make(corpus.name, seed=5, scale=scale)
     for name, array in arrays.items():
         np.testing.assert_array_equal(_values(array), _values(same[name]))
         assert not np.array_equal(_values(array)[:10], _values(different[name])[:10])
@@ -119,10 +119,10 @@ def test_the_usual_twin_is_small_and_every_protocol_has_every_class_in_every_spl
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("scale", [0.01, 0.03, 0.3])
 def test_a_small_twin_keeps_actors_and_classes(name, scale):
-    corpus, _ = twin.make(name, seed=2, scale=scale)
+    corpus, _ = dialogues.make(name, seed=2, scale=scale)
     assert set(corpus.table["label"]) - {-1} == set(range(len(corpus.labels)))
     if name != "ravdess":
-        assert len(corpus.table) <= max(250, 1.2 * scale * len(twin.make(name)[0].table))
+        assert len(corpus.table) <= max(250, 1.2 * scale * len(dialogues.make(name)[0].table))
     speakers = corpus.table["speaker"]
     if name.startswith("iemocap"):
         assert set(speakers) == {f"0{s}{sex}" for s in range(1, 6) for sex in "FM"}
@@ -148,7 +148,7 @@ def test_swaps_change_no_count():
     labels, group = np.repeat(range(4), (30, 10, 8, 2)), pd.Series(np.arange(50) // 10)
     within = pd.Series(np.arange(50) % 2)
     before = labels.copy()
-    twin_parts.cover(labels, group, within)
+    parts.cover(labels, group, within)
     for side in (0, 1):
         np.testing.assert_array_equal(np.bincount(labels[within == side]), np.bincount(before[within == side]))
     assert all({0, 1, 2} <= set(labels[group == g]) for g in range(5))
@@ -169,7 +169,7 @@ def test_the_names_of_the_clips_are_the_official_ones(full):
 
 @pytest.mark.parametrize("name", ["iemocap4", "iemocap8", "mosi", "mosei"])
 def test_feelings_last(name):
-    turns = twin.make(name, scale=0.25)[0].table
+    turns = dialogues.make(name, scale=0.25)[0].table
     what = "score" if name in official.SENTIMENT else "label"
     follows = turns["dialogue"] == turns["dialogue"].shift()
     now, last = turns[what][follows], turns[what].shift()[follows]
@@ -181,7 +181,7 @@ def test_feelings_last(name):
 
 @pytest.mark.parametrize(("name", "step"), [("mosi", 5), ("mosei", 3)])
 def test_scores_are_whole_parts(name, step):
-    t = twin.make(name, scale=0.25)[0].table
+    t = dialogues.make(name, scale=0.25)[0].table
     score = t["score"].dropna()
     np.testing.assert_allclose(score * step, (score * step).round(), atol=1e-3)
     assert (score.min(), score.max()) == (-3, 3)
@@ -205,7 +205,7 @@ def _majority(corpus) -> float:
 
 @pytest.mark.parametrize("name", ["iemocap4", "iemocap8", "ravdess"])
 def test_floors_leave_room_above_and_fusion_and_time_matter(name):
-    corpus, arrays = twin.make(name, scale=1.0 if name == "ravdess" else 0.5)
+    corpus, arrays = dialogues.make(name, scale=1.0 if name == "ravdess" else 0.5)
     own = {m: a for m, a in arrays.items() if m != "text_asr"}
     scores = {m: _floor(_pooled(a), corpus) for m, a in arrays.items()}
     fused = _floor(np.concatenate([_pooled(a) for a in own.values()], axis=1), corpus)
@@ -218,7 +218,7 @@ def test_floors_leave_room_above_and_fusion_and_time_matter(name):
 
 @pytest.mark.parametrize("name", official.SENTIMENT)
 def test_scores_can_be_told_and_fusion_helps(name):
-    corpus, arrays = twin.make(name, scale=1.0 if name == "mosi" else 0.2)
+    corpus, arrays = dialogues.make(name, scale=1.0 if name == "mosi" else 0.2)
     score, split = corpus.table["score"].to_numpy(), corpus.table["split"].to_numpy()
     train, test = (split == "train") & ~np.isnan(score), (split == "test") & ~np.isnan(score)
 
@@ -241,7 +241,7 @@ def test_a_run_on_the_usual_twin_can_learn(usual):
 
 
 def test_a_fifth_of_the_steps_is_misheard():
-    _, arrays = twin.make("iemocap4", scale=0.1)
+    _, arrays = dialogues.make("iemocap4", scale=0.1)
     text, asr = arrays["text"], arrays["text_asr"]
     np.testing.assert_array_equal(text.lengths, asr.lengths)
     other = (text.values != asr.values).any(axis=1)
@@ -252,7 +252,7 @@ def test_a_fifth_of_the_steps_is_misheard():
 
 
 def test_pictures_are_smooth():
-    corpus, arrays = twin.make("ravdess")
+    corpus, arrays = dialogues.make("ravdess")
     means = pd.DataFrame(_means(arrays["visual"])).groupby(corpus.table["label"]).mean().to_numpy()
     pictures = (means - means.mean(0)).reshape(-1, 8, 8)
     for axis in (1, 2):

@@ -6,7 +6,7 @@ from oracles import below, load
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.models.xlstm import (
+from merlib.papers.mfcre.xlstm import (
     BlockLinear,
     CausalConv,
     HeadNorm,

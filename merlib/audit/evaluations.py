@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from merlib import declarations
 from merlib.audit.printed import ANY, Interval, is_score, percent
-from merlib.corpora.official import CLASSES, LABELS
-from merlib.grammar import LETTERS, Cell, Paper
+from merlib.data.official import CLASSES, LABELS
+from merlib.declarations.schema import LETTERS, Cell, Paper
 
 SAME = {"balanced_accuracy": "macro_recall", "weighted_recall": "accuracy"}  # names of one quantity
 CLASS_METRICS = ("f1", "precision", "recall")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from merlib import declarations, places
 from merlib.audit.printed import Finding
-from merlib.corpora.files import atomic
-from merlib.declarations import DeclarationError
+from merlib.errors import DeclarationError
+from merlib.files import atomic
 
 HEADINGS = {
     "value": "A number of the text beside its table",

@@ -7,8 +7,8 @@ from merlib import declarations
 from merlib.audit.evaluations import Evaluation, evaluations, size_of
 from merlib.audit.printed import Finding, Interval, finding, is_score, number, percent, point, scale, show
 from merlib.audit.relations import rivals
-from merlib.corpora.official import CLASSES, DIALOGUES, LABELS
-from merlib.grammar import Cell, Claim, Paper
+from merlib.data.official import CLASSES, DIALOGUES, LABELS
+from merlib.declarations.schema import Cell, Claim, Paper
 
 FEW_STEPS = 1000  # fewer optimiser steps than this are worth a note
 MERGED = {("iemocap4", "happy"): ("happy", "excited")}  # classes that a corpus joins

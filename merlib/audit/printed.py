@@ -7,7 +7,8 @@ percent inside the audit; a finding speaks in the unit of its cell.
 from decimal import Decimal, InvalidOperation
 from typing import Literal, NamedTuple
 
-from merlib.grammar import SCORES, Cell, Strict
+from merlib.declarations.schema import SCORES, Cell, Strict
+from merlib.errors import RequestError
 
 EPS = 1e-6  # percent: far below a printed digit, far above what floats and the solver lose
 
@@ -55,7 +56,7 @@ def interval(text: str, *, exact: bool = False) -> Interval:
     """All numbers that are printed so; `exact` for counts and settings, which are not rounded."""
     value = number(text)
     if value is None:
-        raise ValueError(f"{text!r} is no number")
+        raise RequestError(f"{text!r} is no number")
     last = 0.0 if exact else float(Decimal(1).scaleb(value.as_tuple().exponent))
     v = float(value)
     return Interval(v - last / 2, v + last) if v >= 0 else Interval(v - last, v + last / 2)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from merlib import declarations
 from merlib.audit.evaluations import key_of
 from merlib.audit.printed import Finding, Interval, finding, interval, is_score, number, percent, point, scale, show
-from merlib.grammar import SCORES, Cell, Claim, Paper, Row, Table
+from merlib.declarations.schema import SCORES, Cell, Claim, Paper, Row, Table
 
 LOOSE = re.compile(r"\b(about|approximately|nearly|roughly|almost)\b", re.IGNORECASE)
 FALLING = ("mae", "loss", "seconds", "parameters")  # the lower, the better
@@ -170,7 +170,7 @@ def sweeps(paper: Paper, table: Table) -> Iterator[Finding]:
     """The base recipe's value of a hyper-parameter against the best of the sweep over it."""
     swept: dict[tuple[str, str | None], list[Row]] = {}
     for row in table.row:
-        keys = list(declarations.flat(row.change))
+        keys = list(paper.flat(row.change))
         if len(keys) == 1 and row.reported and not row.cited:
             swept.setdefault((keys[0], row.base), []).append(row)
     for (key, base), rows in swept.items():

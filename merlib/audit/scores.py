@@ -7,7 +7,7 @@ import numpy as np
 from merlib.audit import confusion
 from merlib.audit.evaluations import Evaluation
 from merlib.audit.printed import ANY, EPS, Finding, Interval, finding, percent, show
-from merlib.grammar import Cell
+from merlib.declarations.schema import Cell
 
 AVERAGES = {  # metric: the scores of the classes that it averages, and whether their counts weigh them
     "macro_f1": ("f1", False), "weighted_f1": ("f1", True), "macro_precision": ("precision", False),

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from merlib.corpora.table import Corpus, CorpusError, build
+from merlib.data.table import Corpus, CorpusError, build
 
 FOLDS = {"standard_train_fold": "train", "standard_valid_fold": "val", "standard_test_fold": "test"}
 SAME = 0.05  # seconds by which the times of a clip may differ between transcript and labels

@@ -20,7 +20,7 @@ from requests.adapters import HTTPAdapter
 from tqdm.auto import tqdm
 from urllib3.util import Retry
 
-from merlib.corpora.table import CorpusError
+from merlib.data.table import CorpusError
 
 ZENODO = "https://zenodo.org/api/records/"
 RAVDESS = "1188976"

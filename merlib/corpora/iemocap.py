@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from merlib.corpora import recordings
-from merlib.corpora.official import LABELS
-from merlib.corpora.table import Corpus, CorpusError, build
+from merlib.data import recordings
+from merlib.data.official import LABELS
+from merlib.data.table import Corpus, CorpusError, build
 
 SHORT = {
     "hap": "happy", "sad": "sad", "neu": "neutral", "ang": "angry", "exc": "excited", "fru": "frustrated",

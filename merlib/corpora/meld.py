@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from merlib.corpora.official import LABELS
-from merlib.corpora.table import Corpus, CorpusError, build
+from merlib.data.official import LABELS
+from merlib.data.table import Corpus, CorpusError, build
 
 FILES = {  # part of the ids: our split, folder of the clips
     "train": ("train", "train_splits"),

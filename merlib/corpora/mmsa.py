@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from merlib.corpora import pickles
-from merlib.corpora.files import sha256
-from merlib.corpora.table import Array, Corpus, CorpusError, build
+from merlib.data.table import Array, Corpus, CorpusError, build
+from merlib.files import sha256
 
 SPLITS = {"train": "train", "valid": "val", "test": "test"}
 THEIRS = {"text": "text", "audio": "audio", "visual": "vision"}

@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 
 from merlib.corpora import iemocap
-from merlib.corpora.files import sha256
-from merlib.corpora.official import LABELS
-from merlib.corpora.table import MODALITIES, Array, Corpus, CorpusError, build
+from merlib.data.official import LABELS
+from merlib.data.table import MODALITIES, Array, Corpus, CorpusError, build
+from merlib.files import sha256
 
 SHARED = ("ids", "speakers", "labels", "text", "audio")
 LAYOUTS = {

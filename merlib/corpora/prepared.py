@@ -46,9 +46,10 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from merlib.corpora import iemocap, splits
-from merlib.corpora.official import LABELS, SENTIMENT, SPLITS
-from merlib.corpora.table import DTYPES, MODALITIES, Array, Corpus, CorpusError, build
+from merlib.corpora import iemocap
+from merlib.data import splits
+from merlib.data.official import LABELS, SENTIMENT, SPLITS
+from merlib.data.table import DTYPES, MODALITIES, Array, Corpus, CorpusError, build
 
 NEEDED = {"corpus", "name", "utterances", "columns"}
 COLUMNS = {"utterance", "dialogue", "speaker"}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from merlib.corpora import splits
-from merlib.corpora.table import Corpus, CorpusError, build
+from merlib.data import splits
+from merlib.data.table import Corpus, CorpusError, build
 
 NAME = re.compile(
     r"0(?P<modality>[123])-0(?P<channel>[12])-0(?P<emotion>[1-8])-0(?P<intensity>[12])-0(?P<statement>[12])-0[12]"

@@ -23,11 +23,11 @@ import transformers
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from merlib.corpora.files import atomic, sha256
+from merlib.data.store import FeatureError
 from merlib.features import media, speech
 from merlib.features.media import Clip, MediaError
-from merlib.features.store import FeatureError
-from merlib.models import encoders
+from merlib.files import atomic, sha256
+from merlib.pretrained import encoders
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
 """The settings of MFCC that the papers declare; `sound.MfccSteps` computes them."""
 
 from merlib import declarations
+from merlib.declarations.schema import Row
+from merlib.errors import DeclarationError
 from merlib.features.sound import Mfcc
-from merlib.grammar import DeclarationError, Row
 
 
 def settings(paper: str, corpus: str) -> Mfcc:

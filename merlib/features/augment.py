@@ -16,9 +16,9 @@ import cv2
 import librosa
 import numpy as np
 
+from merlib.data.store import FeatureError
 from merlib.features import media
 from merlib.features.media import Clip
-from merlib.features.store import FeatureError
 
 
 def draws(utterance: str, *, seed: int, copy: int) -> np.random.Generator:

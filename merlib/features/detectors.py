@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import torch
 
-from merlib.features.store import FeatureError
-from merlib.models.mtcnn import Found, Mtcnn
+from merlib.data.store import FeatureError
+from merlib.errors import RequestError
+from merlib.pretrained.mtcnn import Found, Mtcnn
 
 CASCADE = Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"
 
@@ -62,7 +63,7 @@ def detect(
 def mtcnn(many: np.ndarray, *, choose: str = "largest", **settings) -> np.ndarray:
     """One face a picture by MTCNN, the "largest" or the most "probable": n h w 3 -> n 4. settings: of `detect`."""
     if choose not in ("largest", "probable"):
-        raise ValueError(f'choose={choose!r}: there are "largest" and "probable"')
+        raise RequestError(f'choose={choose!r}: there are "largest" and "probable"')
     found, boxes = detect(many, **settings), np.full((len(many), 4), np.nan, np.float32)
     box = found.box.numpy()
     edges = np.array([many.shape[2], many.shape[1]])

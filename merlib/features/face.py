@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import torch
 
-from merlib.corpora.files import sha256
 from merlib.features.detectors import CASCADE, crop, haar, mtcnn, packaged
 from merlib.features.media import Clip, MediaError, pictures
-from merlib.models.mtcnn import FILES
+from merlib.files import sha256
+from merlib.pretrained.mtcnn import FILES
 
 TOGETHER = 32  # pictures that MTCNN looks at together; with their integral images, all that is held at a time
 

@@ -15,7 +15,8 @@ import librosa
 import numpy as np
 import soundfile
 
-from merlib.corpora import recordings
+from merlib.data import recordings
+from merlib.errors import MerlibError
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3")  # read by soundfile; every other file by FFmpeg (PyAV)
 LONGEST = 600.0  # seconds of one utterance; MELD has clips of minutes that are cutting errors
@@ -23,7 +24,7 @@ LONGEST = 600.0  # seconds of one utterance; MELD has clips of minutes that are 
 WARM_UP = 0.25  # seconds that a decoder of sound needs before what it gives is right
 
 
-class MediaError(ValueError):
+class MediaError(MerlibError, ValueError):
     """A recording that cannot be used; the message is the reason."""
 
 
@@ -44,7 +45,7 @@ class Clip:
 
 
 def located(utterance: str, text: str, folder: Path) -> Clip:
-    """The recording of an utterance that a table names by `text` (see `merlib.corpora.recordings`), below `folder`.
+    """The recording of an utterance that a table names by `text` (see `merlib.data.recordings`), below `folder`.
 
     Raises MediaError where there is none, or where a path or a link leads out of the folder.
     """

@@ -31,11 +31,11 @@ from filelock import FileLock
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from merlib.corpora.files import atomic
-from merlib.corpora.table import Array, Corpus
-from merlib.features import roots, store
+from merlib.data import folders, store
+from merlib.data.store import FeatureError
+from merlib.data.table import Array, Corpus
 from merlib.features.media import Clip, MediaError, located
-from merlib.features.store import FeatureError
+from merlib.files import atomic
 
 CHUNK = 4  # recordings that a worker takes at once
 
@@ -75,8 +75,8 @@ class Done:
 
 def extract(data: str, corpus: str, **how) -> Path:
     """The same as `into`, for a corpus of the root `data`."""
-    loaded = roots.dataset(data, corpus, features=()).corpus
-    return into(roots.root_path(data) / corpus, loaded, **how)
+    loaded = folders.dataset(data, corpus, features=()).corpus
+    return into(folders.root_path(data) / corpus, loaded, **how)
 
 
 def into(
@@ -110,7 +110,7 @@ def into(
         with atomic(array.with_name(f"{name}.failures.csv")) as part:  # first: who finds the array finds its failures
             rows = [(d.item.utterance, d.item.text, d.reason) for d in failed]
             pd.DataFrame(rows, columns=["utterance", "file", "reason"]).to_csv(part, index=False)
-        roots.add(home, corpus, name, replace(_assembled(done, extractor, parts / "all"), inputs=inputs))
+        store.add(home, corpus, name, replace(_assembled(done, extractor, parts / "all"), inputs=inputs))
         shutil.rmtree(parts)
     return array
 
@@ -129,7 +129,7 @@ def clips(corpus: Corpus, folder: Path, *, modality: str = "audio") -> tuple[lis
 
 def failures(data: str, corpus: str, name: str) -> pd.DataFrame:
     """The recordings that could not be used for the feature `name`: utterance, file, reason."""
-    return pd.read_csv(roots.root_path(data) / corpus / "features" / f"{name}.failures.csv", dtype=str)
+    return pd.read_csv(folders.root_path(data) / corpus / "features" / f"{name}.failures.csv", dtype=str)
 
 
 def _item(utterance: str, text: str, settings: str, folder: Path) -> Item:

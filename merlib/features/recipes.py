@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from merlib import declarations
+from merlib.declarations.schema import LETTERS, Row
+from merlib.errors import DeclarationError, one_of
 from merlib.features import audio, face, pipeline, sound, spectra, speech, text, visual
 from merlib.features.augment import AugmentedPictures, AugmentedSound
 from merlib.features.media import Clip
 from merlib.features.pipeline import Extractor
-from merlib.grammar import LETTERS, DeclarationError, Row, one_of
 
 Weights = dict[str, str]  # modality -> a hub name or a path, instead of the paper's
 

@@ -15,9 +15,9 @@ import librosa
 import numpy as np
 import scipy.fft
 
+from merlib.data.store import FeatureError
 from merlib.features import media
 from merlib.features.media import Clip, MediaError
-from merlib.features.store import FeatureError
 
 FUNCTIONALS = 6373  # of ComParE 2016
 

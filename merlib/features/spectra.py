@@ -10,9 +10,9 @@ import librosa
 import numpy as np
 import scipy.fft
 
+from merlib.data.store import FeatureError
 from merlib.features import media, sound
 from merlib.features.media import Clip
-from merlib.features.store import FeatureError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,12 @@ import torch
 import transformers
 from torch import Tensor
 
-from merlib.corpora.files import sha256
+from merlib.data.store import FeatureError
 from merlib.features import media
-from merlib.features import whisper as weights
 from merlib.features.media import Clip
-from merlib.features.store import FeatureError
-from merlib.models import encoders
+from merlib.files import sha256
+from merlib.pretrained import encoders
+from merlib.pretrained import whisper as weights
 
 TINY = "tiny.en"
 RATE, WINDOW, STEP = 16000, 480000, 320  # Hz; samples that Whisper reads at once (30 s); samples of one step (20 ms)

@@ -23,11 +23,12 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from merlib.corpora import prepared
-from merlib.corpora.files import sha256
-from merlib.corpora.table import Array, Corpus, CorpusError
-from merlib.features import roots, store
-from merlib.features.store import FeatureError
-from merlib.models import encoders
+from merlib.data import folders, store
+from merlib.data.store import FeatureError
+from merlib.data.table import Array, Corpus, CorpusError
+from merlib.errors import RequestError
+from merlib.files import sha256
+from merlib.pretrained import encoders
 
 # IEMOCAP's actors have no names: EmoBERTa lends session i the i-th most given ones of the last century's United States.
 NAMES = {
@@ -113,8 +114,8 @@ def add(
     texts_from: what the passport says of it.
     Raises CorpusError where nothing was said at all, and FeatureError where `name` is an array of another encoder.
     """
-    folder = roots.root_path(data) / corpus
-    loaded = roots.dataset(data, corpus, features=()).corpus
+    folder = folders.root_path(data) / corpus
+    loaded = folders.dataset(data, corpus, features=()).corpus
     if texts is None:
         return _add(folder, loaded, loaded, name, "", options)
     if absent := [u for u in loaded.ids if u not in texts]:
@@ -138,7 +139,7 @@ def _add(folder: Path, corpus: Corpus, heard: Corpus, name: str, of: str, option
         raise FeatureError(
             f"{file} holds {kept.summary()}. Give this one ({array.extractor}) another --name, or delete the file."
         )
-    return roots.add(folder, corpus, name, array)
+    return store.add(folder, corpus, name, array)
 
 
 def transcripts(file: Path, *, ids: str, texts: str) -> dict[str, str]:
@@ -198,7 +199,7 @@ def name(corpus: Corpus, speaker: str) -> str:
         return speaker
     match = re.search(r"([1-5])\D*([FM])$", speaker)
     if not match:
-        raise ValueError(f"IEMOCAP speaker {speaker!r}; expected session and sex, as in 01F.")
+        raise RequestError(f"IEMOCAP speaker {speaker!r}; expected session and sex, as in 01F.")
     return NAMES[match[2]][int(match[1]) - 1]
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merlib.corpora.files import sha256
 from merlib.features.detectors import CASCADE, crop, detect, haar, packaged
 from merlib.features.face import TOGETHER, Faces, MtcnnFaces, follow, stacks
 from merlib.features.media import Clip, MediaError, pictures
-from merlib.models import mini_xception, resnet
-from merlib.models.efficientface import EfficientFace, load_weights
-from merlib.models.mtcnn import FILES
-from merlib.models.weights import frozen, located
+from merlib.files import sha256
+from merlib.pretrained import mini_xception, resnet
+from merlib.pretrained.efficientface import EfficientFace, load_weights
+from merlib.pretrained.mtcnn import FILES
+from merlib.pretrained.weights import frozen, located
 
 BORDER = 40  # pixels around a picture, for faces at its edge: of the package fer
 
@@ -44,7 +44,7 @@ class ClipFaces:
         return states[0].cpu().numpy()
 
     def about(self) -> dict[str, str]:
-        from merlib.models import encoders  # transformers takes seconds to import
+        from merlib.pretrained import encoders  # transformers takes seconds to import
 
         weights = encoders.weights(encoders.located(self.encoder))
         return _of_faces(self.faces, f"{Path(self.encoder).name} embeddings", self.trained_on, weights)
@@ -52,7 +52,7 @@ class ClipFaces:
 
 @cache
 def _clip(encoder: str, device: str) -> Callable:
-    from merlib.models import encoders
+    from merlib.pretrained import encoders
 
     return encoders.Pictures(encoders.located(encoder), device)
 

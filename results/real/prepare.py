@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from merlib.corpora.table import Array
-from merlib.features import recipes, roots, text
+from merlib.data import folders, store
+from merlib.data.table import Array
+from merlib.features import recipes, text
+from merlib.roots import imports
 
 CORPORA = ("iemocap4", "iemocap6", "iemocap8", "meld", "mosi", "ravdess")
 TOKENS = ("iemocap4", "iemocap8")  # whose papers read a vector a token; those of the others read one an utterance
@@ -31,13 +33,13 @@ SECONDS = (
 def make(corpus: str, folder: Path, work: Path, data: str, seconds: bool) -> None:
     """One corpus of the root `data`, with its arrays; `work` is an empty folder for what lies between."""
     if corpus == "meld":
-        roots.import_source("meld", folder / "meld", data)
+        imports.import_source("meld", folder / "meld", data)
     elif corpus == "ravdess":
-        roots.import_source("ravdess", folder / "ravdess", data)
+        imports.import_source("ravdess", folder / "ravdess", data)
         add_action_units(folder / "ravdess" / "action_units.npz", data)
         recipes.extract(data, "ravdess", "attsf_net", folder=folder / "ravdess", modalities="A", workers=2)
     else:
-        roots.import_source("prepared", described(corpus, folder, work, seconds), data)
+        imports.import_source("prepared", described(corpus, folder, work, seconds), data)
     if corpus not in ("mosi", "ravdess"):
         text.add(data, corpus, name="text", pool="tokens" if corpus in TOKENS else "mean")
     if corpus == "iemocap4":
@@ -63,13 +65,13 @@ def described(corpus: str, folder: Path, work: Path, seconds: bool) -> Path:
 
 def add_action_units(file: Path, data: str) -> None:
     """RAVDESS's `visual`: the means of OpenFace's action units over each clip."""
-    corpus = roots.dataset(data, "ravdess", features=()).corpus
+    corpus = folders.dataset(data, "ravdess", features=()).corpus
     with np.load(file) as found:
         row = pd.Series(range(len(found["clip"])), index=found["clip"].astype(str))
         values = found["au"][row[list(corpus.ids)].to_numpy()]
     made = {"extractor": "OpenFace action units, mean over the clip", "version": "unknown", "weights_sha256": ""}
     array = Array(values, modality="visual", trained_on="unknown", fitted_on="nothing", **made)
-    roots.add(roots.root_path(data) / "ravdess", corpus, "visual", array)
+    store.add(folders.root_path(data) / "ravdess", corpus, "visual", array)
 
 
 def mosi_table(file: Path) -> pd.DataFrame:
@@ -114,7 +116,7 @@ def main() -> None:
     for corpus in args.corpora:
         with tempfile.TemporaryDirectory() as work:
             make(corpus, args.folder.resolve(), Path(work), args.data, args.audio == "seconds")
-        print(roots.root_path(args.data) / corpus)
+        print(folders.root_path(args.data) / corpus)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,93 @@
+"""Floors: what plain models reach on the same features. A method that does not clear them has shown nothing.
+
+Shapes: b dialogues or utterances, n turns, t steps of a sequence (padded), i = sum of the feature widths, c classes.
+"""
+
+import torch
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+VERSION = 1
+
+
+def pool(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean and standard deviation over the n real steps, divisor n. x: b t d; mask: b t. Returns b 2d.
+
+    One step has the deviation 0, which passes no gradient on.
+    """
+    mask = mask.unsqueeze(-1)
+    steps = mask.sum(1)  # b 1
+    mean = (x * mask).sum(1) / steps
+    variance = ((x - mean.unsqueeze(1)) * mask).square().sum(1) / steps
+    varies = variance > 0
+    return torch.cat([mean, variance.where(varies, 1.0).sqrt() * varies], dim=-1)
+
+
+class ConcatMlp(nn.Module):
+    """Each utterance alone: concatenated features, one hidden layer, class scores. Speakers are not used."""
+
+    def __init__(self, *, dims: dict[str, int], classes: int, speakers: int, hidden: int, dropout: float):
+        super().__init__()
+        self.modalities = tuple(dims)
+        self.embed = nn.Linear(sum(dims.values()), hidden)
+        self.classify = nn.Linear(hidden, classes)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        x = torch.cat([batch[name] for name in self.modalities], dim=-1)  # b n i
+        z = F.relu(self.embed(self.drop(x)))
+        return {"logits": self.classify(self.drop(z)), "embedding": z}
+
+
+class BiGru(nn.Module):
+    """A bidirectional GRU over the dialogue on concatenated features. Speakers are not used."""
+
+    def __init__(self, *, dims: dict[str, int], classes: int, speakers: int, hidden: int, layers: int, dropout: float):
+        super().__init__()
+        self.modalities = tuple(dims)
+        between = dropout if layers > 1 else 0.0
+        width = sum(dims.values())
+        self.rnn = nn.GRU(width, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
+        self.classify = nn.Linear(2 * hidden, classes)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        x = torch.cat([batch[name] for name in self.modalities], dim=-1)  # b n i
+        lengths = batch["mask"].sum(1).cpu()  # packing visits no padding
+        packed = pack_padded_sequence(self.drop(x), lengths, batch_first=True, enforce_sorted=False)
+        z, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.shape[1])  # b n 2h
+        return {"logits": self.classify(self.drop(z)), "embedding": z}
+
+
+class PooledMlp(nn.Module):
+    """Each utterance by mean and deviation of its steps, one hidden layer: class scores, or one score (sentiment)."""
+
+    def __init__(self, *, dims: dict[str, int], classes: int, sentiment: bool, hidden: int, dropout: float):
+        super().__init__()
+        self.modalities = tuple(dims)
+        self.embed = nn.Linear(2 * sum(dims.values()), hidden)
+        self.classify = nn.Linear(hidden, 1 if sentiment else classes)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        x = torch.cat([pool(batch[name], batch[f"{name}_mask"]) for name in self.modalities], dim=-1)  # b 2i
+        z = F.relu(self.embed(self.drop(x)))
+        return {"logits": self.classify(self.drop(z)), "embedding": z}
+
+
+def majority(*, seed: int):
+    """The most frequent class of the training split, whatever the input."""
+    return DummyClassifier(strategy="most_frequent", random_state=seed)
+
+
+def logistic(*, seed: int, c: float):
+    """Multinomial logistic regression on the vectors of an utterance; c: inverse strength of the L2 penalty."""
+    return LogisticRegression(C=c, max_iter=2000, random_state=seed)
+
+
+def ridge(*, seed: int, alpha: float):
+    """Linear regression of sentiment scores on the vectors of an utterance; alpha: strength of the L2 penalty."""
+    return Ridge(alpha=alpha, random_state=seed)

@@ -1,0 +1,76 @@
+"""Data roots: $MERLIB_DATA (or ./data) / <root> / <corpus> / {utterances.parquet, corpus.json, features/*.safetensors}.
+
+Here they are only read. `merlib.twins.ensure` makes the synthetic ones, `merlib.roots` fills the others from what the
+user has.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from merlib.data import store, table
+from merlib.data.official import ACCESS
+from merlib.data.store import Feature
+from merlib.data.table import Corpus, CorpusError
+from merlib.places import TWINS, data_folder
+
+RECORDINGS = "recordings.txt"  # names the folder of the recordings, where a release with recordings was imported
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A corpus and its feature arrays, all in table order."""
+
+    corpus: Corpus
+    features: dict[str, Feature]
+
+
+def root_path(data: str) -> Path:
+    """The folder of the data root `data`."""
+    return data_folder() / data
+
+
+def dataset(data: str, corpus: str, *, features: Sequence[str] | None = None) -> Dataset:
+    """The corpus `corpus` of the root `data` with the named features (all when None), every file checked.
+
+    Raises CorpusError where the root does not have it; the message says how to get it.
+    """
+    folder = root_path(data) / corpus
+    if not (folder / "corpus.json").exists():
+        made = f"make it with merlib.twins.ensure({data!r}, [{corpus!r}])."
+        access = ACCESS.get(corpus, f"Known corpora: {sorted(ACCESS)}.")
+        raise CorpusError(
+            f"{folder}: the root {data!r} has no {corpus}; {made if data in TWINS else f'import it. {access}'}"
+        )
+    loaded = table.load(folder)
+    names = arrays(data, corpus) if features is None else features
+    return Dataset(loaded, {n: store.read(folder, n, ids=loaded.ids, corpus=corpus) for n in names})
+
+
+def corpora(data: str) -> list[str]:
+    """The corpora that the root `data` holds."""
+    return sorted(file.parent.name for file in root_path(data).glob("*/corpus.json"))
+
+
+def roots() -> list[str]:
+    """The data roots that hold a corpus."""
+    return sorted({file.parents[1].name for file in root_path("").glob("*/*/corpus.json")})
+
+
+def arrays(data: str, corpus: str) -> list[str]:
+    """The feature arrays that a corpus of the root `data` has, by name."""
+    return sorted(file.stem for file in (root_path(data) / corpus / "features").glob("*.safetensors"))
+
+
+def recordings(data: str, corpus: str) -> Path | None:
+    """The folder that the media paths of a corpus are relative to; None where nobody has said."""
+    named = root_path(data) / corpus / RECORDINGS
+    return Path(named.read_text().strip()) if named.exists() else None
+
+
+def lock(folder: Path) -> FileLock:
+    """A lock on one corpus of a root; the kernel releases it when its process ends, however it ends."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.parent / f".{folder.name}.lock")

@@ -1,0 +1,46 @@
+"""Noise at test time (ATTSF-Net Sec. V-B, Table V): a share of one modality is replaced by random values."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from merlib.data.batches import Utterances, numbers
+from merlib.data.inputs import moments
+from merlib.errors import RequestError
+
+VERSION = 1  # raise it when a change moves masked scores
+
+DRAWS: dict[str, Callable] = {  # of mean 0 and deviation 1
+    "normal": torch.randn,
+    "uniform": lambda shape, generator: math.sqrt(12) * (torch.rand(shape, generator=generator) - 0.5),
+}
+
+
+def masked(
+    split: Utterances, train: Utterances, *, modality: str, percent: float, unit: str, noise: str, seed: int
+) -> Utterances:
+    """The split with `percent` of a modality's values, or of its whole steps (`unit`: values or steps), replaced by
+    noise.
+
+    The noise is normal or uniform, with each feature's mean and deviation over the training steps, and the same for a
+    seed on any device.
+    """
+    if unit not in ("values", "steps") or noise not in DRAWS or modality not in split.features:
+        raise RequestError(
+            f"mask of {unit} of {modality} by {noise} noise: there are values and steps, of "
+            f"{', '.join(split.features)}, and noise is {' or '.join(DRAWS)}"
+        )
+    values, steps = split.features[modality], split.steps[modality]
+    mean, std = moments(values, train.rows(modality))
+    mine = numbers(values[split.rows(modality)])
+    generator = torch.Generator().manual_seed(seed)
+    drawn = DRAWS[noise](mine.shape, generator=generator).to(mine.device) * std + mean
+    shape = mine.shape if unit == "values" else (len(mine), 1)
+    chosen = torch.rand(shape, generator=generator) < percent / 100
+    return replace(
+        split,
+        features=split.features | {modality: drawn.where(chosen.to(mine.device), mine)},
+        starts=split.starts | {modality: steps.cumsum(0) - steps},
+    )

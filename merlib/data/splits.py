@@ -1,0 +1,136 @@
+"""Protocols: which utterances train, validate and test. One function a protocol; a fold is a number from 0.
+
+A recipe's section `protocol` names one in `split`, and in `validation` how validation is drawn where that is open:
+
+    corpus      the table's own column; validation: corpus, random_5_percent (of train and val, as MultiEMO's code)
+    session5    IEMOCAP: Session 5 tests; validation: corpus (the table's own, of every other session), session_4,
+                or test (nothing is held out: Session 5 validates too, as where a paper names no validation set)
+    sessions    IEMOCAP, five folds: one session tests; validation: next_session, random_10_percent (of other dialogues)
+    actor       IEMOCAP: `test_actor` tests, `val_actor` validates, everybody else trains
+    each_actor  IEMOCAP, ten folds: each actor tests, the partner in the dialogues validates
+    random_811  utterances at random, 8:1:1; speakers and dialogues are shared, as in much published work
+    actors      RAVDESS, five folds of unseen actors (Luna-Jimenez et al. 2021): fold k tests, fold k+1 validates
+    clips       RAVDESS, five folds of clips at random, 6:2:2; speakers are shared
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from merlib.data.table import CorpusError
+from merlib.errors import RequestError
+
+FOLDS = {"sessions": 5, "each_actor": 10, "actors": 5, "clips": 5}  # the others have one
+ACTORS = ((2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (10, 11, 12, 19, 20), (8, 17, 21, 23, 24), (1, 4, 9, 22))
+SEED = 2023  # of every draw here: the protocol is the same for all seeds of a study
+
+
+def folds(protocol: dict[str, Any]) -> int:
+    """How many folds a protocol has."""
+    return FOLDS.get(protocol["split"], 1)
+
+
+def assign(table: pd.DataFrame, protocol: dict[str, Any], fold: int = 0) -> np.ndarray:
+    """train, val or test for every utterance of a table (u); without val, those of test validate too (see `members`).
+
+    Raises ValueError for an unknown protocol or fold, CorpusError where the table does not fit the protocol.
+    """
+    split, validation = protocol["split"], protocol.get("validation", "corpus")
+    if split not in PROTOCOLS:
+        raise RequestError(f"protocol.split {split!r}: there are {sorted(PROTOCOLS)}")
+    if not 0 <= fold < folds(protocol):
+        raise RequestError(f"fold {fold}: protocol.split {split!r} has folds 0 to {folds(protocol) - 1}")
+    found = PROTOCOLS[split](table, protocol, validation, fold)
+    wanted = {"train", "test"} if validation == "test" else {"train", "val", "test"}
+    if empty := sorted(wanted - set(found)):
+        raise CorpusError(f"protocol.split {split!r}, fold {fold}: no utterance for {empty}; is this the whole corpus?")
+    return found
+
+
+def members(names: np.ndarray, part: str) -> np.ndarray:
+    """Which utterances are train, val or test (`part`) by what `assign` gave: u bools."""
+    return names == ("test" if part == "val" and "val" not in names else part)
+
+
+def _corpus(table, protocol, validation, fold) -> np.ndarray:
+    names = table["split"].to_numpy(str)
+    if validation == "corpus":
+        return names
+    _one_of(validation, ("corpus", "random_5_percent"))
+    pool = table.loc[names != "test", "dialogue"].unique()
+    drawn = np.random.default_rng(SEED).permutation(pool)[: max(1, round(0.05 * len(pool)))]
+    return np.where(names == "test", "test", np.where(table["dialogue"].isin(drawn), "val", "train"))
+
+
+def _session5(table, protocol, validation, fold) -> np.ndarray:
+    _one_of(validation, ("corpus", "session_4", "test"))
+    if validation == "corpus":
+        return table["split"].to_numpy(str)
+    session = _session(table)
+    val = session == 4 if validation == "session_4" else np.zeros(len(table), dtype=bool)
+    return np.select([session == 5, val], ["test", "val"], "train")
+
+
+def _sessions(table, protocol, validation, fold) -> np.ndarray:
+    session = _session(table)
+    test = session == fold + 1
+    if validation == "next_session":
+        val = session == (fold + 1) % 5 + 1
+    else:
+        _one_of(validation, ("next_session", "random_10_percent"))
+        pool = table.loc[~test, "dialogue"].unique()
+        drawn = np.random.default_rng([SEED, fold]).permutation(pool)[: max(1, round(0.1 * len(pool)))]
+        val = table["dialogue"].isin(drawn).to_numpy()
+    return np.select([test, val], ["test", "val"], "train")
+
+
+def _actor(table, protocol, validation, fold) -> np.ndarray:
+    return _by_speaker(table, protocol["test_actor"], protocol["val_actor"])
+
+
+def _each_actor(table, protocol, validation, fold) -> np.ndarray:
+    test = sorted(table["speaker"].unique())[fold]
+    return _by_speaker(table, test, test[:-1] + {"F": "M", "M": "F"}[test[-1]])
+
+
+def _random_811(table, protocol, validation, fold) -> np.ndarray:
+    return _at_random(table, parts=10, fold=0)
+
+
+def _clips(table, protocol, validation, fold) -> np.ndarray:
+    return _at_random(table, parts=5, fold=fold)
+
+
+def _actors(table, protocol, validation, fold) -> np.ndarray:
+    actor = table["speaker"].astype(int)
+    return np.select([actor.isin(ACTORS[fold]), actor.isin(ACTORS[(fold + 1) % 5])], ["test", "val"], "train")
+
+
+def _by_speaker(table, test: str, val: str) -> np.ndarray:
+    if unknown := sorted({test, val} - set(table["speaker"])):
+        raise CorpusError(f"actors {unknown} are not in the corpus; it has {sorted(table['speaker'].unique())}")
+    return np.select([table["speaker"] == test, table["speaker"] == val], ["test", "val"], "train")
+
+
+def _at_random(table, *, parts: int, fold: int) -> np.ndarray:
+    # so that the order of the rows, a source's own, draws nothing
+    by_name = np.argsort(table["utterance"].to_numpy(str))
+    part = np.empty(len(table), dtype=int)
+    part[by_name] = np.random.default_rng([SEED, parts]).permutation(np.arange(len(table)) % parts)
+    return np.select([part == fold, part == (fold + 1) % parts], ["test", "val"], "train")
+
+
+def _session(table) -> np.ndarray:
+    return table["speaker"].str[:2].astype(int).to_numpy()  # IEMOCAP's speakers are 01F to 05M
+
+
+def _one_of(validation: str, known: tuple[str, ...]) -> None:
+    if validation not in known:
+        raise RequestError(f"protocol.validation {validation!r}: there are {known} for this split")
+
+
+PROTOCOLS = {
+    "corpus": _corpus, "session5": _session5, "sessions": _sessions, "actor": _actor, "each_actor": _each_actor,
+    "random_811": _random_811, "actors": _actors, "clips": _clips,
+}  # fmt: skip

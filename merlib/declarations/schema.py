@@ -1,0 +1,141 @@
+"""The grammar of papers/*.toml as types. How to write one: papers/README.md; how it is read: loading.py."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from merlib.declarations.leaves import flat
+from merlib.errors import one_of
+
+AVERAGES = Literal[
+    "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "weighted_precision",
+    "weighted_recall", "acc2", "acc7", "f1_acc2", "mae", "correlation",
+]  # fmt: skip
+LETTERS = {"T": "text", "A": "audio", "V": "visual"}  # of modalities, as declarations and commands write them
+SCORES: tuple[str, ...] = get_args(AVERAGES)  # of a whole test set; accuracy is also called WA, balanced accuracy UA
+OF_A_CLASS = Literal["f1", "precision", "recall"]
+OTHERS = Literal["count", "parameters", "seconds", "loss", "setting"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Column(Strict):
+    """What a column of a printed table measures. A row names `corpus`, `emotion`, `average` if they differ."""
+
+    metric: AVERAGES | OF_A_CLASS | OTHERS
+    label: str
+    corpus: str | None = None
+    emotion: str | dict[str, str] | None = None
+    modalities: str | None = Field(None, description="T, A, V, or several of them: what the column's network sees")
+    unit: Literal["percent", "fraction", "count"] = "percent"
+    fold: int | str | None = None
+
+
+class Row(Strict):
+    """A row as printed (`reported`: the digits, as strings), or one that this study adds (nothing reported)."""
+
+    id: str
+    label: str
+    kind: Literal["own", "fact"] = "own"
+    cited: bool = False
+    reference: str | None = None
+    corpus: str | None = None
+    emotion: str | None = None
+    average: Literal["macro", "weighted"] | None = Field(None, description="of its columns' precision, recall and f1")
+    reported: dict[str, str] = {}
+    bold: list[str] = Field([], description="columns whose cell is printed in bold, or otherwise marked as best")
+    same_as: str | None = Field(None, description="row whose printed numbers this added row is compared with")
+    base: str | None = Field(None, description="another system of paper.toml's [base.*], trained by us")
+    change: dict[str, Any] = {}
+
+    @property
+    def runs(self) -> bool:
+        """Whether this study computes the row itself: every own row, and a cited one whose system we train."""
+        return not self.cited or self.base is not None
+
+
+class Table(Strict):
+    id: str
+    caption: str
+    where: str
+    note: str = ""
+    columns: dict[str, Column]
+    row: list[Row]
+
+    def find(self, row: str) -> Row:
+        return one_of({r.id: r for r in self.row}, row, f"row of {self.id}")
+
+
+class Claim(Strict):
+    """What the text says of numbers: one that stands in no table, or a relation of addresses, `table/row.column`."""
+
+    id: str
+    where: str
+    says: str
+    kind: Literal["value", "difference", "relative", "sum", "equal", "best", "order", "constant"]
+    printed: str | None = None
+    of: list[str] = []
+    among: str | list[str] = Field("all", description="best: the rows that of[0] is compared with; all, cited, or ids")
+    lowest: bool = Field(False, description="best and order: the lower number is the better one, as for errors")
+    note: str = ""
+
+
+class Reading(Strict):
+    """A point the paper leaves open: every option changes the same leaves; `default` is what the base recipe takes.
+
+    context: a change beside which the options differ, where they are one and the same in the base recipe.
+    """
+
+    question: str
+    default: str
+    why: str
+    options: dict[str, dict[str, Any]]
+    context: dict[str, Any] = {}
+
+
+class Paper(Strict):
+    id: str
+    title: str
+    authors: str
+    code: str
+    corpora: list[str]
+    facts: dict[str, Any] = {}
+    recipe: dict[str, Any]
+    readings: dict[str, Reading]
+    base: dict[str, dict[str, Any]] = {}
+    shares: dict[str, list[str]] = {}
+    twin: dict[str, Any]
+    twin_media: dict[str, Any] = {}
+    tables: dict[str, Table]
+    claims: list[Claim] = []
+
+    def flat(self, tree: Mapping[str, Any]) -> dict[str, Any]:
+        """Dotted name -> value, of sections of leaves or a change of them."""
+        return flat(tree, self.corpora)
+
+    def table(self, name: str) -> Table:
+        return one_of(self.tables, f"table{name}" if name.isdigit() else name, f"table of {self.id}")
+
+
+class Cell(Strict):
+    """One printed number, or one place of a row we add (`printed` is None)."""
+
+    paper: str
+    table: str
+    row: str
+    column: str
+    printed: str | None
+    kind: Literal["own", "cited", "fact", "added"]
+    corpus: str | None
+    metric: str
+    emotion: str | None = None
+    modalities: str | None = None
+    fold: int | str | None = None
+    unit: Literal["percent", "fraction", "count"] = "percent"
+
+    @property
+    def address(self) -> str:
+        return f"{self.paper}/{self.table}/{self.row}"

@@ -1,0 +1,75 @@
+"""Figures of recordings: how long they are and what failed, one sound and its features, the faces that a network sees.
+
+Only synthetic recordings are pictured: faces and voices of real people do not go into pages that are kept.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from merlib.data.store import Passport
+from merlib.data.table import Corpus
+from merlib.features import media, pipeline
+from merlib.features.media import Clip, MediaError
+from merlib.figures import PRINTED, canvas
+from merlib.places import TWINS
+
+RATE = 16000
+
+
+def report(passports: Mapping[str, Passport]) -> pd.DataFrame:
+    """What preprocessing made of each array: utterances, steps, and how many recordings failed."""
+    rows = {
+        name: {
+            "extractor": p.extractor, "utterances": len(p.ids), "steps": p.shape[0] if p.steps else len(p.ids),
+            "longest": p.steps or 1, "values a step": p.shape[-1], "failed": len(p.failed),
+        }
+        for name, p in passports.items()
+    }  # fmt: skip
+    return pd.DataFrame(rows).T
+
+
+def durations(corpora: Mapping[str, Corpus], folders: Mapping[str, Path], *, data: str) -> Figure:
+    """How long the recordings of each corpus are; those without one are counted in the title."""
+    figure, axes = canvas("Lengths of the recordings", data, len(folders), size=(4.2, 3.0))
+    for ax, (name, folder) in zip(axes, folders.items(), strict=True):
+        clips, failed = pipeline.clips(corpora[name], folder)
+        ax.hist([media.duration(clip) for clip in clips], bins=30, color=PRINTED)
+        ax.set(title=f"{name}: {len(clips)} recordings, {len(failed)} without", xlabel="seconds", ylabel="utterances")
+    return figure
+
+
+def sound(clip: Clip, extractor, *, data: str) -> Figure:
+    """A waveform above what an extractor makes of it (as MPAF-Net Fig. 5); only of synthetic speech."""
+    figure, axes = canvas(f"{clip.utterance}: {extractor.about()['extractor']}", data, 2 * (data in TWINS), size=(5, 3))
+    for ax in axes[:1]:
+        samples = media.sound(clip, rate=RATE)
+        ax.plot(np.arange(len(samples)) / RATE, samples, linewidth=0.5)
+        ax.set(title="waveform", xlabel="seconds")
+        axes[1].imshow(extractor(clip).astype(np.float32).T, aspect="auto", origin="lower", cmap="magma")
+        axes[1].set(title="features", xlabel="step", ylabel="value")
+    return figure
+
+
+def faces(clips: Mapping[str, Clip], extractor, *, data: str, most: int = 8) -> Figure:
+    """A contact sheet: the first `most` faces of each recording, one row a title; only of synthetic faces."""
+    figure, axes = canvas("Faces", data, int(data in TWINS), size=(1.1 * most, 1.2 * len(clips)))
+    for ax in axes:
+        rows = [_row(clip, extractor, most) for clip in clips.values()]
+        ax.imshow(np.concatenate(rows), cmap="gray")
+        ax.set_yticks([(i + 0.5) * len(rows[0]) for i in range(len(rows))], list(clips))
+        ax.set_xticks([])
+    return figure
+
+
+def _row(clip: Clip, extractor, most: int) -> np.ndarray:
+    """The first faces side by side, h (most w) or h (most w) 3; grey where there are none."""
+    try:
+        pixels = extractor.faces(clip).pixels[:most]
+    except MediaError:
+        pixels = np.full((1, 64, 64), 128, np.uint8)
+    missing = [(0, most - len(pixels))] + [(0, 0)] * (pixels.ndim - 1)
+    return np.concatenate(list(np.pad(pixels, missing, constant_values=128)), axis=1)

@@ -1,0 +1,119 @@
+"""ATTSF-Net's objective (eq. 18): the task, the auxiliary tasks, and how unlike the token and the two branches are.
+
+Shapes: N utterances of a batch, d features, c classes (1 where the target is a score). A label of -1 is no label.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from merlib.errors import RequestError, one_of
+from merlib.layers.cross_entropy import labelled
+
+VERSION = 1
+
+
+def symmetric_kl(mean_p: Tensor, var_p: Tensor, mean_q: Tensor, var_q: Tensor) -> Tensor:
+    """D(P || Q) + D(Q || P) of normal distributions, entry by entry (eqs. 15-16): the logarithms of the two cancel."""
+    apart = (mean_p - mean_q).square()
+    return ((var_p + apart) / var_q + (var_q + apart) / var_p) / 2 - 1
+
+
+class Batch(nn.Module):
+    """Mean and variance of each dimension over the batch (eq. 14). One utterance has no variance: then 0."""
+
+    def __init__(self, *, dim: int, eps: float):
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, p: Tensor, q: Tensor) -> Tensor:
+        """p, q: N d. Returns a scalar, the mean over the dimensions."""
+        if len(p) < 2:
+            return p.new_zeros(())
+        moments = [m for x in (p, q) for m in (x.mean(0), x.var(0, unbiased=False) + self.eps)]
+        return symmetric_kl(*moments).mean()
+
+
+class Sample(nn.Module):
+    """One mean and one variance for each utterance, over its d entries; a mean over utterances."""
+
+    def __init__(self, *, dim: int, eps: float):
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, p: Tensor, q: Tensor) -> Tensor:
+        moments = [m for x in (p, q) for m in (x.mean(1), x.var(1, unbiased=False) + self.eps)]
+        return symmetric_kl(*moments).mean()
+
+
+class Softmax(nn.Module):
+    """The d entries as scores of a categorical distribution; a mean over utterances."""
+
+    def __init__(self, *, dim: int, eps: float):
+        super().__init__()
+
+    def forward(self, p: Tensor, q: Tensor) -> Tensor:
+        log_p, log_q = p.log_softmax(1), q.log_softmax(1)
+        return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(1).mean()
+
+
+class Learned(nn.Module):
+    """A linear map of each vector to the means and log-variances of d dimensions, as in a VAE; one map for all."""
+
+    def __init__(self, *, dim: int, eps: float):
+        super().__init__()
+        self.eps, self.moments = eps, nn.Linear(dim, 2 * dim)
+
+    def forward(self, p: Tensor, q: Tensor) -> Tensor:
+        moments = []
+        for x in (p, q):
+            mean, log_var = self.moments(x).chunk(2, dim=1)
+            moments += [mean, log_var.exp() + self.eps]
+        return symmetric_kl(*moments).mean()
+
+
+SIMILARITIES = {"batch": Batch, "sample": Sample, "softmax": Softmax, "learned": Learned}
+TASKS = {
+    "cross_entropy": lambda logits, target: F.cross_entropy(logits, target["label"]),
+    "l1": lambda logits, target: F.l1_loss(logits.squeeze(-1), target["score"]),
+}
+
+
+class AttsfLoss(nn.Module):
+    """L_av + lambda_a L_a + lambda_v L_v + lambda_t L_t + lambda_sim L_sim (eq. 18, which has no term for text).
+
+    L_sim is the mean over the branches of their symmetric divergence from the token (eqs. 15-17). A part that has no
+    weight, or whose outputs the network does not return (Table VII, one modality, another system), is left out.
+    """
+
+    def __init__(
+        self, *, dim: int | None, sentiment: bool, task: str, lambda_a: float, lambda_v: float, lambda_t: float,
+        lambda_sim: float, similarity: str, similarity_eps: float,
+    ):  # fmt: skip
+        super().__init__()
+        if (task == "l1") != sentiment:
+            raise RequestError(
+                f"loss.task {task!r}: scores need l1 and classes cross_entropy, this corpus has "
+                + ("scores" if sentiment else "classes")
+            )
+        self.task = one_of(TASKS, task, "loss.task")
+        self.weights = {"audio": lambda_a, "visual": lambda_v, "text": lambda_t}
+        self.lambda_sim = lambda_sim
+        self.similarity = one_of(SIMILARITIES, similarity, "loss.similarity")(dim=dim, eps=similarity_eps)
+
+    def forward(self, outputs: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
+        """outputs: of AttsfNet, N ...; target: `label` N, `score` N. Returns `loss` and its parts."""
+        known = labelled(target["label"])
+        target = {name: value[known] for name, value in target.items()}
+        parts = {"task": self.task(outputs["logits"][known], target)}
+        loss = parts["task"]
+        for name, weight in self.weights.items():
+            if weight and f"logits_{name}" in outputs:
+                parts[f"task_{name}"] = self.task(outputs[f"logits_{name}"][known], target)
+                loss = loss + weight * parts[f"task_{name}"]
+        branches = [value for name, value in outputs.items() if name.startswith("main_")]
+        if self.lambda_sim and branches and "token" in outputs:
+            divergences = [self.similarity(outputs["token"][known], branch[known]) for branch in branches]
+            parts["similarity"] = torch.stack(divergences).mean()
+            loss = loss + self.lambda_sim * parts["similarity"]
+        return {"loss": loss, **parts}

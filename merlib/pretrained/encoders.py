@@ -1,0 +1,157 @@
+"""Pretrained encoders of speech and pictures from Hugging Face, each a hub name or a folder.
+
+Frozen ones run once, when features are extracted (`Speech`, `Pictures`). A speech encoder that learns is a part of the
+network (`AudioEncoder`): its convolutions stay frozen, as is usual, and it reads waveforms.
+
+Shapes: b utterances, s samples, t steps (tokens, frames, pictures), d hidden width. Masks are True on real samples or
+steps.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from merlib.errors import RequestError
+
+KINDS = ("*.json", "*.txt", "*.model", "*.safetensors")
+SETTINGS = ("config.json", "preprocessor_config.json")
+States = tuple[Tensor, Tensor]  # b t d, b t
+
+
+class AudioEncoder(nn.Module):
+    """WavLM, HuBERT or wav2vec 2.0 on raw speech: b s -> b t d, one step for about 20 ms.
+
+    learns: all but the convolutions train; otherwise it is frozen, and without dropout. SpecAugment and layer drop are
+    off: the first draws from numpy, outside the seed, and the second would leave parameters without gradient.
+    checkpointing: compute activations again in the backward pass; the same numbers in a fraction of the memory.
+    """
+
+    def __init__(self, *, encoder: str, learns: bool, checkpointing: bool = False):
+        super().__init__()
+        folder = located(encoder)
+        config = transformers.AutoConfig.from_pretrained(folder)
+        if not hasattr(config, "conv_stride"):
+            raise RequestError(f"{encoder} is a {config.model_type}; expected wavlm, hubert or wav2vec2")
+        config.update({"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0})
+        self.net = transformers.AutoModel.from_pretrained(folder, config=config, dtype=torch.float32)
+        prepared = transformers.AutoFeatureExtractor.from_pretrained(folder)
+        self.width, self.rate, self.normalize = config.hidden_size, prepared.sampling_rate, prepared.do_normalize
+        self.layers = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+        self.field = 1  # samples that one step sees: the shortest input there can be
+        for kernel, stride in reversed(self.layers):
+            self.field = (self.field - 1) * stride + kernel
+        self.alone = config.feat_extract_norm == "group"  # its first norm looks at all samples, also at padding
+        self.learns = learns
+        if checkpointing and learns:
+            self.net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        for name, parameter in self.net.named_parameters():
+            parameter.requires_grad = learns and not name.startswith("feature_extractor.")
+
+    def train(self, mode: bool = True) -> "AudioEncoder":
+        return super().train(mode and self.learns)
+
+    def frames(self, samples: int | Tensor) -> int | Tensor:
+        """How many steps come from so many samples, at least one."""
+        for kernel, stride in self.layers:
+            samples = (samples - kernel) // stride + 1
+        return samples.clamp(min=1) if isinstance(samples, Tensor) else max(samples, 1)
+
+    def forward(self, wave: Tensor, mask: Tensor) -> States:
+        """wave: b s, at `rate`; mask: b s."""
+        if not self.alone:
+            return self._states(wave, mask)
+        alone = zip(wave.unsqueeze(1), mask.unsqueeze(1), strict=True)  # 1 s each
+        return padded([self._states(one[:, real[0]], real[:, real[0]])[0][0] for one, real in alone])
+
+    def _states(self, wave: Tensor, mask: Tensor) -> States:
+        if self.normalize:
+            count = mask.sum(1, keepdim=True)
+            wave = (wave - (wave * mask).sum(1, keepdim=True) / count) * mask
+            wave = wave * torch.rsqrt(wave.square().sum(1, keepdim=True) / count + 1e-7)
+        samples = mask.sum(1).clamp(min=self.field)  # b
+        wave = F.pad(wave * mask, (0, max(0, self.field - wave.shape[1])))
+        heard = torch.arange(wave.shape[1], device=wave.device) < samples.unsqueeze(1)
+        states = self.net(wave, attention_mask=None if self.alone else heard.long()).last_hidden_state  # b t d
+        steps = self.frames(samples)
+        real = torch.arange(int(steps.max()), device=wave.device) < steps.unsqueeze(1)
+        return states[:, : real.shape[1]] * real.unsqueeze(-1), real
+
+
+class Speech:
+    """Waveforms, float arrays (s) at the encoder's rate: last hidden states, of the first `seconds` if given."""
+
+    def __init__(self, folder: str, device: str, seconds: float | None = None):
+        self.net = AudioEncoder(encoder=folder, learns=False).to(device)
+        self.device, self.samples = device, None if seconds is None else round(seconds * self.net.rate)
+
+    def __call__(self, waves: Sequence[np.ndarray]) -> States:
+        wave, mask = padded([torch.as_tensor(w[: self.samples], dtype=torch.float32) for w in waves])
+        return self.net(wave.to(self.device), mask.to(self.device))
+
+
+class Pictures:
+    """Videos, uint8 arrays (t, height, width, 3): CLIP's embedding of every picture."""
+
+    def __init__(self, folder: str, device: str):
+        self.net = (
+            transformers.CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval().to(device)
+        )
+        made = json.loads((Path(folder) / "preprocessor_config.json").read_text())
+        self.mean, self.std = (torch.tensor(made[k]).view(3, 1, 1) for k in ("image_mean", "image_std"))
+        self.size, self.device = self.net.config.image_size, device
+
+    def __call__(self, videos: Sequence[np.ndarray]) -> States:
+        cut = [torch.as_tensor(video).split(64) for video in videos]  # 64 pictures at once
+        return padded([torch.cat([self._embedded(part) for part in parts]) for parts in cut])
+
+    def _embedded(self, pictures: Tensor) -> Tensor:
+        """t h w 3 -> t d, prepared as CLIP is: shorter side to `size` (bicubic), middle square, standardised."""
+        x = pictures.to(self.device).permute(0, 3, 1, 2).float()
+        height, width = x.shape[-2:]
+        short = min(height, width)
+        sides = [int(self.size * side / short) for side in (height, width)]
+        x = F.interpolate(x, sides, mode="bicubic", antialias=True).round().clamp(0, 255)
+        top, left = ((side - self.size) // 2 for side in sides)
+        x = x[..., top : top + self.size, left : left + self.size] / 255
+        return self.net(pixel_values=(x - self.mean.to(x)) / self.std.to(x)).image_embeds
+
+
+def located(encoder: str) -> str:
+    """The folder of an encoder: itself, or what the hub has under this name (safetensors where there are any)."""
+    if Path(encoder).is_dir():
+        return encoder
+    folder = huggingface_hub.snapshot_download(encoder, allow_patterns=list(KINDS))
+    if not list(Path(folder).glob("*.safetensors")):
+        folder = huggingface_hub.snapshot_download(encoder, allow_patterns=[*KINDS, "pytorch_model.bin"])
+    return folder
+
+
+def weights(folder: str) -> list[Path]:
+    """The files of an encoder's weights; ValueError where there are none."""
+    found = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("pytorch_model.bin"))
+    if not found:
+        raise RequestError(
+            f"{folder}: neither *.safetensors nor pytorch_model.bin; save the encoder with save_pretrained"
+        )
+    return found
+
+
+def pretrained_files(encoder: str) -> list[Path]:
+    """Every file that a network reads of an encoder, a hub name or a folder: weights and settings."""
+    folder = Path(located(encoder))
+    return [*weights(folder), *(folder / name for name in SETTINGS if (folder / name).exists())]
+
+
+def padded(rows: Sequence[Tensor], value: float = 0) -> States:
+    """Rows of different length, t ... each -> b t ..., and their mask, b t."""
+    lengths = torch.tensor([len(row) for row in rows], device=rows[0].device)
+    mask = torch.arange(int(lengths.max()), device=rows[0].device) < lengths.unsqueeze(1)
+    return pad_sequence(list(rows), batch_first=True, padding_value=value), mask

@@ -1,0 +1,62 @@
+"""Published weights from a file into a network: nothing but tensors is read, and every one of them must fit."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from merlib.errors import RequestError
+from merlib.places import data_folder
+
+
+def located(weights: str, *, publisher: str = "who published them") -> Path:
+    """A path, or a name below `weights` of the data folder; ValueError where no file is."""
+    path = Path(weights) if Path(weights).is_absolute() else data_folder() / "weights" / weights
+    if not path.is_file():
+        raise RequestError(f"{path} is not there: get these weights from {publisher}, and put the file there")
+    return path
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file of torch.save (its `state_dict`, or itself) or safetensors. Code in it is not run."""
+    try:
+        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (pickle.UnpicklingError, safetensors.SafetensorError, EOFError, RuntimeError) as error:
+        what = str(error).split("\n")[0] or "it ends too early"
+        raise RequestError(
+            f"{path} is damaged, or holds more than tensors: save its state_dict alone ({what})"
+        ) from None
+    found = found.get("state_dict", found) if isinstance(found, Mapping) else {}
+    tensors = {key.removeprefix("module."): value for key, value in found.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise RequestError(f"{path} holds no tensors by name: save the network's state_dict")
+    return tensors
+
+
+def fit(network: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Module:
+    """Put every tensor in its place, or say which ones do not fit."""
+    own = network.state_dict()
+    state = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")} | dict(state)  # old files have no count
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    other = [
+        f"{k} {tuple(state[k].shape)}" for k in sorted(own.keys() & state.keys()) if own[k].shape != state[k].shape
+    ]
+    if missing or unknown or other:
+        few = ", ".join(f"{len(v)} {n} {v[:3]}" for n, v in zip(WRONG, (missing, unknown, other), strict=True) if v)
+        raise RequestError(
+            f"{where} is not a {type(network).__name__} like this: {few}. Name the right file, or network"
+        )
+    network.load_state_dict(state)
+    return network
+
+
+def frozen(network: nn.Module) -> nn.Module:
+    """For inference alone: eval, no gradients."""
+    return network.eval().requires_grad_(False)
+
+
+WRONG = ("missing", "unexpected", "of another shape")

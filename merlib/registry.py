@@ -1,0 +1,133 @@
+"""Networks, losses and estimators by name, and how a section of a recipe becomes the keywords of a constructor.
+
+Who offers something says so in the `__init__.py` of its package, in the tables NETWORKS, LOSSES and ESTIMATORS (name to
+"module:class"). Packages are those below `merlib.papers`, `merlib.baselines`, `merlib.layers`, and what an installed
+distribution names under the entry point group `merlib.papers`, so that a paper can live outside this repository.
+
+A network is called with a batch and returns `logits` and every tensor that a loss or a figure needs. A loss is called
+as `forward(outputs, target)` with what a network returned for the utterances of a step (u ...), and `target`: `label`
+(u, -1 where there is none) and, on the sentiment corpora, `score` (u); it returns `loss` and its named parts.
+
+A network class may also say: `starting_weights(section, modalities)`, leaf -> the pretrained files that it starts from
+(a static method); `check_states(section, layers_above)`, which refuses stored states that its own encoder cannot read;
+SHOWN, names of outputs that a run keeps for figures beside the embeddings; and PRETRAINED, how the names of those
+parameters begin that learn at `train.text_lr_factor` of the rate.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
+
+from merlib.errors import DeclarationError, one_of
+
+GROUP = "merlib.papers"  # of the entry points that papers outside this repository declare
+KINDS = {"NETWORKS": "model", "ESTIMATORS": "model", "LOSSES": "loss"}  # table -> what a recipe calls it
+
+
+def papers() -> dict[str, str]:
+    """Paper id -> the package that holds its network, loss and extraction settings."""
+    own = importlib.import_module(GROUP)
+    inside = {found.name: f"{GROUP}.{found.name}" for found in pkgutil.iter_modules(own.__path__) if found.ispkg}
+    return inside | {entry.name: entry.value for entry in entry_points(group=GROUP)}
+
+
+@cache
+def _table(kind: str) -> dict[str, str]:
+    """Name -> "module:attribute" of one kind, over all packages."""
+    table: dict[str, str] = {}
+    for package in ("merlib.layers", "merlib.baselines", *papers().values()):
+        offered = getattr(importlib.import_module(package), kind, {})
+        if twice := sorted(table.keys() & offered.keys()):
+            raise DeclarationError(f"{package} offers {', '.join(twice)} in {kind}, which another package has: rename")
+        table |= offered
+    return table
+
+
+def module_of(kind: str, name: str) -> ModuleType:
+    """The module of a network or estimator (kind "model"), or of a loss ("loss")."""
+    return importlib.import_module(_place(kind, name).split(":")[0])
+
+
+def version(kind: str, name: str) -> int:
+    """VERSION of the module of a network or loss: raised there whenever its numbers change, and part of a run's id."""
+    return module_of(kind, name).VERSION
+
+
+def is_estimator(name: str) -> bool:
+    """Whether the model is a scikit-learn estimator on concatenated vectors, with no epochs."""
+    return name in _table("ESTIMATORS")
+
+
+def names(kind: str) -> list[str]:
+    """Every name that a recipe's section `model` or `loss` may have."""
+    return sorted(name for table, of in KINDS.items() if of == kind for name in _table(table))
+
+
+def constructor(kind: str, name: str) -> Callable:
+    """The class or function behind a name of a recipe's section `model` or `loss`."""
+    module, attribute = _place(kind, name).split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _place(kind: str, name: str) -> str:
+    return one_of(
+        {n: place for table, of in KINDS.items() if of == kind for n, place in _table(table).items()}, name, kind
+    )
+
+
+def build(kind: str, section: Mapping[str, Any], **given: Any) -> Any:
+    """What the section `model` or `loss` of a recipe describes: {"name": ..., and its constructor's keywords}.
+
+    given: what the data settle; a constructor takes those that it names. For a network: dims (modality -> width of its
+    vectors), steps (modality -> longest sequence of the corpus, in steps), classes, speakers (most parties in a
+    dialogue), sentiment (whether the target is a score in [-3, 3]; then classes counts its seven integers). For a loss:
+    class_counts (c, labels of the training set), dim (width of the network), sentiment. For an estimator: seed.
+    """
+    return bind(constructor(kind, section["name"]), section, what=kind, **given)
+
+
+def part(known: Mapping[str, Callable], section: Mapping[str, Any], what: str, **given: Any) -> Any:
+    """The part of a network that its section names: known[section["name"]], called with its own leaves.
+
+    Leaves that only another of the known parts takes are left out, so that an ablation changes nothing but the name.
+    """
+    make = one_of(known, section["name"], f"{what}.name")
+    return bind(make, section, what=what, beside=known.values(), **given)
+
+
+def bind(
+    make: Callable, section: Mapping[str, Any], *, what: str, beside: Collection[Callable] = (), **given: Any
+) -> Any:
+    """make(**section, **given), where `make` gets of `given` what it names, and of the section all but `name`.
+
+    beside: alternatives to `make`, whose leaves may stand in the section too. Raises DeclarationError for a leaf that
+    none of them takes, for one that is missing, and for a value that the constructor refuses.
+    """
+    leaves = {key: value for key, value in section.items() if key != "name"}
+    parameters = dict(_parameters(make))
+    known = {key for each in (make, *beside) for key, _ in _parameters(each)} - given.keys()
+    if unknown := sorted(leaves.keys() - known):
+        raise DeclarationError(f"{_title(section, what)} has no {unknown}; it has {sorted(known)}")
+    keywords = {key: value for key, value in leaves.items() if key in parameters}
+    keywords |= {key: value for key, value in given.items() if key in parameters}
+    if missing := sorted(k for k, p in parameters.items() if p.default is p.empty and k not in keywords):
+        raise DeclarationError(f"{_title(section, what)} needs {missing} in the section {what} of its recipe")
+    try:
+        return make(**keywords)
+    except DeclarationError:
+        raise
+    except ValueError as error:  # a constructor that refuses an option or a size
+        raise DeclarationError(f"{_title(section, what)}: {error}") from error
+
+
+def _title(section: Mapping[str, Any], what: str) -> str:
+    return f"{what} {section['name']}" if "name" in section else what
+
+
+def _parameters(make: Callable) -> Iterator[tuple[str, inspect.Parameter]]:
+    return iter(inspect.signature(make).parameters.items())

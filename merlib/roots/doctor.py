@@ -1,0 +1,77 @@
+"""What data is here, what each paper still needs, how to get it, and under which licence (`merlib doctor`)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from merlib.corpora import layouts
+from merlib.data import folders, store, table
+from merlib.data.official import ACCESS
+from merlib.data.table import CorpusError
+from merlib.places import TWINS
+
+
+def describe(needs: Mapping[str, Mapping[str, Sequence[str]]]) -> dict:
+    """What is here, what is missing and how to get it, as plain data for `merlib doctor`.
+
+    `needs` is {paper: {corpus: modalities}}. Of the features only headers are read; `dataset` checks the values.
+    """
+    base = folders.root_path("")
+    names = folders.roots()
+    roots = {r: {f.parent.name: _about(f.parent) for f in sorted((base / r).glob("*/corpus.json"))} for r in names}
+    brought = {r: here for r, here in roots.items() if r not in TWINS}  # the twins make what is missing
+    missing = {r: {paper: _missing(here, corpora) for paper, corpora in needs.items()} for r, here in brought.items()}
+    found = [layout for layout in layouts.survey(base) if not set(layout.folder.relative_to(base).parts) & set(TWINS)]
+    releases = [layout.about() for layout in found]
+    return {"data": str(base), "roots": roots, "releases": releases, "missing": missing, "access": ACCESS}
+
+
+def _missing(here: dict, corpora: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Of each corpus that a paper needs, what a root lacks: `corpus`, or modalities."""
+    lacks = {}
+    for name, wanted in corpora.items():
+        have = {f.get("modality") for f in here.get(name, {}).get("features", {}).values()}
+        lacks[name] = [] if "features" in here.get(name, {}) else ["corpus"]
+        lacks[name] += [m for m in wanted if m not in have]
+    return {name: what for name, what in lacks.items() if what}
+
+
+def _about(folder: Path) -> dict:
+    """A corpus of a root: its source, counts, and passports (with the number of ids instead of them); or its error."""
+    try:
+        corpus = table.load(folder)
+    except CorpusError as error:
+        return {"error": str(error)}
+    features = {}
+    for file in sorted((folder / "features").glob("*.safetensors")):
+        try:
+            passport, size = store.read_passport(file), file.stat().st_size
+        except store.FeatureError as error:
+            features[file.stem] = {"error": str(error)}
+        else:
+            extra = {"ids": len(passport.ids), "bytes": size, "summary": passport.summary()}
+            features[file.stem] = asdict(passport) | extra
+    return {"source": corpus.source, **corpus.counts(), "features": features}
+
+
+def as_text(report: dict) -> str:
+    """The report of `describe` for people."""
+    lines = [f"data in {report['data']} (set MERLIB_DATA to change it)"]
+    for root, here in report["roots"].items():
+        for corpus, about in here.items():
+            counts = about.get("error") or f"{sum(about['utterances'].values())} utterances; {about['source']}"
+            lines.append(f"  {root}/{corpus}: {counts}")
+            for name, feature in about.get("features", {}).items():
+                size = f", {feature['bytes'] / 2**20:.1f} MiB" if "bytes" in feature else ""
+                lines.append(f"    {name}: {feature.get('error') or feature['summary']}{size}")
+        for paper, corpora in report["missing"].get(root, {}).items():
+            what = "; ".join(f"{corpus} lacks {', '.join(lacks)}" for corpus, lacks in corpora.items())
+            lines.append(f"  {root} for {paper}: {what or 'all it needs is here'}")
+    lines += [f"  {layouts.as_text(release)}" for release in report["releases"]]
+    return "\n".join(
+        [
+            *lines,
+            "how to get the corpora, and their licences:",
+            *(f"  {t}" for t in dict.fromkeys(report["access"].values())),
+        ]
+    )

@@ -1,0 +1,216 @@
+"""Runs: one recipe on one corpus with one seed, trained once, resumable, kept in `results/cache/runs/<id>`.
+
+`identity` says what a run is known by. Two batches never train the same run at once; a run killed at any moment resumes
+from its checkpoint.
+
+`run.json` (recipe, scores of both selections, history of every epoch) is written last and marks a finished run; beside
+it, `predictions.npz` holds ids, labels, predictions, and the probabilities and embeddings of the val-selected network
+on the test split. Where the protocol masks inputs at test time, the network is kept too (`network.safetensors`), and
+`masked_*.json` holds the scores.
+"""
+
+import json
+import platform
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file
+from tqdm.auto import tqdm
+
+from merlib import registry
+from merlib.data import batches, folders, inputs, masking, official, store
+from merlib.data import splits as protocols
+from merlib.files import atomic
+from merlib.places import commit, results_folder
+from merlib.study import identity
+from merlib.training import loop, metrics, outcome
+from merlib.training.prediction import predict
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a recipe on a corpus of a data root, with a seed and a fold."""
+
+    recipe: dict[str, dict]
+    corpus: str
+    data: str
+    seed: int
+    fold: int = 0
+
+    @property
+    def id(self) -> str:
+        split = protocols.assign(self.dataset.corpus.table, self.recipe["protocol"], self.fold)
+        return identity.of_run(self.recipe_id, self.seed, self.fold, split)
+
+    @property
+    def recipe_id(self) -> str:
+        """What its runs share, whatever seed and fold."""
+        return identity.of_recipe(self.recipe, self.dataset, self.arrays)
+
+    @property
+    def arrays(self) -> dict[str, str]:
+        """modality -> the feature array that the recipe names for it."""
+        return inputs.arrays(self.recipe["data"])
+
+    @property
+    def judge(self) -> metrics.Judge:
+        """How the run is scored: `data.classes` of the corpus's labels where given, `protocol.select_metric`."""
+        corpus, protocol = self.dataset.corpus, self.recipe["protocol"]
+        return metrics.Judge(
+            labels=corpus.labels[: self.recipe["data"].get("classes")], select=protocol["select_metric"],
+            sentiment=corpus.name in official.SENTIMENT, binary=protocol.get("binary", "nonnegative"),
+        )  # fmt: skip
+
+    def splits(self, device: str = "cpu") -> dict[str, batches.Split]:
+        """train, val and test as the run sees them."""
+        sections = {"data": self.recipe["data"], "protocol": self.recipe["protocol"]}
+        return inputs.splits(self.dataset, **sections, fold=self.fold, device=device)
+
+    @property
+    def dataset(self) -> folders.Dataset:
+        """The corpus with those of the recipe's arrays that the data root has."""
+        named = (*self.arrays.values(), *inputs.augmented(self.recipe["data"]).values())
+        dataset = _dataset(self.data, self.corpus, named)
+        for modality, name in self.arrays.items():
+            if name in dataset.features and (passport := dataset.features[name].passport).modality != modality:
+                raise store.FeatureError(
+                    f"{self.data}/{self.corpus}: data.{modality} is the array {name!r}, which holds "
+                    f"{passport.summary()}"
+                )
+        return dataset
+
+    @property
+    def folder(self) -> Path:
+        return results_folder("cache") / "runs" / self.id
+
+
+def execute(run: Run, *, device: str | None = None, progress: bool = True, label: str = "run") -> dict[str, Any]:
+    """The result of a run (run.json): from the cache, or trained now. Two batches never train the same run at once.
+
+    device: "cpu" or "cuda"; by default a GPU where there is one. Where the protocol masks a modality at test time,
+    `selected` holds the scores under the mask.
+    """
+    loop.make_deterministic()
+    folder, device = run.folder, device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with _locked(folder, f"{label}: another batch trains this run ({run.id}); waiting for it"):
+        if not (folder / "run.json").exists():
+            _train(run, folder, device, progress, label)
+        result = json.loads((folder / "run.json").read_text())
+        if run.recipe["protocol"].get("mask_percent", 0):
+            result["selected"] = {"val": _masked(run, folder, device)}
+        return result
+
+
+@contextmanager
+def _locked(folder: Path, waiting: str) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tqdm.write(waiting, file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> None:
+    """Train or fit, and write what the module's docstring names."""
+    _forget_peak(device)
+    dataset, recipe, judge = run.dataset, run.recipe, run.judge
+    read = {m: dataset.features[a] for m, a in run.arrays.items() if a in dataset.features}
+    splits = run.splits(device)
+    if registry.is_estimator(recipe["model"]["name"]):
+        left = outcome.fit_estimator(recipe, splits, judge, seed=run.seed)
+    else:
+        outcome.check_states(recipe["model"], {m: feature.layers_above for m, feature in read.items()})
+        where = {"folder": folder, "device": device, "progress": progress, "label": label}
+        left = outcome.fit_network(recipe, splits, judge, seed=run.seed, **where)
+    y_true = _write_predictions(folder, splits["test"], left)
+    result = {
+        "id": run.id, "corpus": run.corpus, "data": run.data, "seed": run.seed, "fold": run.fold, "recipe": recipe,
+        "labels": judge.labels,
+        "features": {m: read[m].passport.summary() if m in read else "absent" for m in batches.MODALITIES},
+        "n": int((y_true >= 0).sum()),
+        "selected": {
+            name: outcome.selection(judge, splits["test"], *chosen, left["history"])
+            for name, chosen in left["selected"].items()
+        },
+        "history": left["history"], "seconds": round(left["seconds"], 1), "parameters": left["parameters"],
+        "peak_memory_mb": _peak_memory_mb(device), "torch": torch.__version__, "commit": commit(),
+        "device": _device_name(device),
+    }  # fmt: skip
+    with atomic(folder / "run.json") as part:
+        part.write_text(json.dumps(result, indent=1))
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _write_predictions(folder: Path, test: batches.Split, left: dict[str, Any]) -> np.ndarray:
+    """Write `predictions.npz`; returns the true labels, -1 where there is none."""
+    arrays = {"ids": np.array(test.ids)} | {f"y_{k}": v.cpu().numpy() for k, v in test.target.items()} | left["arrays"]
+    arrays["y_true"] = arrays.pop("y_label").astype(np.int16)
+    for name, (_, predicted) in left["selected"].items():
+        arrays |= {f"{name}_pred" if k == "class" else f"{name}_{k}": v for k, v in predicted.items()}
+    with atomic(folder / "predictions.npz") as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    return arrays["y_true"]
+
+
+def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
+    """The val-selected network's scores on test inputs of which a share is noise."""
+    protocol = run.recipe["protocol"]
+    asked = {name: protocol[f"mask_{name}"] for name in ("modality", "percent", "unit", "noise")}
+    cached = folder / f"masked_{'_'.join(map(str, asked.values()))}_{masking.VERSION}.json"
+    if not cached.exists():
+        splits, judge = run.splits(device), run.judge
+        model = registry.build("model", run.recipe["model"], **outcome.given(splits, judge)).to(device)
+        model.load_state_dict(load_file(folder / "network.safetensors", device=device))
+        test = masking.masked(splits["test"], splits["train"], **asked, seed=run.seed)
+        outputs = predict(model, test, precision=run.recipe["train"]["precision"])
+        result = json.loads((folder / "run.json").read_text())
+        epoch = result["selected"]["val"]["epoch"]
+        scored = outcome.selection(judge, test, epoch, judge.predictions(outputs), result["history"])
+        with atomic(cached) as part:
+            part.write_text(json.dumps(scored, indent=1))
+    return json.loads(cached.read_text())
+
+
+@cache
+def _dataset(data: str, corpus: str, arrays: tuple[str, ...]) -> folders.Dataset:
+    there = folders.arrays(data, corpus)
+    return folders.dataset(data, corpus, features=[name for name in arrays if name in there])
+
+
+def _forget_peak(device: str) -> None:
+    """From here on the peak of memory counts anew (where the system forbids it, that of the process stands)."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory_mb(device: str) -> int:
+    """On a GPU what tensors have taken, on a CPU what the process has."""
+    if device == "cuda":
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def _device_name(device: str) -> str:
+    return (
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
+    )

@@ -1,0 +1,74 @@
+"""Synthetic data: the roots `twin` (feature vectors and sequences) and `twin_media` (recordings in official layouts).
+
+Nothing but `ensure` makes them; the command line and the notebooks call it before anything reads.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from merlib.data import folders, store, table
+from merlib.data.table import Array
+from merlib.files import sha256
+from merlib.places import TWINS
+from merlib.twins import dialogues, parts, sequences
+
+SEED, SCALE = 0, 0.25  # of `twin`: 38 dialogues of IEMOCAP-6, 358 of MELD
+SCALES = {"iemocap4": 0.1, "iemocap8": 0.08, "ravdess": 0.33, "mosei": 0.025}  # where SCALE is too large
+
+
+def corpora() -> list[str]:
+    """The corpora that a synthetic root can hold."""
+    return sorted(dialogues.TWINS)
+
+
+def offered(data: str) -> list[str]:
+    """The corpora of a root: those that it holds, and of a synthetic one all that it can make."""
+    return corpora() if data in TWINS else folders.corpora(data)
+
+
+def scale(corpus: str) -> float:
+    """The scale at which the root `twin` makes a corpus."""
+    return SCALES.get(corpus, SCALE)
+
+
+def ensure(data: str, names: Iterable[str]) -> None:
+    """Make those of the named corpora that a synthetic root can hold and does not, or not from this code.
+
+    For a root of the user's nothing is done. Any number of processes may ask at once.
+    """
+    for name in names if data in TWINS else ():
+        if name not in dialogues.TWINS:
+            continue
+        folder = folders.root_path(data) / name
+        if data == "twin":
+            _make(folder)
+        else:
+            from merlib.twins import recordings  # takes seconds, and only this needs it
+
+            recordings.make(folder)
+
+
+def _make(folder: Path) -> None:
+    """Make the twin of the corpus `folder.name`, unless it is there already from this code, seed and scale."""
+    code = sha256(*(Path(m.__file__) for m in (dialogues, parts, sequences)))[:12]
+    size = scale(folder.name)
+    source = f"synthetic twin, seed {SEED}, scale {size}, code {code}"
+    about = {"extractor": f"synthetic twin, seed {SEED}", "version": code, "trained_on": "nothing"}
+    with folders.lock(folder):
+        if table.source(folder) == source:
+            return
+        for orphan in folder.parent.glob(f".{folder.name}.part-*"):  # of a process that was killed: we hold the lock
+            shutil.rmtree(orphan)
+        corpus, values = dialogues.make(folder.name, seed=SEED, scale=size)
+        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.part-"))
+        for name, made in values.items():
+            array, lengths = made if isinstance(made, dialogues.Steps) else (made, None)
+            modality = name.removesuffix("_asr")
+            store.add(part, corpus, name, Array(array, modality, fitted_on="nothing", lengths=lengths, **about))
+        table.save(replace(corpus, source=source), part)
+        part.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)

@@ -1,0 +1,94 @@
+"""Actors and what they do before the camera: utterances with sound, and the pictures of a face over time.
+
+Shapes: s samples, p pictures, 5 the values of an `Expression`.
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from merlib.twins.releases import face, manners, voice
+from merlib.twins.releases.manners import Expression
+from merlib.twins.releases.voice import LEVEL, RATE, STEP
+
+SIZE = (160, 120)  # w h of the picture of one face
+LISTENING = 0.4  # share of an expression that stays when its speaker is silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actor:
+    """A speaker: how they sound, and how they look."""
+
+    voice: voice.Voice
+    look: face.Look
+
+
+class Take(NamedTuple):
+    """One utterance: its sound, how far the mouth is open through it, and what the face shows."""
+
+    sound: np.ndarray  # s
+    mouth: np.ndarray  # control frames of `voice`
+    face: Expression
+
+
+def generator(seed: int, name: str) -> np.random.Generator:
+    """Random numbers of their own for the recording `name`: it is the same whatever else is made."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def actor(name: str, *, female: bool) -> Actor:
+    """The actor of that name, always the same."""
+    rng = generator(0, name)
+    return Actor(voice=voice.voice(rng, female=female), look=face.look(rng, female=female))
+
+
+def take(who: Actor, emotion: str, *, seconds: float, rng: np.random.Generator, strength: float = 1.0) -> Take:
+    """`who` says something for `seconds`, with an emotion of `manners.MANNERS`."""
+    tone, shown = manners.acted(emotion, strength, rng)
+    return Take(*voice.speak(who.voice, tone, seconds=seconds, rng=rng), shown)
+
+
+def room(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """The noise of one recording: hiss and hum, 12 to 30 dB below a neutral voice, s."""
+    noise = rng.normal(size=samples)
+    noise[1:] += 0.7 * noise[:-1]
+    hum = np.sin(2 * np.pi * (rng.choice((50, 60)) * np.arange(samples) / RATE + rng.random()))
+    return LEVEL * 10 ** (-rng.uniform(12, 30) / 20) * (0.8 * noise + 0.3 * hum)
+
+
+def acting(takes: list[tuple[float, Take]], count: int, fps: int) -> tuple[np.ndarray, np.ndarray]:
+    """What one actor shows (p 5), and how far the mouth is open (p), in `count` pictures with takes at given seconds.
+
+    An expression grows to the middle of its utterance, and a part of it stays until the next.
+    """
+    time = (np.arange(count) + 0.5) / fps
+    shown, mouth = np.zeros((count, len(Expression._fields))), np.zeros(count)
+    for start, one in takes:
+        end = start + len(one.mouth) / STEP
+        now = (time >= start) & (time < end)
+        swell = 0.7 + 0.3 * np.sin(np.pi * (time[now] - start) / (end - start))
+        shown[now] = swell[:, None] * one.face
+        mouth[now] = one.mouth[((time[now] - start) * STEP).astype(int)]
+        shown[time >= end] = LISTENING * np.array(one.face)
+    return shown, mouth
+
+
+def faces(who: face.Sketch, shown: np.ndarray, mouth: np.ndarray, fps: int, rng: np.random.Generator) -> Iterator:
+    """The pictures of a face, h w 3 RGB bytes, of p; it sways, nods while it speaks, and blinks now and then."""
+    time = np.arange(len(mouth)) / fps
+    pace, phase, wide = rng.uniform(0.1, 0.5, (3, 1)), rng.random((3, 1)), np.array([[4.0], [1.5], [2.5]])
+    x, y, turn = rng.normal(scale=wide / 2) + wide * np.sin(2 * np.pi * (pace * time + phase))
+    blink, size = rng.random(len(mouth)) < 0.25 / fps, rng.uniform(0.8, 0.9)
+    for i in range(len(mouth)):
+        pose = face.Pose(x[i], 4 + y[i] + 1.5 * mouth[i], turn[i], size)
+        yield face.show(who, Expression(*shown[i]), mouth=mouth[i], blink=bool(blink[i]), pose=pose)
+
+
+def clip(one: Take, who: Actor, fps: int, rng: np.random.Generator) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """A recording of one take alone: its sound with the room's (s), and its pictures."""
+    shown, mouth = acting([(0.0, one)], max(2, round(len(one.sound) / RATE * fps)), fps)
+    sound = np.clip(one.sound + room(len(one.sound), rng), -1, 1).astype(np.float32)
+    return sound, faces(face.sketch(who.look, SIZE), shown, mouth, fps, rng)

@@ -1,0 +1,92 @@
+"""A voice from a source and a filter: harmonics of a moving pitch, weighted by formants that move through syllables.
+
+Shapes: s samples at `RATE`, f control frames at `STEP` a second, n syllables, k harmonics.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from merlib.twins.releases.manners import Tone
+
+RATE, STEP = 16000, 100
+TOP = 5000.0  # Hz, no harmonic above
+LEVEL = 0.06  # root mean square of a neutral utterance
+# Formants of a, e, i, o, u and uh in Hz: means of men's vowels in Peterson and Barney (1952), Table II.
+VOWELS = (
+    (730, 1090, 2440),
+    (530, 1840, 2480),
+    (270, 2290, 3010),
+    (570, 840, 2410),
+    (300, 870, 2240),
+    (640, 1190, 2390),
+)
+WIDTHS = (90.0, 120.0, 180.0)  # bandwidths in Hz
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voice:
+    """What a speaker's voice has of its own."""
+
+    pitch: float  # Hz, at rest
+    tract: float  # factor on the formants; a shorter vocal tract has higher ones
+    tilt: float  # decibels an octave, added to the tone's
+    hurry: float  # factor on the tempo
+
+
+def voice(rng: np.random.Generator, *, female: bool) -> Voice:
+    """The voice of a woman or a man."""
+    pitch, tract = (
+        (rng.normal(205, 18), rng.normal(1.17, 0.04)) if female else (rng.normal(118, 13), rng.normal(1, 0.04))
+    )
+    return Voice(pitch=float(pitch), tract=float(tract), tilt=rng.normal(0, 0.8), hurry=rng.uniform(0.9, 1.1))
+
+
+def speak(who: Voice, tone: Tone, *, seconds: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """An utterance (s, float32, within -1 to 1) and how far the mouth is open at every control frame (f, 0 to 1)."""
+    time = np.arange(max(round(seconds * STEP), 4)) / STEP  # f
+    number = max(1, round(tone.tempo * who.hurry * seconds))
+    width = seconds / number
+    centre = (np.arange(number) + rng.uniform(0.35, 0.65, number)) * width  # n
+    stress = rng.uniform(0.6, 1.0, number)
+    bump = np.exp(-(((time[:, None] - centre) / (0.36 * width)) ** 2))  # f n
+    loud = np.minimum(bump @ stress, 1.0) * np.minimum(1, np.minimum(time, time[-1] - time) / 0.04)
+    pitch = who.pitch * tone.pitch * 2 ** (tone.range * _melody(time, bump @ (stress - stress.mean()), rng))
+    vowel = np.array(VOWELS)[rng.integers(len(VOWELS), size=number)] * who.tract  # n 3
+    formants = (bump @ vowel + 1e-6 * vowel.mean(axis=0)) / (bump.sum(axis=1, keepdims=True) + 1e-6)  # f 3
+    sound = _voiced(pitch, loud, formants, tone.tilt + who.tilt, round(seconds * RATE))
+    sound /= np.sqrt(np.mean(sound**2))
+    hiss = np.exp(-(((time[:, None] - centre + 0.45 * width) / (0.12 * width)) ** 2)) @ (rng.random(number) < 0.5)
+    sound += _breath(loud * tone.breath * 2 + 0.5 * hiss, len(sound), rng)
+    sound *= LEVEL * 10 ** (tone.energy / 20)
+    jaw = (vowel[:, 0] / who.tract - 270) / 460  # a high first formant is an open mouth
+    return np.tanh(sound).astype(np.float32), np.clip(bump @ (stress * (0.35 + 0.65 * jaw)), 0, 1)
+
+
+def _melody(time: np.ndarray, accents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Pitch in units of the range, f: it falls through the utterance, rises on accents, sways and trembles."""
+    sway = np.sin(2 * np.pi * (rng.uniform(0.7, 1.6) * time + rng.random()))
+    return 0.3 - 0.6 * time / time[-1] + 2 * accents + 0.4 * sway + rng.normal(scale=0.02, size=len(time))
+
+
+def _voiced(pitch: np.ndarray, loud: np.ndarray, formants: np.ndarray, tilt: float, samples: int) -> np.ndarray:
+    """Sum of the harmonics below `TOP`, s. The k-th power of the first one's phasor is the k-th."""
+    place = np.arange(samples) * STEP / RATE  # in frames
+    frames = np.arange(len(pitch))
+    first = np.exp(2j * np.pi * np.cumsum(np.interp(place, frames, pitch)) / RATE)  # s
+    k = np.arange(1, int(TOP / pitch.min()) + 1)
+    hertz = np.minimum(k[:, None] * pitch, TOP)  # k f
+    gain = loud * 10 ** (-tilt * np.log2(k) / 20)[:, None] * (hertz < TOP)
+    for formant, width in zip(formants.T, WIDTHS, strict=True):
+        gain *= formant**2 / np.sqrt((formant**2 - hertz**2) ** 2 + (width * hertz) ** 2)
+    sound, phasor = np.zeros(samples), np.ones(samples, dtype=complex)
+    for weight in gain:
+        phasor *= first
+        sound += np.interp(place, frames, weight) * phasor.imag
+    return sound
+
+
+def _breath(share: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise that grows with frequency, as loud as `share` (f) says, s."""
+    noise = np.diff(rng.normal(scale=0.7, size=samples + 1))
+    return noise * np.interp(np.arange(samples) * STEP / RATE, np.arange(len(share)), share)
