@@ -20,38 +20,29 @@ def data_import(args: Namespace) -> None:
 
 def data_text(args: Namespace) -> None:
     """encode a corpus's text into a feature array; ENCODER is minilm, or any Hugging Face encoder by name or path"""
-    from merlib.features import text
-    from merlib.roots import imports
+    from merlib.roots import extract, imports
 
     imports.refuse_synthetic(args.data)
-    others = {}
+    options = {}
     if args.texts_file:
-        others["texts"] = text.transcripts(args.texts_file, ids=args.ids, texts=args.texts)
-        others["texts_from"] = f"{args.texts} of {args.texts_file.name}"
-    asked = ("encoder", "pool", "layer", "context", "max_tokens", "device", "trained_on")
-    how = {name: vars(args)[name] for name in asked}
-    print(text.add(args.data, args.corpus, name=args.name, **how, **others))
+        options["texts"] = extract.transcripts(args.texts_file, ids=args.ids, texts=args.texts)
+        options["texts_from"] = f"{args.texts} of {args.texts_file.name}"
+    names = ("name", "encoder", "pool", "layer", "context", "max_tokens", "device", "trained_on")
+    options |= {name: vars(args)[name] for name in names}
+    print(extract.encode_text(args.data, args.corpus, **options))
 
 
 def data_extract(args: Namespace) -> None:
     """make a paper's arrays from a corpus's recordings and transcripts; goes on where it was stopped"""
-    from merlib.features import pipeline, recipes
-    from merlib.roots import imports
+    from merlib.roots import extract, imports
 
     imports.refuse_synthetic(args.data)
-    names = {modality: args.name for modality in ("text", "audio", "visual")} if args.name else None
-    how = {
-        "kind": args.kind,
-        "weights": dict(args.weights),
-        "workers": args.workers,
-        "names": names,
-        "device": args.device,
-    }
-    how |= {"change": dict(args.set), "changed": args.augmented}
-    made = recipes.extract(args.data, args.corpus, args.recipe, folder=_media(args), modalities=args.modalities, **how)
-    for modality, path in made.items():
+    names = dict.fromkeys(("text", "audio", "visual"), args.name) if args.name else None
+    options = {name: vars(args)[name] for name in ("modalities", "kind", "augmented", "workers", "device")}
+    options |= {"media": _media(args), "names": names, "weights": dict(args.weights), "change": dict(args.set)}
+    for modality, path in extract.extract(args.data, args.corpus, args.recipe, **options).items():
         print(path)
-        failed = () if modality == "text" else pipeline.failures(args.data, args.corpus, path.stem).itertuples()
+        failed = () if modality == "text" else extract.failures(args.data, args.corpus, path.stem).itertuples()
         for row in failed:
             print(f"  failed: {row.utterance} {row.file}: {row.reason}", file=sys.stderr)
 
@@ -69,19 +60,22 @@ def _media(args: Namespace) -> Path:
 
 
 def data_transcribe(args: Namespace) -> None:
-    """write what a recogniser hears, utterance,text, and its word error rate against the corpus's own transcripts"""
+    """write a recogniser's transcripts, utterance,text, and its word error rate against the corpus's own transcripts"""
     from merlib.data import folders
-    from merlib.features import asr, pipeline, text
+    from merlib.features import pipeline, recognition
+    from merlib.roots import extract
 
     corpus = folders.dataset(args.data, args.corpus, features=()).corpus
     clips, failed = pipeline.clips(corpus, _media(args))
-    print(json.dumps(asr.transcribe(clips, args.target, recogniser=asr.Recogniser(encoder=args.encoder))))
+    recogniser = recognition.Recogniser(encoder=args.encoder)
+    print(json.dumps(recognition.transcribe(clips, args.target, recogniser=recogniser)))
     for utterance, reason in failed.items():
         print(f"  failed: {utterance}: {reason}", file=sys.stderr)
-    heard = text.transcripts(args.target, ids="utterance", texts="text")
-    said = dict(zip(corpus.ids, corpus.table["text"], strict=True))
-    found = asr.word_errors(reference={u: t for u, t in said.items() if u in heard}, heard=heard)
-    print(f"word error rate {100 * found.rate:.2f} % of {found.words} words")
+    recognised = extract.transcripts(args.target, ids="utterance", texts="text")
+    spoken = dict(zip(corpus.ids, corpus.table["text"], strict=True))
+    reference = {u: words for u, words in spoken.items() if u in recognised}
+    errors = recognition.word_errors(reference=reference, recognised=recognised)
+    print(f"word error rate {100 * errors.rate:.2f} % of {errors.words} words")
 
 
 def data_fetch(args: Namespace) -> None:

@@ -108,6 +108,8 @@ def _readings_table(paper: Paper) -> Table:
 
 
 def _check(paper: Paper) -> None:
+    for corpus in paper.twin_media_arrays:
+        one_of(paper.corpora, corpus, f"corpus of {paper.id}, so twin_media_arrays cannot name it")
     for name, reading in paper.readings.items():
         one_of(reading.options, reading.default, f"option of reading {name}")
         keys = {option: set(paper.flat(change)) for option, change in reading.options.items()}
