@@ -30,11 +30,17 @@ GROUP = "merlib.papers"  # of the entry points that papers outside this reposito
 KINDS = {"NETWORKS": "model", "ESTIMATORS": "model", "LOSSES": "loss"}  # table -> what a recipe calls it
 
 
+@cache
+def registered() -> dict[str, str]:
+    """Paper id -> package, of the papers that other installed distributions register."""
+    return {entry.name: entry.value for entry in entry_points(group=GROUP)}
+
+
 def papers() -> dict[str, str]:
     """Paper id -> the package that holds its network, loss and extraction settings."""
     own = importlib.import_module(GROUP)
     inside = {found.name: f"{GROUP}.{found.name}" for found in pkgutil.iter_modules(own.__path__) if found.ispkg}
-    return inside | {entry.name: entry.value for entry in entry_points(group=GROUP)}
+    return inside | registered()
 
 
 def features(paper: str) -> ModuleType:

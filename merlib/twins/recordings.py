@@ -8,7 +8,6 @@ declaration names the corpus in `twin_media_arrays`, at the twin's scale; weight
 
 import hashlib
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from merlib import declarations, registry
 from merlib.corpora import cmu, iemocap, meld, ravdess
 from merlib.data import folders, store, table
 from merlib.data.table import Corpus
+from merlib.declarations.leaves import for_corpus
 from merlib.declarations.schema import Paper
 from merlib.errors import DeclarationError
 from merlib.features import augment, faces, pipeline, text
@@ -113,9 +113,10 @@ def arrays(name: str) -> dict[str, Any]:
     """
     paper = paper_of(name)
     makers = extractors(name)
-    texts = {data["text"] for each in declarations.papers() for data in _read(declarations.load(each), name)}
+    papers = [declarations.load(each) for each in declarations.papers()]
+    texts = {value for each in papers for value in _values(each, name, "data.text")}
     makers |= {array: makers["text"] for array in sorted(texts) if array.endswith(ASR)}
-    if any(data.get("augment", "none") != "none" for data in _read(paper, name)):
+    if _values(paper, name, "data.augment") - {"none"}:
         makers |= {f"{modality}_augmented": maker for modality, maker in augment.augmented(makers).items()}
     return makers
 
@@ -130,13 +131,20 @@ def extractors(name: str) -> dict[str, Any]:
     return makers
 
 
-def _read(paper: Paper, name: str) -> Iterator[dict[str, Any]]:
-    """The section `data` of every row of a paper that runs on a corpus, the rows of its readings among them."""
-    for printed in paper.tables.values() if name in paper.corpora else ():
-        for row in printed.row:
-            cells = declarations.row_cells(paper, printed, row) if row.runs and row.kind == "own" else ()
-            if any(cell.corpus == name for cell in cells):
-                yield declarations.recipe(paper, row, name, data="twin_media")["data"]
+def _values(paper: Paper, name: str, leaf: str) -> set[str]:
+    """The values that a paper's base recipe, its readings, its other systems and its rows on a corpus give a leaf."""
+    if name not in paper.corpora:
+        return set()
+    options = (option for reading in paper.readings.values() for option in reading.options.values())
+    rows = (
+        row.change
+        for printed in paper.tables.values()
+        for row in printed.row
+        if leaf in paper.flat(row.change)
+        and any(cell.corpus == name for cell in declarations.row_cells(paper, printed, row))
+    )
+    trees = map(paper.flat, (paper.recipe, *options, *paper.base.values(), *rows))
+    return {for_corpus(tree[leaf], name) for tree in trees if leaf in tree}
 
 
 def _encoded(corpus: Corpus, array: str, options: dict[str, Any]) -> table.Array:

@@ -1,4 +1,4 @@
-"""MFCRE's extraction settings: EmoBERTa's dialogue windows, ComParE's functionals, and VisExtNet's scores (Sec. 3.1)."""
+"""MFCRE's extraction settings: EmoBERTa's dialogue windows, ComParE's functionals, VisExtNet's scores (Sec. 3.1)."""
 
 from typing import Any
 
