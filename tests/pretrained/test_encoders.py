@@ -261,6 +261,7 @@ def disturb(file: Path) -> None:
 
 def test_other_weights_under_the_same_name_are_another_run(wavlm, data_folder, monkeypatch):
     monkeypatch.setattr(twins, "SCALES", dict.fromkeys(twins.SCALES, 0.02))
+    twins.ensure("twin", ["iemocap4"])
     paper = declarations.load("gia_mic")
     _, _, run = next(one for one in study.runs_of(paper, "table1") if one[2].recipe["model"]["name"] == "gia_mic")
     run = replace(run, recipe=run.recipe | {"model": run.recipe["model"] | {"audio_encoder": wavlm}})
@@ -281,6 +282,7 @@ def test_speech_is_fine_tuned_from_recordings_to_a_record(wavlm, places, monkeyp
     """The paper's own set-up (Sec. 3.1): recordings -> waveforms -> an encoder that learns -> the score of a fold."""
     monkeypatch.setattr(recordings, "SCALE", 0.1)
     monkeypatch.setattr(recordings, "FRAMES", 1)
+    twins.ensure("twin_media", ["iemocap4"])
     tuned = {"readings.speech": "fine_tune"}
     study.run_table("gia_mic", "readings", row="speech_fine_tune", data="twin_media")
     assert "speech_fine_tune on iemocap4 (TAV): no waveforms in the root" in capsys.readouterr().out
