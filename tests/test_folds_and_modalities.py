@@ -6,7 +6,7 @@ import pytest
 
 from merlib import cli, declarations, study
 from merlib.data import folders
-from merlib.study import report, runs
+from merlib.study import plan, runs
 
 
 def ids(paper: str, table: str, row: str, corpus: str, data: str = "twin") -> list[str]:
@@ -28,7 +28,7 @@ def test_folds_can_be_shared_out_between_batches(tiny):
     together = file.read_bytes()
     file.unlink()
     assert set(study.run_table("gia_mic", "1", folds=(1, 3), **asked)["fold"]) == {1, 3}
-    assert "partial" in report.compare("gia_mic", "table1", "twin").set_index("row")["doubt"]["majority"].iloc[0]
+    assert "partial" in study.compare("gia_mic", "table1", "twin").set_index("row")["doubt"]["majority"].iloc[0]
     study.run_table("gia_mic", "1", folds=(0, 2, 4), **asked)
     assert set(whole["fold"]) == set(range(5)) and file.read_bytes() == together
 
@@ -78,7 +78,7 @@ def test_the_headline_runs_with_what_is_there(without_visual):
     ("table", "row", "lacks"), [("2", "clip", "visual"), ("2", "gia_mic_vs", "visual"), ("1", "gia_mic_asr", "text")]
 )
 def test_a_row_that_asks_for_what_is_absent_is_skipped_and_says_so(without_visual, table, row, lacks):
-    planned, skipped = study._planned(declarations.load("gia_mic"), table, row, "lab", 0, None)
+    planned, skipped = plan.plan(declarations.load("gia_mic"), table, row=row, data="lab")
     assert planned == [] and len(skipped) == 1 and lacks in skipped[0] and row in skipped[0]
 
 
@@ -89,12 +89,12 @@ def test_a_fraction_is_compared_as_a_fraction_and_folds_add_up(places):
         for fold, value in enumerate([80.0, 90.0])
     ]  # fmt: skip
     study.write_records("attsf_net", "table5", "twin", records)
-    found = report.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]
+    found = study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]
     assert (found["printed"], found["n_folds"]) == (0.8775, 2) and found["reproduced"] == pytest.approx(0.85)
     assert found["noise"] == pytest.approx(1.96 * (0.85 * 0.15 / 576) ** 0.5)
     assert found["doubt"] == "partial", "two folds of five"
     whole, rest = ([records[0] | {"seed": seed, "fold": fold} for fold in range(n)] for seed, n in ((0, 5), (1, 3)))
     study.write_records("attsf_net", "table5", "twin", whole)
-    assert report.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == ""
+    assert study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == ""
     study.write_records("attsf_net", "table5", "twin", rest)
-    assert report.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == "partial", "of one seed"
+    assert study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == "partial", "of one seed"

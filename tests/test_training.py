@@ -112,7 +112,7 @@ def test_a_full_disk_is_said(data, tmp_path, monkeypatch):
 
 
 def test_activations_computed_anew_give_the_same_bits(data, monkeypatch):
-    monkeypatch.setitem(prediction.BUCKET, "cpu", 3)  # batches of eight in three buckets, with dropout
+    monkeypatch.setitem(prediction.DIALOGUES, "cpu", 3)  # batches of eight in three buckets, with dropout
     anew = run(data)
     monkeypatch.setattr(prediction, "RECOMPUTE", False)
     assert same(run(data), anew)
