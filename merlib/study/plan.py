@@ -9,6 +9,7 @@ from merlib.data import folders, inputs, splits
 from merlib.data.table import CorpusError
 from merlib.declarations import LETTERS, Cell, Paper, Row, Table
 from merlib.errors import RequestError
+from merlib.places import TWINS
 from merlib.study.runs import Run
 
 
@@ -48,9 +49,8 @@ def plan(
     declared = paper.table(table)
     corpora = set(folders.corpora(data)) & set(paper.corpora)
     if not corpora:
-        raise CorpusError(
-            f"the root {data!r} ({folders.root_path(data)}) has none of {paper.corpora}: see `merlib doctor`"
-        )
+        remedy = f"call merlib.twins.ensure({data!r}, {paper.corpora})" if data in TWINS else "see `merlib doctor`"
+        raise CorpusError(f"the root {data!r} ({folders.root_path(data)}) has none of {paper.corpora}: {remedy}")
     planned, skipped = [], []
     for asked in rows_of(declared, row):
         for corpus, modalities, cells in _groups(paper, declared, asked, corpora):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_the_other_way_round_is_the_same_test(ran):
 
 def test_a_row_that_is_the_same_run_is_no_line(ran, monkeypatch):
     right = paired._right
-    monkeypatch.setattr(paired, "_right", lambda run: right(run) | {"run": "one"})
+    monkeypatch.setattr(paired, "_right", lambda run: replace(right(run), run="one"))
     assert study.against("mfcre", "table3", "logistic").empty
 
 
@@ -72,9 +73,7 @@ def test_what_has_not_run_is_named_with_the_command_that_runs_it(ran, capsys):
 
 def test_rows_with_other_test_utterances_are_left_out(ran, monkeypatch):
     right = paired._right
-    shifted = lambda run: (
-        right(run) if run.recipe["model"]["name"] == "logistic" else right(run) | {"ids": np.array(["else"])}
-    )
+    shifted = lambda run: right(run) if run.recipe["model"]["name"] == "logistic" else replace(right(run), ids=["else"])
     monkeypatch.setattr(paired, "_right", shifted)
     assert study.against("mfcre", "table3", "logistic").empty
     with pytest.raises(ValueError, match="cannot be compared"):

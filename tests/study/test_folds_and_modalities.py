@@ -5,7 +5,6 @@ import shutil
 import pytest
 
 from merlib import cli, declarations, study
-from merlib.data import folders
 from merlib.study import plan, runs
 
 
@@ -14,7 +13,7 @@ def ids(paper: str, table: str, row: str, corpus: str, data: str = "twin") -> li
     return [run.id for _, its, run in planned if its == corpus]
 
 
-def test_a_corpus_with_folds_is_trained_once_a_fold(places):
+def test_a_corpus_with_folds_is_trained_once_a_fold(twin):
     assert len(set(ids("attsf_net", "6", "audio", "ravdess"))) == 5
     assert len(ids("attsf_net", "6", "audio", "iemocap4")) == 1
     assert len(set(ids("gia_mic", "1", "gia_mic_gt", "iemocap4"))) == 5
@@ -41,7 +40,7 @@ def test_a_fold_that_is_not_there_is_refused(places, capsys):
         study.run_table("gia_mic", "table1", row="majority", folds=(-1,))
 
 
-def test_noise_at_test_time_shares_one_training(places):
+def test_noise_at_test_time_shares_one_training(twin):
     quiet = ids("attsf_net", "7", "attsf_net", "ravdess")
     assert (
         quiet == ids("attsf_net", "5", "net_audio_10", "ravdess") == ids("attsf_net", "5", "net_visual_90", "ravdess")
@@ -49,7 +48,7 @@ def test_noise_at_test_time_shares_one_training(places):
     assert quiet != ids("attsf_net", "5", "gat_audio_10", "ravdess")
 
 
-def test_more_noise_is_scored_on_the_network_that_was_trained(places):
+def test_more_noise_is_scored_on_the_network_that_was_trained(twin):
     change = {"train.epochs": 2, "readings.ravdess_split": "clips"}
     found = {}
     for row in ("net_audio_10", "net_audio_90"):
@@ -61,11 +60,10 @@ def test_more_noise_is_scored_on_the_network_that_was_trained(places):
 
 
 @pytest.fixture
-def without_visual(places):
-    folders.dataset("twin", "iemocap4")
-    shutil.copytree(places / "data" / "twin" / "iemocap4", places / "data" / "lab" / "iemocap4")
+def without_visual(twin):
+    shutil.copytree(twin / "data" / "twin" / "iemocap4", twin / "data" / "lab" / "iemocap4")
     for name in ("visual", "text_asr"):
-        (places / "data" / "lab" / "iemocap4" / "features" / f"{name}.safetensors").unlink()
+        (twin / "data" / "lab" / "iemocap4" / "features" / f"{name}.safetensors").unlink()
 
 
 def test_the_headline_runs_with_what_is_there(without_visual):
