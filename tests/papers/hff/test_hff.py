@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from merlib import declarations, registry
+from merlib import declarations
 from merlib.papers.hff.level_three import Global, PaperGru, PerQuery
 from merlib.papers.hff.level_two import Attention, EncoderLayer
-from merlib.papers.hff.uncertainty import BayesByBackprop, Gaussian, McDropout, trusted
 
 DIMS = {"text": 12, "audio": 5, "visual": 7}
 LENGTHS = [6, 1, 4]  # utterances of the three dialogues of a batch
@@ -220,59 +219,7 @@ def test_the_readings_of_the_sum_over_steps():
         assert_close(each[b, :length], torch.stack(naive_pool(list(h[b, :length]))), **EXACT)
 
 
-# --- uncertainty ---------------------------------------------------------------------------------------------------
-
-
-def test_confident_modalities_weigh_more():
-    mean, variance = torch.tensor([[[[1.0], [3.0]]]]), torch.tensor([[[[0.25], [0.75]]]])
-    out = trusted(mean, variance.log(), noise=False)
-    assert_close(out["aligned"], torch.tensor([[[1.5]]]))  # weights 4 and 4/3
-    assert_close(out["variance"], torch.tensor([[[0.25, 0.75]]]))
-    torch.manual_seed(0)
-    many = trusted(mean.expand(1, 20000, 2, 1), variance.log().expand(1, 20000, 2, 1), noise=True)["aligned"]
-    assert_close(many.mean(), torch.tensor(1.5), rtol=0.0, atol=0.02)
-    assert_close(many.var(), torch.tensor(3 / 16), rtol=0.05, atol=0.0)  # 1 / (4 + 4/3)
-
-
-def test_a_modality_of_boundless_variance_is_not_trusted_and_has_a_gradient():
-    module = Gaussian(modalities=2, dim=4, width=4, epsilon=1e-6).eval()
-    with torch.no_grad():
-        module.log_variance.of[0].bias.fill_(1000.0)  # its exp() overflows
-    x = torch.randn(1, 3, 2, 4)
-    aligned = module(x, x.sum(-2))["aligned"]
-    assert_close(aligned, module.mean.of[1](x[..., 1, :]))
-    aligned.square().sum().backward()
-    assert all(weight.grad.isfinite().all() for weight in module.parameters())
-
-
-def test_mc_dropout_is_the_mean_and_variance_of_its_passes():
-    module = McDropout(modalities=2, dim=4, dropout=0.4, samples=6, epsilon=1e-6).double().eval()
-    assert module.masks.unique().tolist() == pytest.approx([0.0, 1 / 0.6])
-    x = torch.randn(1, 3, 2, 4).double()
-    passes = torch.stack([module.mean(x * mask) for mask in module.masks.unbind(0)])
-    naive = trusted(passes.mean(0), (passes.var(0, unbiased=False) + 1e-6).log(), noise=False)
-    for key, value in module(x, x.sum(-2)).items():
-        assert_close(value, naive[key], **EXACT)
-    other = McDropout(modalities=2, dim=4, dropout=0.4, samples=6, epsilon=1e-6)
-    assert other.masks.equal(module.masks.float())  # the same networks in every run
-
-
-def test_gaussian_weights_give_the_moments_that_samples_of_them_have():
-    torch.manual_seed(0)
-    module = BayesByBackprop(modalities=2, dim=4, epsilon=1e-6).double()
-    with torch.no_grad():
-        module.log_variance.normal_(-1.0)
-    x = torch.randn(1, 1, 2, 4).double()
-    out = module.eval()(x, x.sum(-2))
-    for m, map_of in enumerate(module.mean.of):
-        draws = torch.randn(100000, 4, 4).double() * (module.log_variance[m] / 2).exp() + map_of.weight
-        y = draws @ x[0, 0, m] + map_of.bias
-        assert_close(y.mean(0), map_of(x[0, 0, m]), rtol=0.0, atol=0.03)
-        assert_close(y.var(0).mean(), out["variance"][0, 0, m], rtol=0.02, atol=0.0)
-    prior = torch.distributions.Normal(torch.zeros(()).double(), 0.5)  # 1 / sqrt(4)
-    weights = torch.stack([map_of.weight for map_of in module.mean.of])
-    posterior = torch.distributions.Normal(weights, (module.log_variance / 2).exp())
-    assert_close(out["kl"], torch.distributions.kl_divergence(posterior, prior).sum().expand(1, 1), **EXACT)
+# --- the network ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("uncertainty", ["precision", "scalar", "mc_dropout", "bayes_by_backprop", "none"])
@@ -286,9 +233,6 @@ def test_noise_is_for_training_only(uncertainty):
     assert noisy or uncertainty == "none"
     assert ("variance" in model(batch)) == (uncertainty != "none")
     assert ("kl" in model(batch)) == (uncertainty == "bayes_by_backprop")
-
-
-# --- the network ---------------------------------------------------------------------------------------------------
 
 
 @MODALITIES
@@ -446,51 +390,3 @@ def test_two_runs_are_the_same_to_the_last_bit():
         losses[-1].backward()
     assert losses[0].equal(losses[1])
     assert all(a.grad.equal(b.grad) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-
-
-# --- the loss ------------------------------------------------------------------------------------------------------
-
-
-def loss_of(outputs: dict[str, Tensor], target: dict[str, Tensor], **change) -> dict[str, Tensor]:
-    recipe = {"name": "hff", "class_weights": "none", "kl": 0.0, "binary": "nonnegative"} | change
-    loss = registry.build(
-        "loss", recipe, class_counts=torch.tensor([4.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0]), dim=16, sentiment=True
-    )
-    return loss(outputs, target)
-
-
-TARGET = {"label": torch.tensor([0, 3, 3, -1, 6]), "score": torch.tensor([-2.6, -0.2, 0.0, 0.0, 3.0]).double()}
-
-
-def test_the_loss_is_the_cross_entropy_of_both_tasks():
-    torch.manual_seed(0)
-    seven, two = torch.randn(5, 7).double(), torch.randn(5, 2).double()
-    loss = loss_of({"logits": seven, "logits_binary": two}, TARGET)["loss"]
-    real = [0, 1, 2, 4]
-    sevenfold = -sum(seven[i].log_softmax(0)[TARGET["label"][i]] for i in real) / 4
-    twofold = -sum(two[i].log_softmax(0)[above] for i, above in zip(real, (0, 0, 1, 1), strict=True)) / 4
-    assert_close(loss, sevenfold + twofold)
-    positive = loss_of({"logits": seven, "logits_binary": two}, TARGET, binary="positive")["loss"] - sevenfold
-    assert_close(positive, -sum(two[i].log_softmax(0)[a] for i, a in zip(real, (0, 0, 0, 1), strict=True)) / 4)
-    assert_close(loss_of({"logits": seven}, TARGET)["loss"], sevenfold)
-    excluded = loss_of({"logits": seven, "logits_binary": two}, TARGET, binary="excluded")["binary"]
-    assert_close(excluded, -sum(two[i].log_softmax(0)[a] for i, a in zip((0, 1, 4), (0, 0, 1), strict=True)) / 3)
-    zero = TARGET | {"score": torch.zeros(5).double()}
-    assert loss_of({"logits": seven, "logits_binary": two}, zero, binary="excluded")["binary"] == 0
-
-
-def test_a_score_costs_its_distance():
-    loss = loss_of({"logits": torch.tensor([[-2.0], [0.0], [1.0], [9.0], [3.0]]).double()}, TARGET)["loss"]
-    assert_close(loss, torch.tensor((0.6 + 0.2 + 1.0 + 0.0) / 4).double())
-
-
-def test_the_divergence_counts_once_for_the_whole_training_set():
-    outputs = {"logits": torch.randn(5, 7).double(), "kl": torch.full((5,), 24.0).double()}
-    plain, weighed = loss_of(outputs, TARGET), loss_of(outputs, TARGET, kl=0.5)
-    assert_close(weighed["loss"] - plain["loss"], torch.tensor(0.5 * 24 / 12).double())  # 12 training utterances
-    assert "kl" not in plain and weighed["kl"] == 24
-
-
-def test_an_unknown_pair_of_classes_is_refused():
-    with pytest.raises(ValueError, match="there are: nonnegative, positive, excluded"):
-        loss_of({}, TARGET, binary="zero")
