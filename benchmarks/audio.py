@@ -1,4 +1,4 @@
-"""Clips a second and peak memory of MFCC and ComParE, merlib's beside the plain loop over files that scripts of the field use.
+"""Clips a second and peak memory of MFCC and ComParE, merlib's beside the plain loop over files.
 
     python benchmarks/audio.py [FOLDER] [--clips 200] [--json FILE]
 

@@ -68,7 +68,7 @@ def with_face(how: str, network, frames: np.ndarray) -> int:
 
 
 def measure(how: str, files: list[Path], count: int) -> dict[str, float | str]:
-    """One way in this process: clips and pictures a second of CPU, and peak memory, also over that at the start."""
+    """One way in this process: clips and frames a second of CPU, and peak memory, also over that at the start."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     network = faces.network(20, 0.709, (0.6, 0.7, 0.7), "cpu")
