@@ -34,17 +34,20 @@ FRAMES = 8  # frames of a clip, where a paper's recipe does not say
 SMALLEST = 40  # pixels of a face: those drawn are larger, and Haar need not look for smaller ones
 ASR = "_asr"  # end of the name of an array of recognised text
 ASR_ERRORS = 0.2  # share of words that the synthetic recogniser gets wrong; GIA-MIC prints 20.48 % for a real one
-HERE = Path(__file__).parent
-MATERIAL = (".", "releases")  # folders of the code that makes the releases
-PIPELINE = (*MATERIAL, "../corpora", "../features", "../pretrained", "../roots")  # and of what makes arrays of them
+PACKAGE = Path(__file__).parents[1]
+MATERIAL = (  # code that makes the releases
+    "twins/dialogues.py", "twins/parts.py", "twins/sequences.py", "twins/releases/*.py",
+)  # fmt: skip
+PIPELINE = (  # and code that makes arrays of them
+    *MATERIAL, "twins/recordings.py", "corpora/*.py", "features/*.py", "pretrained/*.py", "roots/extract.py",
+)  # fmt: skip
 
 
 def make(folder: Path) -> None:
     """Make the corpus `folder.name` of the root that `folder` is in, unless it is there from this code; resumable."""
     name, made_by = folder.name, f"synthetic recordings, seed {SEED}, scale {SCALE:g}, code"
     makers = arrays(name)
-    settings_of = Path(registry.features(paper_of(name).id).__file__)
-    source = f"{made_by} {_code(PIPELINE, settings_of, repr(makers))}"
+    source = f"{made_by} {_code(PIPELINE, paper_of(name).id, repr(makers))}"
     release = recorded(folder.parent / "releases" / release_of(name), f"{made_by} {_code(MATERIAL)}")
     with folders.lock(folder):
         if table.source(folder) != source:
@@ -167,9 +170,8 @@ def misheard(corpus: Corpus) -> list[str]:
 
 
 @cache
-def _code(places: tuple[str, ...], *further: Path | str) -> str:
-    """A hash of the Python files in folders beside this file, of further files, and of settings as text."""
-    files = [file for folder in places for file in sorted((HERE / folder).glob("*.py"))]
-    digest = sha256(*files, *(part for part in further if isinstance(part, Path)))
-    settings = "".join(part for part in further if isinstance(part, str))
-    return hashlib.sha256(f"{digest} {settings}".encode()).hexdigest()[:12]
+def _code(patterns: tuple[str, ...], paper: str = "", settings: str = "") -> str:
+    """A hash of the Python files that match, of a paper's module `features`, and of settings as text."""
+    files = [file for pattern in patterns for file in sorted(PACKAGE.glob(pattern))]
+    files += [Path(registry.features(paper).__file__)] if paper else []
+    return hashlib.sha256(f"{sha256(*files)} {settings}".encode()).hexdigest()[:12]
