@@ -16,9 +16,9 @@ from merlib.papers.attsf_net.transformer import AddNorm, Attention, TransformerL
 
 
 def main_branches(names: Sequence[str], unimodal: str) -> dict[str, str]:
-    """Audio or video -> the modality that it attends to: the other one; where there is one alone, itself.
+    """Each of audio and video that has a main branch -> the modality that it attends to: the other one.
 
-    unimodal: "auxiliary", where a modality alone has no main branch, only its auxiliary one.
+    unimodal: whether one alone attends to itself ("self"), or has only an auxiliary branch ("auxiliary").
     """
     pairs = dict(zip(names, reversed(names), strict=True))
     alone = one_of({"self": pairs, "auxiliary": {}}, unimodal, "option of model.cmb.unimodal")
