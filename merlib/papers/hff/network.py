@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib.errors import RequestError, one_of
-from merlib.layers.attention import Unchanged, perceptron
+from merlib.layers.basics import Unchanged, perceptron
 from merlib.papers.hff.level_one import level_one
 
 VERSION = 1

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from merlib.errors import one_of
-from merlib.layers.attention import CrossAttention, Head, MultiAttn, Rows, Unchanged, sinusoid
+from merlib.layers.attention import CrossAttention, MultiAttn, Rows, sinusoid
+from merlib.layers.basics import Head, Unchanged
 from merlib.papers.mfcre.dialoguecrn import DialogueCRN
 
 VERSION = 1

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from merlib import registry
-from merlib.baselines.dialogue_graph import relations, window_edges
+from merlib.baselines.dialoguegcn import relations, window_edges
 from merlib.baselines.floors import pool
 from merlib.baselines.iccn import mean_correlation
 from merlib.baselines.mfm import mmd_to_normal
