@@ -51,11 +51,16 @@ class Decoder(nn.Module):
         return self.out(torch.stack(states, dim=1))
 
 
+def widths(*, label: int, text: int, audio: int, visual: int) -> dict[str, int]:
+    """The widths of a section of the recipe, by name."""
+    return {"label": label, "text": text, "audio": audio, "visual": visual}
+
+
 class Mfm(nn.Module):
     """The released network; besides scores it returns what its loss needs.
 
     `code_label` and `code_<modality>`: b z; `reconstruction_<modality>`: b, the mean square error over an
-    utterance's real steps and features. codes, factors: width of each for "label" and every modality.
+    utterance's real steps and features. codes, factors: their widths, for "label" and each modality.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Mfm(nn.Module):
     ):  # fmt: skip
         super().__init__()
         self.fuse = bind(MemoryFusion, memory, what="model.memory", dims=dims, dropout=dropout)
+        codes, factors = bind(widths, codes, what="model.codes"), bind(widths, factors, what="model.factors")
         self.code = nn.Linear(self.fuse.width, codes["label"])
         self.encode = nn.ModuleDict({name: Encoder(dim=d, code=codes[name]) for name, d in dims.items()})
         self.factor = nn.ModuleDict(
