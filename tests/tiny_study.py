@@ -23,6 +23,7 @@ model.context.party_dim = 16
 model.context.emotion_dim = 16
 model.fusion.layers = 1
 model.fusion.ff = 16
+model.head.hidden = 16
 model.encoder_layers = 1
 model.encoder_ff = 16
 model.fusion_layers = 1

@@ -90,10 +90,12 @@ class ConcatScore(nn.Module):
 
 
 def general(*, networks: int, dim: int, global_dim: int, bias: bool) -> MatchingContext:
+    """Attention by a bilinear score, with a bias (the released "general2") or without."""
     return MatchingContext(score=GeneralScore(networks=networks, dim=dim, global_dim=global_dim, bias=bias))
 
 
 def concat(*, networks: int, dim: int, global_dim: int, hidden: int) -> MatchingContext:
+    """Attention by a score with one hidden layer."""
     return MatchingContext(score=ConcatScore(networks=networks, dim=dim, global_dim=global_dim, hidden=hidden))
 
 

@@ -82,7 +82,7 @@ class MultiEmo(nn.Module):
 
     def __init__(
         self, *, dims: dict[str, int], classes: int, speakers: int, dim: int, context: dict[str, Any],
-        text_context: bool, fusion: dict[str, Any], head_dim: int, mask_padding: bool, dropout: float,
+        text_context: bool, fusion: dict[str, Any], head: dict[str, Any], mask_padding: bool, dropout: float,
     ):  # fmt: skip
         super().__init__()
         self.project = nn.ModuleDict({name: nn.Linear(width, dim) for name, width in dims.items()})
@@ -106,7 +106,7 @@ class MultiEmo(nn.Module):
             dropout=dropout,
             mask_padding=mask_padding,
         )
-        self.head = Head(modalities=len(dims), dim=dim, hidden=head_dim, classes=classes, dropout=dropout)
+        self.head = bind(Head, head, what="model.head", modalities=len(dims), dim=dim, classes=classes, dropout=dropout)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         x = {name: project(batch[name]) for name, project in self.project.items()}  # b n d

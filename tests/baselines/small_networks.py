@@ -28,7 +28,7 @@ COGMEN = {
     "window_future": 1, "graph_heads": 2, "mask_padding": True, "dropout": 0.1,
 }  # fmt: skip
 EMO = {
-    "name": "multiemo", "dim": 8, "text_context": True, "head_dim": 8, "mask_padding": True, "dropout": 0.1,
+    "name": "multiemo", "dim": 8, "text_context": True, "head": {"hidden": 8}, "mask_padding": True, "dropout": 0.1,
     "context": {
         "name": "dialoguernn", "directions": 2, "global_dim": 5, "party_dim": 6, "emotion_dim": 8,
         "recurrent_dropout": 0.1,

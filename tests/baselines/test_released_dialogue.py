@@ -79,7 +79,7 @@ def released_multiemo(*, mask_padding: bool) -> tuple[nn.Module, dict[str, Tenso
     recipe = {
         "name": "multiemo", "dim": cfg["model_dim"], "context": context, "text_context": True,
         "fusion": {"layers": cfg["num_layers"], "heads": cfg["num_heads"], "ff": cfg["hidden_dim"]},
-        "head_dim": cfg["model_dim"], "mask_padding": mask_padding, "dropout": 0.1,
+        "head": {"hidden": cfg["model_dim"]}, "mask_padding": mask_padding, "dropout": 0.1,
     }  # fmt: skip
     dims = {"text": cfg["roberta_dim"], "audio": cfg["D_m_audio"], "visual": cfg["D_m_visual"]}
     net = network_of(recipe, dims=dims, classes=cfg["n_classes"], speakers=cfg["n_speakers"])

@@ -24,7 +24,7 @@ def ready(network: str, recipe: dict, state: dict[str, Tensor], **given) -> torc
 
 
 def released_batch(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Vectors are sequences of one step here."""
+    """The batch of an oracle, its vectors as sequences of one step."""
     names = {"text": "text", "audio": "audio", "visual": "video"}
     batch = {ours: arrays[f"in/{theirs}"] for ours, theirs in names.items()}
     batch = {name: x if x.ndim == 3 else x.unsqueeze(1) for name, x in batch.items()}
