@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from merlib.errors import RequestError, one_of
-from merlib.layers.attention import Unchanged
+from merlib.layers.basics import Unchanged
 from merlib.layers.ragged import Joined, masked_mean
 from merlib.papers.gia_mic.generators import Mig
 from merlib.papers.gia_mic.interactive_attention import Msr

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from merlib.errors import one_of
-from merlib.layers.attention import Unchanged
+from merlib.layers.basics import Unchanged
 from merlib.papers.mfcre.mlstm import MLstmBlock, MLstmCell
 from merlib.papers.mfcre.slstm import SLstmCell
 from merlib.registry import bind, part

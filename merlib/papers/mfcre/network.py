@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from merlib.layers.attention import Head, MultiAttn, Unchanged
+from merlib.layers.attention import MultiAttn
+from merlib.layers.basics import Head, Unchanged
 from merlib.papers.mfcre.dialoguecrn import DialogueCRN
 from merlib.papers.mfcre.encoder import Convolutions, ModalityEncoder
 from merlib.registry import bind, part

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from merlib.errors import RequestError, one_of
-from merlib.layers.attention import perceptron
+from merlib.layers.basics import perceptron
 from merlib.papers.mpaf_net.encoders import check_states, encoders, starting_weights
 
 VERSION = 1

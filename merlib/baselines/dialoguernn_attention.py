@@ -1,21 +1,21 @@
 """How DialogueRNN attends to the global states before an utterance (Majumder et al. 2019, Sec. 3.3.1).
 
-Every variant serves s networks of one shape and offers `query` (all utterances, before the loop), `begin` (the memory
-before the first turn), `read` (the context of this turn) and `write` (remember this turn's global state).
+Every variant serves s networks of one shape at once and has `query` (of all utterances, before the loop), `begin` (the
+memory before the first turn), `read` (the context of this turn) and `write` (adds this turn's global state).
 Shapes: s networks, N utterances, k dialogues that reach a turn, t turns before it, d and g widths of u and g.
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from merlib.baselines.recurrence import uniform
-from merlib.errors import RequestError
+from merlib.baselines.grouped_gru import uniform
 
 
 class SimpleContext(nn.Module):
-    """score = w . g_j does not see u_t, so the attention over the past is a running mean: no history is kept."""
+    """score = w . g_j does not depend on u_t, so the attention is a running mean and needs no list of past states."""
 
     def __init__(self, *, networks: int, global_dim: int):
         super().__init__()
@@ -37,7 +37,7 @@ class SimpleContext(nn.Module):
 
 
 class MatchingContext(nn.Module):
-    """Attention of u_t over the whole past; `score` is how an utterance and a global state match."""
+    """Attention of u_t over all earlier global states; `score` says how well an utterance and a state match."""
 
     def __init__(self, *, score: nn.Module):
         super().__init__()
@@ -58,7 +58,7 @@ class MatchingContext(nn.Module):
 
 
 class GeneralScore(nn.Module):
-    """(W u_t + b) . g_j; the variant "general" has no b, "general2" has one."""
+    """(W u_t + b) . g_j, without b unless `bias`."""
 
     def __init__(self, *, networks: int, dim: int, global_dim: int, bias: bool):
         super().__init__()
@@ -76,11 +76,11 @@ class GeneralScore(nn.Module):
 class ConcatScore(nn.Module):
     """v . tanh(W [g_j; u_t])."""
 
-    def __init__(self, *, networks: int, dim: int, global_dim: int, attention_dim: int):
+    def __init__(self, *, networks: int, dim: int, global_dim: int, hidden: int):
         super().__init__()
-        self.state = uniform(networks, attention_dim, global_dim, fan_in=global_dim + dim)
-        self.utterance = uniform(networks, attention_dim, dim, fan_in=global_dim + dim)
-        self.vector = uniform(networks, attention_dim, fan_in=attention_dim)
+        self.state = uniform(networks, hidden, global_dim, fan_in=global_dim + dim)
+        self.utterance = uniform(networks, hidden, dim, fan_in=global_dim + dim)
+        self.vector = uniform(networks, hidden, fan_in=hidden)
 
     def query(self, u: Tensor) -> Tensor:
         return u @ self.utterance.mT  # s N d -> s N a
@@ -89,13 +89,19 @@ class ConcatScore(nn.Module):
         return torch.einsum("skta,sa->skt", torch.tanh(g @ self.state.mT[:, None] + query), self.vector)
 
 
-def context_attention(kind: str, *, networks: int, dim: int, global_dim: int, attention_dim: int) -> nn.Module:
-    """`kind` is "simple", "general", "general2" or "concat"; only "concat" reads `attention_dim`."""
-    widths = {"networks": networks, "dim": dim, "global_dim": global_dim}
-    if kind == "simple":
-        return SimpleContext(networks=networks, global_dim=global_dim)
-    if kind in ("general", "general2"):
-        return MatchingContext(score=GeneralScore(**widths, bias=kind == "general2"))
-    if kind == "concat":
-        return MatchingContext(score=ConcatScore(**widths, attention_dim=attention_dim))
-    raise RequestError(f"context attention {kind!r} is unknown: choose simple, general, general2 or concat")
+def general(*, networks: int, dim: int, global_dim: int, bias: bool) -> MatchingContext:
+    """Attention by a bilinear score, with a bias (the released "general2") or without."""
+    return MatchingContext(score=GeneralScore(networks=networks, dim=dim, global_dim=global_dim, bias=bias))
+
+
+def concat(*, networks: int, dim: int, global_dim: int, hidden: int) -> MatchingContext:
+    """Attention by a score with one hidden layer."""
+    return MatchingContext(score=ConcatScore(networks=networks, dim=dim, global_dim=global_dim, hidden=hidden))
+
+
+ATTENTIONS = {
+    "simple": SimpleContext,
+    "general": partial(general, bias=False),
+    "general2": partial(general, bias=True),
+    "concat": concat,
+}

@@ -1,4 +1,4 @@
-"""What the fusion baselines on utterances share: encoders of one modality, and the last layers.
+"""What the fusion networks on utterances (TFN, LMF, MFN, MFM, ICCN) share: encoders of one modality, the last layers.
 
 Shapes: b utterances, t steps (padded), d features. Masks are True on real steps; every utterance has at least one.
 """
@@ -11,13 +11,12 @@ from merlib.layers.ragged import masked_mean
 
 
 def last_state(x: Tensor, mask: Tensor) -> Tensor:
-    """What a forward recurrence holds at the last real step. x: b t d; mask: b t, real steps first. Returns b d."""
-    last = mask.sum(1) - 1
-    return x[torch.arange(len(x), device=x.device), last]
+    """The state of a forward recurrence at the last real step. x: b t d; mask: b t, real steps first. Returns b d."""
+    return x[torch.arange(len(x), device=x.device), mask.sum(1) - 1]
 
 
 def normalise(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
-    """Batch normalisation; a training batch of one row, which has no variance, takes the running statistics. x: b d."""
+    """Batch normalisation; a training batch of one row has no variance and uses the running statistics. x: b d."""
     if norm.training and len(x) == 1:
         return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
     return norm(x)
@@ -55,7 +54,7 @@ class TextEncoder(nn.Module):
 
 
 class FusionEncoders(nn.Module):
-    """One vector a modality present, with a 1 in front, so that their product keeps every lower order (TFN, eq. 2)."""
+    """One vector per modality, with a 1 in front, so that their product contains every lower order (TFN, eq. 2)."""
 
     def __init__(self, *, dims: dict[str, int], hidden: dict[str, int], text_out: int, dropout: float):
         super().__init__()
@@ -75,7 +74,7 @@ class FusionEncoders(nn.Module):
 
 
 class Scores(nn.Module):
-    """The last layer: class scores; on the sentiment corpora a second one, negative or the rest."""
+    """The last layer: class scores; on the sentiment corpora also scores of negative against the rest."""
 
     def __init__(self, *, dim: int, classes: int, sentiment: bool):
         super().__init__()

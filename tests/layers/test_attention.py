@@ -6,7 +6,8 @@ from oracles import load, meta, multiattn_state
 from torch import Tensor
 from torch.testing import assert_close
 
-from merlib.layers.attention import CrossAttention, Head, MultiAttn, Rows
+from merlib.layers.attention import CrossAttention, MultiAttn, Rows
+from merlib.layers.basics import Head
 
 MODALITIES = ("text", "audio", "visual")
 SMALL = {"dim": 8, "heads": 2, "ff": 12, "layers": 2, "dropout": 0.0}
@@ -41,19 +42,19 @@ def test_multiattn_gives_the_released_values_and_gradients(original, released):
     for name in MODALITIES:
         assert_close(x[name].grad, original[f"grad_in/{name}"], rtol=1e-4, atol=1e-4)
     first_head = original["grad_w/multiattn_text.multiattn_layers.0.attn_1.attention_heads.0.query_matrix.weight"]
-    found = released.stacks["text"][0].attend[0].query.weight.grad[: len(first_head)]
-    assert_close(found, first_head, rtol=1e-4, atol=1e-4)
+    gradient = released.stacks["text"][0].attend[0].query.weight.grad[: len(first_head)]
+    assert_close(gradient, first_head, rtol=1e-4, atol=1e-4)
 
 
 def test_each_stage_gives_the_released_values(original, released):
-    seen = []
+    stages = []
     layer = released.stacks["text"][0]
     for norm in (*layer.norms, layer.last_norm):
-        norm.register_forward_hook(lambda _module, _inputs, out: seen.append(out))
+        norm.register_forward_hook(lambda _module, _inputs, out: stages.append(out))
     x, audio = original["in/text"], original["in/audio"]
     rows = Rows(torch.ones(x.shape[:2], dtype=torch.bool))
     layer(rows.pack(x), [rows.pack(audio), rows.pack(original["in/visual"])], rows)
-    for stage, value in enumerate(seen, start=1):
+    for stage, value in enumerate(stages, start=1):
         assert_close(rows.unpack(value), original[f"mid/text_layer0_stage{stage}"], **SINGLE)
     attend = layer.attend[0]
     with torch.no_grad():
@@ -109,15 +110,15 @@ def test_keys_and_values_are_the_unfused_inputs_at_every_layer(names):
     net, (x, mask) = build(names), inputs(names)
     rows = Rows(mask)
     packed = {name: rows.pack(v) for name, v in x.items()}
-    for query, found in net(x, mask).items():
+    for query, fused in net(x, mask).items():
         expected = packed[query]
         for layer in net.stacks[query]:
             expected = layer(expected, [packed[o] for o in MODALITIES if o in names and o != query], rows)
-        assert_close(found[mask], expected, **EXACT)
+        assert_close(fused[mask], expected, **EXACT)
 
 
 def test_dialogues_attend_alike_alone_and_padded():
-    """A CPU takes dialogue by dialogue, a GPU one padded call."""
+    """A CPU computes dialogue by dialogue, a GPU in one padded call."""
     (x, mask), rows = inputs(("text",)), Rows(torch.arange(5) < torch.tensor([5, 2, 3])[:, None])
     q, k, v = (rows.pack(x["text"]).unflatten(-1, (2, 4)) * scale for scale in (1, 2, 3))
     alone = rows.attention(q, k, v)
