@@ -52,14 +52,14 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def cells(words: OptionalWords = [], as_json: AsJson = False) -> None:
+def cells(words: OptionalWords = None, as_json: AsJson = False) -> None:
     """List printed numbers, their recipes and records.
 
     Of each number: its address, what it measures, our recipe for it, and the data roots with records of it.
     """
     from merlib import study
 
-    place = arguments.address(words, text=True)
+    place = arguments.address(words or (), text=True)
     listed = []
     for paper in map(declarations.load, [place.paper] if place.paper else declarations.papers()):
         recorded = study.recorded(paper.id)
@@ -75,7 +75,7 @@ def cells(words: OptionalWords = [], as_json: AsJson = False) -> None:
 
 @app.command()
 def audit(
-    words: OptionalWords = [],
+    words: OptionalWords = None,
     as_json: AsJson = False,
     write: Annotated[bool, typer.Option("--write", help="Also write results/audit: findings.csv and a page.")] = False,
 ) -> None:
@@ -85,10 +85,10 @@ def audit(
     """
     from merlib.audit import audit, pages
 
-    place = arguments.address(words, text=True)
+    place = arguments.address(words or (), text=True)
     findings = [f for f in audit(place.paper or None) if place.holds(f.paper, f.table, f.row)]
     if write:
-        pages.write(findings, "/".join(words) or None)
+        pages.write(findings, "/".join(words or ()) or None)
     if as_json:
         return print(json.dumps([finding.model_dump() for finding in findings]))
     for f in findings:
@@ -136,7 +136,7 @@ def run(
     seeds: Seeds = "0",
     folds: Annotated[str, typer.Option(metavar="N,N", help="Folds, comma-separated, from 0. Default: all.")] = "",
     device: Device = None,
-    changes: Changes = [],
+    changes: Changes = None,
     data: Root = "twin",
 ) -> None:
     """Train the missing runs of a table or of some rows.
@@ -147,7 +147,7 @@ def run(
 
     paper, table, rows = arguments.address(words, needs=2)
     numbers = {"seeds": arguments.integers(seeds), "folds": arguments.integers(folds)}
-    change = arguments.assignments(changes) or None
+    change = arguments.assignments(changes or ()) or None
     twins.ensure(data, declarations.load(paper).corpora)
     records = study.run_table(paper, table, row=rows, data=data, device=device, change=change, **numbers)
     if records.empty:
@@ -161,7 +161,9 @@ def run(
 def notebook(
     source: Path,
     target: Path,
-    parameters: Annotated[list[str], typer.Option("-p", metavar="KEY VALUE", help="A parameter; repeatable.")] = [],
+    parameters: Annotated[
+        list[str] | None, typer.Option("-p", metavar="KEY VALUE", help="A parameter; repeatable.")
+    ] = None,
 ) -> None:
     """Execute a notebook, with parameters.
 
@@ -169,7 +171,7 @@ def notebook(
     """
     from merlib.cli import headless
 
-    headless.run(source, target, arguments.assignments(parameters))
+    headless.run(source, target, arguments.assignments(parameters or ()))
 
 
 @app.command()

@@ -83,7 +83,7 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
 
 
 class WithPairs(TyperCommand):
-    """A command whose option `-p` takes two words, KEY VALUE, which typer alone does not offer for a repeated option."""
+    """A command whose repeatable option `-p` takes two words, KEY VALUE; typer has no such options."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         joined, rest = [], iter(args)
@@ -149,7 +149,7 @@ def _words(help: str) -> typer.models.ArgumentInfo:
 
 PLACE = "An address, or its parts with blanks: mfcre table4 ours. Further rows of the table may follow."
 Words = Annotated[list[str], _words(PLACE)]
-OptionalWords = Annotated[list[str], _words(f"{PLACE} Default: everything.")]
+OptionalWords = Annotated[list[str] | None, _words(f"{PLACE} Default: everything.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
 Root = Annotated[
     str,
@@ -158,6 +158,6 @@ Root = Annotated[
 Seeds = Annotated[str, typer.Option(metavar="N,N", help="Seeds, comma-separated.")]
 Device = Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Default: cuda where there is one.")]
 Changes = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A leaf or a reading of the recipe, such as readings.cell=slstm."),
 ]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from merlib.cli.arguments import assignments, complete_root, modalities
+from merlib.cli.arguments import Changes, assignments, complete_root, modalities
 
 app = typer.Typer(help="Bring corpora, recordings and features in.", rich_markup_mode=None)
 
@@ -78,15 +78,12 @@ def extract(
     letters: Annotated[str, typer.Option("--modalities", help="Letters of T text, A audio, V visual.")] = "TAV",
     kind: Annotated[Literal["paper", "offline"], typer.Option(help="offline: weights from packages.")] = "paper",
     weights: Annotated[
-        list[str],
-        typer.Option(metavar="MODALITY=WEIGHTS", help="A hub name or path instead of the paper's: audio=/models/wavlm."),
-    ] = [],
-    changes: Annotated[
-        list[str],
-        typer.Option("--set", metavar="KEY=VALUE", help="A leaf or a reading: readings.face=active, data.frames=30."),
-    ] = [],
+        list[str] | None,
+        typer.Option(metavar="MODALITY=WEIGHTS", help="A hub name or path instead of the paper's: audio=/models/wavlm"),
+    ] = None,
+    changes: Changes = None,
     name: Annotated[str | None, typer.Option(help="Name of the array. Default: as the recipe names it.")] = None,
-    augmented: Annotated[bool, typer.Option("--augmented", help="From augmented recordings, for data.augment.")] = False,
+    augmented: Annotated[bool, typer.Option("--augmented", help="From augmented recordings.")] = False,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Number of processes.")] = 1,
     device: Device = "cpu",
 ) -> None:
@@ -102,7 +99,8 @@ def extract(
     names = {modality: name for modality in ("text", "audio", "visual")} if name else None
     paths = recipes.extract(
         data, corpus, recipe, folder=_media(data, corpus, media), modalities=letters, kind=kind, names=names,
-        weights=assignments(weights), change=assignments(changes), changed=augmented, workers=workers, device=device,
+        weights=assignments(weights or ()), change=assignments(changes or ()), changed=augmented, workers=workers,
+        device=device,
     )  # fmt: skip
     for modality, path in paths.items():
         print(path)
