@@ -134,7 +134,7 @@ def against(words: Words, seeds: Seeds = "0", as_json: AsJson = False, data: Roo
 def run(
     words: Words,
     seeds: Seeds = "0",
-    folds: Annotated[str, typer.Option(metavar="N,N", help="Folds, comma-separated, from 0. Default: all.")] = "",
+    folds: Annotated[str | None, typer.Option(metavar="N,N", help="Folds, from 0. Default: all.")] = None,
     device: Device = None,
     changes: Changes = None,
     data: Root = "twin",
@@ -146,7 +146,7 @@ def run(
     from merlib import study, twins
 
     paper, table, rows = arguments.address(words, needs=2)
-    numbers = {"seeds": arguments.integers(seeds), "folds": arguments.integers(folds)}
+    numbers = {"seeds": arguments.integers(seeds), "folds": () if folds is None else arguments.integers(folds)}
     change = arguments.assignments(changes or ()) or None
     twins.ensure(data, declarations.load(paper).corpora)
     records = study.run_table(paper, table, row=rows, data=data, device=device, change=change, **numbers)

@@ -50,9 +50,9 @@ def address(words: Sequence[str], *, needs: int = 0, text: bool = False) -> Addr
         return Address(paper.id)
     table = _numbered(parts[1])
     known = one_of(_rows(paper, text), table, f"table of {paper.id}")
-    for path in paths:
-        if len(path) > 1 and [paper.id, table] != [*path[:-2], _numbered(path[-2])]:
-            raise RequestError(f"{'/'.join(path)!r} is no row of {paper.id}/{table}: name rows of one table")
+    for *place, row in paths:
+        if place and [*place[:-1], _numbered(place[-1])] != [paper.id, table][-len(place) :]:
+            raise RequestError(f"{'/'.join([*place, row])!r} is no row of {paper.id}/{table}: name rows of one table")
     rows = [*parts[2:], *(path[-1] for path in paths)]
     return Address(paper.id, table, tuple(one_of(known, row, f"row of {paper.id}/{table}") for row in rows))
 
@@ -111,11 +111,10 @@ def modalities(text: str) -> str:
 
 
 def integers(text: str) -> tuple[int, ...]:
-    """Non-negative integers, comma-separated; none in an empty text."""
-    parts = text.split(",") if text else []
-    if not all(re.fullmatch("[0-9]{1,9}", part) for part in parts):
+    """Non-negative integers, comma-separated."""
+    if not all(re.fullmatch("[0-9]{1,9}", part) for part in text.split(",")):
         raise RequestError(f"{text!r}: give integers of at most nine digits, such as 0,1,2")
-    return tuple(map(int, parts))
+    return tuple(map(int, text.split(",")))
 
 
 def data_roots() -> list[str]:

@@ -84,6 +84,8 @@ def test_compare_and_doctor_print_one_json_document(capsys):
         (["run", "mfcre/settings"], "'settings' is no table of mfcre"),
         (["run", "mfcre/table4/ours/iemocap_accuracy"], "an address is paper/table/row"),
         (["run", "mfcre/table4/ours", "mfcre/table5/tau_0_5"], "name rows of one table"),
+        (["run", "mfcre/table4/ours", "--folds", ""], "'': give integers"),
+        (["run", "mfcre/table4/ours", "table5/tau_0_5"], "name rows of one table"),
         (["run", "mfcre/table4", "--device", "tpu"], "'tpu' is not one of 'cpu', 'cuda'"),
         (["against", "mfcre/table4"], "name a row"),
         (["cells", "mfcr/table4"], "'mfcr' is no paper; .*did you mean 'mfcre'"),
@@ -130,6 +132,7 @@ def test_bad_arguments_exit_with_2_and_say_what_would_be_right(capsys, arguments
         (["mfcre", "table4", "wo_simam", "ours"], ("wo_simam", "ours")),
         (["mfcre/table4/wo_simam", "mfcre/table4/ours"], ("wo_simam", "ours")),
         (["mfcre/table4/wo_simam", "mfcre/4/ours"], ("wo_simam", "ours")),
+        (["mfcre", "table4/wo_simam", "table4/ours"], ("wo_simam", "ours")),
     ],
     ids=" ".join,
 )
