@@ -99,11 +99,10 @@ def audit(
 def compare(words: Words, as_json: AsJson = False, data: Root = "twin") -> None:
     """Show the printed numbers of a table beside ours."""
     from merlib import study
-    from merlib.study import report
 
     paper, table, rows = arguments.address(words, needs=2)
     _check_root(data)
-    board = report.compare(paper, table, data)
+    board = study.compare(paper, table, data)
     board = board[board["row"].isin(rows)] if rows else board
     shown = board.drop(columns=["data", "features", "row"]).round(2)
     print(board.to_json(orient="records") if as_json else shown.to_string(index=False, na_rep=""))
@@ -120,13 +119,12 @@ def against(words: Words, seeds: Seeds = "0", as_json: AsJson = False, data: Roo
     The first row is compared with each of the others (default: all of the table) on the same test utterances. Only runs
     in results/cache are compared; nothing is trained.
     """
-    from merlib import twins
-    from merlib.study import paired
+    from merlib import study, twins
 
     paper, table, (row, *others) = arguments.address(words, needs=3)
     _check_root(data)
     twins.ensure(data, declarations.load(paper).corpora)
-    lines = paired.against(paper, table, row, others=others, data=data, seeds=arguments.integers(seeds))
+    lines = study.against(paper, table, row, others=others, data=data, seeds=arguments.integers(seeds))
     print(lines.to_json(orient="records") if as_json else lines.round(4).to_string(index=False))
 
 
