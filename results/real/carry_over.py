@@ -2,7 +2,7 @@
 
     python results/real/carry_over.py [--data real] [--write]
 
-A run's id follows its recipe, its data and the versions of the code (`merlib/study/identity.py`). Records of before then
+A run's id follows its recipe, its data and the versions of the code (`merlib/study/identity.py`). Records before then
 have ids of another kind. A recipe's records are carried over when at least one of its runs is in results/cache (`merlib
 run` trains it) and gives every recorded value and epoch to the last digit; then all seeds and folds that were recorded
 under the same recipe id get their new ids. Every other record stays as it is, and the reason is printed. A second call
@@ -25,7 +25,7 @@ SAME = ["row", "column", "fold", "seed", "selection"]  # what a record is about
 
 
 def planned(paper: declarations.Paper, table: str, data: str, seeds: list[int]) -> list[study.Planned]:
-    """The runs that the table asks for today, for every recorded seed; none where the root lacks the paper's corpora."""
+    """The runs that the table asks for today, for every recorded seed; none where the root has none of its corpora."""
     try:
         return [each for seed in seeds for each in study.plan.plan(paper, table, data=data, seed=seed)[0]]
     except CorpusError:
