@@ -1,4 +1,4 @@
-"""The batch: every notebook on a tiny twin; what is planned; nothing is done twice; a kill changes no bit."""
+"""The batch: every notebook on a tiny twin; what is planned; nothing runs twice; a kill changes no bit."""
 
 import os
 import re
@@ -41,20 +41,20 @@ def study(tmp_path_factory) -> Path:
 
 def executed(folder: Path) -> dict[str, nbformat.NotebookNode]:
     root = folder / "results" / "twin" / "notebooks"
-    found = {p.relative_to(root).with_suffix("").as_posix(): p for p in root.glob("**/*.ipynb")}
-    return {name: nbformat.read(path, as_version=4) for name, path in found.items()}
+    copies = {p.relative_to(root).with_suffix("").as_posix(): p for p in root.glob("**/*.ipynb")}
+    return {name: nbformat.read(path, as_version=4) for name, path in copies.items()}
 
 
 def outputs(notebook) -> list:
-    """What the code cells gave, less what they said of their progress: who waited for whom differs between batches."""
-    given = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    return [output for output in given if output.get("name") != "stderr"]
+    """The outputs of the code cells without their progress bars, which differ between batches that share the cores."""
+    everything = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return [output for output in everything if output.get("name") != "stderr"]
 
 
 def records(folder: Path, table: str) -> pd.DataFrame:
     """The columns of a table's records that a second computation must give again to the last bit."""
-    found = pd.read_csv(folder / "results" / "twin" / "records" / "mfcre" / f"{table}.csv", dtype=str)
-    return found[["row", "column", "seed", "selection", "value", "epoch", "run", "never_predicted"]]
+    table = pd.read_csv(folder / "results" / "twin" / "records" / "mfcre" / f"{table}.csv", dtype=str)
+    return table[["row", "column", "seed", "selection", "value", "epoch", "run", "never_predicted"]]
 
 
 def test_every_notebook_runs_and_shows_what_it_computed(study):
@@ -113,9 +113,9 @@ def test_killed_and_resumed_by_two_batches_at_once_it_ends_with_the_same_bits(st
     os.killpg(first.pid, signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL and not executed(tmp_path), "killed too late to test anything"
     both = [subprocess.Popen(command, **piped) for _ in range(2)]
-    said = [one.communicate()[0] for one in both]
-    assert [one.returncode for one in both] == [0, 0], said
-    assert sorted("Nothing to be done" in text for text in said) == [False, True], "one works, the other waits"
+    logs = [one.communicate()[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0], logs
+    assert sorted("Nothing to be done" in log for log in logs) == [False, True], "one works, the other waits"
     pd.testing.assert_frame_equal(records(tmp_path, "table4"), records(study, "table4"))
     name = "mfcre/3_ablations_table4"
     assert outputs(executed(tmp_path)[name]) == outputs(executed(study)[name])
