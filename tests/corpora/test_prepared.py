@@ -95,8 +95,8 @@ def test_table_and_features_arrive_in_our_order(lab):
 
 
 def test_unlabelled_rows_may_stay_as_context(lab):
-    all_of_them = {"utt": np.array([*ORDER, "a2", "a3"]), "is10": np.ones((6, 2))}
-    corpus, _ = lab(toml=[('unlabelled = "drop"', 'unlabelled = "keep"')], **all_of_them)
+    every_row = {"utt": np.array([*ORDER, "a2", "a3"]), "is10": np.ones((6, 2))}
+    corpus, _ = lab(toml=[('unlabelled = "drop"', 'unlabelled = "keep"')], **every_row)
     assert list(corpus.table["utterance"]) == ["b1", "b2", "a1", "a2", "a3", "c1"]
     assert list(corpus.table["label"]) == [0, 5, 0, -1, -1, 5]
 
@@ -107,9 +107,9 @@ def test_without_turns_the_order_of_the_rows_counts(lab):
 
 
 def test_bytes_become_fractions(lab):
-    pictures = np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3)
-    _, features = lab(toml=[('modality = "audio"', 'modality = "audio"\ndivide = 255')], is10=pictures)
-    np.testing.assert_allclose(features["audio"].values[0], pictures[4] / 255, rtol=1e-6)
+    frames = np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3)
+    _, features = lab(toml=[('modality = "audio"', 'modality = "audio"\ndivide = 255')], is10=frames)
+    np.testing.assert_allclose(features["audio"].values[0], frames[4] / 255, rtol=1e-6)
     assert features["audio"].values.shape == (4, 2, 3)
 
 
@@ -171,7 +171,7 @@ def test_what_is_wrong_in_the_toml_file_is_named(lab, old, new, message):
     [
         ("b2,", "b1,", "duplicate utterance ids.*'b1'"),
         ("01M,fru,train", "01M,fru,test", "dialogues that cross splits"),
-        ("01F_b,7", "01F_b,3", "2 turns are no numbers, or twice"),
+        ("01F_b,7", "01F_b,3", "2 turns are no numbers, or repeat"),
         ("01F_b,7", "01F_b,", "1 turns are no numbers"),
         ("05F,fru", "01F,fru", "test speakers who also train"),
         ("c1,Ses05F_c", "c9,Ses05F_c", "1 utterances are not found, first c9"),
@@ -212,9 +212,9 @@ def test_several_values_may_share_a_class_and_some_have_none(lab):
     four = [('corpus = "iemocap6"', 'corpus = "iemocap4"'), ('"frustrated"', '"happy"')]
     corpus, _ = lab(toml=four)
     assert list(corpus.table["utterance"]) == ORDER and set(corpus.table["label"]) == {0}
-    all_of_them = {"utt": np.array([*ORDER, "a2", "a3"]), "is10": np.ones((6, 2))}
-    kept, _ = lab(toml=[*four, ('"drop"', '"keep"')], **all_of_them)
-    assert list(kept.table["label"]) == [0, 0, 0, -1, -1, 0]
+    every_row = {"utt": np.array([*ORDER, "a2", "a3"]), "is10": np.ones((6, 2))}
+    everything, _ = lab(toml=[*four, ('"drop"', '"keep"')], **every_row)
+    assert list(everything.table["label"]) == [0, 0, 0, -1, -1, 0]
 
 
 SCORES = (
@@ -239,9 +239,9 @@ def test_scores_settle_the_classes_of_a_sentiment_corpus(lab):
     assert list(corpus.table["utterance"]) == ORDER and len(features["audio"].values) == 4
     np.testing.assert_allclose(corpus.table["score"], [-2.6, 1.5, 0.2, 1.5])
     assert [corpus.labels[k] for k in corpus.table["label"]] == ["-3", "2", "0", "2"]
-    all_of_them = {"utt": np.array([*ORDER, "a2", "a3"]), "is10": np.ones((6, 2))}
-    kept, _ = scored(lab, toml=[('"drop"', '"keep"')], **all_of_them)
-    assert kept.table["label"].tolist() == [0, 5, 3, -1, -1, 5] and kept.table["score"].isna().sum() == 2
+    every_row = {"utt": np.array([*ORDER, "a2", "a3"]), "is10": np.ones((6, 2))}
+    everything, _ = scored(lab, toml=[('"drop"', '"keep"')], **every_row)
+    assert everything.table["label"].tolist() == [0, 5, 3, -1, -1, 5] and everything.table["score"].isna().sum() == 2
 
 
 @pytest.mark.parametrize(
@@ -317,8 +317,8 @@ def test_padding_is_cut_off_by_the_lengths(lab):
         (IN_TIME.replace("1", "3"), {}, "time_axis = 3"),
         ('modality = "audio"\nlengths = "steps"', {}, "`lengths` needs it"),
         (f'{IN_TIME}\nlengths = "steps"', {"is10": SEQUENCES}, "cannot read .*steps is not a file"),
-        (f'{IN_TIME}\nlengths = "steps"', {"is10": SEQUENCES, "steps": np.ones(4, int)}, r"\(4,\).*one whole number"),
-        (f'{IN_TIME}\nlengths = "steps"', {"is10": SEQUENCES, "steps": np.ones(5)}, "one whole number per id"),
+        (f'{IN_TIME}\nlengths = "steps"', {"is10": SEQUENCES, "steps": np.ones(4, int)}, r"\(4,\).*one integer"),
+        (f'{IN_TIME}\nlengths = "steps"', {"is10": SEQUENCES, "steps": np.ones(5)}, "one integer per id"),
         (
             f'{IN_TIME}\nlengths = "steps"',
             {"is10": SEQUENCES, "steps": np.array([0, 0, 1, 0, 4])},
@@ -333,7 +333,7 @@ def test_what_is_wrong_with_sequences_is_named(lab, new, arrays, message):
 
 @pytest.fixture(scope="module")
 def prepare():
-    """The module results/real/prepare.py, which makes the root of the records on real data."""
+    """The module results/real/prepare.py, which prepares the data root of the records on real data."""
     file = CHECKOUT / "results" / "real" / "prepare.py"
     spec = importlib.util.spec_from_file_location("prepare", file)
     module = importlib.util.module_from_spec(spec)
@@ -343,13 +343,13 @@ def prepare():
 
 @pytest.mark.parametrize("corpus", ["iemocap4", "iemocap6", "iemocap8", "mosi"])
 def test_the_real_tables_have_the_official_counts(prepare, corpus, shared_data, tmp_path):
-    found, features = prepared.read(prepare.described(corpus, shared_data, tmp_path, seconds=False))
-    table.expect(found)
+    corpus_read, features = prepared.read(prepare.described(corpus, shared_data, tmp_path, seconds=False))
+    table.expect(corpus_read)
     if corpus == "iemocap6":
-        assert found.counts()["dialogues"] == {"train": 108, "val": 12, "test": 31}
+        assert corpus_read.counts()["dialogues"] == {"train": 108, "val": 12, "test": 31}
         assert features["audio"].values.shape == (7433, 47)
     if corpus == "mosi":
-        assert found.counts()["dialogues"] == {"train": 51, "val": 11, "test": 31}
+        assert corpus_read.counts()["dialogues"] == {"train": 51, "val": 11, "test": 31}
         assert {name: array.values.shape for name, array in features.items()} == {
             "text": (2199, 100), "audio": (2199, 73), "visual": (2199, 100)
         }  # fmt: skip
@@ -371,7 +371,7 @@ def test_the_table_of_spectrograms_in_seconds_says_so(prepare, tmp_path, monkeyp
 
 
 def test_stretched_spectrograms_come_back_to_seconds(prepare, tmp_path):
-    """Against the mean of a picture with 1000 columns a step, for utterances of 0.5, 5.91 and 20 s."""
+    """Against the mean of a spectrogram with 1000 columns per step, for utterances of 0.5, 5.91 and 20 s."""
     seconds, bands, columns, fine = (0.5, 5.91, 20.0), 64, 96, 1000
     level = np.random.default_rng(0).integers(256, size=(3, bands, columns), dtype=np.uint8)
     ids = [f"u{k}" for k in range(3)]
@@ -381,8 +381,8 @@ def test_stretched_spectrograms_come_back_to_seconds(prepare, tmp_path):
     )
     spans.to_csv(tmp_path / "utterances.csv", index=False)
     prepare.in_seconds(tmp_path, tmp_path / "out.npz")
-    with np.load(tmp_path / "out.npz") as found:
-        values, steps = found["level"], found["steps"]
+    with np.load(tmp_path / "out.npz") as arrays:
+        values, steps = arrays["level"], arrays["steps"]
     assert list(steps) == [7, 74, 75] and values.shape == (3, 75, bands)
     for k, duration in enumerate(seconds):
         for t in range(steps[k]):
