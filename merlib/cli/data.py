@@ -57,16 +57,15 @@ def text(
 
     The encoder is minilm, or any Hugging Face encoder by name or path.
     """
-    from merlib.features import text
-    from merlib.roots import imports
+    from merlib.roots import extract, imports
 
     imports.refuse_synthetic(data)
     options = {"encoder": encoder, "pool": pool, "layer": layer, "context": context, "max_tokens": max_tokens}
     options |= {"device": device, "trained_on": trained_on}
     if transcript:
-        options["texts"] = text.transcripts(transcript, ids=ids, texts=texts)
+        options["texts"] = extract.transcripts(transcript, ids=ids, texts=texts)
         options["texts_from"] = f"{texts} of {transcript.name}"
-    print(text.add(data, corpus, name=name, **options))
+    print(extract.encode_text(data, corpus, name=name, **options))
 
 
 @app.command()
@@ -91,20 +90,17 @@ def extract(
 
     They are made from the recordings and transcripts. A stopped extraction resumes.
     """
-    from merlib.features import pipeline, recipes
-    from merlib.roots import imports
+    from merlib.roots import extract, imports
 
-    letters = modalities(letters)
     imports.refuse_synthetic(data)
-    names = {modality: name for modality in ("text", "audio", "visual")} if name else None
-    paths = recipes.extract(
-        data, corpus, recipe, folder=_media(data, corpus, media), modalities=letters, kind=kind, names=names,
-        weights=assignments(weights or ()), change=assignments(changes or ()), changed=augmented, workers=workers,
-        device=device,
+    paths = extract.extract(
+        data, corpus, recipe, media=_media(data, corpus, media), modalities=modalities(letters), kind=kind,
+        names=dict.fromkeys(("text", "audio", "visual"), name) if name else None, augmented=augmented,
+        weights=assignments(weights or ()), change=assignments(changes or ()), workers=workers, device=device,
     )  # fmt: skip
     for modality, path in paths.items():
         print(path)
-        failures = () if modality == "text" else pipeline.failures(data, corpus, path.stem).itertuples()
+        failures = () if modality == "text" else extract.failures(data, corpus, path.stem).itertuples()
         for row in failures:
             print(f"  failed: {row.utterance} {row.file}: {row.reason}", file=sys.stderr)
 
@@ -123,17 +119,19 @@ def transcribe(
     """
     from merlib import twins
     from merlib.data import folders
-    from merlib.features import asr, pipeline, text
+    from merlib.features import pipeline, recognition
+    from merlib.roots import extract
 
     twins.ensure(data, [corpus])
     loaded = folders.dataset(data, corpus, features=()).corpus
     clips, failures = pipeline.clips(loaded, _media(data, corpus, media))
-    print(json.dumps(asr.transcribe(clips, target, recogniser=asr.Recogniser(encoder=encoder))))
+    recogniser = recognition.Recogniser(encoder=encoder)
+    print(json.dumps(recognition.transcribe(clips, target, recogniser=recogniser)))
     for utterance, reason in failures.items():
         print(f"  failed: {utterance}: {reason}", file=sys.stderr)
-    recognised = text.transcripts(target, ids="utterance", texts="text")
+    recognised = extract.transcripts(target, ids="utterance", texts="text")
     reference = {u: t for u, t in zip(loaded.ids, loaded.table["text"], strict=True) if u in recognised}
-    errors = asr.word_errors(reference=reference, heard=recognised)
+    errors = recognition.word_errors(reference=reference, recognised=recognised)
     print(f"word error rate {100 * errors.rate:.2f} % of {errors.words} words")
 
 

@@ -4,7 +4,6 @@ import os
 import tomllib
 from decimal import Decimal
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from merlib.declarations.recipes import recipe
 from merlib.declarations.schema import SCORES, Cell, Claim, Column, Paper, Row, Table
 from merlib.errors import DeclarationError, one_of
 from merlib.places import CHECKOUT
-from merlib.registry import GROUP
+from merlib.registry import registered
 
 NEEDED = (  # leaves of every base recipe
     "data.unit", "data.modalities", "protocol.split", "protocol.select", "protocol.select_metric",
@@ -38,7 +37,7 @@ def folders() -> dict[str, Path]:
     They stand on the search path, and in `declarations/` of the packages that other distributions register under the
     entry point group `merlib.papers`.
     """
-    inside = [Path(str(files(entry.value))) / "declarations" for entry in entry_points(group=GROUP)]
+    inside = [Path(str(files(package))) / "declarations" for package in registered().values()]
     found = {path.parent.name: path.parent for folder in search_path() for path in sorted(folder.glob("*/paper.toml"))}
     return found | {
         tomllib.loads((f / "paper.toml").read_text(encoding="utf-8"))["id"]: f for f in inside if f.is_dir()
@@ -108,6 +107,8 @@ def _readings_table(paper: Paper) -> Table:
 
 
 def _check(paper: Paper) -> None:
+    for corpus in paper.twin_media_arrays:
+        one_of(paper.corpora, corpus, f"corpus of {paper.id}, so twin_media_arrays cannot name it")
     for name, reading in paper.readings.items():
         one_of(reading.options, reading.default, f"option of reading {name}")
         keys = {option: set(paper.flat(change)) for option, change in reading.options.items()}

@@ -109,6 +109,9 @@ class Paper(Strict):
     shares: dict[str, list[str]] = {}
     twin: dict[str, Any]
     twin_media: dict[str, Any] = {}
+    twin_media_arrays: list[str] = Field(
+        [], description="corpora whose arrays in twin_media have this paper's settings"
+    )
     tables: dict[str, Table]
     claims: list[Claim] = []
 

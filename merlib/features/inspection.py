@@ -1,6 +1,6 @@
-"""Figures of recordings: how long they are and what failed, one sound and its features, the faces that a network sees.
+"""Figures of recordings: how long they are and what failed, a waveform and its features, the faces a network reads.
 
-Only synthetic recordings are pictured: faces and voices of real people do not go into pages that are kept.
+Only synthetic recordings are shown: faces and voices of real people do not go into published pages.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from merlib.data.store import Passport
 from merlib.data.table import Corpus
-from merlib.features import media, pipeline
-from merlib.features.media import Clip, MediaError
+from merlib.features import decoding, pipeline
+from merlib.features.decoding import Clip, MediaError
 from merlib.figures import PRINTED, canvas
 from merlib.places import TWINS
 
@@ -21,7 +21,7 @@ RATE = 16000
 
 
 def report(passports: Mapping[str, Passport]) -> pd.DataFrame:
-    """What preprocessing made of each array: utterances, steps, and how many recordings failed."""
+    """What is in each array: utterances, steps, and how many recordings failed."""
     rows = {
         name: {
             "extractor": p.extractor, "utterances": len(p.ids), "steps": p.shape[0] if p.steps else len(p.ids),
@@ -37,16 +37,16 @@ def durations(corpora: Mapping[str, Corpus], folders: Mapping[str, Path], *, dat
     figure, axes = canvas("Lengths of the recordings", data, len(folders), size=(4.2, 3.0))
     for ax, (name, folder) in zip(axes, folders.items(), strict=True):
         clips, failed = pipeline.clips(corpora[name], folder)
-        ax.hist([media.duration(clip) for clip in clips], bins=30, color=PRINTED)
+        ax.hist([decoding.duration(clip) for clip in clips], bins=30, color=PRINTED)
         ax.set(title=f"{name}: {len(clips)} recordings, {len(failed)} without", xlabel="seconds", ylabel="utterances")
     return figure
 
 
-def sound(clip: Clip, extractor, *, data: str) -> Figure:
-    """A waveform above what an extractor makes of it (as MPAF-Net Fig. 5); only of synthetic speech."""
+def audio(clip: Clip, extractor, *, data: str) -> Figure:
+    """A waveform above its features by an extractor (as in MPAF-Net Fig. 5); only of synthetic speech."""
     figure, axes = canvas(f"{clip.utterance}: {extractor.about()['extractor']}", data, 2 * (data in TWINS), size=(5, 3))
     for ax in axes[:1]:
-        samples = media.sound(clip, rate=RATE)
+        samples = decoding.audio(clip, rate=RATE)
         ax.plot(np.arange(len(samples)) / RATE, samples, linewidth=0.5)
         ax.set(title="waveform", xlabel="seconds")
         axes[1].imshow(extractor(clip).astype(np.float32).T, aspect="auto", origin="lower", cmap="magma")
@@ -55,7 +55,7 @@ def sound(clip: Clip, extractor, *, data: str) -> Figure:
 
 
 def faces(clips: Mapping[str, Clip], extractor, *, data: str, most: int = 8) -> Figure:
-    """A contact sheet: the first `most` faces of each recording, one row a title; only of synthetic faces."""
+    """A contact sheet: the first `most` faces of each recording, one row each; only of synthetic faces."""
     figure, axes = canvas("Faces", data, int(data in TWINS), size=(1.1 * most, 1.2 * len(clips)))
     for ax in axes:
         rows = [_row(clip, extractor, most) for clip in clips.values()]

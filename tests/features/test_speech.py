@@ -16,12 +16,13 @@ from tokenizers import Tokenizer, models
 
 from merlib.corpora.ravdess import STATEMENTS
 from merlib.data.store import FeatureError
-from merlib.features import speech, text
-from merlib.features.asr import Recogniser, normalised, transcribe, word_errors
-from merlib.features.media import Clip, MediaError
+from merlib.features import speech
+from merlib.features.decoding import Clip, MediaError
+from merlib.features.recognition import Recogniser, normalised, transcribe, word_errors
 from merlib.features.speech import SpeechStates, WhisperStates
 from merlib.files import sha256
 from merlib.pretrained import encoders, whisper
+from merlib.roots import extract
 
 WIDTH, HEADS, WORDS, BINS = 8, 2, 11, 80
 SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 0, "decoder_start_token_id": 1}
@@ -205,7 +206,7 @@ def random_whisper(tmp_path_factory) -> str:
     return str(folder)
 
 
-def test_a_sound_has_the_states_of_its_own_steps_alone_or_not(random_whisper):
+def test_a_recording_has_the_states_of_its_own_steps_alone_or_not(random_whisper):
     sounds = [noise(0.5), noise(30.05, 1), noise(0.001, 2)]
     found = speech.whisper(random_whisper).states(sounds)
     assert [len(states) for states in found] == [25, 1503, 1]
@@ -306,7 +307,7 @@ def test_a_clip_that_cannot_be_heard_is_empty_and_recorded(clips, tmp_path):
     assert list(table["utterance"]) == [clip.utterance for clip in clips]
     assert list(table["text"] == "") == [i == 2 for i in range(7)]
     assert table["text"][3] == 'number "3",\nin two lines'
-    assert text.transcripts(tmp_path / "t.csv", ids="utterance", texts="text") == dict(table.to_numpy())
+    assert extract.transcripts(tmp_path / "t.csv", ids="utterance", texts="text") == dict(table.to_numpy())
     (failure,) = about["failures"]
     assert (failure["utterance"], failure["file"]) == ("u2", "2.wav") and "cannot be read" in failure["reason"]
     assert json.loads((tmp_path / "t.csv.json").read_text()) == about
@@ -339,18 +340,18 @@ def test_word_errors_are_edits_over_words():
     draw = np.random.default_rng(0)
     said = {f"u{i}": " ".join(draw.choice(list("abcd"), size=draw.integers(1, 9))) for i in range(30)}
     got = {u: " ".join(draw.choice(list("abcd"), size=draw.integers(0, 9))) for u in said} | {"other": "a b"}
-    found = word_errors(reference=said, heard=got)
+    found = word_errors(reference=said, recognised=got)
     words = sum(len(text.split()) for text in said.values())
     assert (
         found.rate
         == sum(edits(said[u].split(), got[u].split()) for u in said) / words
         == jiwer.wer(list(said.values()), [got[u] for u in said])
     )
-    more = word_errors(reference=said | {"laugh": "[LAUGHTER]"}, heard=got | {"laugh": "ha ha ha"})
+    more = word_errors(reference=said | {"laugh": "[LAUGHTER]"}, recognised=got | {"laugh": "ha ha ha"})
     assert more.insertions == found.insertions + 3 and more.words == found.words and more.utterances == 31
     assert found.substitutions + found.deletions + found.insertions == round(found.rate * words)
-    with pytest.raises(FeatureError, match=r"1 of 31 utterances were not heard, first \['new'\]"):
-        word_errors(reference=said | {"new": "a"}, heard=got)
+    with pytest.raises(FeatureError, match=r"1 of 31 utterances have no transcript, first \['new'\]"):
+        word_errors(reference=said | {"new": "a"}, recognised=got)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +409,7 @@ def test_the_installed_whisper_understands_real_speech(installed, shared_data, t
     transcribe(clips, tmp_path / "t.csv", recogniser=Recogniser())
     heard = dict(pd.read_csv(tmp_path / "t.csv", keep_default_na=False).to_numpy())
     swapped = {u: next(s for s in STATEMENTS.values() if s != text) for u, text in said.items()}
-    right, wrong = (word_errors(reference=r, heard=heard).rate for r in (said, swapped))
+    right, wrong = (word_errors(reference=r, recognised=heard).rate for r in (said, swapped))
     assert right < wrong / 2
     states = WhisperStates()(clips[0])
     assert states.shape[1] == 384 and states.dtype == np.float16 and np.isfinite(states).all()

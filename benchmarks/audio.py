@@ -1,10 +1,10 @@
-"""Clips a second and peak memory of MFCC and ComParE, merlib's beside the plain loop over files that the field writes.
+"""Clips a second and peak memory of MFCC and ComParE, merlib's beside the plain loop over files.
 
-    python benchmarks/sounds.py [FOLDER] [--clips 200] [--json FILE]
+    python benchmarks/audio.py [FOLDER] [--clips 200] [--json FILE]
 
-FOLDER holds sound files, also in folders of its own (RAVDESS, for instance); without one, noise is made. The settings
+FOLDER holds audio files, also in subfolders (RAVDESS, for instance); without one, noise is made. The settings
 are ATTSF-Net's: 12 MFCC of 3.6 s. Each row is measured in a process of its own, one after the other, after a first clip
-that is not counted; several workers are counted with their start. `decode` reads the sound and does nothing with it:
+that is not counted; several workers are counted with their start. `decode` reads the audio and does nothing with it:
 no extraction can be faster with one worker.
 """
 
@@ -28,16 +28,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without an 
 from side_by_side import alone, show
 
 from merlib.data import table
-from merlib.features import media, pipeline
-from merlib.features.media import SOUNDS, Clip
-from merlib.features.sound import ComParE, Mfcc, MfccSteps
+from merlib.features import decoding, pipeline
+from merlib.features.audio import ComParE, Mfcc, MfccSteps
+from merlib.features.decoding import AUDIO_FILES, Clip
 
 HOW = Mfcc(16000, 3.6, "center", 12, "hamming", 50, 30, 2048)
 
 
 def decode(files: list[Path]) -> None:
     for file in files:
-        media.sound(Clip(file.stem, file), rate=HOW.rate)
+        decoding.audio(Clip(file.stem, file), rate=HOW.rate)
 
 
 def plain_mfcc(files: list[Path]) -> None:
@@ -51,7 +51,7 @@ def plain_mfcc(files: list[Path]) -> None:
 
 
 def mfcc(files: list[Path], workers: int = 1) -> None:
-    """The pipeline: each result kept, failures noted, the array written with its passport."""
+    """The pipeline: each result stored, failures recorded, the array written with its passport."""
     names = [f"clip{i}" for i in range(len(files))]
     rows = pd.DataFrame({"utterance": names, "dialogue": names, "speaker": "01", "label": 0, "split": "train"})
     media = Path(os.path.commonpath([file.parent for file in files]))
@@ -85,7 +85,7 @@ AGAINST = {"mfcc": "plain_mfcc", "mfcc_two_workers": "plain_mfcc", "compare": "p
 
 
 def measure(work, files: list[Path]) -> dict[str, float | str]:
-    """One row, in this process; `cpu_seconds` adds up processes and threads, and hardly feels other work."""
+    """One row, in this process; `cpu_seconds` adds up processes and threads, and hardly depends on other work."""
     work(files[:1])
     before, began = os.times(), time.perf_counter()
     work(files)
@@ -126,12 +126,12 @@ def main() -> None:
         )
         args.rows = [name for name in args.rows if "compare" not in name]
     with tempfile.TemporaryDirectory() as made:
-        every = sorted(f.resolve() for f in args.folder.rglob("*") if f.suffix in SOUNDS) if args.folder else []
+        every = sorted(f.resolve() for f in args.folder.rglob("*") if f.suffix in AUDIO_FILES) if args.folder else []
         files = (
             every[:: max(1, len(every) // args.clips)][: args.clips] if args.folder else noise(Path(made), args.clips)
         )
         if not files:
-            raise SystemExit(f"{args.folder}: no sound file below it; expected one of {SOUNDS}")
+            raise SystemExit(f"{args.folder}: no audio file below it; expected one of {AUDIO_FILES}")
         found: dict[str, dict] = {}
         for work in (row for row in ROWS if row.__name__ in args.rows):
             row = alone(measure, work, files)

@@ -13,16 +13,16 @@ from merlib.corpora import ravdess
 from merlib.data import folders, table
 from merlib.data.store import FeatureError
 from merlib.errors import DeclarationError
-from merlib.features import audio
-from merlib.features.media import Clip
-from merlib.features.sound import Mfcc, MfccSteps
+from merlib.features.audio import Mfcc, MfccSteps
+from merlib.features.decoding import Clip
+from merlib.roots import extract
 
 ATTSF = Mfcc(16000, 3.6, "center", 12, "hamming", 50, 30, 2048)
 MPAF = Mfcc(16000, 8, "start", 40, "hann", 128, 32, 2048)
 CLIPS = [f"Actor_{actor:02d}/03-01-0{e}-01-01-01-{actor:02d}.wav" for actor in range(1, 25) for e in (1, 5)]
 
 
-def sound(seconds: float, rate: int = 16000, seed: int = 0) -> np.ndarray:
+def tone(seconds: float, rate: int = 16000, seed: int = 0) -> np.ndarray:
     """A rising tone in noise."""
     time = np.arange(round(seconds * rate)) / rate
     noise = np.random.default_rng(seed).normal(scale=0.01, size=len(time))
@@ -45,13 +45,13 @@ def written(path, samples, rate=16000):
     ("paper", "corpus", "expected"), [("attsf_net", "ravdess", ATTSF), ("mpaf_net", "iemocap8", MPAF)]
 )
 def test_settings_are_the_papers_own(paper, corpus, expected):
-    assert audio.settings(paper, corpus) == expected
+    assert extract.extractors(paper, corpus)["audio"].settings == expected
 
 
 def test_settings_that_no_paper_has_are_refused():
-    for paper, corpus in (("mpaf_net", "ravdess"), ("mfcre", "meld")):
-        with pytest.raises(DeclarationError, match="attsf_net.*iemocap8"):
-            audio.settings(paper, corpus)
+    with pytest.raises(DeclarationError, match="mpaf_net has no ravdess: it has iemocap8"):
+        extract.extractors("mpaf_net", "ravdess")
+    assert not isinstance(extract.extractors("mfcre", "meld")["audio"], MfccSteps)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_settings_that_no_paper_has_are_refused():
 )
 def test_values_are_those_of_the_textbook(tmp_path, how, shape, window, shift):
     """An oracle of plain numpy: windowed power spectrum, mel filters, decibels, cosine transform."""
-    long = sound(11.0)
+    long = tone(11.0)
     (found,) = mfcc([written(tmp_path / "long.wav", long)], how)
     assert found.shape == shape == (how.steps, how.coefficients) and found.dtype == np.float32
     whole = round(how.seconds * 16000)
@@ -79,8 +79,8 @@ def test_values_are_those_of_the_textbook(tmp_path, how, shape, window, shift):
     np.testing.assert_allclose(found, (level @ basis)[:, : how.coefficients], atol=0.05)
 
 
-def test_short_sound_is_padded_at_its_end_and_channels_are_mixed(tmp_path):
-    short = sound(1.0)
+def test_short_audio_is_padded_at_its_end_and_channels_are_mixed(tmp_path):
+    short = tone(1.0)
     padded = np.pad(short, (0, 57600 - len(short)))
     stereo = np.stack([short * 2, np.zeros_like(short)], axis=1)
     paths = [written(tmp_path / f"{i}.wav", s) for i, s in enumerate((short, padded, stereo))]
@@ -107,9 +107,9 @@ def test_settings_that_cannot_be_are_refused():
 
 @pytest.fixture
 def clips(data_folder, tmp_path):
-    """A root with two clips of every actor, and the folder of their sound."""
+    """A root with two clips of every actor, and the folder of their audio."""
     for i, name in enumerate(CLIPS):
-        written(tmp_path / "media" / name, sound(0.5, seed=i))
+        written(tmp_path / "media" / name, tone(0.5, seed=i))
     table.save(ravdess.read(tmp_path / "media"), folders.root_path("lab") / "ravdess")
     return tmp_path / "media"
 

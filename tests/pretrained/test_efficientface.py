@@ -33,7 +33,7 @@ def _published() -> dict[str, Tensor]:
     return state
 
 
-def pictures() -> Tensor:
+def images() -> Tensor:
     """The oracle's input, its tensor number 2."""
     return by_formula(1002, [2, 3, 224, 224], offset=0.5, scale=0.5)
 
@@ -57,12 +57,12 @@ def test_it_gives_the_published_values(saved):
     assert sum(p.numel() for p in network.parameters()) == meta("efficientface")["n_params"]
     network.eval()
     with torch.no_grad():
-        first = network.maxpool(network.conv1(pictures()))
+        first = network.maxpool(network.conv1(images()))
         stage2 = network.stage2(first)
         found = {"stage2": stage2, "modulated": network.modulator(stage2), "local": network.local(first)}
         for name, value in found.items():
             torch.testing.assert_close(value.mean((2, 3)).double(), fixture[f"mid/{name}_mean"], **SINGLE)
-        torch.testing.assert_close(network(pictures()).double(), fixture["out/logits"], **SINGLE)
+        torch.testing.assert_close(network(images()).double(), fixture["out/logits"], **SINGLE)
 
 
 def test_as_an_encoder_it_leaves_the_published_classifier_out(saved):
@@ -71,8 +71,8 @@ def test_as_an_encoder_it_leaves_the_published_classifier_out(saved):
     for network in (encoder, classifier):
         load_weights(network, saved(state))
     with torch.no_grad():
-        seen = encoder(pictures()[:, :, ::7, ::7])  # 32 x 32
-        torch.testing.assert_close(classifier.fc(seen), classifier(pictures()[:, :, ::7, ::7]))
+        seen = encoder(images()[:, :, ::7, ::7])  # 32 x 32
+        torch.testing.assert_close(classifier.fc(seen), classifier(images()[:, :, ::7, ::7]))
     assert seen.shape == (2, EfficientFace.width)
 
 
@@ -117,7 +117,7 @@ def test_a_file_with_code_is_not_read(tmp_path):
         load_weights(EfficientFace(classes=None), str(tmp_path / "weights.pth.tar"))
 
 
-def test_pictures_must_be_squares_that_halve_five_times():
+def test_images_must_be_squares_that_halve_five_times():
     for shape in ((1, 3, 64, 32), (1, 3, 48, 48)):
         with pytest.raises(ValueError, match="multiple of 32"):
             EfficientFace(classes=None)(torch.zeros(shape))

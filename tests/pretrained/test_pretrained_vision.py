@@ -8,36 +8,37 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from films import ASTRONAUT, film, scenes
 from PIL import Image
 from safetensors.torch import save_file
+from videos import ASTRONAUT, scenes, video
 
 from merlib.data.batches import numbers
-from merlib.features import detectors, visual
-from merlib.features.face import HaarFaces, MtcnnFaces
-from merlib.features.media import Clip, MediaError
-from merlib.features.visual import ClipFaces, EfficientFaces, FerFaces, ResNetPictures, VisExtNet
+from merlib.features import faces, vision
+from merlib.features.decoding import Clip, MediaError
+from merlib.features.faces import HaarFaces, MtcnnFaces
+from merlib.features.vision import ClipFaces, EfficientFaces, FerFaces, ResNetFrames, VisExtNet
+from merlib.papers.attsf_net.video import Augment
 from merlib.papers.attsf_net.video import Faces as FaceEncoder
 from merlib.pretrained import encoders, mini_xception, resnet, weights
 from merlib.pretrained.efficientface import EfficientFace
 from merlib.pretrained.resnet import ResNet
 
-PICTURES = scenes()
+FRAMES = scenes()
 
 
 @pytest.fixture
 def clip(tmp_path) -> Clip:
-    """Six pictures: the small face, two faces, noise, a face at the edge, none, the face mirrored."""
-    return Clip("u", film(tmp_path / "film.mkv", PICTURES))
+    """Six frames: the small face, two faces, noise, a face at the edge, none, the face mirrored."""
+    return Clip("u", video(tmp_path / "video.mkv", FRAMES))
 
 
 @pytest.fixture
 def nothing(tmp_path) -> Clip:
-    return Clip("u", film(tmp_path / "nothing.mkv", PICTURES[[4, 4]]))
+    return Clip("u", video(tmp_path / "nothing.mkv", FRAMES[[4, 4]]))
 
 
 def alive(network: torch.nn.Module, size: int = 64) -> torch.nn.Module:
-    """Random norms with the statistics of random pictures; through those of a new network, next to nothing comes."""
+    """Random norms with the statistics of random frames; through those of a new network, next to nothing comes."""
     for module in network.modules():
         if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -107,25 +108,25 @@ def keras_layer(kind: str, how: dict, inputs: list[np.ndarray], held: dict[str, 
 
 def test_mini_xception_gives_what_the_keras_file_describes():
     grey = np.stack(
-        [detectors.crop(ASTRONAUT, box, size=64, grey=True) for box in np.array([[150, 30, 290, 170], [0, 0, 99, 99]])]
+        [faces.crop(ASTRONAUT, box, size=64, grey=True) for box in np.array([[150, 30, 290, 170], [0, 0, 99, 99]])]
     )
-    expected = keras(visual._fer_file(), (grey[..., None] / 255 - 0.5) * 2)
-    found = visual.expressions(grey)
+    expected = keras(vision._fer_file(), (grey[..., None] / 255 - 0.5) * 2)
+    found = vision.expressions(grey)
     np.testing.assert_allclose(found.probabilities, expected["predictions"], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(found.features, expected["add_4"].mean((1, 2)), rtol=1e-3, atol=1e-4)
 
 
 def test_the_smiling_astronaut_is_happy(tmp_path):
-    clip = Clip("u", film(tmp_path / "film.mkv", [ASTRONAUT[:300, 60:360]] * 2))
+    clip = Clip("u", video(tmp_path / "video.mkv", [ASTRONAUT[:300, 60:360]] * 2))
     rows = FerFaces(frames=2, output="probabilities")(clip)
     assert rows.shape == (2, 7) and [mini_xception.EMOTIONS[k] for k in rows.argmax(1)] == ["happy"] * 2
     assert FerFaces(frames=2)(clip).shape == (2, 128)
 
 
-def test_faces_at_the_edge_of_a_picture_have_a_border():
+def test_faces_at_the_edge_of_a_frame_have_a_border():
     grey = np.full((80, 70, 3), 200, np.uint8)
     grey[-2:] = 100
-    cut = visual.fer_crop(grey, np.array([0.0, 0.0, 44.0, 44.0]))
+    cut = vision.fer_crop(grey, np.array([0.0, 0.0, 44.0, 44.0]))
     assert cut.shape == (64, 64) and (cut[:8] == 100).all() and (cut[12:, 12:] == 200).all()
 
 
@@ -181,12 +182,12 @@ def test_every_parameter_of_a_resnet_receives_gradient():
     assert not [n for n, p in network.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
 
 
-def test_pictures_are_prepared_as_the_weights_were_trained():
-    picture = PICTURES[0]
-    short = Image.fromarray(picture).resize((256 * 240 // 200, 256), Image.Resampling.BILINEAR)
+def test_frames_are_prepared_as_the_weights_were_trained():
+    frame = FRAMES[0]
+    short = Image.fromarray(frame).resize((256 * 240 // 200, 256), Image.Resampling.BILINEAR)
     left = round((short.width - 224) / 2)
     expected = np.asarray(short)[16:240, left : left + 224] / 255
-    found = resnet.standardised(torch.from_numpy(picture[None]))[0].permute(1, 2, 0).numpy()
+    found = resnet.standardised(torch.from_numpy(frame[None]))[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(found * resnet.STD + resnet.MEAN, expected, atol=1 / 255)
 
 
@@ -248,33 +249,33 @@ def test_absent_weights_say_where_they_belong(data_folder):
 # --- extractors ------------------------------------------------------------------------------------------------------
 
 
-def test_resnet_pictures_are_the_mean_over_pictures(tmp_path, clip, monkeypatch):
+def test_resnet_frames_are_the_mean_over_frames(tmp_path, clip, monkeypatch):
     network = random_resnet(18)
     path = saved(network, tmp_path / "net.pth")
-    monkeypatch.setattr(visual, "TOGETHER", 4)
-    found = ResNetPictures(weights=path)(clip)
+    monkeypatch.setattr(vision, "TOGETHER", 4)
+    found = ResNetFrames(weights=path)(clip)
     assert found.shape == (1, 512) and found.dtype == np.float32
     with torch.inference_mode():
         network.fc = torch.nn.Identity()
-        each = network(resnet.standardised(torch.from_numpy(PICTURES))).numpy()
+        each = network(resnet.standardised(torch.from_numpy(FRAMES))).numpy()
     assert each.std(0).mean() > 0.01
     np.testing.assert_allclose(found[0], each.mean(0), rtol=1e-3, atol=1e-3)
-    two = ResNetPictures(weights=path, frames=2)(clip)
+    two = ResNetFrames(weights=path, frames=2)(clip)
     np.testing.assert_allclose(two[0], each[[1, 4]].mean(0), rtol=1e-3, atol=1e-3)
 
 
 def test_visextnet_counts_every_face_once(tmp_path, clip, nothing):
     network = random_resnet(18, classes=5)
     extract = VisExtNet(weights=saved(network, tmp_path / "net.pth"), layers=18, faces=MtcnnFaces(frames=6, size=64))
-    found = detectors.detect(PICTURES)
-    assert len(found.picture) > len(set(found.picture.tolist()))  # one picture has two
-    crops = [detectors.crop(PICTURES[i], box.numpy(), size=64) for i, box in zip(found.picture, found.box, strict=True)]
+    found = faces.detect(FRAMES)
+    assert len(found.frame) > len(set(found.frame.tolist()))  # one frame has two
+    crops = [faces.crop(FRAMES[i], box.numpy(), size=64) for i, box in zip(found.frame, found.box, strict=True)]
     with torch.inference_mode():
         scores = network(resnet.standardised(torch.from_numpy(np.stack(crops)), size=64, short=64)).numpy()
     np.testing.assert_allclose(
         extract(clip), scores.mean(0, keepdims=True), rtol=1e-2, atol=1e-2 * np.abs(scores).max()
     )
-    with pytest.raises(MediaError, match="no face in 6 pictures"):
+    with pytest.raises(MediaError, match="no face in 6 frames"):
         extract(nothing)
 
 
@@ -289,13 +290,13 @@ def test_clip_faces_are_embeddings_of_the_crops(tmp_path, clip, nothing):
     found = extract(clip)
     assert found.shape == (4, 12) and found.dtype == np.float32
     with torch.inference_mode():
-        expected, _ = encoders.Pictures(str(tmp_path / "clip"), "cpu")([detector.faces(clip).pixels])
+        expected, _ = encoders.Images(str(tmp_path / "clip"), "cpu")([detector.faces(clip).pixels])
     np.testing.assert_allclose(found, expected[0].numpy(), atol=1e-5)
     assert found.std(0).mean() > 1e-3
     assert ClipFaces().faces == MtcnnFaces(frames=180, spread=False)
     with pytest.raises(MediaError, match="no face"):
         extract(nothing)
-    assert extract.about()["extractor"].startswith("clip embeddings of MTCNN's largest face, 32x32, 4 pictures")
+    assert extract.about()["extractor"].startswith("clip embeddings of MTCNN's largest face, 32x32, 4 frames")
 
 
 def test_efficient_faces_are_its_vectors_of_crops_in_0_to_1(tmp_path, clip):
@@ -312,13 +313,13 @@ def test_efficient_faces_are_its_vectors_of_crops_in_0_to_1(tmp_path, clip):
         plain = {"flip_horizontal": False, "flip_vertical": False, "rotate_degrees": 0.0, "center_crop": 1.0}
         tuned = FaceEncoder(width=3 * 64 * 64, steps=6, weights=path, freeze=False, augment=plain).eval()
         rows = numbers(torch.from_numpy(detector(clip)))[None]
-        seen, _ = tuned(rows, torch.ones(1, 6, dtype=torch.bool))  # what ATTSF-Net fine-tunes reads the same pictures
+        seen, _ = tuned(rows, torch.ones(1, 6, dtype=torch.bool))  # what ATTSF-Net fine-tunes reads the same frames
         torch.testing.assert_close(seen[0], torch.from_numpy(found), rtol=1e-3, atol=1e-4)
 
 
 def test_extractors_go_to_other_processes():
     every = [HaarFaces(), MtcnnFaces(), ClipFaces(), EfficientFaces(), FerFaces()]
-    every += [ResNetPictures(weights="net.pth"), VisExtNet(weights="net.pth", faces=MtcnnFaces(min_face=40))]
+    every += [ResNetFrames(weights="net.pth"), VisExtNet(weights="net.pth", faces=MtcnnFaces(min_face=40))]
     for extract in every:
         again = pickle.loads(pickle.dumps(extract))
         assert again == extract and repr(again) == repr(extract) and again.modality == "visual"
@@ -326,7 +327,7 @@ def test_extractors_go_to_other_processes():
 
 def test_passports_tell_networks_and_weights_apart(tmp_path):
     paths = [saved(torch.nn.Linear(1, n), tmp_path / f"{n}.pth") for n in (2, 3)]
-    for kind in (ResNetPictures, VisExtNet):
+    for kind in (ResNetFrames, VisExtNet):
         one, other = (kind(weights=path, layers=18).about() for path in paths)
         assert one["weights_sha256"] != other["weights_sha256"] and set(one) == set(other)
         assert one["extractor"] == other["extractor"] and "ResNet-18" in one["extractor"]

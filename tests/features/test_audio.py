@@ -1,4 +1,4 @@
-"""Features of sound are those of librosa, of HFF's equations and of openSMILE, and what cannot be used is said."""
+"""Features of audio are those of librosa, of HFF's equations and of openSMILE, and what cannot be used is said."""
 
 import pickle
 import sys
@@ -9,10 +9,9 @@ import pytest
 import soundfile
 
 from merlib.data.store import FeatureError
-from merlib.features import sound, spectra
-from merlib.features.media import Clip, MediaError
-from merlib.features.sound import ComParE, Mfcc, MfccSteps
-from merlib.features.spectra import CepstralSteps, Mel
+from merlib.features import audio
+from merlib.features.audio import CepstralSteps, ComParE, Mel, Mfcc, MfccSteps
+from merlib.features.decoding import Clip, MediaError
 
 ATTSF = Mfcc(16000, 3.6, "center", 12, "hamming", 50, 30, 2048)
 MPAF = Mfcc(16000, 8, "start", 40, "hann", 128, 32, 2048)
@@ -35,11 +34,11 @@ def clip(tmp_path) -> Clip:
 
 
 @pytest.mark.parametrize("how", [ATTSF, MPAF], ids=["attsf_net", "mpaf_net"])
-def test_mfcc_have_the_bits_of_librosa_also_beside_a_louder_sound(how):
-    sounds = [speechlike(1.0), 1e-4 * speechlike(9.3, 1), speechlike(3.6, 2)]
-    for found, samples in zip(sound.mfcc(sounds, settings=how), sounds, strict=True):
+def test_mfcc_have_the_bits_of_librosa_also_beside_a_louder_recording(how):
+    recordings = [speechlike(1.0), 1e-4 * speechlike(9.3, 1), speechlike(3.6, 2)]
+    for found, samples in zip(audio.mfcc(recordings, settings=how), recordings, strict=True):
         expected = librosa.feature.mfcc(
-            y=sound.fitted(samples, settings=how), sr=how.rate, n_mfcc=how.coefficients, n_fft=how.fft,
+            y=audio.fitted(samples, settings=how), sr=how.rate, n_mfcc=how.coefficients, n_fft=how.fft,
             win_length=how.samples(how.window_ms), hop_length=how.samples(how.shift_ms), window=how.window,
         )  # fmt: skip
         np.testing.assert_array_equal(found, expected.T)
@@ -59,7 +58,7 @@ def test_an_extractor_reads_a_clip_and_travels_to_other_processes(clip, extracto
     assert set(extractor.about()) == {"extractor", "version", "weights_sha256", "trained_on"}
     (tmp_path / "bad.wav").write_bytes(b"")
     for file in ("bad.wav", "absent.wav"):
-        with pytest.raises(MediaError, match="cannot be read as sound"):
+        with pytest.raises(MediaError, match="cannot be read as audio"):
             extractor(Clip("bad", tmp_path / file))
 
 
@@ -90,35 +89,35 @@ def test_cepstra_are_the_equations_of_hff():
         level = np.log(energy)  # (4)
         m = np.arange(1, count + 1)
         expected.append([(level * np.cos((m - 0.5) * k * np.pi / count)).sum() for k in range(5)])  # (5)
-    found = spectra.cepstra(spectra.log_mel(samples, settings=SMALL), coefficients=5)
+    found = audio.cepstra(audio.log_mel(samples, settings=SMALL), coefficients=5)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_log_mel_needs_no_length_and_sounds_do_not_mix():
+def test_log_mel_needs_no_length_and_recordings_do_not_mix():
     both = np.stack([speechlike(0.7), 1e-3 * speechlike(0.7, 3)])
-    found = spectra.log_mel(both, settings=Mel())
+    found = audio.log_mel(both, settings=Mel())
     for one, samples in zip(found, both, strict=True):
-        np.testing.assert_allclose(spectra.log_mel(samples, settings=Mel()), one, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(audio.log_mel(samples, settings=Mel()), one, rtol=1e-5, atol=1e-5)
     for samples in (both[0, :1], both[0, :300], np.zeros(900, np.float32)):
-        assert np.isfinite(spectra.log_mel(samples, settings=Mel())).all()
-        assert len(spectra.log_mel(samples, settings=Mel())) == 1 + len(samples) // 160
+        assert np.isfinite(audio.log_mel(samples, settings=Mel())).all()
+        assert len(audio.log_mel(samples, settings=Mel())) == 1 + len(samples) // 160
 
 
 def test_functionals_are_openSMILEs_own(clip, tmp_path):
     opensmile = pytest.importorskip("opensmile", reason="openSMILE is an optional extra")
-    sounds = [speechlike(0.8, k) for k in range(2)]
-    found = sound.compare(sounds, rate=16000)
+    recordings = [speechlike(0.8, k) for k in range(2)]
+    found = audio.compare(recordings, rate=16000)
     smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
-    for i, samples in enumerate(sounds):
+    for i, samples in enumerate(recordings):
         soundfile.write(tmp_path / f"{i}.wav", samples, 16000, subtype="FLOAT")
         np.testing.assert_allclose(found[i], smile.process_file(tmp_path / f"{i}.wav").to_numpy()[0], rtol=1e-4)
     assert found.shape == (2, len(smile.feature_names)) and found.dtype == np.float32
-    with pytest.raises(MediaError, match=r"0\.050 s of sound"):
-        sound.compare([speechlike(0.05)], rate=16000)
+    with pytest.raises(MediaError, match=r"0\.050 s of audio"):
+        audio.compare([speechlike(0.05)], rate=16000)
 
 
 def test_functionals_without_openSMILE_say_what_to_install(monkeypatch):
-    sound._smile.cache_clear()
+    audio._opensmile.cache_clear()
     monkeypatch.setitem(sys.modules, "opensmile", None)
     for ask in (ComParE().about, lambda: ComParE().of(speechlike(1))):
         with pytest.raises(FeatureError, match="research only: read that, then pip install opensmile"):

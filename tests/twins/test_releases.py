@@ -12,11 +12,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from merlib.corpora import cmu, iemocap, meld, ravdess
-from merlib.features import face as faces
-from merlib.features import media
+from merlib.features import decoding, faces
 from merlib.twins import releases
 from merlib.twins.releases import cmu as cmu_twin
-from merlib.twins.releases import face, film, manners, takes, voice
+from merlib.twins.releases import encoding, face, manners, takes, voice
 from merlib.twins.releases import iemocap as iemocap_twin
 from merlib.twins.releases import meld as meld_twin
 from merlib.twins.releases import ravdess as ravdess_twin
@@ -49,11 +48,11 @@ def contents(folder):
     return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 
 
-def films(folder, name):
-    """The table's rows and their films, but for the clip that is cut off."""
+def videos(folder, name):
+    """The table's rows and their videos, but for the clip that is cut off."""
     table = READERS[name](folder).table
     bad = meld_twin.flawed(meld_twin.table(seed=0, scale=SCALES[name])) if name == "meld" else ()
-    return [(r, media.located(r.utterance, r.video, folder)) for r in table.itertuples() if r.utterance not in bad]
+    return [(r, decoding.located(r.utterance, r.video, folder)) for r in table.itertuples() if r.utterance not in bad]
 
 
 # --- writing
@@ -74,7 +73,7 @@ def test_a_twin_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     def fails(file, *arguments, **settings):
         raise OSError("no space left")
 
-    monkeypatch.setattr(film, "write_film", fails)
+    monkeypatch.setattr(encoding, "write_video", fails)
     with pytest.raises(OSError, match="no space"):
         releases.write("mosi", tmp_path / "twin", scale=0.01)
     assert not list(tmp_path.iterdir())
@@ -90,17 +89,17 @@ def test_what_is_there_is_not_overwritten_and_other_names_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "channels"), [(".mp4", 1), (".avi", 2)])
-def test_a_film_gives_back_what_was_written(tmp_path, suffix, channels):
+def test_a_video_gives_back_what_was_written(tmp_path, suffix, channels):
     rng = np.random.default_rng(0)
     who = takes.actor("somebody", female=True)
-    sound, pictures = takes.clip(takes.take(who, "neutral", seconds=1.0, rng=rng), who, 10, rng)
-    pictures = list(pictures)
-    film.write_film(tmp_path / f"a{suffix}", pictures, fps=10, sound=np.repeat(sound[:, None], channels, axis=1))
-    clip = media.Clip("a", tmp_path / f"a{suffix}")
-    seen, heard = np.stack(list(media.pictures(clip))), media.sound(clip, rate=voice.RATE)[: len(sound)]
-    assert len(seen) == len(pictures) == 10 and media.duration(clip) == pytest.approx(1.0, abs=0.05)
-    assert np.abs(seen.astype(int) - pictures).mean() < 4  # of 255
-    assert np.corrcoef(heard, sound)[0, 1] > 0.98  # not shifted by a codec's delay either
+    audio, frames = takes.clip(takes.take(who, "neutral", seconds=1.0, rng=rng), who, 10, rng)
+    frames = list(frames)
+    encoding.write_video(tmp_path / f"a{suffix}", frames, fps=10, audio=np.repeat(audio[:, None], channels, axis=1))
+    clip = decoding.Clip("a", tmp_path / f"a{suffix}")
+    seen, heard = np.stack(list(decoding.frames(clip))), decoding.audio(clip, rate=voice.RATE)[: len(audio)]
+    assert len(seen) == len(frames) == 10 and decoding.duration(clip) == pytest.approx(1.0, abs=0.05)
+    assert np.abs(seen.astype(int) - frames).mean() < 4  # of 255
+    assert np.corrcoef(heard, audio)[0, 1] > 0.98  # not shifted by a codec's delay either
 
 
 # --- official files
@@ -148,8 +147,8 @@ def test_meld_is_read_back_and_two_of_its_clips_are_flawed(twins):
     np.testing.assert_allclose(read[["start", "end"]], made[["start", "end"]], atol=1e-9)
     missing, cut = meld_twin.flawed(made)
     assert list(read.loc[read["video"] == "", "utterance"]) == [missing]
-    with pytest.raises(media.MediaError, match="cannot be"):
-        list(media.pictures(media.located(cut, read.set_index("utterance").loc[cut, "video"], folder)))
+    with pytest.raises(decoding.MediaError, match="cannot be"):
+        list(decoding.frames(decoding.located(cut, read.set_index("utterance").loc[cut, "video"], folder)))
 
 
 @pytest.mark.parametrize("name", ["mosi", "mosei"])
@@ -167,11 +166,11 @@ def test_mosi_and_mosei_are_read_back(twins, name):
     assert {u.rpartition("_")[2] for u in first} == {"1" if name == "mosi" else "0"}  # as in the releases
 
 
-def test_a_video_of_mosei_has_the_sound_of_its_clips(twins):
-    (row, clip), *_ = films(twins("mosei"), "mosei")
+def test_a_video_of_mosei_has_the_audio_of_its_clips(twins):
+    (row, clip), *_ = videos(twins("mosei"), "mosei")
     whole = twins("mosei") / "Raw" / "Audio" / "Full" / "WAV_16000" / f"{row.dialogue}.wav"
-    part = media.sound(media.Clip("", whole, row.start, row.end), rate=voice.RATE)
-    own = media.sound(clip, rate=voice.RATE)[: len(part)]
+    part = decoding.audio(decoding.Clip("", whole, row.start, row.end), rate=voice.RATE)
+    own = decoding.audio(clip, rate=voice.RATE)[: len(part)]
     assert np.corrcoef(part, own)[0, 1] > 0.98
 
 
@@ -179,29 +178,31 @@ def test_a_video_of_mosei_has_the_sound_of_its_clips(twins):
 
 
 @EVERY
-def test_sound_and_pictures_are_read_and_faces_are_found_in_them(twins, name):
-    """Haar in every third picture of a part of the clips, MTCNN in the first of these."""
-    every = films(twins(name), name)
+def test_audio_and_frames_are_read_and_faces_are_found_in_them(twins, name):
+    """Haar in every third frame of a part of the clips, MTCNN in the first of these."""
+    every = videos(twins(name), name)
     haar, mtcnn = [], []
     for row, clip in every[:: max(1, len(every) // 32)]:
-        pictures = np.stack(list(media.pictures(clip)))
-        sound = media.sound(media.located(row.utterance, row.audio or row.video, twins(name)), rate=voice.RATE)
-        assert pictures.shape[1:] == (120, 160, 3) and 0.5 < len(sound) / voice.RATE < 1.5
+        frames = np.stack(list(decoding.frames(clip)))
+        audio = decoding.audio(decoding.located(row.utterance, row.audio or row.video, twins(name)), rate=voice.RATE)
+        assert frames.shape[1:] == (120, 160, 3) and 0.5 < len(audio) / voice.RATE < 1.5
         if name != "ravdess":  # which gives no times
-            assert len(sound) / voice.RATE == pytest.approx(row.end - row.start, abs=0.07)
-        haar += [~np.isnan(faces.haar(pictures[::3])).any(axis=1)]
-        mtcnn += [pictures[0]]
+            assert len(audio) / voice.RATE == pytest.approx(row.end - row.start, abs=0.07)
+        haar += [~np.isnan(faces.haar(frames[::3])).any(axis=1)]
+        mtcnn += [frames[0]]
     assert np.concatenate(haar).mean() >= 0.95
-    assert (~np.isnan(faces.mtcnn(np.stack(mtcnn))).any(axis=1)).mean() >= 0.95
+    assert (~np.isnan(faces.one_face(np.stack(mtcnn))).any(axis=1)).mean() >= 0.95
 
 
 def test_who_speaks_in_iemocap_moves_the_mouth_and_the_other_one_does_not(twins):
-    """More changes in the lower half of the picture on the speaker's side, and more sound in that channel."""
+    """More changes in the lower half of the frame on the speaker's side, and more audio in that channel."""
     right = []
-    for _, clip in films(twins("iemocap"), "iemocap")[::6]:
+    for _, clip in videos(twins("iemocap"), "iemocap")[::6]:
         moved = {}
         for side in ("left", "right"):
-            there = np.stack(list(media.pictures(media.Clip("", clip.file, clip.start, clip.end, side)))).astype(int)
+            there = np.stack(list(decoding.frames(decoding.Clip("", clip.file, clip.start, clip.end, side)))).astype(
+                int
+            )
             moved[side] = np.abs(np.diff(there[:, 72:96, 60:100], axis=0)).mean()
         right += [max(moved, key=moved.get) == clip.side]
     assert np.mean(right) > 0.9
@@ -213,16 +214,16 @@ def _accuracy(values, labels, speakers):
     return np.mean(cross_val_predict(probe, values, labels, groups=speakers, cv=GroupKFold(4)) == labels)
 
 
-def test_simple_statistics_of_the_sound_and_pixels_of_the_face_tell_emotions_of_unseen_actors(twins):
+def test_simple_statistics_of_the_audio_and_pixels_of_the_face_tell_emotions_of_unseen_actors(twins):
     """Of eight, chance is 0.15 at most; and neither tells them perfectly."""
     heard, seen, labels, speakers = [], [], [], []
-    for row, clip in films(twins("ravdess"), "ravdess"):
-        sound = media.sound(media.located(row.utterance, row.audio, twins("ravdess")), rate=voice.RATE)
-        mfcc = librosa.feature.mfcc(y=sound, sr=voice.RATE, n_mfcc=13, n_mels=40)
+    for row, clip in videos(twins("ravdess"), "ravdess"):
+        audio = decoding.audio(decoding.located(row.utterance, row.audio, twins("ravdess")), rate=voice.RATE)
+        mfcc = librosa.feature.mfcc(y=audio, sr=voice.RATE, n_mfcc=13, n_mels=40)
         heard += [np.concatenate([mfcc.mean(axis=1), mfcc.std(axis=1)])]
-        picture = next(iter(media.pictures(clip, count=1)))
-        box = faces.haar(picture[None])[0]
-        crop = faces.crop(picture, np.array([50, 20, 110, 100]) if np.isnan(box).any() else box, size=24, grey=True)
+        frame = next(iter(decoding.frames(clip, count=1)))
+        box = faces.haar(frame[None])[0]
+        crop = faces.crop(frame, np.array([50, 20, 110, 100]) if np.isnan(box).any() else box, size=24, grey=True)
         seen += [crop[3:23].ravel()]
         labels, speakers = [*labels, row.label], [*speakers, row.speaker]
     assert 0.3 < _accuracy(np.array(heard), labels, speakers) < 0.95
@@ -248,7 +249,7 @@ def test_the_mouth_opens_with_the_voice():
     rng = np.random.default_rng(0)
     who = takes.actor("x", female=False)
     one = takes.take(who, "neutral", seconds=1.2, rng=rng)
-    level = np.sqrt(np.mean(one.sound.reshape(len(one.mouth), -1) ** 2, axis=1))
+    level = np.sqrt(np.mean(one.audio.reshape(len(one.mouth), -1) ** 2, axis=1))
     assert np.corrcoef(level, one.mouth)[0, 1] > 0.5
     sketch, rest = face.sketch(who.look, takes.SIZE), manners.Expression(0, 0, 0, 0, 0)
     dark = [

@@ -251,10 +251,10 @@ def test_a_fifth_of_the_steps_is_misheard():
     assert all(who[where[asr.values[i].tobytes()]] != who[i] for i in np.flatnonzero(other))
 
 
-def test_pictures_are_smooth():
+def test_images_are_smooth():
     corpus, arrays = dialogues.make("ravdess")
     means = pd.DataFrame(_means(arrays["visual"])).groupby(corpus.table["label"]).mean().to_numpy()
-    pictures = (means - means.mean(0)).reshape(-1, 8, 8)
+    images = (means - means.mean(0)).reshape(-1, 8, 8)
     for axis in (1, 2):
-        of_noise = 2 * pictures.var()
-        assert (np.diff(pictures, axis=axis) ** 2).mean() < 0.5 * of_noise
+        of_noise = 2 * images.var()
+        assert (np.diff(images, axis=axis) ** 2).mean() < 0.5 * of_noise

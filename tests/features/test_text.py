@@ -15,6 +15,7 @@ from merlib.data.store import FeatureError
 from merlib.features import text
 from merlib.files import sha256
 from merlib.papers.mpaf_net.encoders import TunedEncoder
+from merlib.roots import extract
 from merlib.twins import dialogues
 
 
@@ -161,10 +162,10 @@ def test_a_window_is_past_current_future_of_one_dialogue(encoder, tiny, max_toke
 
 def test_encoding_is_repeatable_and_says_where_it_comes_from(encoder, data_folder, monkeypatch):
     monkeypatch.setattr(twins, "SCALE", 0.01)
-    folders.dataset("twin", "iemocap6")
+    twins.ensure("twin", ["iemocap6"])
     options = {"encoder": encoder, "context": "dialogue", "max_tokens": 50, "trained_on": "nothing: random weights"}
-    first = text.add("twin", "iemocap6", name="window", **options).read_bytes()
-    assert text.add("twin", "iemocap6", name="window", **options).read_bytes() == first
+    first = extract.encode_text("twin", "iemocap6", name="window", **options).read_bytes()
+    assert extract.encode_text("twin", "iemocap6", name="window", **options).read_bytes() == first
     passport = folders.dataset("twin", "iemocap6", features=["window"]).features["window"].passport
     assert passport.weights_sha256 == sha256(f"{encoder}/model.safetensors")
     short = encoder.rsplit("/", 1)[-1]
@@ -175,6 +176,7 @@ def test_encoding_is_repeatable_and_says_where_it_comes_from(encoder, data_folde
 
 def test_another_transcript_is_encoded_beside_the_first(encoder, data_folder, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(twins, "SCALE", 0.01)
+    twins.ensure("twin", ["iemocap6"])
     corpus = folders.dataset("twin", "iemocap6").corpus
     (data_folder / "twin").rename(data_folder / "lab")
     heard = pd.DataFrame({"u": corpus.ids, "asr": [f"{t} indeed" for t in corpus.table["text"]]}).iloc[::-1]
@@ -210,19 +212,19 @@ def test_another_transcript_is_encoded_beside_the_first(encoder, data_folder, mo
 
 def test_nothing_said_is_not_encoded_and_another_encoder_s_array_is_kept(encoder, data_folder, monkeypatch):
     monkeypatch.setattr(twins, "SCALE", 0.01)
-    folders.dataset("twin", "iemocap6")
+    twins.ensure("twin", ["iemocap6"])
     (data_folder / "twin").rename(data_folder / "lab")
     before = folders.dataset("lab", "iemocap6").features["text"].passport
     with pytest.raises(FeatureError, match="text.safetensors holds text: synthetic twin.* another --name, or delete"):
-        text.add("lab", "iemocap6", name="text", encoder=encoder, max_tokens=40)
+        extract.encode_text("lab", "iemocap6", name="text", encoder=encoder, max_tokens=40)
     assert folders.dataset("lab", "iemocap6").features["text"].passport == before
     for _ in range(2):  # the same again is no other array
-        text.add("lab", "iemocap6", name="mine", encoder=encoder, max_tokens=40)
+        extract.encode_text("lab", "iemocap6", name="mine", encoder=encoder, max_tokens=40)
     folder = folders.root_path("lab") / "iemocap6"
     silent = table.load(folder)
     table.save(table.Corpus("iemocap6", silent.labels, silent.table.assign(text=" "), "silent"), folder)
     with pytest.raises(table.CorpusError, match="no utterance has a transcript"):
-        text.add("lab", "iemocap6", name="other", encoder=encoder, max_tokens=40)
+        extract.encode_text("lab", "iemocap6", name="other", encoder=encoder, max_tokens=40)
 
 
 def test_speakers_are_called_by_names_an_encoder_knows(tiny):

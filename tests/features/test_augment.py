@@ -1,4 +1,4 @@
-"""Augmentation: noise as strong as asked, pitch as high, pictures turned and cropped, the same for a seed."""
+"""Augmentation: noise as strong as asked, pitch as high, frames rotated and cropped, the same for a seed."""
 
 import pickle
 from collections import Counter
@@ -12,9 +12,9 @@ from skimage import transform
 
 from merlib.data.inputs import minority
 from merlib.data.store import FeatureError
-from merlib.features.augment import AugmentedPictures, AugmentedSound, cropped, draws, noisy, rotated, shifted
-from merlib.features.media import Clip, MediaError
-from merlib.features.sound import Mfcc, MfccSteps
+from merlib.features.audio import Mfcc, MfccSteps
+from merlib.features.augment import AugmentedAudio, AugmentedFrames, cropped, draws, noisy, rotated, shifted
+from merlib.features.decoding import Clip, MediaError
 
 MFCC = MfccSteps(settings=Mfcc(16000, 1, "start", 12, "hann", 50, 30, 1024))
 
@@ -59,36 +59,36 @@ def test_pitch_moves_by_semitones_and_length_stays(semitones):
         assert shifted(tone(220)[:samples], semitones=semitones, rate=16000).shape == (samples,)
 
 
-def test_pictures_turn_as_scikit_image_turns_them():
-    pictures = smooth()
-    found = rotated(pictures, degrees=25)
-    for one, picture in zip(found, pictures, strict=True):
-        np.testing.assert_allclose(one, transform.rotate(picture, 25, mode="edge", preserve_range=True), atol=4)
-    assert np.abs(found - pictures).max() > 40
-    colours = np.stack([pictures, pictures / 2, pictures * 0], axis=-1)
+def test_frames_turn_as_scikit_image_turns_them():
+    frames = smooth()
+    found = rotated(frames, degrees=25)
+    for one, frame in zip(found, frames, strict=True):
+        np.testing.assert_allclose(one, transform.rotate(frame, 25, mode="edge", preserve_range=True), atol=4)
+    assert np.abs(found - frames).max() > 40
+    colours = np.stack([frames, frames / 2, frames * 0], axis=-1)
     np.testing.assert_allclose(rotated(colours, degrees=25)[..., 1], found / 2, atol=0.01)
 
 
 @pytest.mark.parametrize(("top", "left"), [(0, 0), (1, 0.5), (0.5, 1)])
 def test_a_crop_is_that_part_in_the_old_size(top, left):
-    pictures = smooth()
-    found = cropped(pictures, share=0.75, top=top, left=left)
+    frames = smooth()
+    found = cropped(frames, share=0.75, top=top, left=left)
     y, x = round(10 * top), round(10 * left)
-    for one, picture in zip(found, pictures, strict=True):
-        part = picture[y : y + 30, x : x + 30]
+    for one, frame in zip(found, frames, strict=True):
+        part = frame[y : y + 30, x : x + 30]
         expected = transform.resize(part, (40, 40), mode="edge", preserve_range=True, anti_aliasing=False)
         np.testing.assert_allclose(one, expected, atol=1)
-    np.testing.assert_array_equal(cropped(pictures, share=1, top=top, left=left), pictures)
+    np.testing.assert_array_equal(cropped(frames, share=1, top=top, left=left), frames)
     with pytest.raises(FeatureError, match=r"share in \(0, 1\]"):
-        cropped(pictures, share=0, top=top, left=left)
+        cropped(frames, share=0, top=top, left=left)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float16, np.float32])
-def test_pictures_stay_what_they_were(kind):
-    pictures = smooth().astype(kind)
-    for found in (rotated(pictures, degrees=10), cropped(pictures, share=0.5, top=0, left=1)):
-        assert found.dtype == kind and found.shape == pictures.shape
-        assert pictures.min() <= found.min() and found.max() <= pictures.max()
+def test_frames_stay_what_they_were(kind):
+    frames = smooth().astype(kind)
+    for found in (rotated(frames, degrees=10), cropped(frames, share=0.5, top=0, left=1)):
+        assert found.dtype == kind and found.shape == frames.shape
+        assert frames.min() <= found.min() and found.max() <= frames.max()
 
 
 def test_draws_differ_by_utterance_seed_and_copy_only():
@@ -104,8 +104,8 @@ def clip(tmp_path) -> Clip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """An extractor of the same pictures of every clip."""
+class Frames:
+    """An extractor of the same frames of every clip."""
 
     colours: int = 1
 
@@ -115,17 +115,17 @@ class Pictures:
         return np.repeat(smooth().reshape(3, -1, 1), self.colours, axis=2).reshape(3, -1).astype(np.float16)
 
     def about(self) -> dict[str, str]:
-        return {"extractor": "pictures", "version": "1", "weights_sha256": "", "trained_on": "nothing"}
+        return {"extractor": "frames", "version": "1", "weights_sha256": "", "trained_on": "nothing"}
 
 
 EXTRACTORS = [
-    AugmentedSound(extractor=MFCC),
-    AugmentedPictures(extractor=Pictures()),
-    AugmentedPictures(extractor=Pictures(colours=3), colours=3),
+    AugmentedAudio(extractor=MFCC),
+    AugmentedFrames(extractor=Frames()),
+    AugmentedFrames(extractor=Frames(colours=3), colours=3),
 ]
 
 
-@pytest.mark.parametrize("extractor", EXTRACTORS, ids=["sound", "grey", "colours"])
+@pytest.mark.parametrize("extractor", EXTRACTORS, ids=["audio", "grey", "colours"])
 def test_a_copy_is_another_sample_and_always_the_same(clip, extractor):
     plain, found = extractor.extractor(clip), extractor(clip)
     assert found.shape == plain.shape and found.dtype == plain.dtype and np.isfinite(found).all()
@@ -139,19 +139,19 @@ def test_a_copy_is_another_sample_and_always_the_same(clip, extractor):
         extractor(Clip("none", clip.file.with_name("none.wav")))
 
 
-def test_all_pictures_of_a_clip_change_alike(clip):
+def test_all_frames_of_a_clip_change_alike(clip):
     still = np.repeat(smooth(1).reshape(1, -1), 5, axis=0)
-    found = AugmentedPictures(extractor=Pictures()).changed(still, "one")
+    found = AugmentedFrames(extractor=Frames()).changed(still, "one")
     assert (found == found[0]).all() and not np.array_equal(found, still)
 
 
 def test_amounts_of_zero_change_nothing(clip):
-    off = AugmentedPictures(extractor=Pictures(), degrees=0, share=1)
-    np.testing.assert_array_equal(off(clip), Pictures()(clip))
-    quiet = AugmentedSound(extractor=MFCC, decibels=(200, 200), semitones=0)
+    off = AugmentedFrames(extractor=Frames(), degrees=0, share=1)
+    np.testing.assert_array_equal(off(clip), Frames()(clip))
+    quiet = AugmentedAudio(extractor=MFCC, decibels=(200, 200), semitones=0)
     np.testing.assert_allclose(quiet.changed(tone(300), "one"), tone(300), atol=1e-3)
 
 
-def test_steps_that_are_no_pictures_are_refused():
-    with pytest.raises(FeatureError, match="no square pictures of 3 colours"):
-        AugmentedPictures(extractor=Pictures(), colours=3).changed(np.zeros((2, 40), np.float32), "one")
+def test_steps_that_are_no_frames_are_refused():
+    with pytest.raises(FeatureError, match="no square frames of 3 colours"):
+        AugmentedFrames(extractor=Frames(), colours=3).changed(np.zeros((2, 40), np.float32), "one")

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from merlib import declarations, study, twins
 from merlib.data import folders
 from merlib.errors import DeclarationError
-from merlib.features import recipes
 from merlib.papers.gia_mic.network import ConcatPool, GiaMic
 from merlib.pretrained import encoders
 from merlib.pretrained.encoders import AudioEncoder, padded
+from merlib.roots import extract
 from merlib.study import identity, runs
 from merlib.twins import recordings
 
@@ -227,13 +227,13 @@ def clip(tmp_path) -> str:
     return str(tmp_path / "tiny-clip")
 
 
-def test_pictures_become_embeddings_and_are_prepared_as_clip_is(clip):
+def test_frames_become_embeddings_and_are_prepared_as_clip_is(clip):
     ramp = np.linspace(0, 255, 40 * 30).reshape(
         40, 30, 1
-    )  # smooth, because the two ways to shrink a picture differ at noise
+    )  # smooth, because the two ways to shrink an image differ at noise
     videos = [np.stack([np.roll(ramp, k, 0) * [1, 0.5, 0.2] for k in range(n)]).astype(np.uint8) for n in (3, 1, 70)]
     with torch.inference_mode():
-        found, real = encoders.Pictures(clip, "cpu")(videos)
+        found, real = encoders.Images(clip, "cpu")(videos)
         assert real.sum(1).tolist() == [3, 1, 70] and found.shape == (3, 70, 12)
     processor = transformers.CLIPImageProcessor.from_pretrained(clip)
     net = transformers.CLIPVisionModelWithProjection.from_pretrained(clip).eval()
@@ -262,6 +262,7 @@ def disturb(file: Path) -> None:
 
 def test_other_weights_under_the_same_name_are_another_run(wavlm, data_folder, monkeypatch):
     monkeypatch.setattr(twins, "SCALES", dict.fromkeys(twins.SCALES, 0.02))
+    twins.ensure("twin", ["iemocap4"])
     paper = declarations.load("gia_mic")
     _, _, run = next(one for one in study.runs_of(paper, "table1") if one[2].recipe["model"]["name"] == "gia_mic")
     run = replace(run, recipe=run.recipe | {"model": run.recipe["model"] | {"audio_encoder": wavlm}})
@@ -282,12 +283,13 @@ def test_speech_is_fine_tuned_from_recordings_to_a_record(wavlm, places, monkeyp
     """The paper's own set-up (Sec. 3.1): recordings -> waveforms -> an encoder that learns -> the score of a fold."""
     monkeypatch.setattr(recordings, "SCALE", 0.1)
     monkeypatch.setattr(recordings, "FRAMES", 1)
+    twins.ensure("twin_media", ["iemocap4"])
     tuned = {"readings.speech": "fine_tune"}
     study.run_table("gia_mic", "readings", row="speech_fine_tune", data="twin_media")
     assert "speech_fine_tune on iemocap4 (TAV): no waveforms in the root" in capsys.readouterr().out
     release = folders.recordings("twin_media", "iemocap4")
-    recipes.extract(
-        "twin_media", "iemocap4", "gia_mic", folder=release, modalities="A", change=tuned | {"data.audio_seconds": 0.05}
+    extract.extract(
+        "twin_media", "iemocap4", "gia_mic", media=release, modalities="A", change=tuned | {"data.audio_seconds": 0.05}
     )
     runs._dataset.cache_clear()
     change = tuned | {"model.audio_encoder": wavlm, "train.epochs": 1}

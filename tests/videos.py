@@ -1,4 +1,4 @@
-"""Films with a real face in them, for the tests of extractors."""
+"""Videos with a real face in them, for the tests of extractors."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -25,13 +25,13 @@ def scenes() -> np.ndarray:
     return np.stack([small, two, noise, edge, blank, small[:, ::-1]])
 
 
-def film(path: Path, pictures, rate: int = 10) -> Path:
-    """A film without loss, so that what is read is what was written."""
+def video(path: Path, frames, rate: int = 10) -> Path:
+    """A lossless video: the frames that are read are those that were written."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream("ffv1", rate=Fraction(rate))
-        stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], "bgr0"
-        for picture in pictures:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")):
+        stream.width, stream.height, stream.pix_fmt = frames[0].shape[1], frames[0].shape[0], "bgr0"
+        for frame in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")):
                 file.mux(packet)
         for packet in stream.encode():
             file.mux(packet)

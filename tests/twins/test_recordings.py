@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,13 @@ import pandas as pd
 import pytest
 import soundfile
 
-from merlib import cli, declarations
+from merlib import cli, declarations, twins
 from merlib.corpora import ravdess
 from merlib.data import folders, store
 from merlib.errors import DeclarationError
-from merlib.features import face, inspection, pipeline, recipes, sound
-from merlib.twins import dialogues, media, recordings
+from merlib.features import audio, augment, extractors, faces, inspection, pipeline
+from merlib.roots import extract
+from merlib.twins import dialogues, recordings, releases
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,7 @@ def root(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["iemocap8", "meld"])
 def test_a_corpus_comes_from_the_files_of_its_release(root, name):
+    twins.ensure("twin_media", [name])
     found = folders.dataset("twin_media", name)
     release = folders.recordings("twin_media", name)
     assert {f.passport.modality for f in found.features.values()} == {"text", "audio", "visual"}
@@ -44,17 +47,48 @@ def test_a_corpus_comes_from_the_files_of_its_release(root, name):
     _, failed = pipeline.clips(found.corpus, release)
     assert set(failed) <= set(found.features["audio"].passport.failed)
     assert len(failed) <= 2, "MELD lacks a clip, as the release does"
+    twins.ensure("twin_media", [name])
     again = folders.dataset("twin_media", name)
     assert again.features["audio"].passport == found.features["audio"].passport
 
 
 def test_every_corpus_has_a_release_a_paper_and_extractors_at_the_twin_s_scale():
-    assert set(recordings.PAPERS) == set(dialogues.TWINS) and set(recordings.RELEASES.values()) == set(media.LAYOUTS)
-    for name, paper in recordings.PAPERS.items():
-        assert name in declarations.load(paper).corpora
+    assert {recordings.release_of(name) for name in dialogues.TWINS} == set(releases.LAYOUTS)
+    for name in dialogues.TWINS:
+        assert name in recordings.paper_of(name).corpora
         assert list(recordings.extractors(name)) == ["text", "audio", "visual"]
     assert recordings.extractors("iemocap8")["visual"].size == 8, "the twin's frames are small"
     assert recordings.extractors("ravdess")["audio"].settings.seconds < 2
+
+
+def test_further_arrays_are_those_that_the_declared_papers_read():
+    further = {name: list(recordings.arrays(name))[3:] for name in dialogues.TWINS}
+    augmented = ["audio_augmented", "visual_augmented"]
+    expected = {"iemocap4": ["text_asr"], "iemocap8": augmented}
+    assert further == {name: expected.get(name, []) for name in further}
+    assert recordings.arrays("iemocap8")["audio_augmented"].extractor == recordings.extractors("iemocap8")["audio"]
+
+
+def test_exactly_one_paper_makes_the_arrays_of_a_corpus(monkeypatch, tmp_path):
+    source = declarations.folders()["mfcre"]
+    monkeypatch.setenv("MERLIB_PAPERS", str(tmp_path))
+    for copy in ("one", "two"):
+        shutil.copytree(source, tmp_path / copy)
+        (tmp_path / copy / "paper.toml").write_text((source / "paper.toml").read_text().replace('"mfcre"', f'"{copy}"'))
+    with pytest.raises(DeclarationError, match="twin_media_arrays of one, two names meld; exactly one paper's"):
+        recordings.paper_of("meld")
+    with pytest.raises(DeclarationError, match="twin_media_arrays of no paper names mosi"):
+        recordings.paper_of("mosi")
+
+
+def test_a_corpus_names_its_recordings_also_after_the_data_folder_has_moved(root, monkeypatch, tmp_path):
+    twins.ensure("twin_media", ["meld"])
+    shutil.copytree(folders.root_path("twin_media"), tmp_path / "twin_media")
+    monkeypatch.setenv("MERLIB_DATA", str(tmp_path))
+    before = store.path(tmp_path / "twin_media" / "meld", "audio").stat().st_mtime_ns
+    twins.ensure("twin_media", ["meld"])
+    assert folders.recordings("twin_media", "meld") == tmp_path / "twin_media" / "releases" / "meld"
+    assert store.path(tmp_path / "twin_media" / "meld", "audio").stat().st_mtime_ns == before, "nothing is made anew"
 
 
 def test_the_synthetic_recogniser_gets_a_fifth_of_the_words_wrong(root):
@@ -91,54 +125,54 @@ def test_every_leaf_of_the_data_is_read(paper):
     """By a run (`declarations.READ`) or by what extracts: a setting that nothing reads would be switched in vain."""
     by_a_run = {key.split(".")[1] for key in declarations.READ}
     for corpus in declarations.load(paper).corpora:
-        data = Noted(recipes.declared_data(paper, corpus))
-        recipes.extractors(paper, corpus, data=data)
+        data = Noted(extract.declared_data(paper, corpus))
+        extract.extractors(paper, corpus, data=data)
         assert set(data) == data.read | by_a_run & set(data)
 
 
 def test_a_paper_s_extractors_have_its_settings():
-    found = recipes.extractors("attsf_net", "ravdess", weights={"visual": "own.pth"})
-    faces = found["visual"].faces
-    assert (faces.frames, faces.size, faces.spread, found["visual"].weights) == (15, 224, True, "own.pth")
-    tuned = recipes.declared_data("attsf_net", "ravdess", {"readings.visual": "fine_tune"})
+    found = extract.extractors("attsf_net", "ravdess", weights={"visual": "own.pth"})
+    crops = found["visual"].faces
+    assert (crops.frames, crops.size, crops.spread, found["visual"].weights) == (15, 224, True, "own.pth")
+    tuned = extract.declared_data("attsf_net", "ravdess", {"readings.visual": "fine_tune"})
     for kind in ("paper", "offline"):
-        pictures = recipes.extractors("attsf_net", "ravdess", kind=kind, data=tuned)["visual"]
-        assert pictures == faces and tuned["visual"] == "faces", "a network that learns reads the faces themselves"
+        visual = extract.extractors("attsf_net", "ravdess", kind=kind, data=tuned)["visual"]
+        assert visual == crops and tuned["visual"] == "faces", "a network that learns reads the faces themselves"
     assert found["audio"].settings.coefficients == 12 and found["audio"].settings.seconds == 3.6
-    haar = recipes.extractors("mpaf_net", "iemocap8")["visual"]
+    haar = extract.extractors("mpaf_net", "iemocap8")["visual"]
     assert (haar.frames, haar.size, haar.active) == (150, 64, False), "the largest face, whoever speaks"
-    wavlm = recipes.extractors("gia_mic", "iemocap4", weights={"audio": "/models/wavlm"})["audio"]
+    wavlm = extract.extractors("gia_mic", "iemocap4", weights={"audio": "/models/wavlm"})["audio"]
     assert (wavlm.encoder, wavlm.seconds) == ("/models/wavlm", 6.0)
-    tuned = recipes.declared_data("gia_mic", "iemocap4", {"readings.speech": "fine_tune"})
+    tuned = extract.declared_data("gia_mic", "iemocap4", {"readings.speech": "fine_tune"})
     for kind in ("paper", "offline"):
-        wave = recipes.extractors("gia_mic", "iemocap4", kind=kind, data=tuned)["audio"]
-        assert wave == sound.Waveform(seconds=6.0), "an encoder that learns hears the sound itself"
-    early = recipes.declared_data("attsf_net", "ravdess", {"data.frame_window": "start"})
-    assert not recipes.extractors("attsf_net", "ravdess", data=early)["visual"].faces.spread
+        wave = extract.extractors("gia_mic", "iemocap4", kind=kind, data=tuned)["audio"]
+        assert wave == audio.Waveform(seconds=6.0), "an encoder that learns reads the waveform itself"
+    early = extract.declared_data("attsf_net", "ravdess", {"data.frame_window": "start"})
+    assert not extract.extractors("attsf_net", "ravdess", data=early)["visual"].faces.spread
     for whose in ("active", "largest"):
-        data = recipes.declared_data("gia_mic", "iemocap4", {"readings.face": whose})
-        assert recipes.extractors("gia_mic", "iemocap4", data=data)["visual"].faces.active == (whose == "active")
-    moved = recipes._on(recipes.extractors("attsf_net", "ravdess")["visual"], "cuda")
-    assert moved.faces.device == "cuda" and recipes._on(haar, "cuda") == haar
-    pooled = recipes._on(recipes.augmented(recipes.extractors("hff", "iemocap6"))["visual"], "cuda")
+        data = extract.declared_data("gia_mic", "iemocap4", {"readings.face": whose})
+        assert extract.extractors("gia_mic", "iemocap4", data=data)["visual"].faces.active == (whose == "active")
+    moved = extractors.on_device(extract.extractors("attsf_net", "ravdess")["visual"], "cuda")
+    assert moved.faces.device == "cuda" and extractors.on_device(haar, "cuda") == haar
+    pooled = extractors.on_device(augment.augmented(extract.extractors("hff", "iemocap6"))["visual"], "cuda")
     assert pooled.extractor.device == "cuda"
     with pytest.raises(DeclarationError, match="nothing to make of T; it makes audio, visual"):
-        recipes.extract("real", "iemocap8", "mpaf_net", folder=Path(), modalities="T", changed=True)
+        extract.extract("real", "iemocap8", "mpaf_net", media=Path(), modalities="T", augmented=True)
     with pytest.raises(DeclarationError, match="one name for several arrays: .*Extract one modality at a time"):
-        recipes.extract(
+        extract.extract(
             "real",
             "ravdess",
             "attsf_net",
-            folder=Path(),
+            media=Path(),
             names=dict.fromkeys(("text", "audio"), "both"),
             modalities="TA",
         )
     with pytest.raises(DeclarationError, match="hff has no ravdess"):
-        recipes.extractors("hff", "ravdess")
+        extract.extractors("hff", "ravdess")
     with pytest.raises(DeclarationError, match="nothing reads weights of audio; text, visual have encoders"):
-        recipes.extractors("hff", "iemocap6", weights={"audio": "/models/wavlm"})
+        extract.extractors("hff", "iemocap6", weights={"audio": "/models/wavlm"})
     with pytest.raises(DeclarationError, match="kind offline: nothing reads weights of text"):
-        recipes.extractors("hff", "iemocap6", kind="offline", weights={"text": "/models/bert"})
+        extract.extractors("hff", "iemocap6", kind="offline", weights={"text": "/models/bert"})
 
 
 def test_the_commands_carry_real_speech_from_flac_files_to_an_array(shared_data, tmp_path, monkeypatch, capsys):
@@ -177,33 +211,34 @@ def test_figures_of_recordings_show_synthetic_people_only(root):
     release = _release("iemocap")
     corpus = recordings.read("iemocap8", release)
     clips, _ = pipeline.clips(corpus, release, modality="visual")
-    shown = inspection.faces({"a": clips[0], "b": clips[1]}, face.HaarFaces(frames=4), data="twin_media", most=4)
+    shown = inspection.faces({"a": clips[0], "b": clips[1]}, faces.HaarFaces(frames=4), data="twin_media", most=4)
     (ax,) = shown.axes
     assert ax.images[0].get_array().shape == (2 * 64, 4 * 64) and "SYNTHETIC" in shown.get_suptitle()
-    assert not inspection.faces({"a": clips[0]}, face.HaarFaces(frames=4), data="real").axes
-    extractor = recipes.extractors("mpaf_net", "iemocap8")["audio"]
+    assert not inspection.faces({"a": clips[0]}, faces.HaarFaces(frames=4), data="real").axes
+    extractor = extract.extractors("mpaf_net", "iemocap8")["audio"]
     heard, _ = pipeline.clips(corpus, release)
-    assert len(inspection.sound(heard[0], extractor, data="twin_media").axes) == 2
-    assert not inspection.sound(heard[0], extractor, data="real").axes
+    assert len(inspection.audio(heard[0], extractor, data="twin_media").axes) == 2
+    assert not inspection.audio(heard[0], extractor, data="real").axes
     bars = inspection.durations({"iemocap8": corpus}, {"iemocap8": release}, data="twin_media")
     assert f"{len(corpus.ids)} recordings, 0 without" in bars.axes[0].get_title()
 
 
-def test_a_preprocessing_notebook_pictures_synthetic_recordings(root, tmp_path):
-    folders.dataset("twin_media", "iemocap8", features=())
+def test_a_preprocessing_notebook_shows_synthetic_recordings(root, tmp_path):
+    twins.ensure("twin_media", ["iemocap8"])
     target = tmp_path / "1_preprocess.ipynb"
-    source = Path(__file__).parents[1] / "notebooks" / "mpaf_net" / "1_preprocess.ipynb"
+    source = Path(__file__).parents[2] / "notebooks" / "mpaf_net" / "1_preprocess.ipynb"
     command = [sys.executable, "-m", "merlib", "notebook", str(source), str(target), "-p", "data", "twin_media"]
     subprocess.run(command, env=os.environ | {"MERLIB_RESULTS": str(tmp_path)}, check=True, capture_output=True)
-    cells = [c for c in nbformat.read(target, as_version=4).cells if "media_figures.faces" in c.source]
-    pictures = [o for o in cells[0].outputs if "image/png" in o.get("data", {})]
-    assert len(pictures) == 2, "one of sound, one of faces"
+    cells = [c for c in nbformat.read(target, as_version=4).cells if "inspection.faces" in c.source]
+    figures = [o for o in cells[0].outputs if "image/png" in o.get("data", {})]
+    assert len(figures) == 2, "one of audio, one of faces"
 
 
 def test_transcribing_writes_what_was_heard_and_counts_the_errors(root, tmp_path, monkeypatch, capsys):
     """The recogniser itself is tested elsewhere; here, that corpus, recordings and word errors come together."""
-    from merlib.features import asr
+    from merlib.features import recognition
 
+    twins.ensure("twin_media", ["iemocap8"])
     corpus = folders.dataset("twin_media", "iemocap8", features=()).corpus
 
     def heard(clips, file, *, recogniser):
@@ -212,7 +247,7 @@ def test_transcribing_writes_what_was_heard_and_counts_the_errors(root, tmp_path
         pd.DataFrame(rows, columns=["utterance", "text"]).to_csv(file, index=False)
         return {"utterances": len(rows)}
 
-    monkeypatch.setattr(asr, "transcribe", heard)
+    monkeypatch.setattr(recognition, "transcribe", heard)
     cli.main(["data", "transcribe", "twin_media", "iemocap8", str(tmp_path / "asr.csv")])
     out = capsys.readouterr().out
     assert json.loads(out.splitlines()[0]) == {"utterances": len(corpus.ids)}

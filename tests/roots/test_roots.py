@@ -23,13 +23,16 @@ def small_twin(data_folder, monkeypatch):
     return data_folder / "twin"
 
 
-def test_the_twin_makes_itself_once(small_twin):
+def test_the_twin_is_made_once(small_twin):
+    twins.ensure("twin", ["iemocap6"])
     first = folders.dataset("twin", "iemocap6")
     assert set(first.features) == {"text", "audio", "visual"} == set(folders.arrays("twin", "iemocap6"))
     assert "scale 0.02" in first.corpus.source and "twin" in first.features["text"].passport.summary()
     files = {p: p.stat().st_mtime_ns for p in small_twin.rglob("*") if p.is_file()}
+    twins.ensure("twin", ["iemocap6"])
     again = folders.dataset("twin", "iemocap6", features=["text"])
-    assert list(again.features) == ["text"] and folders.corpora("twin") == sorted(dialogues.TWINS)
+    assert list(again.features) == ["text"] and twins.offered("twin") == sorted(dialogues.TWINS)
+    assert folders.corpora("twin") == ["iemocap6"], "a read lists what is there"
     np.testing.assert_array_equal(again.features["text"].values, first.features["text"].values)
     assert files == {p: p.stat().st_mtime_ns for p in small_twin.rglob("*") if p.is_file()}
 
@@ -37,6 +40,7 @@ def test_the_twin_makes_itself_once(small_twin):
 @pytest.mark.parametrize("name", sorted(dialogues.TWINS))
 def test_every_twin_is_stored_with_its_sequences(small_twin, name):
     scale = twins.SCALES.get(name, 0.02)
+    twins.ensure("twin", [name])
     found, (_, arrays) = folders.dataset("twin", name), dialogues.make(name, scale=scale)
     assert set(found.features) == set(arrays) and f"scale {scale}," in found.corpus.source
     for a, array in arrays.items():
@@ -54,15 +58,19 @@ def test_every_twin_is_stored_with_its_sequences(small_twin, name):
 
 
 def test_a_twin_of_another_version_is_made_anew(small_twin):
+    twins.ensure("twin", ["meld"])
     first = folders.dataset("twin", "meld").corpus
     older = table.Corpus("meld", first.labels, first.table.drop(columns="score"), "another version")
     table.save(older, small_twin / "meld")
+    twins.ensure("twin", ["meld"])
     assert folders.dataset("twin", "meld").corpus.source == first.source
 
 
 def test_another_seed_makes_the_twin_anew(small_twin, monkeypatch):
+    twins.ensure("twin", ["meld"])
     first = folders.dataset("twin", "meld")
     monkeypatch.setattr(twins, "SEED", 9)
+    twins.ensure("twin", ["meld"])
     assert "seed 9" in folders.dataset("twin", "meld").corpus.source
     assert "seed 0" in first.corpus.source
 
@@ -71,6 +79,7 @@ def test_processes_that_ask_at_once_get_the_same_twin(small_twin):
     children = []
     for _ in range(4):
         if not (pid := os.fork()):
+            twins.ensure("twin", ["meld"])
             os._exit(len(folders.dataset("twin", "meld").features))
         children.append(pid)
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [3] * 4
@@ -79,8 +88,9 @@ def test_processes_that_ask_at_once_get_the_same_twin(small_twin):
 def test_a_process_killed_while_it_makes_the_twin_is_forgotten(small_twin, exit_status_of, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(table, "save", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-        assert exit_status_of(lambda: folders.dataset("twin", "meld")) == -signal.SIGKILL
+        assert exit_status_of(lambda: twins.ensure("twin", ["meld"])) == -signal.SIGKILL
     assert list(small_twin.glob(".meld.part-*")) and not (small_twin / "meld").exists()
+    twins.ensure("twin", ["meld"])
     assert set(folders.dataset("twin", "meld").features) == {"text", "audio", "visual"}
     assert not list(small_twin.glob(".meld.part-*"))
 
@@ -118,7 +128,9 @@ def test_what_cannot_be_imported_says_why(data_folder, meld_source, tmp_path):
     with pytest.raises(DeclarationError, match="'csv' is no kind of source; there are: .*meld"):
         imports.import_source("csv", tmp_path, "lab")
     for name in places.TWINS:
-        with pytest.raises(DeclarationError, match="makes itself.*a root other than twin and twin_media"):
+        with pytest.raises(
+            DeclarationError, match="is synthetic: bring data into a root other than twin and twin_media"
+        ):
             imports.import_source("meld", meld_source[0], name)
     with pytest.raises(CorpusError, match="the root 'lab' has no meld; import it. MELD .GPL-3."):
         folders.dataset("lab", "meld")
@@ -144,6 +156,7 @@ def test_scores_that_are_missing_are_noticed(monkeypatch):
 
 
 def test_an_array_of_another_modality_is_not_replaced(small_twin):
+    twins.ensure("twin", ["meld"])
     corpus = folders.dataset("twin", "meld", features=()).corpus
     array = table.Array(np.ones((len(corpus.ids), 2), np.float32), "text", "other")
     with pytest.raises(store.FeatureError, match="holds audio: .* of text, another name"):
@@ -153,7 +166,7 @@ def test_an_array_of_another_modality_is_not_replaced(small_twin):
 def test_the_doctor_reports_what_is_here_and_what_is_missing(small_twin):
     needs = {"mfcre": {"iemocap6": ["text", "audio", "visual"], "meld": ["text"]}}
     assert doctor.describe(needs)["roots"] == {}
-    folders.dataset("twin", "iemocap6")
+    twins.ensure("twin", ["iemocap6"])
     lab = small_twin.rename(small_twin.parent / "lab") / "iemocap6"
     store.path(lab, "audio").write_text("broken")
     store.path(lab, "visual").unlink()
