@@ -81,7 +81,7 @@ def test_readings_reach_another_system_where_it_shares_their_leaves():
         declarations.recipe(gia, gia.table("2").find(name), "iemocap4", change=change)["model"]
         for name in ("baseline_vs", "pooled_mlp_s")
     )
-    assert baseline["pool_padding"] and baseline["extractor_ff"] == 2048 and "heads" not in baseline
+    assert baseline["pool_padding"] and baseline["extractors"]["ff"] == 2048 and "heads" not in baseline
     assert floor.keys() == {"name", "hidden", "dropout"}
 
 
