@@ -76,7 +76,7 @@ class FeatureMask(nn.Module):
 
 
 class MirGanFeatureMask(nn.Module):
-    """Eq. (10) as in MIR-GAN: the PReLU stands on the attended representation, and batch norm before each activation."""
+    """Eq. (10) as in MIR-GAN: the PReLU is on the attended representation, after batch norm, and not in the mask."""
 
     def __init__(self, *, dim: int, inputs: str):
         super().__init__()
