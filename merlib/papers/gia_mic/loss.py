@@ -22,7 +22,7 @@ def symmetric_kl(p: Tensor, q: Tensor) -> Tensor:
 
 
 def by_position(x: Tensor, mask: Tensor) -> Tensor:
-    """Each step is a distribution over its features; the mean over the real steps. x: b m l d; mask: b 1 l. Returns b."""
+    """Each step is a distribution over its features; the mean over the real steps: b m l d -> b. mask: b 1 l."""
     real = mask.squeeze(1)  # b l
     log_p = x.transpose(1, 2)[real].log_softmax(-1)  # b l m d -> real steps m d
     steps = torch.zeros_like(real, dtype=x.dtype)
