@@ -17,12 +17,15 @@ ROWS = {
 }
 TWIN = """[twin]
 model.dim = 16
+model.encoder.layers = 1
+model.encoder.ff = 16
+model.fusion.layers = 1
+model.fusion.ff = 16
+model.head.hidden = 16
 model.head_dim = 16
 model.global_dim = 16
 model.party_dim = 16
 model.emotion_dim = 16
-model.encoder_layers = 1
-model.encoder_ff = 16
 model.fusion_layers = 1
 model.fusion_ff = 16
 model.hidden = 8

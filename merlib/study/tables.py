@@ -39,13 +39,13 @@ def run_table(
     for each in bar:
         name, run = f"{each.row.id} {each.corpus}", each.run
         bar.set_postfix_str(f"{name} seed {run.seed} fold {run.fold}")
-        records += _run_records(each.cells, run, execute(run, device=device, progress=progress, label=name))
+        records += records_of_run(each.cells, run, execute(run, device=device, progress=progress, label=name))
         if change is None:
             write_records(paper, found.id, data, records)
     return pd.DataFrame(records)
 
 
-def _run_records(cells: list[Cell], run: Run, result: dict[str, Any]) -> list[dict[str, Any]]:
+def records_of_run(cells: list[Cell], run: Run, result: dict[str, Any]) -> list[dict[str, Any]]:
     """One record a cell and selection, in percent (errors, correlations and counts as they are)."""
     common = {
         "n": result["n"], "run": result["id"], "recipe": run.recipe_id,

@@ -175,7 +175,11 @@ def outside(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("where", [inside, outside])
 def test_a_sixth_paper_runs_without_an_edit_anywhere_else(tmp_path, where):
-    places = {"MERLIB_DATA": str(tmp_path / "data"), "MERLIB_RESULTS": str(tmp_path / "results"), "OMP_NUM_THREADS": "1"}
+    places = {
+        "MERLIB_DATA": str(tmp_path / "data"),
+        "MERLIB_RESULTS": str(tmp_path / "results"),
+        "OMP_NUM_THREADS": "1",
+    }
     env = os.environ | places | where(tmp_path)
 
     def merlib(*words: str) -> str:

@@ -17,7 +17,9 @@ from merlib.study.records import KEYS
 from merlib.training import loop
 
 PAPER = declarations.load("mfcre")
-FAST = {"model.dim": 16, "model.head_dim": 16, "train.epochs": 1, "model.fusion_layers": 1, "model.encoder_layers": 1}
+FAST = {
+    "model.dim": 16, "model.encoder.layers": 1, "model.fusion.layers": 1, "model.head.hidden": 16, "train.epochs": 1,
+}  # fmt: skip
 
 
 def planned(table: str, row: str, **options) -> dict[str, runs.Run]:
