@@ -64,14 +64,14 @@ def test_readings_that_need_a_context_are_run_in_it_with_their_default():
     found = {
         k: declarations.recipe(attsf, rows[f"gate_{k}"], "ravdess")["model"] for k in ("softmax", "sigmoid", "raw")
     }
-    assert {k: (m["fusion"], m["gate"]) for k, m in found.items()} == {k: ("gate", k) for k in found}
+    assert {k: m["fusion"] for k, m in found.items()} == {k: {"name": "gate", "gate": k} for k in found}
     assert "heads_one_and_four" not in rows, "the default of a reading without a context is the row `default`"
 
 
 def test_what_a_change_sets_includes_what_its_readings_set():
     attsf = declarations.load("attsf_net")
     found = declarations.changed(attsf, {"readings.visual": "fine_tune"}, {"train.lr": 0.1})
-    assert found["data.visual"] == "faces" and found["train.lr"] == 0.1 and "model.gate" not in found
+    assert found["data.visual"] == "faces" and found["train.lr"] == 0.1 and "model.fusion.gate" not in found
 
 
 def test_readings_reach_another_system_where_it_shares_their_leaves():
