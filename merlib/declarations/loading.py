@@ -117,14 +117,12 @@ def _check(paper: Paper) -> None:
     chosen = {key for reading in paper.readings.values() for key in paper.flat(reading.options[reading.default])}
     if missing := sorted(set(NEEDED) - set(paper.flat(paper.recipe)) - chosen):
         raise DeclarationError(f"{paper.id}: the base recipe lacks {missing}: see papers/README.md")
+    leaves = chosen | paper.flat(paper.recipe).keys()
+    sections = {leaf[:at] for leaf in leaves for at, letter in enumerate(leaf) if letter == "."}
     for name, shared in paper.shares.items():
         one_of(paper.base, name, f"base of {paper.id}, so it shares nothing")
         for key in shared:
-            one_of(
-                dict.fromkeys(chosen | paper.flat(paper.recipe).keys()),
-                key,
-                f"leaf of {paper.id}, which base {name} could share",
-            )
+            one_of(leaves | sections, key, f"leaf or section of {paper.id}, which base {name} could share")
     for table in paper.tables.values():
         ids = [row.id for row in table.row]
         if len(ids) != len(set(ids)):

@@ -81,14 +81,14 @@ def test_readings_reach_another_system_where_it_shares_their_leaves():
         declarations.recipe(gia, gia.table("2").find(name), "iemocap4", change=change)["model"]
         for name in ("baseline_vs", "pooled_mlp_s")
     )
-    assert baseline["pool_padding"] and baseline["extractor_ff"] == 2048 and "heads" not in baseline
+    assert baseline["pool_padding"] and baseline["extractors"]["ff"] == 2048 and "heads" not in baseline
     assert floor.keys() == {"name", "hidden", "dropout"}
 
 
 def test_readings_of_what_the_twin_sets_itself_are_known():
     mpaf, change = declarations.load("mpaf_net"), {"readings.widths": "w512", "readings.pair_input": "before"}
     found = declarations.overruled(mpaf, "iemocap8", "twin", change)
-    assert found == {"model.dim": 512, "model.scorer_dim": 512, "model.head_dim": 512}
+    assert found == {"model.dim": 512, "model.pair.attention.hidden": 512, "model.head_dim": 512}
     assert declarations.overruled(mpaf, "iemocap8", "real", change) == {}
     assert "model.dim" not in declarations.overruled(mpaf, "iemocap8", "twin", change, {"model.dim": 512})
     mfcre = {"readings.optimiser": "as_printed"}

@@ -17,7 +17,6 @@ from merlib.features import faces, vision
 from merlib.features.decoding import Clip, MediaError
 from merlib.features.faces import HaarFaces, MtcnnFaces
 from merlib.features.vision import ClipFaces, EfficientFaces, FerFaces, ResNetFrames, VisExtNet
-from merlib.papers.attsf_net.video import Augment
 from merlib.papers.attsf_net.video import Faces as FaceEncoder
 from merlib.pretrained import encoders, mini_xception, resnet, weights
 from merlib.pretrained.efficientface import EfficientFace

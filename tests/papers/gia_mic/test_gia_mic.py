@@ -1,16 +1,17 @@
-"""GIA-MIC: equations against loops over one utterance, the loss against torch, what masks, rows, readings promise."""
+"""GIA-MIC: the equations against loops over one utterance, the loss against torch; masks, rows and readings."""
 
 from itertools import combinations
 
 import pytest
 import torch
+from building import alone, changed, network_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib import declarations, registry
 from merlib.layers.ragged import Joined, resampled
-from merlib.papers.gia_mic.generators import Mig, Strided
-from merlib.papers.gia_mic.interactive_attention import Gate
+from merlib.papers.gia_mic.generators import Generator, Strided
+from merlib.papers.gia_mic.interactive_attention import Gate, GatedAttention
 from merlib.papers.gia_mic.loss import Invariant, symmetric_kl
 from merlib.papers.gia_mic.network import ConcatPool, GiaMic
 
@@ -18,24 +19,23 @@ PAPER = declarations.load("gia_mic")
 WIDTHS = {"text": 24, "audio": 7, "visual": 5}  # text is as wide as the network
 LENGTHS = {"text": [4, 1, 3, 2], "audio": [6, 2, 1, 7], "visual": [1, 3, 5, 2]}  # joined: 11, 6, 9, 11
 STEPS = {"text": 9, "audio": 8, "visual": 5}  # longest of the corpus
-SMALL = {"model.dim": 24, "model.extractor_ff": 8}
+SMALL = {"model.dim": 24, "model.extractors.ff": 8}
 NAMES = {"T": "text", "A": "audio", "V": "visual"}
 exact = {"rtol": 1e-9, "atol": 1e-10}
 
 
 def declared() -> dict[str, dict]:
     """The recipes of tables and readings that are networks of this paper, made small; each network and loss once."""
-    found, seen = {}, []
+    recipes, seen = {}, []
     for table in ("table1", "table2", "readings"):
         for row in PAPER.table(table).row:
-            # which is in test_encoders.py
-            if row.runs and row.base in (None, "baseline") and row.id != "speech_fine_tune":
+            if row.runs and row.base in (None, "baseline") and row.id != "speech_fine_tune":  # see test_encoders.py
                 recipe = declarations.recipe(PAPER, row, "iemocap4", data="twin", change=SMALL)
                 parts = [recipe["model"], recipe["loss"], recipe["data"]["modalities"]]
                 if parts not in seen:
-                    found[f"{table}/{row.id}"] = recipe
+                    recipes[f"{table}/{row.id}"] = recipe
                     seen.append(parts)
-    return found
+    return recipes
 
 
 RECIPES = declared()
@@ -45,14 +45,17 @@ EVERY = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 OURS = pytest.mark.parametrize("recipe", FULL.values(), ids=FULL)
 
 
-def network(recipe: dict = DEFAULT, *, seed: int = 0, modalities: str | None = None, **change) -> nn.Module:
-    torch.manual_seed(seed)
-    given = {"dims": {NAMES[k]: WIDTHS[NAMES[k]] for k in modalities or recipe["data"]["modalities"]}, "steps": STEPS}
-    made = registry.build("model", recipe["model"] | change, classes=4, sentiment=False, speakers=1, **given)
-    for parameter in made.parameters():  # biases and norms start at 0 and 1: make every one of them count
+def network(
+    recipe: dict = DEFAULT, change: dict | None = None, *, seed: int = 0, modalities: str | None = None
+) -> nn.Module:
+    """The network of a recipe with other values of some leaves of its section `model`, and of other modalities."""
+    names = [NAMES[k] for k in modalities or recipe["data"]["modalities"]]
+    dims = {name: WIDTHS[name] for name in names}
+    model = network_of(changed(recipe["model"], change or {}), seed=seed, dims=dims, steps=STEPS, classes=4)
+    for parameter in model.parameters():  # biases and norms start at 0 and 1: make every one of them count
         with torch.no_grad():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    return made.double().eval()
+    return model
 
 
 def utterances(*, extra: int = 0, noise: float = 0.0, seed: int = 1) -> dict[str, Tensor]:
@@ -67,15 +70,6 @@ def utterances(*, extra: int = 0, noise: float = 0.0, seed: int = 1) -> dict[str
         batch |= {name: x + noise * torch.randn(x.shape).double() * ~mask[..., None]}
         batch[f"{name}_mask"] = mask
     return batch
-
-
-def alone(batch: dict[str, Tensor], index: int) -> dict[str, Tensor]:
-    """One utterance of the batch without padding."""
-    cut = {"label": batch["label"][index : index + 1]}
-    for name in WIDTHS:
-        for key in (name, f"{name}_mask"):
-            cut[key] = batch[key][index : index + 1, : int(batch[f"{name}_mask"][index].sum())]
-    return cut
 
 
 # --- the equations, one utterance at a time --------------------------------------------------------------------------
@@ -100,40 +94,42 @@ def layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     return centred / (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt() * norm.weight + norm.bias
 
 
-def gated(gia, a: Tensor, b: Tensor, r: dict) -> Tensor:
-    """Eqs. (2)-(4) without a batch. a: t d; b: s d."""
-    w, gate = gia.maps, gia.gate
-    heard = softmax_attention(a @ w.query.weight.T, b @ w.key.weight.T, b @ w.value.weight.T, r["heads"])
-    if r["gate_pool"] == "time":
-        x = heard.mean(0, keepdim=True)
-    elif r["gate_pool"] == "local3":
-        x = torch.stack([heard[max(i - 1, 0) : i + 2].mean(0) for i in range(len(heard))])
+def gated(attention: GatedAttention, a: Tensor, b: Tensor, r: dict) -> Tensor:
+    """Eqs. (2)-(4) without a batch. a: t d; b: s d; r: the section `model`."""
+    w, gate, options = attention.projections, attention.gate, r["specific"]["gate"]
+    attended = softmax_attention(a @ w.query.weight.T, b @ w.key.weight.T, b @ w.value.weight.T, r["heads"])
+    if options["pool"] == "time":
+        x = attended.mean(0, keepdim=True)
+    elif options["pool"] == "local3":
+        x = torch.stack([attended[max(i - 1, 0) : i + 2].mean(0) for i in range(len(attended))])
     else:
-        value = heard.mean(1)
+        value = attended.mean(1)
         value = (value - value.mean()) / (value.var(unbiased=False) + 1e-5).sqrt()
-        x = value[:, None].expand(-1, heard.shape[1])
-    if r["gate_pool"] != "features":
+        x = value[:, None].expand(-1, attended.shape[1])
+    if options["pool"] != "features":
         x = layer_norm(x, gate.norm)
-    inside = r["gate_bias"] == "inside"
+    inside = options["bias"] == "inside"
     g = ((x + gate.bias) @ gate.weight.weight.T if inside else x @ gate.weight.weight.T + gate.bias).sigmoid()
-    return g * heard + (1 - g) * a
+    return g * attended + (1 - g) * a
 
 
-def generated(mig: Mig, joint: Tensor, x: Tensor, r: dict) -> Tensor:
-    """Eqs. (9)-(11) without a batch; batch norm in its trained state. joint: l d; x: t d."""
-    shared, s = softmax_attention(joint, x, x, r["heads"]), mig.sieve
-    if r["mig"] == "mirgan":
-        shared = F.prelu(frozen_batch_norm(shared @ s.value.weight.T, s.value_norm.norm), s.bend.weight)
+def generated(generator: Generator, joint: Tensor, x: Tensor, r: dict) -> Tensor:
+    """Eqs. (9)-(11) without a batch; batch norm in its trained state. joint: l d; x: t d; r: the section `model`."""
+    shared, m, options = softmax_attention(joint, x, x, r["heads"]), generator.feature_mask, r["invariant"]
+    mirgan = options["mask"]["name"] == "mirgan"
+    if mirgan:
+        shared = F.prelu(frozen_batch_norm(shared @ m.value.weight.T, m.value_norm.norm), m.prelu.weight)
     beside = {
         "attended": lambda: torch.cat([shared, joint], 1),
         "interpolated": lambda: torch.cat([F.interpolate(x.T[None], len(joint), mode="linear")[0].T, joint], 1),
         "time_slice": lambda: torch.cat([x, joint])[: len(joint)],
-    }[r["mask_input"]]()
-    if r["mig"] == "mirgan":
-        mask = frozen_batch_norm(beside @ s.convolve.weight.T, s.mask_norm.norm).sigmoid()
+    }[options["mask"]["inputs"]]()
+    if mirgan:
+        mask = frozen_batch_norm(beside @ m.convolve.weight.T, m.mask_norm.norm).sigmoid()
     else:
-        mask = F.prelu(beside @ s.convolve.weight.T + s.convolve.bias, s.bend.weight).sigmoid()
-    return layer_norm(joint + refined(mig.refine.convolve, shared * mask, r["refine"]), mig.norm)
+        mask = F.prelu(beside @ m.convolve.weight.T + m.convolve.bias, m.prelu.weight).sigmoid()
+    residual = refined(generator.refine.convolve, shared * mask, options["refine"]["name"])
+    return layer_norm(joint + residual, generator.norm)
 
 
 def frozen_batch_norm(x: Tensor, norm: nn.BatchNorm1d) -> Tensor:
@@ -162,20 +158,20 @@ def naive(model: GiaMic, r: dict, batch: dict[str, Tensor]) -> dict[str, Tensor]
         projected = model.extractors.project[name](batch[name][0])
         x[name] = model.extractors.extract[name](projected[None])[0]  # t d
     specific = x
-    if r["msr"] == "gia":
-        of = model.specific.gia
-        specific = {a: sum(gated(of[f"{a}_{b}"], x[a], x[b], r) for b in x if b != a) for a in x}
+    if r["specific"]["name"] == "gia":
+        direction = model.specific.directions
+        specific = {a: sum(gated(direction[f"{a}_{b}"], x[a], x[b], r) for b in x if b != a) for a in x}
     joint = torch.cat([x["visual"], x["audio"], x["text"]])
     blocks = [torch.cat([specific["visual"], specific["audio"], specific["text"]])]
-    if r["mir"] == "mig":
-        blocks += [generated(model.invariant.mig[name], joint, specific[name], r) for name in x]
+    if r["invariant"]["name"] == "mig":
+        blocks += [generated(model.invariant.generators[name], joint, specific[name], r) for name in x]
     fused = torch.cat(blocks)  # eq. (13): 4 l d
-    if r["join"] == "sum" and r["mir"] == "mig":
+    if r["join"] == "sum" and r["invariant"]["name"] == "mig":
         fused = torch.cat([block + blocks[0] for block in blocks[1:]])
     steps = sum(STEPS.values()) * len(fused) / len(joint) if r["pool_padding"] else len(fused)
     z = fused.sum(0) / steps
-    found = {"logits": model.head(z), "embedding": z}
-    return found | ({"invariant": torch.stack(blocks[1:])} if blocks[1:] else {})
+    outputs = {"logits": model.head(z), "embedding": z}
+    return outputs | ({"invariant": torch.stack(blocks[1:])} if blocks[1:] else {})
 
 
 @OURS
@@ -187,26 +183,27 @@ def test_the_network_is_the_equations_read_literally(recipe):
         norm.running_var.uniform_(0.5, 2)
     together = model(batch)
     for i in range(4):
-        found = naive(model, recipe["model"], alone(batch, i))
+        expected = naive(model, recipe["model"], alone(batch, i))
         length = sum(n[i] for n in LENGTHS.values())
-        for name, value in found.items():
+        for name, value in expected.items():
             mine = together[name][i]
             torch.testing.assert_close(mine[:, :length] if name == "invariant" else mine, value, **exact)
-        if "invariant" in found:
+        if "invariant" in expected:
             means = together["invariant_embedding"][i].view(3, -1)
-            torch.testing.assert_close(means, found["invariant"].mean(1), **exact)
+            torch.testing.assert_close(means, expected["invariant"].mean(1), **exact)
             assert not together["invariant"][i, :, length:].any()
 
 
 def test_batch_norm_in_training_sees_the_real_steps_of_the_batch():
     """MIR-GAN's layer: S = softmax(x m^T / sqrt(d)) m; S <- PReLU(BN(W S)); S <- S * sigmoid(BN(V [S; x])); x + U S."""
     torch.manual_seed(0)
-    mig = Mig(dim=8, heads=1, mask_input="attended", mig="mirgan", refine="pointwise").double().train()
+    options = {"mask": {"name": "mirgan", "inputs": "attended"}, "refine": {"name": "pointwise"}}
+    generator = Generator(dim=8, heads=1, **options).double().train()
     masks = [torch.arange(5) < torch.tensor([[5], [2], [3]]), torch.arange(4) < torch.tensor([[1], [4], [2]])]
     x, other = torch.randn(3, 5, 8).double(), torch.randn(3, 4, 8).double()
-    line = Joined(masks)
-    joint = line([x, other])
-    found = mig(joint, line.mask, x, masks[0])
+    joined = Joined(masks)
+    joint = joined([x, other])
+    output = generator(joint, joined.mask, x, masks[0])
 
     def norm(rows: list[Tensor], by: nn.BatchNorm1d) -> list[Tensor]:
         whole = torch.cat(rows)
@@ -214,13 +211,14 @@ def test_batch_norm_in_training_sees_the_real_steps_of_the_batch():
         return list(whole.split([len(row) for row in rows]))
 
     queries = [torch.cat([x[i, masks[0][i]], other[i, masks[1][i]]]) for i in range(3)]
-    heard = [softmax_attention(q, *2 * (x[i, masks[0][i]],), 1) for i, q in enumerate(queries)]
-    s = mig.sieve
-    heard = [F.prelu(h, s.bend.weight) for h in norm([h @ s.value.weight.T for h in heard], s.value_norm.norm)]
-    beside = [torch.cat([h, q], 1) @ s.convolve.weight.T for h, q in zip(heard, queries, strict=True)]
-    for i, mask in enumerate(norm(beside, s.mask_norm.norm)):
-        residual = refined(mig.refine.convolve, heard[i] * mask.sigmoid(), "pointwise")
-        torch.testing.assert_close(found[i, : len(queries[i])], layer_norm(queries[i] + residual, mig.norm), **exact)
+    shared = [softmax_attention(q, *2 * (x[i, masks[0][i]],), 1) for i, q in enumerate(queries)]
+    m = generator.feature_mask
+    shared = [F.prelu(h, m.prelu.weight) for h in norm([h @ m.value.weight.T for h in shared], m.value_norm.norm)]
+    beside = [torch.cat([h, q], 1) @ m.convolve.weight.T for h, q in zip(shared, queries, strict=True)]
+    for i, mask in enumerate(norm(beside, m.mask_norm.norm)):
+        residual = refined(generator.refine.convolve, shared[i] * mask.sigmoid(), "pointwise")
+        expected = layer_norm(queries[i] + residual, generator.norm)
+        torch.testing.assert_close(output[i, : len(queries[i])], expected, **exact)
 
 
 @pytest.mark.parametrize("length", range(1, 8))
@@ -229,18 +227,18 @@ def test_stride_two_goes_back_to_full_length_whatever_the_padding(length):
     strided, x = Strided(dim=3).double(), torch.randn(length, 3).double()
     expected = refined(strided.convolve, x, "stride2_upsample")
     for more in (0, 1, 2, 5):
-        line = (torch.arange(length + more) < length)[None]
-        torch.testing.assert_close(strided(F.pad(x, (0, 0, 0, more))[None], line)[0, :length], expected, **exact)
+        mask = (torch.arange(length + more) < length)[None]
+        torch.testing.assert_close(strided(F.pad(x, (0, 0, 0, more))[None], mask)[0, :length], expected, **exact)
 
 
 def test_resampling_is_linear_interpolation_row_by_row():
     x, mask = torch.randn(3, 6, 2).double(), torch.arange(6) < torch.tensor([[6], [1], [4]])
     target = torch.arange(9) < torch.tensor([[9], [5], [3]])
-    found = resampled(x, mask, target)
+    stretched = resampled(x, mask, target)
     for i in range(3):
-        want = F.interpolate(x[i, mask[i]].T[None], int(target[i].sum()), mode="linear")[0].T
-        torch.testing.assert_close(found[i, target[i]], want, **exact)
-        assert not found[i, ~target[i]].any()
+        expected = F.interpolate(x[i, mask[i]].T[None], int(target[i].sum()), mode="linear")[0].T
+        torch.testing.assert_close(stretched[i, target[i]], expected, **exact)
+        assert not stretched[i, ~target[i]].any()
 
 
 # --- masks -----------------------------------------------------------------------------------------------------------
@@ -265,7 +263,7 @@ def test_counted_padding_is_that_of_the_corpus():
     share = torch.tensor([11, 6, 9, 11]).double()[:, None] / sum(STEPS.values())
     torch.testing.assert_close(valid(utterances())["embedding"] * share, counted(utterances())["embedding"], **exact)
     recipe = RECIPES["table2/clip"]
-    valid, counted = network(recipe), network(recipe, pool_padding=True)
+    valid, counted = network(recipe), network(recipe, {"pool_padding": True})
     share = torch.tensor(LENGTHS["visual"]).double()[:, None] / STEPS["visual"]
     torch.testing.assert_close(valid(utterances())["embedding"] * share, counted(utterances())["embedding"], **exact)
 
@@ -292,11 +290,11 @@ def test_what_a_row_takes_out_does_something_in_the_full_network(row, part):
     before = full(utterances())["logits"]
     for name, parameter in full.named_parameters():
         if name.startswith(part):
-            kept = parameter.detach().clone()
+            original = parameter.detach().clone()
             with torch.no_grad():
                 parameter.add_(torch.randn_like(parameter))
                 assert (full(utterances())["logits"] - before).abs().max() > 1e-6, name
-                parameter.copy_(kept)
+                parameter.copy_(original)
 
 
 def test_without_mic_nothing_learns_from_the_divergence():
@@ -314,22 +312,22 @@ def test_without_mic_nothing_learns_from_the_divergence():
 @pytest.mark.parametrize("name", [k for k, r in RECIPES.items() if "readings" in k and r["model"] != DEFAULT["model"]])
 def test_every_reading_of_the_network_changes_what_it_says(name):
     recipe = RECIPES[name]
-    found = network(recipe)(utterances())["logits"] - network()(utterances())["logits"]
-    assert found.abs().max() > 1e-4
+    difference = network(recipe)(utterances())["logits"] - network()(utterances())["logits"]
+    assert difference.abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("pair", ["TA", "AV", "TV"])
 def test_two_modalities_have_one_block_and_two_generators(pair):
     model = network(modalities=pair)
     names = sorted(NAMES[k] for k in pair)
-    assert {frozenset(key.split("_")) for key in model.specific.gia} == {frozenset(names)}
-    assert sorted(model.invariant.mig) == names
+    assert {frozenset(key.split("_")) for key in model.specific.directions} == {frozenset(names)}
+    assert sorted(model.invariant.generators) == names
     out = model(utterances())
     assert out["invariant"].shape[1] == 2 and out["invariant_embedding"].shape == (4, 48)
 
 
 @pytest.mark.parametrize("few", ["T", "A", "V"])
-def test_one_modality_is_only_the_baseline_s_business(few):
+def test_one_modality_is_for_the_baseline_only(few):
     with pytest.raises(ValueError, match="relates modalities to each other"):
         network(modalities=few)
     baseline = network(RECIPES["table2/clip"], modalities=few)
@@ -338,14 +336,14 @@ def test_one_modality_is_only_the_baseline_s_business(few):
 
 def test_the_baseline_is_averages_and_a_linear_map():
     model, batch = network(RECIPES["table2/baseline_vt"]), utterances()
-    found = model(batch)
+    outputs = model(batch)
     assert isinstance(model, ConcatPool)
     for i in range(4):
         one = alone(batch, i)
         means = [model.extractors.extract[m](model.extractors.project[m](one[m])).mean(1) for m in ("visual", "text")]
         z = torch.cat(means, 1)[0]
-        torch.testing.assert_close(found["embedding"][i], z, **exact)
-        torch.testing.assert_close(found["logits"][i], z @ model.head.weight.T + model.head.bias, **exact)
+        torch.testing.assert_close(outputs["embedding"][i], z, **exact)
+        torch.testing.assert_close(outputs["logits"][i], z @ model.head.weight.T + model.head.bias, **exact)
 
 
 def test_a_width_that_fits_is_not_projected():
@@ -353,11 +351,12 @@ def test_a_width_that_fits_is_not_projected():
     assert kinds == {"visual": "Linear", "audio": "Linear", "text": "Identity"}
 
 
-def test_maps_and_extractors_are_shared_as_said():
+def test_projections_and_extractors_are_shared_as_said():
     for sharing, number in {"direction": 6, "block": 3, "shared": 1}.items():
-        assert len({id(g.maps) for g in network(projections=sharing).specific.gia.values()}) == number
-        assert len({id(g.gate) for g in network(projections=sharing).specific.gia.values()}) == 6
-    assert len({id(e) for e in network(extractor_shared=True).extractors.extract.values()}) == 1
+        directions = network(change={"specific.projections": sharing}).specific.directions.values()
+        assert len({id(direction.projections) for direction in directions}) == number
+        assert len({id(direction.gate) for direction in directions}) == 6
+    assert len({id(e) for e in network(change={"extractors.shared": True}).extractors.extract.values()}) == 1
 
 
 def test_a_closed_gate_lets_nothing_of_the_others_in():
@@ -371,36 +370,37 @@ def test_a_closed_gate_lets_nothing_of_the_others_in():
         return moved[mask["text"]].abs().max().item()
 
     assert change_of_text() > 1e-4
-    for gia in model.specific.gia.values():
-        nn.init.constant_(gia.gate.bias, -800.0)
+    for direction in model.specific.directions.values():
+        nn.init.constant_(direction.gate.bias, -800.0)
     assert change_of_text() == 0.0
     x, mask = model.extractors(batch)
     torch.testing.assert_close(model.specific(x, mask)["text"], 2 * x["text"], **exact)  # the sum of two blocks
 
 
 def test_gates_hold_for_a_step_or_for_all():
-    heard, mask = torch.randn(2, 5, 8).double(), torch.arange(5) < torch.tensor([[5], [3]])
+    attended, mask = torch.randn(2, 5, 8).double(), torch.arange(5) < torch.tensor([[5], [3]])
     for pool, steps in (("time", 1), ("local3", 5), ("features", 5)):
         gate = Gate(dim=8, pool=pool, bias="outside").double()
-        assert gate(heard, mask).shape == (2, steps, 8)
+        assert gate(attended, mask).shape == (2, steps, 8)
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("leaf", "value"),
     [
-        ("msr", "attention"), ("mir", "gan"), ("gate_pool", "max"), ("gate_bias", "none"),
-        ("projections", "own"), ("mask_input", "query"), ("mig", "conv"), ("refine", "stride2"), ("join", "add"),
+        ("specific.name", "attention"), ("invariant.name", "gan"), ("specific.gate.pool", "max"),
+        ("specific.gate.bias", "none"), ("specific.projections", "own"), ("invariant.mask.inputs", "query"),
+        ("invariant.mask.name", "conv"), ("invariant.refine.name", "stride2"), ("join", "add"),
     ],
 )  # fmt: skip
-def test_an_unknown_option_is_refused_with_those_there_are(key, value):
-    with pytest.raises(ValueError, match=f"'{value}' is no option of {key}; there are: "):
-        network(**{key: value})
+def test_an_unknown_option_is_refused_with_those_there_are(leaf, value):
+    with pytest.raises(ValueError, match=f"'{value}' is no (option of )?model.{leaf}; there are: "):
+        network(change={leaf: value})
 
 
-@pytest.mark.parametrize(("key", "says"), [("heads", "change dim or heads"), ("extractor_heads", "extractor_heads")])
-def test_heads_must_divide_the_width(key, says):
+@pytest.mark.parametrize(("leaf", "says"), [("heads", "change dim or heads"), ("extractors.heads", "extractors.heads")])
+def test_heads_must_divide_the_width(leaf, says):
     with pytest.raises(ValueError, match=says):
-        network(**{key: 7})
+        network(change={leaf: 7})
 
 
 @OURS
@@ -442,7 +442,7 @@ def test_the_constraint_is_the_sum_over_pairs_of_what_it_says(distribution, redu
     x, label = torch.randn(3, 3, 5, 6).double(), torch.tensor([1, -1, 2])
     mask = (torch.arange(5) < torch.tensor(lengths)[:, None])[:, None]  # b 1 l
     outputs = {"logits": logits, "invariant": x, "invariant_mask": mask}
-    found = objective(distribution=distribution, reduction=reduction, gamma=0.3)(outputs, {"label": label})
+    losses = objective(distribution=distribution, reduction=reduction, gamma=0.3)(outputs, {"label": label})
 
     def both_ways(a: Tensor, b: Tensor) -> Tensor:
         pairs = ((a, b), (b, a))
@@ -459,10 +459,10 @@ def test_the_constraint_is_the_sum_over_pairs_of_what_it_says(distribution, redu
             else:
                 costs.append(both_ways(real[a].flatten(), real[b].flatten()))
     expected = sum(costs) / (1 if reduction == "sum" else 3)
-    torch.testing.assert_close(found["divergence"], expected, **exact)
+    torch.testing.assert_close(losses["divergence"], expected, **exact)
     entropy = F.cross_entropy(logits[[0, 2]], label[[0, 2]], reduction="mean" if reduction == "mean" else "sum")
-    torch.testing.assert_close(found["cross_entropy"], entropy, **exact)
-    torch.testing.assert_close(found["loss"], entropy + 0.3 * found["divergence"], **exact)
+    torch.testing.assert_close(losses["cross_entropy"], entropy, **exact)
+    torch.testing.assert_close(losses["loss"], entropy + 0.3 * losses["divergence"], **exact)
 
 
 @pytest.mark.parametrize("distribution", ["position", "pooled", "all_entries"])
@@ -496,9 +496,9 @@ def test_descending_the_constraint_brings_the_representations_together():
 
 def test_a_network_without_generators_has_cross_entropy_alone():
     logits, label = torch.randn(6, 4).double(), torch.tensor([0, 1, 2, 3, 1, -1])
-    found = objective()({"logits": logits}, {"label": label})
-    torch.testing.assert_close(found["loss"], F.cross_entropy(logits[:5], label[:5]), rtol=1e-6, atol=1e-7)
-    assert found.keys() == {"loss", "cross_entropy"}
+    losses = objective()({"logits": logits}, {"label": label})
+    torch.testing.assert_close(losses["loss"], F.cross_entropy(logits[:5], label[:5]), rtol=1e-6, atol=1e-7)
+    assert losses.keys() == {"loss", "cross_entropy"}
 
 
 @pytest.mark.parametrize(("key", "value"), [("distribution", "step"), ("reduction", "max")])
