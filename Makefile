@@ -22,6 +22,7 @@ reproduce: .venv/ready  ## regenerate every table from synthetic recordings (or 
 
 test: .venv/ready  ## the tests, on two cores in minutes
 	$(PY) -m ruff check --quiet . && $(PY) -m ruff format --check --quiet .
+	.venv/bin/lint-imports --no-cache > /dev/null || .venv/bin/lint-imports
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2
 
 lab: .venv/ready  ## open the notebooks in JupyterLab

@@ -24,7 +24,7 @@ from side_by_side import alone, show
 
 from merlib import declarations, registry
 from merlib.data.batches import Dialogues, dims
-from merlib.training.prediction import BUCKET, forward_packed
+from merlib.training.prediction import DIALOGUES, forward_packed
 
 WIDTHS = {"text": 768, "audio": 512, "visual": 1000}
 CLASSES, SPEAKERS = 6, 2
@@ -64,7 +64,7 @@ def measure(network: str, count: int, device: str, repeats: int) -> dict[str, fl
         net, bucket = PlainMultiEmo(dims=dims(split), classes=CLASSES), count
     else:
         net = registry.build("model", recipe["model"], dims=dims(split), classes=CLASSES, speakers=SPEAKERS)
-        bucket = BUCKET[device]
+        bucket = DIALOGUES[device]
     net, contrastive = net.to(device), registry.build("loss", recipe["loss"], class_counts=counts).to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=recipe["train"]["lr"])
 

@@ -130,4 +130,6 @@ def _title(section: Mapping[str, Any], what: str) -> str:
 
 
 def _parameters(make: Callable) -> Iterator[tuple[str, inspect.Parameter]]:
-    return iter(inspect.signature(make).parameters.items())
+    """The parameters of a callable that have a name: a module without `__init__` shows only *args and **kwargs."""
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return ((name, p) for name, p in inspect.signature(make).parameters.items() if p.kind not in variable)

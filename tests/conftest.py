@@ -25,6 +25,15 @@ def places(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
+def twin(places) -> Path:
+    """Such a folder, and the twin of every corpus."""
+    from merlib import twins
+
+    twins.ensure("twin", twins.corpora())
+    return places
+
+
+@pytest.fixture
 def tiny(places, monkeypatch) -> Path:
     """Such a folder, and a tiny twin."""
 

@@ -33,7 +33,8 @@ def test_cells_lists_every_printed_number_with_its_recipe(capsys):
         listed[0]
     )
     cell = next(c for c in listed if (c["table"], c["row"], c["column"]) == ("table4", "wo_simam", "iemocap_accuracy"))
-    assert cell["printed"] == "78.76" and cell["recipe"]["model"]["attention"] == "none" and cell["recorded"] == []
+    assert cell["printed"] == "78.76" and cell["recorded"] == []
+    assert cell["recipe"]["model"]["context"]["attention"] == "none"
     assert next(c for c in listed if c["row"] == "sdt")["recipe"] is None
 
 
@@ -65,9 +66,9 @@ def test_compare_and_doctor_print_one_json_document(capsys):
     [
         (["run", "mfcr", "table4"], "'mfcr' is no paper"),
         (["run", "mfcre", "table4", "wo_everything"], "wo_simam"),
-        (["run", "mfcre", "table4", "ours", "--set", "model.cel=lstm"], "did you mean"),
-        (["run", "mfcre", "table4", "ours", "--set", "model.cell"], "key=value"),
-        (["run", "mfcre", "table4", "ours", "--set", "model.cell=gru"], "mlstm"),
+        (["run", "mfcre", "table4", "ours", "--set", "model.context.cel.name=lstm"], "did you mean"),
+        (["run", "mfcre", "table4", "ours", "--set", "model.context.cell.name"], "key=value"),
+        (["run", "mfcre", "table4", "ours", "--set", "model.context.cell.name=gru"], "mlstm"),
         (["run", "mfcre", "table4", "ours", "--seeds", "0,x"], "whole numbers"),
         (["run", "mfcre"], "TABLE|table"),
         (["run", "mfcre", "table4", "ours", "--set", "train.schedule=cosine"], "train.schedule 'cosine': there are"),

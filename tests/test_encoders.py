@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from building import changed
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 
@@ -303,20 +304,16 @@ def test_weights_are_read_once_and_known_by_their_content(tmp_path, data_folder,
     file = data_folder / "weights" / "face.pth.tar"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"weights")
-    model = {
-        "name": "attsf_net",
-        "audio_encoder": "cnn",
-        "visual_encoder": "efficientface",
-        "visual_weights": file.name,
-    }
+    visual = {"name": "efficientface", "weights": file.name}
+    model = {"name": "attsf_net", "encoder": {"audio": {"name": "cnn"}, "visual": visual}}
     read = []
     real = identity.files.sha256
     monkeypatch.setattr(identity.files, "sha256", lambda *paths: read.append(paths) or real(*paths))
     found = [identity.of_weights(model, ["audio", "visual"]) for _ in range(3)]
-    assert found[0].keys() == {"visual_weights"} and found == found[:1] * 3 and len(read) == 1
+    assert found[0].keys() == {"encoder.visual.weights"} and found == found[:1] * 3 and len(read) == 1
     copied = shutil.copy(file, tmp_path / "copy")
-    assert identity.of_weights(model | {"visual_weights": copied}, ["visual"]) == found[0]
-    for other in ({"visual_encoder": "vectors"}, {"visual_weights": "none"}):
-        assert identity.of_weights(model | other, ["visual"]) == {}
+    assert identity.of_weights(changed(model, {"encoder.visual.weights": copied}), ["visual"]) == found[0]
+    for other in ({"encoder.visual.name": "vectors"}, {"encoder.visual.weights": "none"}):
+        assert identity.of_weights(changed(model, other), ["visual"]) == {}
     with pytest.raises(DeclarationError, match="attsf_net: .*absent.pth is not there"):
-        identity.of_weights(model | {"visual_weights": "absent.pth"}, ["visual"])
+        identity.of_weights(changed(model, {"encoder.visual.weights": "absent.pth"}), ["visual"])

@@ -17,8 +17,7 @@ from merlib.features import detectors, visual
 from merlib.features.face import HaarFaces, MtcnnFaces
 from merlib.features.media import Clip, MediaError
 from merlib.features.visual import ClipFaces, EfficientFaces, FerFaces, ResNetPictures, VisExtNet
-from merlib.papers.attsf_net.encoders import Augment
-from merlib.papers.attsf_net.encoders import Faces as FaceEncoder
+from merlib.papers.attsf_net.video import Faces as FaceEncoder
 from merlib.pretrained import encoders, mini_xception, resnet, weights
 from merlib.pretrained.efficientface import EfficientFace
 from merlib.pretrained.resnet import ResNet
@@ -310,7 +309,7 @@ def test_efficient_faces_are_its_vectors_of_crops_in_0_to_1(tmp_path, clip):
     with torch.inference_mode():
         scores = network(pixels.permute(0, 3, 1, 2) / 255)
         torch.testing.assert_close(network.fc(torch.from_numpy(found)), scores, rtol=1e-3, atol=1e-4)
-        plain = Augment(horizontal=False, vertical=False, degrees=0, crop=1)
+        plain = {"flip_horizontal": False, "flip_vertical": False, "rotate_degrees": 0.0, "center_crop": 1.0}
         tuned = FaceEncoder(width=3 * 64 * 64, steps=6, weights=path, freeze=False, augment=plain).eval()
         rows = numbers(torch.from_numpy(detector(clip)))[None]
         seen, _ = tuned(rows, torch.ones(1, 6, dtype=torch.bool))  # what ATTSF-Net fine-tunes reads the same pictures

@@ -97,15 +97,17 @@ def heads(paper: Paper) -> Iterator[Finding]:
     a_row = {(cell.table, cell.row): cell for cell in reversed(declarations.cells(paper)) if cell.table in paper.tables}
     for cell in reversed(a_row.values()):  # the first cell of each row
         recipe = declarations.recipe_of(paper, cell)
-        model = (recipe or {}).get("model", {})
+        model = paper.flat({"model": (recipe or {}).get("model", {})})
         for key, count in model.items():
-            if key != "heads" and not key.endswith("_heads"):
+            section, leaf = key.rsplit(".", 1)
+            if leaf != "heads" and not leaf.endswith("_heads"):
                 continue
-            name = next((k for k in (key.replace("heads", "dim"), "dim", "hidden") if k in model), None)
+            widths = key.replace("heads", "dim"), f"{section}.dim", "model.dim", f"{section}.hidden", "model.hidden"
+            name = next((width for width in widths if width in model), None)
             if name and count and model[name] % count:
                 yield finding(
                     cell, "heads", "note", value=model[name] / count,
-                    message=f"{count:g} attention heads do not divide the width {model[name]:g} (model.{name}): "
+                    message=f"{count:g} attention heads do not divide the width {model[name]:g} ({name}): "
                     f"{model[name]:g} / {count:g} = {model[name] / count:.2f}. The standard layer refuses this; "
                     f"{show(cell)} and the rest of its row need another one.",
                 )  # fmt: skip

@@ -57,10 +57,9 @@ def audit(args: Namespace) -> None:
 def compare(args: Namespace) -> None:
     """printed beside reproduced, for one table"""
     from merlib import study
-    from merlib.study import report
 
     _known(args.data)
-    board = report.compare(args.paper, args.table, args.data)
+    board = study.compare(args.paper, args.table, args.data)
     shown = board.drop(columns=["data", "features", "row"]).round(2)
     print(board.to_json(orient="records") if args.json else shown.to_string(index=False, na_rep=""))
     table = declarations.load(args.paper).table(args.table).id
@@ -72,10 +71,10 @@ def compare(args: Namespace) -> None:
 
 def against(args: Namespace) -> None:
     """a row beside others on the same test utterances, with the exact McNemar test; of runs that are in the cache"""
-    from merlib.study import paired
+    from merlib import study
 
     _known(args.data)
-    lines = paired.against(args.paper, args.table, args.row, others=args.other, data=args.data, seeds=args.seeds)
+    lines = study.against(args.paper, args.table, args.row, others=args.other, data=args.data, seeds=args.seeds)
     print(lines.to_json(orient="records") if args.json else lines.round(4).to_string(index=False))
 
 

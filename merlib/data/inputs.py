@@ -4,7 +4,7 @@ for.
 Shapes: n utterances of the corpus, s steps of all of them, d the width of a modality.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from merlib.errors import RequestError
 
 VERSION = 1  # raise it when a change of what a run reads moves numbers
 
-BLOCK = 1 << 26  # numbers whose mean and deviation are taken together
+BLOCK = 1 << 26  # numbers whose mean and standard deviation are taken together
 
 
 def arrays(data: dict[str, Any]) -> dict[str, str]:
@@ -51,41 +51,55 @@ def splits(
     zero: it stays). `augment`: copies of the utterances of rare classes, from the arrays `augmented`, join the training
     split (minority_train), or the corpus before it is split (minority_before_split).
     By dialogue, utterances without a label stay as context; by utterance they are left out.
-    Raises ValueError when no modality is left.
+    Raises RequestError when no modality is left.
     """
+    if data["unit"] not in (units := {"dialogue": _dialogues, "utterance": _utterances}):
+        raise RequestError(f"data.unit {data['unit']!r}: there are {sorted(units)}")
+    source = _labelled(dataset, data, protocol, fold)
+    if data.get("augment", "none") != "none":
+        source = _with_copies(source, dataset, data, protocol, fold)
+    arrays_by_modality = {m: _flat(feature) for m, feature in source.features.items()}
+    scales = {}
+    if data["standardize"]:
+        scales = {
+            m: _scale(values, np.repeat(source.split == "train", lengths))
+            for m, (values, lengths) in arrays_by_modality.items() if not source.features[m].layers_above
+        }  # fmt: skip
+    target = {"label": torch.from_numpy(source.label).to(device)}
+    if source.table["score"].notna().any():
+        target["score"] = torch.tensor(source.table["score"].fillna(0.0).to_numpy(np.float32), device=device)
+    return units[data["unit"]](source.table, source.split, arrays_by_modality, scales, target, device)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a run reads, before it is cut into splits: n utterances."""
+
+    features: dict[str, Feature]  # by modality
+    table: pd.DataFrame  # n rows
+    split: np.ndarray  # n names
+    label: np.ndarray  # n, -1 where none counts
+
+
+def _labelled(dataset: Dataset, data: dict[str, Any], protocol: dict[str, Any], fold: int) -> Source:
+    """The arrays that are there, who trains, validates and tests, and the labels that count."""
     wanted = arrays(data)
-    found = {m: dataset.features[name] for m, name in wanted.items() if name in dataset.features}
-    if not found:
+    features = {m: dataset.features[name] for m, name in wanted.items() if name in dataset.features}
+    if not features:
         raise RequestError(
             f"{dataset.corpus.name}: none of {wanted} is there; it has {sorted(dataset.features)}. Run `merlib doctor`."
         )
     table = dataset.corpus.table
-    names = protocols.assign(table, protocol, fold)
     label = table["label"].to_numpy(np.int64)
     label = np.where(label < data.get("classes", len(dataset.corpus.labels)), label, -1)
     if data.get("on_failure", "zero") == "discard":
-        failed = {utterance for feature in found.values() for utterance in feature.passport.failed}
+        failed = {utterance for feature in features.values() for utterance in feature.passport.failed}
         label = np.where(table["utterance"].isin(failed), -1, label)
-    if data.get("augment", "none") != "none":
-        found, table, names, label = _with_copies(dataset, found, table, names, label, data, protocol, fold)
-    build = {"dialogue": _dialogues, "utterance": _utterances}
-    if data["unit"] not in build:
-        raise RequestError(f"data.unit {data['unit']!r}: there are {sorted(build)}")
-    features = {m: _flat(feature) for m, feature in found.items()}
-    scales = {}
-    if data["standardize"]:
-        scales = {
-            m: _scale(values, np.repeat(names == "train", lengths))
-            for m, (values, lengths) in features.items() if not found[m].layers_above
-        }  # fmt: skip
-    target = {"label": torch.from_numpy(label).to(device)}
-    if table["score"].notna().any():
-        target["score"] = torch.tensor(table["score"].fillna(0.0).to_numpy(np.float32), device=device)
-    return build[data["unit"]](table, names, features, scales, target, device)
+    return Source(features, table, protocols.assign(table, protocol, fold), label)
 
 
 def minority(labels: np.ndarray) -> np.ndarray:
-    """Which utterances have a class that is rarer than the median class: n whole numbers, -1 for none -> n bools.
+    """Which utterances have a class that is rarer than the median class: n integers, -1 for none -> n bools.
 
     The median is over the classes that are there (unstated; MPAF-Net, Sec. 3.2, says minority classes).
     """
@@ -95,31 +109,32 @@ def minority(labels: np.ndarray) -> np.ndarray:
     return np.isin(labels, classes[counts < np.median(counts)])
 
 
-def _with_copies(dataset, found: dict[str, Feature], table, names, label, data, protocol, fold: int):
+def _with_copies(source: Source, dataset: Dataset, data: dict, protocol: dict, fold: int) -> Source:
     """The same, with an augmented copy of every utterance of a rare class (of those that train, or of all)."""
-    if absent := [name for m, name in augmented(data).items() if m in found and name not in dataset.features]:
+    names, when = augmented(data), data["augment"]
+    if absent := [name for m, name in names.items() if m in source.features and name not in dataset.features]:
         raise RequestError(
-            f"data.augment {data['augment']!r} needs the arrays {absent}: `merlib data extract ... --augmented` makes "
-            "them"
+            f"data.augment {when!r} needs the arrays {absent}: `merlib data extract ... --augmented` makes them"
         )
     if data["unit"] != "utterance":
         raise RequestError("data.augment copies single utterances: use it with data.unit utterance")
-    known = label >= 0
-    if data["augment"] == "minority_train":
-        known &= names == "train"
-    chosen = np.flatnonzero(known)[minority(label[known])]
-    copies = table.iloc[chosen].assign(utterance=table["utterance"].iloc[chosen] + " augmented")
-    table = pd.concat([table, copies], ignore_index=True)
-    if data["augment"] == "minority_train":
-        names = np.concatenate([names, names[chosen]])
+    known = source.label >= 0
+    if when == "minority_train":
+        known &= source.split == "train"
+    chosen = np.flatnonzero(known)[minority(source.label[known])]
+    copies = source.table.iloc[chosen]
+    table = pd.concat([source.table, copies.assign(utterance=copies["utterance"] + " augmented")], ignore_index=True)
+    if when == "minority_train":
+        split = np.concatenate([source.split, source.split[chosen]])
     else:
-        names = protocols.assign(table, protocol, fold)
-    for m, plain in found.items():
-        changed = dataset.features.get(augmented(data).get(m), plain)  # of text, the same words
+        split = protocols.assign(table, protocol, fold)
+    features = {}
+    for m, plain in source.features.items():
+        changed = dataset.features.get(names.get(m), plain)  # of text, the same words
         values, lengths = take(changed.values, changed.lengths, chosen)
         lengths = lengths if plain.lengths is None else np.concatenate([plain.lengths, lengths])
-        found[m] = replace(plain, values=np.concatenate([plain.values, values]), lengths=lengths)
-    return found, table, names, np.concatenate([label, label[chosen]])
+        features[m] = replace(plain, values=np.concatenate([plain.values, values]), lengths=lengths)
+    return Source(features, table, split, np.concatenate([source.label, source.label[chosen]]))
 
 
 def _flat(feature: Feature) -> tuple[Tensor, Tensor]:
@@ -130,10 +145,10 @@ def _flat(feature: Feature) -> tuple[Tensor, Tensor]:
 
 
 def moments(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation (d) of rows of `values` (s d); of few features at a time: pictures have thousands."""
+    """Mean and standard deviation (d) of rows of `values` (s d); of few features at a time: frames have thousands."""
     blocks = (numbers(part[rows]) for part in values.split(BLOCK // max(1, len(rows)) + 1, dim=1))
-    found = [(block.mean(0), block.std(0)) for block in blocks]
-    return tuple(torch.cat(part) for part in zip(*found, strict=True))
+    by_block = [(block.mean(0), block.std(0)) for block in blocks]
+    return tuple(torch.cat(part) for part in zip(*by_block, strict=True))
 
 
 def _scale(values: Tensor, train: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -141,16 +156,16 @@ def _scale(values: Tensor, train: np.ndarray) -> tuple[Tensor, Tensor]:
     return mean, std.where(std > 1e-6, 1.0)
 
 
-def _utterances(table, names: np.ndarray, features, scales, target, device: str) -> dict[str, Utterances]:
+def _utterances(table, split: np.ndarray, features, scales, target, device: str) -> dict[str, Utterances]:
     shared = {m: values.to(device) for m, (values, _) in features.items()}
     scales = {m: tuple(value.to(device) for value in scale) for m, scale in scales.items()}
     steps = {m: lengths.to(device) for m, (_, lengths) in features.items()}
     starts = {m: lengths.cumsum(0) - lengths for m, lengths in steps.items()}
     known = (target["label"] >= 0).cpu().numpy()
-    found = {}
+    by_split = {}
     for name in ("train", "val", "test"):
-        at = torch.from_numpy(np.flatnonzero(known & protocols.members(names, name))).to(device)
-        found[name] = Utterances(
+        at = torch.from_numpy(np.flatnonzero(known & protocols.members(split, name))).to(device)
+        by_split[name] = Utterances(
             features=shared,
             scales=scales,
             starts={m: v[at] for m, v in starts.items()},
@@ -158,19 +173,19 @@ def _utterances(table, names: np.ndarray, features, scales, target, device: str)
             target={k: v[at] for k, v in target.items()},
             ids=tuple(table["utterance"].to_numpy()[at.cpu().numpy()]),
         )
-    return found
+    return by_split
 
 
-def _dialogues(table, names: np.ndarray, features, scales, target, device: str) -> dict[str, Dialogues]:
+def _dialogues(table, split: np.ndarray, features, scales, target, device: str) -> dict[str, Dialogues]:
     if long := sorted(m for m, (_, lengths) in features.items() if (lengths != 1).any()):
         raise RequestError(
             f"data.unit dialogue reads one vector an utterance, but {long} are sequences: pool them first"
         )
     vectors = {m: numbers(values) for m, (values, _) in features.items()}
     vectors |= {m: (vectors[m] - mean) / std for m, (mean, std) in scales.items()}
-    found = {}
+    by_split = {}
     for name in ("train", "val", "test"):
-        chosen = protocols.members(names, name)
+        chosen = protocols.members(split, name)
         part = table[chosen]
         dialogue = part["dialogue"].factorize()[0]
         turn = part.groupby("dialogue", sort=False).cumcount().to_numpy()
@@ -179,7 +194,7 @@ def _dialogues(table, names: np.ndarray, features, scales, target, device: str) 
         rows[dialogue, turn] = np.arange(len(part))
         speaker = part.groupby("dialogue", sort=False)["speaker"].transform(lambda names: names.factorize()[0])
         at = torch.from_numpy(np.flatnonzero(chosen))
-        found[name] = Dialogues(
+        by_split[name] = Dialogues(
             features={m: values[at].to(device) for m, values in vectors.items()},
             target={k: v[at.to(device)] for k, v in target.items()},
             speaker=torch.tensor(speaker.to_numpy(np.int64), device=device),
@@ -187,4 +202,4 @@ def _dialogues(table, names: np.ndarray, features, scales, target, device: str) 
             lengths=torch.from_numpy(lengths),
             ids=tuple(part["utterance"]),
         )
-    return found
+    return by_split

@@ -11,6 +11,7 @@ Columns, one row per utterance, dialogues one after the other and turns in order
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -112,30 +113,35 @@ def check(corpus: Corpus) -> None:
     test speakers must be new; the other corpora are split by every paper anew. Scores are in [-3, 3] and settle the
     label.
     """
-    t, name, classes = corpus.table, corpus.name, len(corpus.labels)
+    _check_structure(corpus)
+    _check_speakers(corpus)
+    _check_scores(corpus)
 
-    def demand(good: pd.Series, what: str, remedy: str) -> None:
-        if not good.all():
-            raise CorpusError(
-                f"{name}: {what}: {(~good).sum()} rows, first {list(t['utterance'][~good][:3])}. {remedy}"
-            )
 
+def _demand(corpus: Corpus, good: pd.Series, what: str, remedy: str) -> None:
+    """CorpusError that counts the rows which are not good, and names the first ones."""
+    if not good.all():
+        first = list(corpus.table["utterance"][~good][:3])
+        raise CorpusError(f"{corpus.name}: {what}: {(~good).sum()} rows, first {first}. {remedy}")
+
+
+def _check_structure(corpus: Corpus) -> None:
+    """Ids, labels, splits, dialogues and turns."""
+    t, demand, last = corpus.table, partial(_demand, corpus), len(corpus.labels) - 1
     demand(~t["utterance"].duplicated(), "duplicate utterance ids", "Make them unique, from dialogue and turn.")
-    demand(t["label"].between(-1, classes - 1), f"labels outside -1 to {classes - 1}", f"Map them to {corpus.labels}.")
+    demand(t["label"].between(-1, last), f"labels outside -1 to {last}", f"Map them to {corpus.labels}.")
     demand(t["split"].isin(SPLITS), f"splits other than {SPLITS}", "Map the source's names to these.")
-    first = t.groupby("dialogue")["split"].transform("first")
-    demand(
-        t["split"] == first,
-        "dialogues that cross splits",
-        "Split by dialogue: context must not leak into the test set.",
-    )
+    whole = t["split"] == t.groupby("dialogue")["split"].transform("first")
+    demand(whole, "dialogues that cross splits", "Split by dialogue: context must not leak into the test set.")
     run = t["dialogue"].ne(t["dialogue"].shift()).cumsum()
-    demand(
-        t["turn"] == t.groupby(run).cumcount(),
-        "turns that are not 0, 1, 2, ...",
-        "Sort by dialogue and turn; renumber.",
-    )
+    counted = t["turn"] == t.groupby(run).cumcount()
+    demand(counted, "turns that are not 0, 1, 2, ...", "Sort by dialogue and turn; renumber.")
     demand(~t.duplicated(["dialogue", "turn"]), "dialogues in several pieces", "Put each dialogue's rows together.")
+
+
+def _check_speakers(corpus: Corpus) -> None:
+    """Names of speakers as the protocols split them, sessions, and who trains beside who tests."""
+    t, demand, name = corpus.table, partial(_demand, corpus), corpus.name
     if name in official.SPEAKERS:
         named = t["speaker"].str.fullmatch(official.SPEAKERS[name])
         people = "01F to 05M, session and sex" if name.startswith("iemocap") else "01 to 24"
@@ -144,21 +150,22 @@ def check(corpus: Corpus) -> None:
         session = t["speaker"].str[:2]
         one = session == session.groupby(t["dialogue"]).transform("first")
         demand(one, "dialogues of two sessions", "A dialogue is between the two speakers of one session: correct them.")
-    if name in official.SENTIMENT:
-        demand(
-            t["score"].isna() | t["score"].between(-3, 3), "scores outside -3 to 3", "Scale them, or leave them out."
-        )
-        classes = official.sentiment_class(t["score"])
-        demand(t["label"] == classes, "labels that are not the rounded score", "Leave the label out: build makes it.")
-    else:
-        demand(t["score"].isna(), "scores where the corpus has none", f"Only {official.SENTIMENT} have them.")
     if name in ("iemocap6", "iemocap6_majority"):
-        heard = set(t["speaker"][t["split"] != "test"])
-        demand(
-            (t["split"] != "test") | ~t["speaker"].isin(heard),
-            "test speakers who also train",
-            "Test on Session 5 only.",
-        )
+        tests = t["split"] == "test"
+        new = ~tests | ~t["speaker"].isin(set(t["speaker"][~tests]))
+        demand(new, "test speakers who also train", "Test on Session 5 only.")
+
+
+def _check_scores(corpus: Corpus) -> None:
+    """Scores of the sentiment corpora, which settle the label; other corpora have none."""
+    t, demand = corpus.table, partial(_demand, corpus)
+    if corpus.name not in official.SENTIMENT:
+        demand(t["score"].isna(), "scores where the corpus has none", f"Only {official.SENTIMENT} have them.")
+        return
+    good = t["score"].isna() | t["score"].between(-3, 3)
+    demand(good, "scores outside -3 to 3", "Scale them, or leave them out.")
+    rounded = t["label"] == official.sentiment_class(t["score"])
+    demand(rounded, "labels that are not the rounded score", "Leave the label out: build makes it.")
 
 
 def expect(corpus: Corpus) -> None:

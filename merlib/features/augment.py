@@ -2,7 +2,7 @@
 
 The paper names the means and no amounts, so these are fields. One draw holds for a whole clip, and seed, utterance and
 copy settle it: the same whatever was drawn before and whoever draws. Only training utterances may have copies.
-ATTSF-Net's flips, rotation and centre crop are drawn anew every epoch instead: `models.attsf_encoders.Augment`.
+ATTSF-Net's flips, rotation and centre crop are drawn anew every epoch instead: `papers.attsf_net.video.Augment`.
 
 Shapes: s samples, t pictures of h x w pixels.
 """

@@ -1,6 +1,6 @@
-"""Cross-entropy, plain or weighted by class, and the costs that a sentiment corpus has beside it.
+"""Cross-entropy, plain or weighted by class, and the further losses of a sentiment corpus.
 
-Shapes: N utterances, c classes. A label of -1 is no label.
+Shapes: N utterances, c classes. A label of -1 means no label.
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ VERSION = 1
 
 
 def positive(class_counts: Sequence[float] | Tensor) -> Tensor:
-    """The counts as a tensor, c; ValueError where a class has none."""
+    """The class counts as a tensor, c. Raises RequestError if a class has no utterance."""
     counts = torch.as_tensor(class_counts, dtype=torch.get_default_dtype())
     if (counts <= 0).any():
         raise RequestError(
-            f"weights by class need every class in training, found counts {counts.tolist()}: merge classes"
+            f"class weights need every class in the training set; its counts are {counts.tolist()}: merge classes"
         )
     return counts
 
 
 def labelled(label: Tensor) -> Tensor:
-    """Which utterances have a label, N; ValueError where none has."""
+    """Which utterances have a label, N. Raises RequestError if none has."""
     known = label >= 0
     if not known.any():
         raise RequestError(f"a batch of {len(label)} utterances has no label to learn from: leave such dialogues out")
@@ -34,15 +34,14 @@ def labelled(label: Tensor) -> Tensor:
 
 
 class CrossEntropy(nn.Module):
-    """Cross-entropy of the labelled utterances, a mean weighted by class: "none", or "inverse" to the training counts.
+    """Mean cross-entropy of the labelled utterances, with class_weights "none" or "inverse" to the training counts.
 
-    With weights w the mean is sum_i w_{y_i} cost_i / sum_i w_{y_i}, as in DialogueRNN's released code.
+    With weights w the mean is sum_i w_{y_i} loss_i / sum_i w_{y_i}, as in DialogueRNN's released code.
     """
 
     def __init__(self, *, class_counts: Sequence[float] | Tensor, class_weights: str):
         super().__init__()
-        if class_weights not in ("none", "inverse"):
-            raise RequestError(f"class weights {class_weights!r} are unknown: choose none or inverse")
+        one_of(("none", "inverse"), class_weights, "option of loss.class_weights")
         weights = F.normalize(1 / positive(class_counts), p=1.0, dim=0) if class_weights == "inverse" else None
         self.register_buffer("class_weights", weights)
 
@@ -55,17 +54,18 @@ class CrossEntropy(nn.Module):
 
 
 class TaskLoss(nn.Module):
-    """What the scores of a network cost: by class, as a number, and in the binary task of a sentiment corpus.
+    """The loss of a network's predictions: classes, a sentiment score, and the binary task of a sentiment corpus.
 
-    The outputs decide what there is: `logits` N c have a cross-entropy, `logits` N 1 are a score with a mean absolute
-    error, and `logits_binary` N 2 have a cross-entropy of their own. binary: what the second class of that is,
-    "nonnegative" or "positive" scores; "excluded": positive ones, and those of zero do not count. class_counts: labels
-    of the training set, c; class_weights: "none" or "inverse", of the c classes only.
+    Which parts there are follows from the outputs: `logits` N c have a cross-entropy, `logits` N 1 are scores with a
+    mean absolute error, and `logits_binary` N 2 add a cross-entropy of two classes. binary: the second of these is
+    "nonnegative" or "positive" scores; with "excluded" it is positive ones, and scores of zero do not count.
+    class_counts: labels of each class in the training set, c; class_weights ("none" or "inverse") are for the c classes
+    only.
     """
 
     def __init__(self, *, class_counts: Sequence[float] | Tensor, class_weights: str, binary: str):
         super().__init__()
-        self.above = one_of(ABOVE, binary, "option of binary")
+        self.above = one_of(ABOVE, binary, "option of loss.binary")
         self.classify = CrossEntropy(class_counts=class_counts, class_weights=class_weights)
         self.binary = binary
 

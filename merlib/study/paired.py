@@ -5,14 +5,16 @@ right.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from merlib import declarations, study
+from merlib import declarations
+from merlib.declarations import Paper
 from merlib.errors import RequestError
+from merlib.study.plan import runs_of
 from merlib.study.runs import Run
 
 COLUMNS = ["other", "corpus", "seed", "n_folds", "n", "accuracy", "accuracy_other", "only_this", "only_other", "p"]
@@ -43,24 +45,19 @@ def against(
     is named can stand beside it.
     """
     declared = declarations.load(paper)
-    asked = [row, *others] if others else ()
     lines = []
     for seed in seeds:
-        found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
-        for each, corpus, run in study.runs_of(declared, table, row=asked, data=data, seed=seed):
-            if (run.folder / "run.json").exists() and not run.recipe["protocol"].get("mask_percent"):
-                found.setdefault((each.id, corpus), {})[run.fold] = _right(run)
-        ran = {name for name, _ in found}
+        answers = _answers(declared, table, rows=[row, *others] if others else (), data=data, seed=seed)
+        ran = {name for name, _ in answers}
         if missing := [name for name in (row, *others) if name not in ran]:
             command = f"merlib run {paper} {table} {' '.join(missing)} --data {data} --seeds {seed}"
             raise FileNotFoundError(f"no predictions of {', '.join(missing)}, seed {seed}, in results/cache: {command}")
-        for (name, corpus), other in found.items():
-            this = found.get((row, corpus), {})
-            folds = sorted(this.keys() & other.keys())
-            # the row itself, or a row that asks for the same
-            same = all(this[k]["run"] == other[k]["run"] for k in folds)
-            if not same and all(this[k]["ids"].tolist() == other[k]["ids"].tolist() for k in folds):
-                pair = [np.concatenate([runs[k]["right"] for k in folds]) for runs in (this, other)]
+        for (name, corpus), theirs in answers.items():
+            ours = answers.get((row, corpus), {})
+            folds = sorted(ours.keys() & theirs.keys())
+            same_run = all(ours[k].run == theirs[k].run for k in folds)  # the row itself, or one that asks for the same
+            if not same_run and all(ours[k].ids == theirs[k].ids for k in folds):
+                pair = [np.concatenate([each[k].right for k in folds]) for each in (ours, theirs)]
                 lines.append({"other": name, "corpus": corpus, "seed": seed, "n_folds": len(folds)} | _line(*pair))
     if others and not lines:
         raise RequestError(
@@ -69,12 +66,32 @@ def against(
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def _right(run: Run) -> dict[str, Any]:
-    """The run, ids of the test utterances with a label, and whether it is right about them, at its row's epoch."""
+@dataclass(frozen=True)
+class Answers:
+    """What a run predicted: the ids of the test utterances with a label, and whether it is right about each."""
+
+    run: str
+    ids: list[str]
+    right: np.ndarray
+
+
+def _answers(
+    paper: Paper, table: str, *, rows: Sequence[str], data: str, seed: int
+) -> dict[tuple[str, str], dict[int, Answers]]:
+    """(row, corpus) -> the answers of each fold that has run; those that score masked inputs are left out."""
+    answers: dict[tuple[str, str], dict[int, Answers]] = {}
+    for each, corpus, run in runs_of(paper, table, row=rows, data=data, seed=seed):
+        if (run.folder / "run.json").exists() and not run.recipe["protocol"].get("mask_percent"):
+            answers.setdefault((each.id, corpus), {})[run.fold] = _right(run)
+    return answers
+
+
+def _right(run: Run) -> Answers:
+    """The answers at the epoch that the run's row selects."""
     with np.load(run.folder / "predictions.npz") as saved:
         known = saved["y_true"] >= 0
         predicted = saved[f"{run.recipe['protocol'].get('select', 'val')}_pred"]
-        return {"run": run.id, "ids": saved["ids"][known], "right": (predicted == saved["y_true"])[known]}
+        return Answers(run.id, saved["ids"][known].tolist(), (predicted == saved["y_true"])[known])
 
 
 def _line(this: np.ndarray, other: np.ndarray) -> dict[str, float]:

@@ -1,52 +1,49 @@
-"""HFF: the equations read aloud, one utterance at a time, and what masks, rows and readings promise."""
+"""HFF: its equations written out for one utterance at a time, and what masks, rows and readings promise."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from building import alone, changed, network_of, recipe_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from merlib import declarations, registry
-from merlib.papers.hff.level_one import BayesByBackprop, Gaussian, McDropout, trusted
-from merlib.papers.hff.network import Attention, EncoderLayer, Global, PaperGru, PerQuery
+from merlib import declarations
+from merlib.papers.hff.level_three import Global, PaperGru, PerQuery
+from merlib.papers.hff.level_two import Attention, EncoderLayer
 
 DIMS = {"text": 12, "audio": 5, "visual": 7}
 LENGTHS = [6, 1, 4]  # utterances of the three dialogues of a batch
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
-RECIPE = {
-    "dim": 16, "text_dim": 6, "text_vector": "reduced", "weighting": "dynamic", "uncertainty": "precision",
-    "uncertainty_samples": 3, "uncertainty_epsilon": 1e-6, "alignment": "residual", "sequence": "dialogue",
-    "attention": "multihead", "encoder": "level2", "layers": 2, "heads": 4, "head_split": "floor", "ff_ratio": 2,
-    "temporal": "gru", "cell": "torch", "pooling": "per_query", "head_layers": 2, "head_dim": 8,
-    "mosei_output": "heads",
-    "dropout": 0.1, "head_dropout": 0.3,
-}  # fmt: skip
+NONE = {"name": "none"}  # a part of the network that is left out
 MODALITIES = pytest.mark.parametrize("names", [("audio",), ("text", "visual"), tuple(DIMS)], ids="+".join)
 
 PAPER = declarations.load("hff")
-SMALL = {"model.dim": 16, "model.text_dim": 6, "model.head_dim": 8, "model.ff_ratio": 2, "model.uncertainty_samples": 3}
-FULL = PAPER.table("4").find("full")
-OWN = {
-    f"{table}/{row.id}": (row, corpus)
-    for table, corpora in {"table4": ["iemocap6"], "table5": PAPER.corpora, "readings": PAPER.corpora}.items()
-    for row in PAPER.table(table).row
-    for corpus in corpora
-}  # every row of ours, on the last of its corpora
-ROWS = pytest.mark.parametrize("row", OWN)
+SMALL = {
+    "model.dim": 16, "model.alignment.text_dim": 6, "model.alignment.uncertainty.samples": 3,
+    "model.attention.encoder.ff_ratio": 2, "model.classifier.hidden": 8,
+}  # fmt: skip
+RECIPE = recipe_of("hff/table4/full", change=SMALL | {"model.attention.heads": 4, "model.attention.encoder.layers": 2})[
+    "model"
+]
+LAST_CORPUS = {"table4": "iemocap6", "table5": "mosei", "readings": "mosei"}
+ROWS = {f"hff/{table}/{row.id}": corpus for table, corpus in LAST_CORPUS.items() for row in PAPER.table(table).row}
+EVERY_ROW = pytest.mark.parametrize("address", ROWS)
 
 
-def declared(row: str) -> dict:
+def declared(address: str) -> dict[str, Any]:
     """The section `model` of a declared row, made small."""
-    asked, corpus = OWN[row]
-    return declarations.recipe(PAPER, asked, corpus, change=SMALL)["model"]
+    return recipe_of(address, ROWS[address], change=SMALL)["model"]
 
 
-def network(names=tuple(DIMS), *, recipe: dict | None = None, sentiment: bool = False, **change) -> nn.Module:
-    torch.manual_seed(0)
-    given = {"dims": {name: DIMS[name] for name in names}, "classes": 7 if sentiment else 5, "sentiment": sentiment}
-    return registry.build("model", {"name": "hff"} | (recipe or RECIPE) | change, **given, speakers=2).double().eval()
+def network(
+    names=tuple(DIMS), *, recipe: dict[str, Any] = RECIPE, sentiment: bool = False, **leaves: dict[str, Any]
+) -> nn.Module:
+    """A small network, with some leaves of its recipe changed: network(temporal={"cell": "paper"})."""
+    task = {"classes": 7 if sentiment else 5, "sentiment": sentiment}
+    return network_of(changed(recipe, leaves), dims={name: DIMS[name] for name in names}, **task)
 
 
 def dialogues(names=tuple(DIMS), *, width: int = 1 + max(LENGTHS)) -> dict[str, Tensor]:
@@ -57,12 +54,7 @@ def dialogues(names=tuple(DIMS), *, width: int = 1 + max(LENGTHS)) -> dict[str, 
     return {name: x[name] for name in names} | {"mask": mask}
 
 
-def alone(batch: dict[str, Tensor], index: int) -> dict[str, Tensor]:
-    length = int(batch["mask"][index].sum())
-    return {key: value[index : index + 1, :length] for key, value in batch.items()}
-
-
-# --- the equations, read aloud -------------------------------------------------------------------------------------
+# --- the equations, written out ------------------------------------------------------------------------------------
 
 
 def linear(state: dict[str, Tensor], key: str, x: Tensor) -> Tensor:
@@ -89,12 +81,12 @@ def naive_attention(s: dict[str, Tensor], key: str, x: list[Tensor], heads: int)
     q, k, v = zip(*(linear(s, f"{key}.query_key_value", step).chunk(3) for step in x), strict=True)
     width, out = len(q[0]) // heads, []
     for t in range(len(x)):
-        found = []
+        attended = []
         for h in range(heads):
-            own = slice(h * width, (h + 1) * width)
-            weight = torch.stack([(q[t][own] @ other[own] / math.sqrt(width)).exp() for other in k])
-            found.append(sum(weight[i] * v[i][own] for i in range(len(x))) / weight.sum())
-        out.append(linear(s, f"{key}.out", torch.cat(found)))
+            head = slice(h * width, (h + 1) * width)
+            weight = torch.stack([(q[t][head] @ other[head] / math.sqrt(width)).exp() for other in k])
+            attended.append(sum(weight[i] * v[i][head] for i in range(len(x))) / weight.sum())
+        out.append(linear(s, f"{key}.out", torch.cat(attended)))
     return out
 
 
@@ -135,13 +127,13 @@ def naive_pool(h: list[Tensor]) -> list[Tensor]:
 @torch.no_grad()
 @pytest.mark.parametrize("heads", [4, 6])
 def test_the_network_is_the_equations_one_utterance_at_a_time(heads):
-    model, batch = network(cell="paper", heads=heads), dialogues()
+    model, batch = network(temporal={"cell": "paper"}, attention={"heads": heads}), dialogues()
     s, out = model.state_dict(), model(batch)
     for b, length in enumerate(LENGTHS):
         both = [naive_level_one(s, {m: batch[m][b, t] for m in DIMS}) for t in range(length)]
-        attended = naive_encoder(s, "levels.attend", [f0 for f0, _ in both], layers=2, heads=heads)
+        attended = naive_encoder(s, "interact.attend", [f0 for f0, _ in both], layers=2, heads=heads)
         f2 = [a + f1 for a, (_, f1) in zip(attended, both, strict=True)]  # eq. 23
-        final = naive_pool(naive_gru(s, "levels.temporal", f2))
+        final = naive_pool(naive_gru(s, "temporal", f2))
         for t in range(length):
             assert_close(out["embedding"][b, t], final[t], **EXACT)
             z = linear(s, "classify.logits.3", linear(s, "classify.logits.0", final[t]).relu()).relu()  # eq. 29
@@ -150,14 +142,16 @@ def test_the_network_is_the_equations_one_utterance_at_a_time(heads):
 
 @torch.no_grad()
 def test_modalities_are_a_sequence_of_their_own():
-    """The weighted modalities of one utterance attend to one another, f1 joins each, the last state is asked."""
-    model, batch = network(sequence="modality", encoder="single", layers=1, cell="paper"), dialogues()
+    """The weighted modalities of one utterance attend to one another, f1 is added to each, the last state is read."""
+    encoder = {"name": "single", "layers": 1}
+    model = network(sequence="modality", attention={"encoder": encoder}, temporal={"cell": "paper"})
+    batch = dialogues()
     s, out = model.state_dict(), model(batch)
     align = model.align(batch)
     for b, t in ((0, 0), (0, 5), (2, 3)):
         x = list(align["tokens"][b, t].unbind(0))
-        f2 = [a + align["aligned"][b, t] for a in naive_attention(s, "levels.attend", x, 4)]
-        assert_close(out["embedding"][b, t], naive_pool(naive_gru(s, "levels.temporal", f2))[-1], **EXACT)
+        f2 = [a + align["aligned"][b, t] for a in naive_attention(s, "interact.attend", x, 4)]
+        assert_close(out["embedding"][b, t], naive_pool(naive_gru(s, "temporal", f2))[-1], **EXACT)
 
 
 @pytest.mark.parametrize("heads", [4, 8])
@@ -194,8 +188,8 @@ def test_padding_the_width_is_attention_on_vectors_with_zeros_appended():
         theirs.out_proj.weight[:16], theirs.out_proj.bias[:16] = ours.out.weight, ours.out.bias
     x = torch.randn(2, 5, 16).double()
     wide = F.pad(x, (0, 2))
-    found = ours(x, torch.ones(2, 5, dtype=torch.bool))
-    assert_close(found, theirs(wide, wide, wide, need_weights=False)[0][..., :16], **EXACT)
+    attended = ours(x, torch.ones(2, 5, dtype=torch.bool))
+    assert_close(attended, theirs(wide, wide, wide, need_weights=False)[0][..., :16], **EXACT)
 
 
 def test_the_papers_gru_is_its_equations_and_not_pytorchs():
@@ -216,73 +210,21 @@ def test_the_papers_gru_is_its_equations_and_not_pytorchs():
 def test_the_readings_of_the_sum_over_steps():
     h, mask = torch.randn(2, 5, 4).double(), torch.arange(5) < torch.tensor([[5], [2]])
     pool = Global(dim=4).double()
-    found = pool(h, mask)
+    pooled = pool(h, mask)
     for b, length in enumerate((5, 2)):
         beta = (h[b, :length] @ pool.score.weight[0]).softmax(0)
-        assert_close(found[b], (beta @ h[b, :length]).expand(5, 4), **EXACT)
-    each = PerQuery(dim=4)(h, mask)
+        assert_close(pooled[b], (beta @ h[b, :length]).expand(5, 4), **EXACT)
+    each = PerQuery()(h, mask)
     for b, length in enumerate((5, 2)):
         assert_close(each[b, :length], torch.stack(naive_pool(list(h[b, :length]))), **EXACT)
 
 
-# --- uncertainty ---------------------------------------------------------------------------------------------------
-
-
-def test_confident_modalities_weigh_more():
-    mean, variance = torch.tensor([[[[1.0], [3.0]]]]), torch.tensor([[[[0.25], [0.75]]]])
-    out = trusted(mean, variance.log(), noise=False)
-    assert_close(out["aligned"], torch.tensor([[[1.5]]]))  # weights 4 and 4/3
-    assert_close(out["variance"], torch.tensor([[[0.25, 0.75]]]))
-    torch.manual_seed(0)
-    many = trusted(mean.expand(1, 20000, 2, 1), variance.log().expand(1, 20000, 2, 1), noise=True)["aligned"]
-    assert_close(many.mean(), torch.tensor(1.5), rtol=0.0, atol=0.02)
-    assert_close(many.var(), torch.tensor(3 / 16), rtol=0.05, atol=0.0)  # 1 / (4 + 4/3)
-
-
-def test_a_modality_of_boundless_variance_is_not_trusted_and_has_a_gradient():
-    module = Gaussian(modalities=2, dim=4, width=4, epsilon=1e-6).eval()
-    with torch.no_grad():
-        module.log_variance.of[0].bias.fill_(1000.0)  # its exp() overflows
-    x = torch.randn(1, 3, 2, 4)
-    aligned = module(x, x.sum(-2))["aligned"]
-    assert_close(aligned, module.mean.of[1](x[..., 1, :]))
-    aligned.square().sum().backward()
-    assert all(weight.grad.isfinite().all() for weight in module.parameters())
-
-
-def test_mc_dropout_is_the_mean_and_variance_of_its_passes():
-    module = McDropout(modalities=2, dim=4, dropout=0.4, samples=6, epsilon=1e-6).double().eval()
-    assert module.masks.unique().tolist() == pytest.approx([0.0, 1 / 0.6])
-    x = torch.randn(1, 3, 2, 4).double()
-    passes = torch.stack([module.mean(x * mask) for mask in module.masks.unbind(0)])
-    naive = trusted(passes.mean(0), (passes.var(0, unbiased=False) + 1e-6).log(), noise=False)
-    for key, value in module(x, x.sum(-2)).items():
-        assert_close(value, naive[key], **EXACT)
-    other = McDropout(modalities=2, dim=4, dropout=0.4, samples=6, epsilon=1e-6)
-    assert other.masks.equal(module.masks.float())  # the same networks in every run
-
-
-def test_gaussian_weights_give_the_moments_that_samples_of_them_have():
-    torch.manual_seed(0)
-    module = BayesByBackprop(modalities=2, dim=4, epsilon=1e-6).double()
-    with torch.no_grad():
-        module.log_variance.normal_(-1.0)
-    x = torch.randn(1, 1, 2, 4).double()
-    out = module.eval()(x, x.sum(-2))
-    for m, map_of in enumerate(module.mean.of):
-        draws = torch.randn(100000, 4, 4).double() * (module.log_variance[m] / 2).exp() + map_of.weight
-        y = draws @ x[0, 0, m] + map_of.bias
-        assert_close(y.mean(0), map_of(x[0, 0, m]), rtol=0.0, atol=0.03)
-        assert_close(y.var(0).mean(), out["variance"][0, 0, m], rtol=0.02, atol=0.0)
-    prior = torch.distributions.Normal(torch.zeros(()).double(), 0.5)  # 1 / sqrt(4)
-    weights = torch.stack([map_of.weight for map_of in module.mean.of])
-    posterior = torch.distributions.Normal(weights, (module.log_variance / 2).exp())
-    assert_close(out["kl"], torch.distributions.kl_divergence(posterior, prior).sum().expand(1, 1), **EXACT)
+# --- the network ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("uncertainty", ["precision", "scalar", "mc_dropout", "bayes_by_backprop", "none"])
 def test_noise_is_for_training_only(uncertainty):
-    model, batch = network(uncertainty=uncertainty), dialogues()
+    model, batch = network(alignment={"uncertainty": {"name": uncertainty}}), dialogues()
     assert torch.equal(model(batch)["logits"], model(batch)["logits"])
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -293,13 +235,10 @@ def test_noise_is_for_training_only(uncertainty):
     assert ("kl" in model(batch)) == (uncertainty == "bayes_by_backprop")
 
 
-# --- the network ---------------------------------------------------------------------------------------------------
-
-
 @MODALITIES
-@ROWS
-def test_padding_and_batch_mates_are_invisible(names, row):
-    model, batch = network(names, recipe=declared(row), sentiment=OWN[row][1] == "mosei"), dialogues(names)
+@EVERY_ROW
+def test_padding_and_batch_mates_are_invisible(names, address):
+    model, batch = network(names, recipe=declared(address), sentiment=ROWS[address] == "mosei"), dialogues(names)
     together = model(batch)
     assert all(value.isfinite().all() for value in together.values())
     assert all(value.shape[:2] == batch["mask"].shape for value in together.values())
@@ -309,66 +248,72 @@ def test_padding_and_batch_mates_are_invisible(names, row):
 
 
 @MODALITIES
-@ROWS
-def test_every_parameter_receives_gradient(names, row):
+@EVERY_ROW
+def test_every_parameter_receives_gradient(names, address):
     """In training, through the loss, and also where a part has little to do because there is one modality."""
-    model, batch = network(names, recipe=declared(row), sentiment=OWN[row][1] == "mosei"), dialogues(names)
+    model, batch = network(names, recipe=declared(address), sentiment=ROWS[address] == "mosei"), dialogues(names)
     for seed in range(3):  # a rectifier or a dropout may shut one unit in one draw
         torch.manual_seed(seed)
         out = model.train()(batch)
         real = {key: value[batch["mask"]] for key, value in out.items() if key != "variance"}
         sum((value * torch.randn(value.shape).double()).sum() for value in real.values()).backward()
     missing = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 1e-9}
-    alone = "sequence_modality" in row and len(names) == 1  # a sequence of one: no step before it
-    assert missing == ({"levels.temporal.rnn.weight_hh_l0"} if alone else set())
+    one_step = "sequence_modality" in address and len(names) == 1  # no state before it
+    assert missing == ({"temporal.rnn.weight_hh_l0"} if one_step else set())
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
 @pytest.mark.parametrize(
-    ("row", "gone"),
+    ("address", "gone"),
     [
-        ("table4/wo_attention", {"levels.attend"}),
-        ("table4/wo_weighting", {"align.weigh", "align.uncertain"}),
-        ("table4/wo_weighting_alpha", {"align.weigh"}),
-        ("table4/wo_temporal", {"levels.temporal"}),
-        ("table4/wo_alignment", {"align.uncertain"}),
-        ("table4/wo_alignment_level1", {"align.weigh", "align.uncertain"}),
+        ("hff/table4/wo_attention", {"interact"}),
+        ("hff/table4/wo_weighting", {"align.weigh", "align.uncertain"}),
+        ("hff/table4/wo_weighting_alpha", {"align.weigh"}),
+        ("hff/table4/wo_temporal", {"temporal"}),
+        ("hff/table4/wo_alignment", {"align.uncertain"}),
+        ("hff/table4/wo_alignment_level1", {"align.weigh", "align.uncertain"}),
     ],
 )
-def test_a_row_takes_out_what_it_names_and_that_part_mattered(row, gone):
-    full, ablated = network(recipe=declared("table4/full")), network(recipe=declared(row))
+def test_a_row_takes_out_what_it_names_and_that_part_mattered(address, gone):
+    full, ablated = network(recipe=declared("hff/table4/full")), network(recipe=declared(address))
     parts = {name: sum(p.numel() for p in full.get_submodule(name).parameters()) for name in (*gone, "classify")}
     assert all(parts.values())
-    kept = {name for name, _ in ablated.named_parameters()}
-    assert not [name for name in kept for part in gone if name.startswith(part + ".")]
+    left = {name for name, _ in ablated.named_parameters()}
+    assert not [name for name in left for part in gone if name.startswith(part + ".")]
     batch = dialogues()
     for part in gone:
-        model = network(recipe=declared("table4/full"))
+        model = network(recipe=declared("hff/table4/full"))
         before = model(batch)["logits"]
         for p in model.get_submodule(part).parameters():
             nn.init.normal_(p)
         assert not torch.allclose(before, model(batch)["logits"], rtol=0, atol=1e-6), part
 
 
+@pytest.mark.parametrize("address", ["hff/table4/full", "hff/table4/wo_weighting_alpha"])
+def test_what_figures_show_is_returned(address):
+    model = network(recipe=declared(address))
+    assert model.SHOWN == ("weights", "variance") and set(model.SHOWN) <= model(dialogues()).keys()
+
+
 def test_attention_taken_out_leaves_both_vectors_of_level_one():
-    model, batch = network(attention="none", temporal="none", pooling="state"), dialogues()
+    model, batch = network(attention=NONE, temporal=NONE, pooling={"name": "state"}), dialogues()
     align = model.align(batch)
     assert_close(model(batch)["embedding"], align["tokens"].sum(-2) + align["aligned"], **EXACT)
 
 
 def test_without_uncertainty_or_level_one_both_vectors_are_one():
     batch = dialogues()
-    for change in {"uncertainty": "none"}, {"alignment": "concat"}:
-        align = network(**change).align(batch)
+    for alignment in {"uncertainty": NONE}, {"name": "concat"}:
+        align = network(alignment=alignment).align(batch)
         assert_close(align["aligned"], align["tokens"].sum(-2), **EXACT)
     together = torch.cat([batch[name] for name in DIMS], dim=-1)
-    assert_close(align["aligned"], network(alignment="concat").align.project(together), **EXACT)
+    assert_close(align["aligned"], network(alignment={"name": "concat"}).align.project(together), **EXACT)
 
 
 def test_alignment_taken_out_leaves_the_attention_alone():
-    model, batch = network(alignment="none", temporal="none", pooling="state"), dialogues()
+    model, batch = network(alignment=NONE, temporal=NONE, pooling={"name": "state"}), dialogues()
     f0 = model.align(batch)["tokens"].sum(-2)
-    assert_close(model(batch)["embedding"], model.levels.attend(f0, batch["mask"]), **EXACT)
+    assert_close(model(batch)["embedding"], model.interact.attend(f0, batch["mask"]), **EXACT)
 
 
 def test_weights_are_shares_and_equal_where_they_are_taken_out():
@@ -376,17 +321,17 @@ def test_weights_are_shares_and_equal_where_they_are_taken_out():
     alpha = network()(batch)["weights"]
     assert_close(alpha.sum(-1), torch.ones_like(alpha[..., 0]))
     assert alpha.std(-1).min() > 0
-    assert (network(weighting="uniform")(batch)["weights"] == 1 / 3).all()
+    assert (network(alignment={"weighting": {"name": "uniform"}})(batch)["weights"] == 1 / 3).all()
     assert (network(("audio",))(dialogues(("audio",)))["weights"] == 1).all()
 
 
 @pytest.mark.parametrize("reading", ["reduced", "concat", "single"])
 def test_text_is_read_as_the_reading_says(reading):
     """An array of twice text_dim holds both vectors of eq. (12); of any other width it enters as it is."""
-    model, batch = network(text_vector=reading), dialogues()
+    model, batch = network(alignment={"text_vector": reading}), dialogues()
     other = batch | {"text": torch.cat([batch["text"][..., :6], -batch["text"][..., 6:]], -1)}
     assert torch.equal(model(batch)["logits"], model(other)["logits"]) == (reading == "single")
-    project = network(text_vector=reading, text_dim=5).align.project["text"]
+    project = network(alignment={"text_vector": reading, "text_dim": 5}).align.project["text"]
     assert isinstance(project, nn.Linear) and project.in_features == 12
 
 
@@ -399,7 +344,7 @@ def test_context_is_the_dialogue_or_nothing():
         moved = (model(batch)["logits"] - model(other)["logits"]).abs().amax(-1)
         assert moved[0, 5] > 1e-6 and not moved[1:].any()
         assert bool(moved[0, :5].any()) == seen
-    causal = network(attention="none", pooling="state")  # the GRU runs forward
+    causal = network(attention=NONE, pooling={"name": "state"})  # the GRU runs forward
     moved = (causal(batch)["logits"] - causal(other)["logits"]).abs().amax(-1)
     assert not moved[0, :5].any() and moved[0, 5] > 1e-6
 
@@ -408,7 +353,7 @@ def test_context_is_the_dialogue_or_nothing():
     ("change", "shapes"),
     [
         ({}, {"logits": 7, "logits_binary": 2}),
-        ({"mosei_output": "regression"}, {"logits": 1}),
+        ({"classifier": {"mosei_output": "regression"}}, {"logits": 1}),
     ],
 )
 def test_sentiment_has_two_heads_or_a_score(change, shapes):
@@ -418,22 +363,22 @@ def test_sentiment_has_two_heads_or_a_score(change, shapes):
 
 
 @pytest.mark.parametrize("key", [
-    "text_vector", "weighting", "uncertainty", "alignment", "sequence", "attention", "encoder", "head_split",
-    "temporal",
-    "cell", "pooling", "mosei_output",
+    "alignment.text_vector", "alignment.weighting.name", "alignment.uncertainty.name", "alignment.name", "sequence",
+    "attention.name", "attention.encoder.name", "attention.head_split", "temporal.name", "temporal.cell",
+    "pooling.name", "classifier.mosei_output",
 ])  # fmt: skip
 def test_an_unknown_option_is_refused_with_the_options(key):
-    with pytest.raises(ValueError, match=f"{key} = 'neither' is unknown: choose one of"):
+    with pytest.raises(ValueError, match=f"'neither' is no (option of )?model.{key}; there are: [a-z]"):
         network(sentiment=True, **{key: "neither"})
 
 
 def test_impossible_networks_are_refused():
     with pytest.raises(ValueError, match="no sequence of modalities"):
-        network(sequence="modality", alignment="concat")
+        network(sequence="modality", alignment={"name": "concat"})
     with pytest.raises(ValueError, match="mc_dropout takes a dropout"):
-        network(uncertainty="mc_dropout", dropout=0.0)
+        network(alignment={"uncertainty": {"name": "mc_dropout"}}, dropout=0.0)
     with pytest.raises(ValueError, match="fewer heads"):
-        network(heads=20)
+        network(attention={"heads": 20})
 
 
 def test_two_runs_are_the_same_to_the_last_bit():
@@ -445,51 +390,3 @@ def test_two_runs_are_the_same_to_the_last_bit():
         losses[-1].backward()
     assert losses[0].equal(losses[1])
     assert all(a.grad.equal(b.grad) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-
-
-# --- the loss ------------------------------------------------------------------------------------------------------
-
-
-def loss_of(outputs: dict[str, Tensor], target: dict[str, Tensor], **change) -> dict[str, Tensor]:
-    recipe = {"name": "hff", "class_weights": "none", "kl": 0.0, "binary": "nonnegative"} | change
-    loss = registry.build(
-        "loss", recipe, class_counts=torch.tensor([4.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0]), dim=16, sentiment=True
-    )
-    return loss(outputs, target)
-
-
-TARGET = {"label": torch.tensor([0, 3, 3, -1, 6]), "score": torch.tensor([-2.6, -0.2, 0.0, 0.0, 3.0]).double()}
-
-
-def test_the_loss_is_the_cross_entropy_of_both_tasks():
-    torch.manual_seed(0)
-    seven, two = torch.randn(5, 7).double(), torch.randn(5, 2).double()
-    found = loss_of({"logits": seven, "logits_binary": two}, TARGET)
-    real = [0, 1, 2, 4]
-    sevenfold = -sum(seven[i].log_softmax(0)[TARGET["label"][i]] for i in real) / 4
-    twofold = -sum(two[i].log_softmax(0)[above] for i, above in zip(real, (0, 0, 1, 1), strict=True)) / 4
-    assert_close(found["loss"], sevenfold + twofold)
-    positive = loss_of({"logits": seven, "logits_binary": two}, TARGET, binary="positive")["loss"] - sevenfold
-    assert_close(positive, -sum(two[i].log_softmax(0)[a] for i, a in zip(real, (0, 0, 0, 1), strict=True)) / 4)
-    assert_close(loss_of({"logits": seven}, TARGET)["loss"], sevenfold)
-    excluded = loss_of({"logits": seven, "logits_binary": two}, TARGET, binary="excluded")["binary"]
-    assert_close(excluded, -sum(two[i].log_softmax(0)[a] for i, a in zip((0, 1, 4), (0, 0, 1), strict=True)) / 3)
-    zero = TARGET | {"score": torch.zeros(5).double()}
-    assert loss_of({"logits": seven, "logits_binary": two}, zero, binary="excluded")["binary"] == 0
-
-
-def test_a_score_costs_its_distance():
-    found = loss_of({"logits": torch.tensor([[-2.0], [0.0], [1.0], [9.0], [3.0]]).double()}, TARGET)
-    assert_close(found["loss"], torch.tensor((0.6 + 0.2 + 1.0 + 0.0) / 4).double())
-
-
-def test_the_divergence_counts_once_for_the_whole_training_set():
-    outputs = {"logits": torch.randn(5, 7).double(), "kl": torch.full((5,), 24.0).double()}
-    plain, weighed = loss_of(outputs, TARGET), loss_of(outputs, TARGET, kl=0.5)
-    assert_close(weighed["loss"] - plain["loss"], torch.tensor(0.5 * 24 / 12).double())  # 12 training utterances
-    assert "kl" not in plain and weighed["kl"] == 24
-
-
-def test_an_unknown_pair_of_classes_is_refused():
-    with pytest.raises(ValueError, match="choose one of nonnegative, positive, excluded"):
-        loss_of({}, TARGET, binary="zero")

@@ -1,7 +1,6 @@
 """The parts of ATTSF-Net: its equations against loops and oracles, and what makes l vectors of a sequence."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -9,23 +8,18 @@ from oracles import below, load, meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.papers.attsf_net.blocks import (
-    Attention,
-    Cmb,
-    CmbLayer,
-    EncoderLayer,
-    LoneAttention,
-    PreNormBlock,
-    Sab,
-    SabLayer,
-    SelfAttention,
-    SimilarityEnhancement,
-)
-from merlib.papers.attsf_net.encoders import AudioCnn, Augment, Faces, FrameConv, Interpolate, TimeAxis
+from merlib import registry
+from merlib.papers.attsf_net.cmb import Cmb, CmbLayer, PreNormBlock, SimilarityEnhancement
+from merlib.papers.attsf_net.encoders import AudioCnn, FrameConv, Interpolate, TimeAxis
 from merlib.papers.attsf_net.network import FUSIONS
+from merlib.papers.attsf_net.sab import Sab
+from merlib.papers.attsf_net.transformer import Attention, SelfAttention, SingleAttention, TransformerLayer
+from merlib.papers.attsf_net.video import Augment, Faces
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 SINGLE = {"rtol": 1e-4, "atol": 2e-5}  # the oracle ran in float32
+LAYER = {"dim": 8, "dropout": 0.1}
+TRANSFORMER = {"heads": 2, "activation": "gelu", "residual_dropout": 0.1}
 
 
 # --- blocks --------------------------------------------------------------------------------------------------------
@@ -51,18 +45,13 @@ def test_cross_attention_is_equation_6_head_by_head():
     torch.manual_seed(0)
     x, source = draw(2, 3, 8), draw(2, 5, 8)
     for heads in (1, 4):
-        attend = Attention(dim=8, heads=heads, join=heads > 1).double()
+        attend = Attention(dim=8, heads=heads, output=heads > 1).double()
         for b in range(2):
             q, k, v = attend.query(x[b]).detach(), attend.key(source[b]).detach(), attend.value(source[b])
             loops = [
                 attention_loop(*parts) for parts in zip(*(p.split(8 // heads, dim=1) for p in (q, k, v)), strict=True)
             ]
-            torch.testing.assert_close(attend(x, source, source)[b], attend.join(torch.cat(loops, dim=1)), **EXACT)
-
-
-def encoder(*, alone: bool = False) -> EncoderLayer:
-    drops = {"dropout": 0.1, "residual_dropout": 0.1}
-    return EncoderLayer(dim=8, heads=2, ff=6, activation="gelu", alone=alone, **drops).double().eval()
+            torch.testing.assert_close(attend(x, source, source)[b], attend.output(torch.cat(loops, dim=1)), **EXACT)
 
 
 def test_self_attention_is_torchs_multi_head_attention_and_of_one_vector_a_linear_map():
@@ -73,12 +62,12 @@ def test_self_attention_is_torchs_multi_head_attention_and_of_one_vector_a_linea
             torch.cat([m.weight for m in (mine.attend.query, mine.attend.key, mine.attend.value)])
         )
         theirs.in_proj_bias.zero_()
-        theirs.out_proj.load_state_dict(mine.attend.join.state_dict())
+        theirs.out_proj.load_state_dict(mine.attend.output.state_dict())
     x = draw(3, 5, 8)
     torch.testing.assert_close(mine(x), theirs(x, x, x)[0], **EXACT)
-    lone = LoneAttention(dim=8, heads=2).double()
-    lone.value, lone.join = mine.attend.value, mine.attend.join
-    torch.testing.assert_close(lone(x[:, :1]), mine(x[:, :1]), **EXACT)
+    single = SingleAttention(dim=8, heads=2).double()
+    single.value, single.output = mine.attend.value, mine.attend.output
+    torch.testing.assert_close(single(x[:, :1]), mine(x[:, :1]), **EXACT)
 
 
 def normed(x: Tensor) -> Tensor:
@@ -88,11 +77,10 @@ def normed(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("key", ["own", "other"])
 def test_a_layer_of_the_cmb_is_equations_7_to_9(key):
     torch.manual_seed(0)
-    drops = {"dropout": 0.1, "residual_dropout": 0.1}
-    layer = CmbLayer(dim=8, cross_heads=1, key=key, encode=encoder, **drops).double().eval()
+    layer = CmbLayer(ff=6, cross_heads=1, key=key, **LAYER, **TRANSFORMER).double().eval()
     x, source = draw(2, 5, 8), draw(2, 5, 8)
-    asked = layer.cross(x, {"own": x, "other": source}[key], source)
-    bar = normed(x + asked)  # eq. (7)
+    attended = layer.cross(x, {"own": x, "other": source}[key], source)
+    bar = normed(x + attended)  # eq. (7)
     tilde = normed(layer.encode.attend(bar) + bar)  # eq. (8)
     torch.testing.assert_close(layer(x, source), normed(layer.encode.feed_forward(tilde) + tilde), **EXACT)  # eq. (9)
 
@@ -100,26 +88,25 @@ def test_a_layer_of_the_cmb_is_equations_7_to_9(key):
 def test_dropout_reaches_the_main_path_as_well():
     torch.manual_seed(0)
     for dropout, residual in ((0.5, 0.0), (0.0, 0.5)):
-        layer = EncoderLayer(
-            dim=8, heads=2, ff=6, activation="gelu", dropout=dropout, residual_dropout=residual, alone=False
+        layer = TransformerLayer(
+            dim=8, heads=2, ff=6, activation="gelu", dropout=dropout, residual_dropout=residual
         ).double()
         add = layer.after_attention
         x, zero = draw(1, 1, 8), torch.zeros(1, 1, 8).double()
         torch.manual_seed(1)
-        kept = F.dropout(x, residual) if residual else x
+        dropped = F.dropout(x, residual) if residual else x
         torch.manual_seed(1)
-        torch.testing.assert_close(add(x, zero), normed(kept), **EXACT)
-        assert layer.feed_forward[2].p == dropout == add.drop.p
+        torch.testing.assert_close(add(x, zero), normed(dropped), **EXACT)
+        assert layer.feed_forward[2].p == dropout == add.drop_part.p
 
 
 def test_static_sources_stay_and_coupled_ones_move():
     torch.manual_seed(0)
     x = {"audio": draw(2, 5, 8), "visual": draw(2, 5, 8)}
-    drops = {"dropout": 0.1, "residual_dropout": 0.1}
     for kv in ("static", "coupled"):
         block = Cmb(
-            names=["audio", "visual"], layers=2, kv=kv,
-            layer=lambda: CmbLayer(dim=8, cross_heads=1, key="other", encode=encoder, **drops),
+            names=["audio", "visual"], unimodal="self", layers=2, ff=6, kv=kv, key="other", cross_heads=1,
+            transformer=TRANSFORMER, **LAYER,
         ).double().eval()  # fmt: skip
         (a1, a2), (v1, v2) = block.stacks["audio"], block.stacks["visual"]
         a, v = a1(x["audio"], x["visual"]), v1(x["visual"], x["audio"])
@@ -128,33 +115,32 @@ def test_static_sources_stay_and_coupled_ones_move():
         torch.testing.assert_close(block(x), expected, **EXACT)
 
 
-def small_sab(*, tokens: int, query: str) -> Sab:
-    encode = partial(encoder, alone=tokens == 1)
-    layer = partial(SabLayer, dim=8, cross_heads=1, query=query, encode=encode)
-    return Sab(tokens=tokens, dim=8, layers=2, layer=layer).double().eval()
+def small_sab(*, tokens: str, query: str) -> Sab:
+    section = {"layers": 2, "ff": 6, "query": query, "tokens": tokens, "classify": True, "cross_heads": 1}
+    return Sab(length=5, transformer=TRANSFORMER, **section, **LAYER).double().eval()
 
 
 @pytest.mark.parametrize("query", ["nested", "nested_residual", "sum"])
 def test_the_sab_is_equations_11_to_13(query):
     torch.manual_seed(0)
-    sab = small_sab(tokens=1, query=query)
+    sab = small_sab(tokens="one", query=query)
     a, v = draw(2, 5, 8), draw(2, 4, 8)
     u = sab.token.expand(2, 1, 8)
     for layer in sab.layers:
-        seen = layer.visual(u, v, v)
-        asked = layer.audio(u if query == "sum" else seen, a, a)
-        tilde = normed(asked + {"nested": 0, "nested_residual": u, "sum": seen}[query])  # eq. (11)
+        visual = layer.visual(u, v, v)
+        audio = layer.audio(u if query == "sum" else visual, a, a)
+        tilde = normed(audio + {"nested": 0, "nested_residual": u, "sum": visual}[query])  # eq. (11)
         tilde = normed(layer.encode.attend(tilde) + tilde)  # eq. (12)
         u = normed(layer.encode.feed_forward(tilde) + tilde)  # eq. (13)
     torch.testing.assert_close(sab({"audio": a, "visual": v})["token"], u[:, 0], **EXACT)
 
 
 def test_many_tokens_become_one_where_nothing_keeps_them_apart():
-    """Two attentions in a row without a residual leave next to nothing of what told tokens apart."""
+    """Two attentions in a row without a residual leave next to nothing of the difference between tokens."""
     torch.manual_seed(0)
     spread = {}
     for query in ("nested", "nested_residual"):
-        sab = small_sab(tokens=5, query=query)
+        sab = small_sab(tokens="length", query=query)
         u, v = sab.token.expand(2, -1, -1), draw(2, 5, 8)
         for layer in sab.layers:
             u = layer(u, v, v)
@@ -173,7 +159,7 @@ def test_the_block_of_reference_27_is_chumachenkos(case):
     block = PreNormBlock(dim=16, heads=heads, ff=32).double()
     key, value = w["attn.kv.weight"].chunk(2)
     state = {"attend.query.weight": w["attn.q.weight"], "attend.key.weight": key, "attend.value.weight": value}
-    names = {"norm_query": "norm1_q", "norm_source": "norm1_k", "norm": "norm2", "attend.join": "attn.proj"}
+    names = {"norm_query": "norm1_q", "norm_source": "norm1_k", "norm": "norm2", "attend.output": "attn.proj"}
     names |= {"mlp.0": "mlp.fc1", "mlp.2": "mlp.fc2"}
     state |= {f"{ours}.{kind}": w[f"{theirs}.{kind}"] for ours, theirs in names.items() for kind in ("weight", "bias")}
     block.load_state_dict(state)
@@ -182,25 +168,28 @@ def test_the_block_of_reference_27_is_chumachenkos(case):
 
 def test_similarity_enhancement_has_one_block_for_both_directions():
     torch.manual_seed(0)
-    block = SimilarityEnhancement(names=["audio", "visual"], dim=8, heads=2, ff=6).double()
+    block = SimilarityEnhancement(names=["audio", "visual"], unimodal="self", dim=8, cross_heads=2, ff=6)
+    block = block.double()
     a, v = draw(2, 5, 8), draw(2, 5, 8)
-    heard = block.own["audio"](a, a)
-    expected = {"audio": block.shared(heard, v), "visual": block.shared(v, heard)}
+    enhanced = block.own["audio"](a, a)
+    expected = {"audio": block.shared(enhanced, v), "visual": block.shared(v, enhanced)}
     torch.testing.assert_close(block({"audio": a, "visual": v}), expected, **EXACT)
 
 
 @pytest.mark.parametrize("gate", ["softmax", "sigmoid", "raw"])
 def test_fusions_are_equations_19_to_21_and_figure_3(gate):
     torch.manual_seed(0)
-    main, own_ = draw(3, 8), draw(3, 8)
-    fuse = {name: make(dim=8, gate=gate).double() for name, make in FUSIONS.items()}
-    torch.testing.assert_close(fuse["sum"](main, own_), main + own_)
+    main, auxiliary = draw(3, 8), draw(3, 8)
+    sections = {name: {"name": name, "gate": gate} for name in FUSIONS}
+    fuse = {name: registry.part(FUSIONS, each, "model.fusion", dim=8).double() for name, each in sections.items()}
+    torch.testing.assert_close(fuse["sum"](main, auxiliary), main + auxiliary)
     for i in range(3):
-        h, m = (math.sqrt(sum(float(x) ** 2 for x in values[i])) for values in (main, own_))
-        torch.testing.assert_close(fuse["l2"](main, own_)[i], h / (h + m) * main[i] + m / (h + m) * own_[i], **EXACT)
-        scores = fuse["gate"].learn(torch.cat([main[i], own_[i]]))
+        h, m = (math.sqrt(sum(float(x) ** 2 for x in values[i])) for values in (main, auxiliary))
+        expected = h / (h + m) * main[i] + m / (h + m) * auxiliary[i]
+        torch.testing.assert_close(fuse["l2"](main, auxiliary)[i], expected, **EXACT)
+        scores = fuse["gate"].learn(torch.cat([main[i], auxiliary[i]]))
         w = {"softmax": scores.softmax(0), "sigmoid": scores.sigmoid(), "raw": scores}[gate]
-        torch.testing.assert_close(fuse["gate"](main, own_)[i], w[0] * main[i] + w[1] * own_[i], **EXACT)
+        torch.testing.assert_close(fuse["gate"](main, auxiliary)[i], w[0] * main[i] + w[1] * auxiliary[i], **EXACT)
 
 
 # --- encoders ------------------------------------------------------------------------------------------------------
@@ -213,7 +202,7 @@ def test_the_audio_cnn_shortens_by_twelve_steps():
         cnn = AudioCnn(width=5, steps=steps, channels=[6, 7, 6, 4], **CNN).eval()
         x, mask = cnn(torch.randn(2, steps, 5), torch.ones(2, steps, dtype=torch.bool))
         assert x.shape == (2, steps - 12, 4) and mask.shape == (2, steps - 12) and cnn.steps == steps - 12  # 121 -> 109
-    with pytest.raises(ValueError, match='found 12 steps at most: set model.audio_encoder to "vectors"'):
+    with pytest.raises(ValueError, match='found 12 steps at most: set model.encoder.audio.name to "vectors"'):
         AudioCnn(width=5, steps=12, channels=[6, 7, 6, 4], **CNN)
 
 
@@ -249,10 +238,10 @@ def test_frame_convolution_mixes_all_steps():
 def test_interpolation_is_torchs_on_the_real_steps():
     torch.manual_seed(0)
     module, x = Interpolate(width=4, steps=6, dim=3, length=5, temporal="lstm", kernel=3).double(), draw(3, 6, 4)
-    found = module(x, torch.arange(6) < torch.tensor([[6], [2], [1]]))
+    result = module(x, torch.arange(6) < torch.tensor([[6], [2], [1]]))
     for b, length in enumerate((6, 2, 1)):
         h = module.conv(module.over_time.rnn(x[b : b + 1, :length])[0].transpose(1, 2))
-        torch.testing.assert_close(found[b], F.interpolate(h, 5, mode="linear")[0].T, **EXACT)
+        torch.testing.assert_close(result[b], F.interpolate(h, 5, mode="linear")[0].T, **EXACT)
 
 
 def test_the_time_axis_reading_maps_each_channel_over_time():
@@ -263,51 +252,50 @@ def test_the_time_axis_reading_maps_each_channel_over_time():
     torch.testing.assert_close(module(x, torch.ones(2, 6, dtype=torch.bool))[0], expected, **EXACT)
 
 
-AUGMENT = {"horizontal": True, "vertical": True, "degrees": 0.0, "crop": 1.0}
+AUGMENT = {"flip_horizontal": True, "flip_vertical": True, "rotate_degrees": 0.0, "center_crop": 1.0}
+STILL = AUGMENT | {"flip_horizontal": False, "flip_vertical": False}
 
 
 def test_flips_are_drawn_once_a_clip_and_only_in_training():
     torch.manual_seed(0)
-    pictures, clip = torch.rand(24, 3, 32, 32), torch.arange(24) // 2
-    pictures[1::2] = pictures[::2]  # both frames of a clip are one picture
+    frames, clip = torch.rand(24, 3, 32, 32), torch.arange(24) // 2
+    frames[1::2] = frames[::2]  # both frames of a clip are equal
     augment = Augment(**AUGMENT)
-    found = augment(pictures, clip)
+    augmented = augment(frames, clip)
     flips = {(): 0, (3,): 0, (2,): 0, (2, 3): 0}
     for i in range(0, 24, 2):
-        torch.testing.assert_close(found[i], found[i + 1])
+        torch.testing.assert_close(augmented[i], augmented[i + 1])
         for axes in flips:
-            expected = pictures[i].flip([a - 1 for a in axes]) if axes else pictures[i]
-            flips[axes] += torch.allclose(found[i], expected, atol=1e-4)
+            expected = frames[i].flip([a - 1 for a in axes]) if axes else frames[i]
+            flips[axes] += torch.allclose(augmented[i], expected, atol=1e-4)
     assert sum(flips.values()) == 12 and all(flips.values())
-    assert augment.eval()(pictures, clip) is pictures
-    assert Augment(**AUGMENT | {"horizontal": False, "vertical": False})(pictures, clip) is pictures
+    assert augment.eval()(frames, clip) is frames
+    assert Augment(**STILL)(frames, clip) is frames
 
 
 def test_a_centre_crop_enlarges_and_a_turn_keeps_the_centre():
     ramp = torch.linspace(-1, 1, 32).expand(1, 3, 32, 32)
-    cropped = Augment(horizontal=False, vertical=False, degrees=0.0, crop=0.5).eval()(
-        ramp, torch.zeros(1, dtype=torch.long)
-    )
+    clip = torch.zeros(1, dtype=torch.long)
+    cropped = Augment(**STILL | {"center_crop": 0.5}).eval()(ramp, clip)
     torch.testing.assert_close(cropped, ramp / 2, rtol=0.0, atol=1e-5)
     torch.manual_seed(0)
-    turned = Augment(horizontal=False, vertical=False, degrees=90.0, crop=1.0)(ramp, torch.zeros(1, dtype=torch.long))
+    turned = Augment(**STILL | {"rotate_degrees": 90.0})(ramp, clip)
     assert (turned - ramp).abs().max() > 0.3
     torch.testing.assert_close(turned[..., 15:17, 15:17].mean(), torch.tensor(0.0), rtol=0.0, atol=1e-5)
 
 
 def faces(*, freeze: bool) -> Faces:
     torch.manual_seed(0)
-    augment = Augment(**AUGMENT | {"horizontal": False, "vertical": False})
-    return Faces(width=3 * 32 * 32, steps=3, weights="none", freeze=freeze, augment=augment)
+    return Faces(width=3 * 32 * 32, steps=3, weights="none", freeze=freeze, augment=STILL)
 
 
-def test_pictures_pass_through_efficientface_where_they_are_real():
+def test_frames_pass_through_efficientface_where_they_are_real():
     module = faces(freeze=False).eval()
     x, mask = torch.rand(2, 3, 3 * 32 * 32), torch.tensor([[True, True, True], [True, False, False]])
-    found, same = module(x, mask)
-    assert same is mask and found.shape == (2, 3, 1024) and not found[1, 1:].any()
-    picture = x[1, 0].view(1, 3, 32, 32)
-    torch.testing.assert_close(found[1, :1], module.network(picture), rtol=1e-4, atol=1e-5)
+    vectors, same = module(x, mask)
+    assert same is mask and vectors.shape == (2, 3, 1024) and not vectors[1, 1:].any()
+    frame = x[1, 0].view(1, 3, 32, 32)
+    torch.testing.assert_close(vectors[1, :1], module.network(frame), rtol=1e-4, atol=1e-5)
 
 
 def test_a_frozen_efficientface_learns_nothing():

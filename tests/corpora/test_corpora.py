@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from merlib.corpora import iemocap, meld
 from merlib.data import official, recordings, table
 from merlib.data.table import CorpusError
 from merlib.files import atomic
+from merlib.places import CHECKOUT
 from merlib.twins import dialogues, sequences
 
 
@@ -102,7 +102,7 @@ def test_official_counts_are_those_of_the_published_table():
 
 
 def test_the_splits_of_mosei_are_those_that_are_printed():
-    path = Path(__file__).parents[1] / "papers" / "hff" / "tables" / "table1.toml"
+    path = CHECKOUT / "papers" / "hff" / "tables" / "table1.toml"
     row = tomllib.loads(path.read_text())["row"][0]["reported"]
     assert {s: str(n) for s, n in official.UTTERANCES["mosei"].items()} == {s: row[s] for s in official.SPLITS}
 

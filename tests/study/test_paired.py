@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def ran(tiny):
 
 
 def test_a_line_counts_what_only_one_has_right(ran):
-    found = paired.against("mfcre", "table3", "logistic", seeds=(0, 1))
+    found = study.against("mfcre", "table3", "logistic", seeds=(0, 1))
     assert list(found["other"]) == ["majority"] * 2 and list(found["seed"]) == [0, 1]
     saved = {}
     for row, _, run in study.runs_of(PAPER, "table3", row=["logistic", "majority"]):
@@ -51,7 +52,7 @@ def test_a_line_counts_what_only_one_has_right(ran):
 
 def test_the_other_way_round_is_the_same_test(ran):
     there, back = (
-        paired.against("mfcre", "table3", a, others=[b]).iloc[0]
+        study.against("mfcre", "table3", a, others=[b]).iloc[0]
         for a, b in (("logistic", "majority"), ("majority", "logistic"))
     )
     assert (there["only_this"], there["only_other"], there["p"]) == (back["only_other"], back["only_this"], back["p"])
@@ -59,8 +60,8 @@ def test_the_other_way_round_is_the_same_test(ran):
 
 def test_a_row_that_is_the_same_run_is_no_line(ran, monkeypatch):
     right = paired._right
-    monkeypatch.setattr(paired, "_right", lambda run: right(run) | {"run": "one"})
-    assert paired.against("mfcre", "table3", "logistic").empty
+    monkeypatch.setattr(paired, "_right", lambda run: replace(right(run), run="one"))
+    assert study.against("mfcre", "table3", "logistic").empty
 
 
 def test_what_has_not_run_is_named_with_the_command_that_runs_it(ran, capsys):
@@ -72,13 +73,11 @@ def test_what_has_not_run_is_named_with_the_command_that_runs_it(ran, capsys):
 
 def test_rows_with_other_test_utterances_are_left_out(ran, monkeypatch):
     right = paired._right
-    shifted = lambda run: (
-        right(run) if run.recipe["model"]["name"] == "logistic" else right(run) | {"ids": np.array(["else"])}
-    )
+    shifted = lambda run: right(run) if run.recipe["model"]["name"] == "logistic" else replace(right(run), ids=["else"])
     monkeypatch.setattr(paired, "_right", shifted)
-    assert paired.against("mfcre", "table3", "logistic").empty
+    assert study.against("mfcre", "table3", "logistic").empty
     with pytest.raises(ValueError, match="cannot be compared"):
-        paired.against("mfcre", "table3", "logistic", others=["majority"])
+        study.against("mfcre", "table3", "logistic", others=["majority"])
 
 
 def test_the_command_prints_one_line_a_row(ran, capsys):

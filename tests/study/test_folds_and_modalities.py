@@ -5,8 +5,7 @@ import shutil
 import pytest
 
 from merlib import cli, declarations, study
-from merlib.data import folders
-from merlib.study import report, runs
+from merlib.study import plan, runs
 
 
 def ids(paper: str, table: str, row: str, corpus: str, data: str = "twin") -> list[str]:
@@ -14,7 +13,7 @@ def ids(paper: str, table: str, row: str, corpus: str, data: str = "twin") -> li
     return [run.id for _, its, run in planned if its == corpus]
 
 
-def test_a_corpus_with_folds_is_trained_once_a_fold(places):
+def test_a_corpus_with_folds_is_trained_once_a_fold(twin):
     assert len(set(ids("attsf_net", "6", "audio", "ravdess"))) == 5
     assert len(ids("attsf_net", "6", "audio", "iemocap4")) == 1
     assert len(set(ids("gia_mic", "1", "gia_mic_gt", "iemocap4"))) == 5
@@ -28,7 +27,7 @@ def test_folds_can_be_shared_out_between_batches(tiny):
     together = file.read_bytes()
     file.unlink()
     assert set(study.run_table("gia_mic", "1", folds=(1, 3), **asked)["fold"]) == {1, 3}
-    assert "partial" in report.compare("gia_mic", "table1", "twin").set_index("row")["doubt"]["majority"].iloc[0]
+    assert "partial" in study.compare("gia_mic", "table1", "twin").set_index("row")["doubt"]["majority"].iloc[0]
     study.run_table("gia_mic", "1", folds=(0, 2, 4), **asked)
     assert set(whole["fold"]) == set(range(5)) and file.read_bytes() == together
 
@@ -41,7 +40,7 @@ def test_a_fold_that_is_not_there_is_refused(places, capsys):
         study.run_table("gia_mic", "table1", row="majority", folds=(-1,))
 
 
-def test_noise_at_test_time_shares_one_training(places):
+def test_noise_at_test_time_shares_one_training(twin):
     quiet = ids("attsf_net", "7", "attsf_net", "ravdess")
     assert (
         quiet == ids("attsf_net", "5", "net_audio_10", "ravdess") == ids("attsf_net", "5", "net_visual_90", "ravdess")
@@ -49,7 +48,7 @@ def test_noise_at_test_time_shares_one_training(places):
     assert quiet != ids("attsf_net", "5", "gat_audio_10", "ravdess")
 
 
-def test_more_noise_is_scored_on_the_network_that_was_trained(places):
+def test_more_noise_is_scored_on_the_network_that_was_trained(twin):
     change = {"train.epochs": 2, "readings.ravdess_split": "clips"}
     found = {}
     for row in ("net_audio_10", "net_audio_90"):
@@ -61,11 +60,10 @@ def test_more_noise_is_scored_on_the_network_that_was_trained(places):
 
 
 @pytest.fixture
-def without_visual(places):
-    folders.dataset("twin", "iemocap4")
-    shutil.copytree(places / "data" / "twin" / "iemocap4", places / "data" / "lab" / "iemocap4")
+def without_visual(twin):
+    shutil.copytree(twin / "data" / "twin" / "iemocap4", twin / "data" / "lab" / "iemocap4")
     for name in ("visual", "text_asr"):
-        (places / "data" / "lab" / "iemocap4" / "features" / f"{name}.safetensors").unlink()
+        (twin / "data" / "lab" / "iemocap4" / "features" / f"{name}.safetensors").unlink()
 
 
 def test_the_headline_runs_with_what_is_there(without_visual):
@@ -78,7 +76,7 @@ def test_the_headline_runs_with_what_is_there(without_visual):
     ("table", "row", "lacks"), [("2", "clip", "visual"), ("2", "gia_mic_vs", "visual"), ("1", "gia_mic_asr", "text")]
 )
 def test_a_row_that_asks_for_what_is_absent_is_skipped_and_says_so(without_visual, table, row, lacks):
-    planned, skipped = study._planned(declarations.load("gia_mic"), table, row, "lab", 0, None)
+    planned, skipped = plan.plan(declarations.load("gia_mic"), table, row=row, data="lab")
     assert planned == [] and len(skipped) == 1 and lacks in skipped[0] and row in skipped[0]
 
 
@@ -89,12 +87,12 @@ def test_a_fraction_is_compared_as_a_fraction_and_folds_add_up(places):
         for fold, value in enumerate([80.0, 90.0])
     ]  # fmt: skip
     study.write_records("attsf_net", "table5", "twin", records)
-    found = report.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]
+    found = study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]
     assert (found["printed"], found["n_folds"]) == (0.8775, 2) and found["reproduced"] == pytest.approx(0.85)
     assert found["noise"] == pytest.approx(1.96 * (0.85 * 0.15 / 576) ** 0.5)
     assert found["doubt"] == "partial", "two folds of five"
     whole, rest = ([records[0] | {"seed": seed, "fold": fold} for fold in range(n)] for seed, n in ((0, 5), (1, 3)))
     study.write_records("attsf_net", "table5", "twin", whole)
-    assert report.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == ""
+    assert study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == ""
     study.write_records("attsf_net", "table5", "twin", rest)
-    assert report.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == "partial", "of one seed"
+    assert study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == "partial", "of one seed"

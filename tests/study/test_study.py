@@ -13,10 +13,13 @@ from merlib import cli, declarations, registry, study
 from merlib.data import folders, inputs
 from merlib.errors import DeclarationError
 from merlib.study import report, runs
+from merlib.study.records import KEYS
 from merlib.training import loop
 
 PAPER = declarations.load("mfcre")
-FAST = {"model.dim": 16, "model.head_dim": 16, "train.epochs": 1, "model.fusion_layers": 1, "model.encoder_layers": 1}
+FAST = {
+    "model.dim": 16, "model.encoder.layers": 1, "model.fusion.layers": 1, "model.head.hidden": 16, "train.epochs": 1,
+}  # fmt: skip
 
 
 def planned(table: str, row: str, **options) -> dict[str, runs.Run]:
@@ -119,7 +122,7 @@ def test_every_network_and_loss_has_a_version(kind):
 def test_records_hold_every_column_both_selections_and_what_was_run(tiny):
     records = study.run_table("mfcre", "table3", row="bigru", seeds=(0, 1), progress=False)
     there = study.read_records("mfcre", "table3", "twin")
-    assert len(records) == len(there) == 9 * 2 * 2 and not there.duplicated(study.KEYS).any()
+    assert len(records) == len(there) == 9 * 2 * 2 and not there.duplicated(KEYS).any()
     result = json.loads(next((tiny / "results/cache/runs").glob("*/run.json")).read_text())
     mine = there[(there["run"] == result["id"]) & (there["selection"] == "val")].set_index("column")["value"]
     assert mine["f1_joy"] == pytest.approx(100 * result["selected"]["val"]["scores"]["f1/joy"], abs=1e-4)
@@ -156,7 +159,7 @@ def test_a_changed_recipe_is_shown_and_not_recorded(tiny):
 
 def test_facts_are_counted_in_the_corpus(tiny):
     study.run_table("mfcre", "table1", progress=False)
-    board = report.compare("mfcre", "table1").set_index(["row", "column"])
+    board = study.compare("mfcre", "table1").set_index(["row", "column"])
     corpus = folders.dataset("twin", "meld").corpus
     assert board.loc[("meld", "joy"), "reproduced"] == (corpus.table["label"] == corpus.labels.index("joy")).sum()
 
@@ -178,7 +181,7 @@ def test_compare_joins_printed_and_reproduced_with_the_spread(tiny):
     study.write_records(
         "mfcre", "table3", "twin", records_of("bigru", {"val": [58.0], "test_peak": [58.5]}, never_predicted="fear")
     )
-    board = report.compare("mfcre", "3").set_index(["row", "column"])
+    board = study.compare("mfcre", "3").set_index(["row", "column"])
     ours = board.loc[("ours", "weighted_f1")]
     assert (ours["printed"], ours["reproduced"], ours["test_peak"], ours["n_seeds"]) == (69.78, 61.0, 64.0, 2)
     assert ours["spread"] == pytest.approx(math.sqrt(2)) and ours["difference"] == pytest.approx(-8.78)
@@ -198,7 +201,7 @@ def test_a_mean_over_more_than_one_state_of_the_code_is_said_to_be_one(tiny):
     records = records_of("ours", {"val": [60.0, 62.0]}, **old) + records_of("multiemo", {"val": [60.0]}, **old)
     records[1] |= new
     study.write_records("mfcre", "table3", "twin", records)
-    board = report.compare("mfcre", "3").set_index(["row", "column"])["doubt"]
+    board = study.compare("mfcre", "3").set_index(["row", "column"])["doubt"]
     assert board["ours", "weighted_f1"] == "mixed uncommitted" and board["multiemo", "weighted_f1"] == ""
     text = report.write("twin").read_text()
     assert all(f"{report.DOUBTS[doubt]}: Ours.\n" in text for doubt in ("mixed", "uncommitted"))
@@ -206,11 +209,11 @@ def test_a_mean_over_more_than_one_state_of_the_code_is_said_to_be_one(tiny):
     study.write_records("mfcre", "table3", "twin", records_of("ours", {"val": [60.0]}, commit="3"))
     study.write_records("mfcre", "table2", "twin", records_of("ours", {"val": [60.0, 61.0]}, commit="3"))
     assert (
-        report.compare("mfcre", "3").set_index(["row", "column"])["doubt"]["ours", "weighted_f1"] == "mixed uncommitted"
+        study.compare("mfcre", "3").set_index(["row", "column"])["doubt"]["ours", "weighted_f1"] == "mixed uncommitted"
     )
-    assert report.compare("mfcre", "2").set_index(["row", "column"])["doubt"]["ours", "weighted_f1"] == ""
+    assert study.compare("mfcre", "2").set_index(["row", "column"])["doubt"]["ours", "weighted_f1"] == ""
     study.write_records("mfcre", "table2", "twin", [records_of("ours", {"val": [0.0, 61.0]}, commit="4")[1]])
-    assert report.compare("mfcre", "2").set_index(["row", "column"])["doubt"]["ours", "weighted_f1"] == "mixed"
+    assert study.compare("mfcre", "2").set_index(["row", "column"])["doubt"]["ours", "weighted_f1"] == "mixed"
 
 
 def test_new_records_replace_old_ones_of_the_same_address_only(tiny):

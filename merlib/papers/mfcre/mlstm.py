@@ -1,8 +1,7 @@
-"""Extended LSTM (Beck et al. 2024, "xLSTM"): the matrix memory (mLSTM), its residual block, and the scalar memory
-(sLSTM).
+"""The xLSTM with a matrix memory (mLSTM) and its residual block (Beck et al. 2024, "xLSTM").
 
 Shapes: b sequences, s steps, h heads, e width of a head, d = h e, "..." any leading axes. Gates are pre-activations.
-A cell is called as `hidden, state = cell(x, state)`, one step, and starts from zero memory when `state` is None.
+A cell computes one step, `hidden, state = cell(x, state)`, and starts from an empty memory when `state` is None.
 """
 
 import torch
@@ -16,14 +15,14 @@ EPS = 1e-6
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Exponential gates are computed in float32 or better, whatever autocast says."""
+    """Raise the precision under autocast: exponential gates need float32 or better."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def mlstm_step(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, state: tuple[Tensor, Tensor, Tensor]
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """One recurrent step of the mLSTM (eq. 19-27, stabilised by m as in eq. 15-17): the readable reference.
+    """One recurrent step of the mLSTM (eq. 19-27, stabilised by m as in eq. 15-17), written as a reference.
 
     q, k, v: ... e; i, f: ...; state: memory C ... e e, normaliser n ... e, stabiliser m ..., zeros at the start.
     Returns h ... e and the new state.
@@ -40,10 +39,10 @@ def mlstm_step(
 
 
 def _read(q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor, m: Tensor) -> Tensor:
-    """What the memory written by the steps t answers to the queries s: the sum over t replaces the matrix C.
+    """Read the memory that the steps t have written, at the queries s: a sum over t in place of the matrix C.
 
-    q: ... s e; k, v: ... t e; log_weight: ... s t, what the gates leave of step t at step s; m: ... s 1. The result
-    does not depend on m, which only keeps the exponentials small, so no gradient needs to pass through it.
+    q: ... s e; k, v: ... t e; log_weight: ... s t, logarithm of the weight that the gates leave to step t at step s;
+    m: ... s 1. The result does not depend on m, which only keeps the exponentials small, so m needs no gradient.
     """
     m = m.detach()
     weight = at_least_float32(q @ k.mT) * k.shape[-1] ** -0.5 * (log_weight - m).exp()
@@ -54,7 +53,7 @@ def _read(q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor, m: Tensor) -> Ten
 def mlstm_parallel(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
     """All steps of the mLSTM at once, from zero memory. q, k, v: b h s e; i, f: b h s. Returns b h s e.
 
-    Causal, so padding after a sequence never reaches it.
+    It is causal, so that padding after a sequence has no influence on it.
     """
     s = q.shape[-2]
     past = torch.ones(s, s, dtype=torch.bool, device=q.device).tril()
@@ -65,7 +64,7 @@ def mlstm_parallel(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Ten
 
 
 class HeadNorm(nn.Module):
-    """Layer normalisation of each head by itself, with a gain and no bias. The official gain is stored as gain - 1."""
+    """Layer normalisation of each head separately, with a gain and no bias. The official code stores gain - 1."""
 
     def __init__(self, *, dim: int, heads: int):
         super().__init__()
@@ -77,7 +76,7 @@ class HeadNorm(nn.Module):
 
 
 def gates(inputs: int, heads: int) -> nn.Linear:
-    """inputs -> (i, f) of every head; at first they ignore the input, and the heads forget at different speeds."""
+    """Input and forget gates of every head. Initially they ignore the input, and each head forgets at its own rate."""
     linear = nn.Linear(inputs, 2 * heads)
     nn.init.zeros_(linear.weight)
     with torch.no_grad():
@@ -96,9 +95,7 @@ class MLstmCell(nn.Module):
     def __init__(self, *, inputs: int, dim: int, heads: int):
         super().__init__()
         if dim % heads:
-            raise RequestError(
-                f"the mLSTM is {dim} wide, not a multiple of its {heads} heads: change dim or cell_heads"
-            )
+            raise RequestError(f"the mLSTM is {dim} wide, not a multiple of its {heads} heads: change dim or heads")
         self.heads = heads
         self.project = nn.Linear(inputs, 4 * dim)  # q, k, v and the output gate
         self.gates = gates(inputs, heads)
@@ -110,8 +107,8 @@ class MLstmCell(nn.Module):
         return *qkvo, *rearrange(at_least_float32(self.gates(x)), "... (two h) -> two ... h 1 1", two=2)
 
     def forward(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """x: ... d_in. Returns h ... d and the state: k, v (... h t e), what the gates leave of each of these t steps
-        (log, ... h t 1) and of the empty memory before them (log, ... h 1 1)."""
+        """x: ... d_in. Returns h ... d and the state: keys and values of the t steps so far (... h t e), and the
+        logarithm of the weight that the gates leave to each of them (... h t 1) and to the empty memory (... h 1 1)."""
         q, k, v, o, i, f = self.split(x)
         log_f = F.logsigmoid(f)
         old_k, old_v, old_weight, empty = state or (k[..., :0, :], v[..., :0, :], i[..., :0, :], torch.zeros_like(f))
@@ -123,7 +120,7 @@ class MLstmCell(nn.Module):
 
 
 class BlockLinear(nn.Module):
-    """A block-diagonal projection, `block` channels at a time, no bias."""
+    """A block-diagonal projection without bias; each block maps `block` channels."""
 
     def __init__(self, *, dim: int, block: int = 4):
         super().__init__()
@@ -137,7 +134,7 @@ class BlockLinear(nn.Module):
 
 
 class CausalConv(nn.Module):
-    """Each channel's convolution over the present and the `kernel` - 1 steps before it."""
+    """A convolution of each channel over the present step and the `kernel` - 1 steps before it."""
 
     def __init__(self, *, dim: int, kernel: int = 4):
         super().__init__()
@@ -187,50 +184,3 @@ class MLstmBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layer(self.norm(x))
-
-
-def slstm_step(raw: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The pointwise part of one sLSTM step (Beck et al. 2024, eq. 8-17), as the official code computes it.
-
-    raw: ... (4 d), pre-activations in the order input, forget, cell input, output; state: y, c, n, m, each ... d.
-    The official code asks whether the whole tensor n is still zero; here each unit asks for itself, which is the same
-    on every state that the recurrence can reach (n >= 1 after one step), and keeps sequences independent.
-    """
-    _, c, n, m = state
-    i, f, z, o = raw.chunk(4, dim=-1)
-    log_f = m + F.logsigmoid(f)
-    new_m = torch.where(n == 0, i, torch.maximum(i, log_f))
-    write, keep = (i - new_m).exp().clamp(max=1), (log_f - new_m).exp().clamp(max=1)
-    c = keep * c + write * z.tanh()
-    n = keep * n + write
-    return o.sigmoid() * c / n, c, n, new_m
-
-
-class SLstmCell(nn.Module):
-    """One sLSTM step; units of one head see each other's last output through a block-diagonal recurrent matrix.
-
-    The four slots are input, forget, cell input, output. In the official *layer* the module called `fgate` feeds the
-    input slot and `igate` the forget slot (NX-AI/xlstm issue 98, kept there for old checkpoints): to load such weights
-    give `project` the rows of fgate, igate, zgate, ogate, in this order.
-    """
-
-    def __init__(self, *, inputs: int, dim: int, heads: int):
-        super().__init__()
-        if dim % heads:
-            raise RequestError(
-                f"the sLSTM is {dim} wide, not a multiple of its {heads} heads: change dim or cell_heads"
-            )
-        self.project = nn.Linear(inputs, 4 * dim)
-        with torch.no_grad():
-            self.project.bias[dim : 2 * dim] = torch.linspace(3.0, 6.0, dim)  # forget slowly at first
-        self.recurrent = nn.Parameter(torch.zeros(heads, dim // heads, 4, dim // heads))  # h in slot out
-
-    def forward(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """x: ... d_in; state: y, c, n, m, each ... d. Returns y ... d and the new state."""
-        raw = at_least_float32(self.project(x))
-        if state is None:
-            state = (torch.zeros_like(raw[..., : raw.shape[-1] // 4]),) * 4
-        y = state[0].unflatten(-1, self.recurrent.shape[:2])  # ... d -> ... h e
-        mixed = einsum(y, self.recurrent, "... h e, h e slot out -> ... slot h out").flatten(-3)
-        state = slstm_step(raw + mixed, state)
-        return state[0], state

@@ -264,4 +264,4 @@ def test_only_wide_networks_on_sequences_take_few_utterances_at_once(sequences, 
     assert prediction.bucket_of(Recurrent(4), by_sequence) == prediction.UTTERANCES
     vectors = splits(dataset, standardize=False, unit="utterance")["train"]
     assert prediction.bucket_of(wide, vectors) == prediction.UTTERANCES
-    assert prediction.bucket_of(wide, splits(dataset, standardize=False)["train"]) == prediction.BUCKET["cpu"]
+    assert prediction.bucket_of(wide, splits(dataset, standardize=False)["train"]) == prediction.DIALOGUES["cpu"]

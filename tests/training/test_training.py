@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,11 +16,12 @@ from merlib import registry
 from merlib.data import batches, inputs
 from merlib.data.folders import Dataset
 from merlib.data.store import Feature
+from merlib.places import CHECKOUT
 from merlib.training import loop, prediction
 from merlib.training.metrics import Judge
 from merlib.twins import dialogues
 
-ROOT = Path(__file__).parents[1]
+ROOT = CHECKOUT
 RECIPE = {
     "optimizer": "adam", "lr": 3e-3, "beta1": 0.9, "beta2": 0.999, "weight_decay": 1e-5, "batch": 8, "epochs": 6,
     "patience": 9,
@@ -112,7 +112,7 @@ def test_a_full_disk_is_said(data, tmp_path, monkeypatch):
 
 
 def test_activations_computed_anew_give_the_same_bits(data, monkeypatch):
-    monkeypatch.setitem(prediction.BUCKET, "cpu", 3)  # batches of eight in three buckets, with dropout
+    monkeypatch.setitem(prediction.DIALOGUES, "cpu", 3)  # batches of eight in three buckets, with dropout
     anew = run(data)
     monkeypatch.setattr(prediction, "RECOMPUTE", False)
     assert same(run(data), anew)

@@ -2,7 +2,6 @@
 
 import importlib.util
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ import pytest
 from merlib.corpora import prepared
 from merlib.data import table
 from merlib.data.table import CorpusError
+from merlib.places import CHECKOUT
 
 TOML = """
 corpus = "iemocap6"
@@ -334,7 +334,7 @@ def test_what_is_wrong_with_sequences_is_named(lab, new, arrays, message):
 @pytest.fixture(scope="module")
 def prepare():
     """The module results/real/prepare.py, which makes the root of the records on real data."""
-    file = Path(__file__).parents[1] / "results" / "real" / "prepare.py"
+    file = CHECKOUT / "results" / "real" / "prepare.py"
     spec = importlib.util.spec_from_file_location("prepare", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -17,6 +17,8 @@ RECIPE = {
 
 
 class Net(nn.Module):
+    PRETRAINED = "text_encoder.pretrained."
+
     def __init__(self):
         super().__init__()
         self.text_encoder = nn.ModuleDict({"pretrained": nn.Linear(2, 2)})

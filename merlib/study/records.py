@@ -1,0 +1,87 @@
+"""Records: what runs have scored, one line per (data, row, column, fold, seed, selection), a CSV file a table."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+
+from merlib.errors import MerlibError
+from merlib.files import atomic
+from merlib.places import results_folder
+
+KEYS = ["data", "row", "column", "fold", "seed", "selection"]  # one record each
+COLUMNS = [*KEYS, "value", "n", "epoch", "run", "features", "never_predicted"]  # of a table that has no records yet
+PLAIN = ("mae", "correlation", "count")  # metrics that are recorded as they are, not in percent
+
+
+class RecordsError(MerlibError, ValueError):
+    """A file of records that is not what a run has written."""
+
+
+def records_path(paper: str, table: str, data: str) -> Path:
+    """results/<data>/records/<paper>/<table>.csv"""
+    return results_folder(data) / "records" / paper / f"{table}.csv"
+
+
+def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
+    """The records of a table; empty where nothing has run.
+
+    Raises RecordsError for a file that was cut, merged by hand, or is another root's.
+    """
+    path = records_path(paper, table, data)
+    if not path.exists():
+        return pd.DataFrame(columns=COLUMNS)
+    text = path.read_text(encoding="utf-8")
+    try:
+        if not text.endswith("\n"):
+            raise ValueError("the last line is not whole")
+        records = pd.read_csv(io.StringIO(text), keep_default_na=False, na_values={"value": [""], "epoch": [""]})
+        _check(records, data)
+    except (ValueError, KeyError) as error:  # pandas' own errors are ValueErrors
+        raise RecordsError(
+            f"{path}: {error}. Expected the records that `merlib run` writes; take back a version that it wrote."
+        ) from None
+    return records
+
+
+def _check(records: pd.DataFrame, data: str) -> None:
+    """ValueError for a line that is no record of the data root, or a second one of the same run."""
+    typed = records.astype({"fold": int, "seed": int, "value": float})
+    whole = typed.drop(columns=["value", "epoch"], errors="ignore").notna().all(axis=1)  # a short line has NaN
+    good = whole & (typed["data"] == data) & typed["selection"].isin(["val", "test_peak"])
+    bad = ~good | typed.duplicated(KEYS)
+    if bad.any():
+        line = 2 + int(bad.argmax())
+        raise ValueError(f"line {line} is no record of {data}, or a second one of the same run")
+
+
+def recorded(paper: str) -> dict[tuple[str, str, str], set[str]]:
+    """(table, row, column) -> the data roots that have records of it."""
+    roots: dict[tuple[str, str, str], set[str]] = {}
+    for table, data in files_of(paper):
+        records = read_records(paper, table, data)
+        for row, column in records[["row", "column"]].drop_duplicates().itertuples(index=False):
+            roots.setdefault((table, row, column), set()).add(data)
+    return roots
+
+
+def files_of(paper: str) -> Iterator[tuple[str, str]]:
+    """(table, data root) of every file of records."""
+    for path in sorted(results_folder(".").glob(f"*/records/{paper}/*.csv")):
+        yield path.stem, path.parents[2].name
+
+
+def write_records(paper: str, table: str, data: str, records: list[dict[str, Any]]) -> None:
+    """Lay new records over those of the file: atomic, and safe for two batches at once."""
+    if not records:
+        return
+    lock = results_folder("cache") / f"{data}-{paper}-{table}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        together = pd.concat([read_records(paper, table, data), pd.DataFrame(records)])
+        together = together.drop_duplicates(KEYS, keep="last").sort_values(KEYS, kind="stable")
+        with atomic(records_path(paper, table, data)) as part:
+            together.to_csv(part, index=False)

@@ -1,0 +1,83 @@
+"""The runs of a table: train what is missing, and write what they scored as records."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from merlib import declarations
+from merlib.data import folders
+from merlib.declarations import Cell, Paper, Row, Table
+from merlib.places import commit
+from merlib.study.plan import plan, rows_of
+from merlib.study.records import PLAIN, write_records
+from merlib.study.runs import Run, execute
+
+
+def run_table(
+    paper: str, table: str, *, row: str | Sequence[str] = (), data: str = "twin", seeds: Sequence[int] = (0,),
+    folds: Sequence[int] = (), device: str | None = None, change: dict[str, Any] | None = None, progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """Train what is missing of a table, or of some of its rows, write their records, and return them.
+
+    folds: only these of each row's, so that several processes or machines can share a row out (those that share
+    `results/` write into the same records). change: leaves or readings laid over every row; then the result is yours
+    alone and no record is written.
+    """
+    declared = declarations.load(paper)
+    found = declared.table(table)
+    plans = [plan(declared, table, row=row, data=data, seed=seed, change=change, folds=folds) for seed in seeds]
+    for reason in plans[0][1]:
+        tqdm.write(f"skipped: {paper}/{found.id}/{reason} in the root {data!r}")
+    facts = (each for each in rows_of(found, row) if each.kind == "fact")
+    records = [record for each in facts for record in _count_records(declared, each, found, data)]
+    if change is None:
+        write_records(paper, found.id, data, records)
+    planned = [each for of_seed, _ in plans for each in of_seed]
+    bar = tqdm(planned, desc=f"{paper}/{found.id} on {data}", disable=not progress)
+    for each in bar:
+        name, run = f"{each.row.id} {each.corpus}", each.run
+        bar.set_postfix_str(f"{name} seed {run.seed} fold {run.fold}")
+        records += records_of_run(each.cells, run, execute(run, device=device, progress=progress, label=name))
+        if change is None:
+            write_records(paper, found.id, data, records)
+    return pd.DataFrame(records)
+
+
+def records_of_run(cells: list[Cell], run: Run, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """One record a cell and selection, in percent (errors, correlations and counts as they are)."""
+    common = {
+        "n": result["n"], "run": result["id"], "recipe": run.recipe_id,
+        "features": " | ".join(result["features"].values()), "seconds": result["seconds"],
+        "peak_memory_mb": result["peak_memory_mb"], "device": result["device"], "torch": result["torch"],
+        "commit": result["commit"],
+    }  # fmt: skip
+    records = []
+    for cell in cells:
+        of_class = cell.metric in ("f1", "precision", "recall", "count")
+        metric = f"{cell.metric}/{cell.emotion}" if of_class else cell.metric
+        scale = 1 if cell.metric in PLAIN else 100
+        for selection, chosen in result["selected"].items():
+            key = {"data": run.data, "row": cell.row, "column": cell.column, "fold": run.fold, "seed": run.seed}
+            scores = chosen["val_scores"] if cell.fold == "val" else chosen["scores"]
+            value = {"selection": selection, "value": round(scale * scores[metric], 4), "epoch": chosen["epoch"] + 1}
+            records.append(key | value | common | {"never_predicted": " ".join(chosen["never_predicted"])})
+    return records
+
+
+def _count_records(paper: Paper, row: Row, table: Table, data: str) -> list[dict[str, Any]]:
+    """Facts that the corpus itself answers: how many utterances a class, a split or the whole corpus has."""
+    records = []
+    for cell in declarations.row_cells(paper, table, row):
+        if cell.metric == "count" and cell.corpus in folders.corpora(data):
+            corpus = folders.dataset(data, cell.corpus, features=()).corpus
+            chosen = corpus.table
+            if cell.emotion:
+                chosen = chosen[chosen["label"] == corpus.labels.index(cell.emotion)]
+            if cell.fold:
+                chosen = chosen[chosen["split"] == cell.fold]
+            key = {"data": data, "row": cell.row, "column": cell.column, "fold": 0, "seed": 0, "selection": "val"}
+            about = {"n": len(corpus.table), "features": corpus.source, "commit": commit()}
+            records.append(key | {"value": len(chosen)} | about)
+    return records
