@@ -50,7 +50,7 @@ def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
     ):  # its own list of labels is here; the release adds recordings
         here = table.load(folders.root_path(data) / "iemocap6")
         labels = {u: here.labels[k] for u, k in zip(here.ids, here.table["label"], strict=True) if k >= 0}
-        found.append((table.located(here, iemocap.read(Path(source), name="iemocap6", labels=labels)), {}))
+        found.append((table.with_recordings(here, iemocap.read(Path(source), name="iemocap6", labels=labels)), {}))
     return [file for corpus, values in found for file in _brought(corpus, values, source, data)]
 
 
@@ -82,7 +82,7 @@ def _brought(corpus: Corpus, values: Mapping[str, Array], source: str | Path, da
                     f"{folder} holds other ids, labels or splits than {source}; import it into another root."
                 )
             if recorded:
-                table.save(table.located(here, corpus), folder)
+                table.save(table.with_recordings(here, corpus), folder)
         else:
             table.save(corpus, folder)
         if recorded:
