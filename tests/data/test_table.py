@@ -32,22 +32,22 @@ BREAKS = {
 @pytest.mark.parametrize("what", BREAKS)
 def test_a_broken_table_is_refused_and_the_rows_are_named(small, what):
     corpus = small["iemocap6"]
-    table.check(corpus)
+    table.check_corpus(corpus)
     with pytest.raises(CorpusError, match=f"{what}.*first"):
-        table.check(_with(corpus, **BREAKS[what](corpus.table)))
+        table.check_corpus(_with(corpus, **BREAKS[what](corpus.table)))
 
 
 def test_actors_of_ravdess_are_numbered_as_the_release_does(small):
     zero = small["ravdess"].table["speaker"].astype(int).sub(1).map("{:02d}".format)
     with pytest.raises(CorpusError, match="speakers such as .'00'.*01 to 24"):
-        table.check(_with(small["ravdess"], speaker=zero))
+        table.check_corpus(_with(small["ravdess"], speaker=zero))
 
 
 def test_speakers_may_return_where_the_protocol_allows_it(small):
-    table.check(_with(small["meld"], speaker="Joey"))
+    table.check_corpus(_with(small["meld"], speaker="Joey"))
     for name in ("iemocap4", "iemocap8"):
         dialogue = small[name].table["dialogue"]
-        table.check(_with(small[name], split=np.where(dialogue.str.endswith("1"), "test", "train")))
+        table.check_corpus(_with(small[name], split=np.where(dialogue.str.endswith("1"), "test", "train")))
 
 
 def test_a_score_settles_the_class_and_halves_go_to_the_even_one():
@@ -67,7 +67,7 @@ def test_a_sentiment_corpus_is_built_from_its_scores_and_checked(small):
     with pytest.raises(CorpusError, match="scores outside -3 to 3: 1 rows"):
         table.build("mosi", rows.assign(score=rows["score"].where(rows.index != 4, 5.0)), "again")
     with pytest.raises(CorpusError, match="labels that are not the rounded score"):
-        table.check(_with(corpus, label=corpus.table["label"].clip(0, 3)))
+        table.check_corpus(_with(corpus, label=corpus.table["label"].clip(0, 3)))
 
 
 def test_a_corpus_is_read_as_it_was_saved(small, tmp_path):

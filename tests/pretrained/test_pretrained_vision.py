@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from videos import ASTRONAUT, scenes, video
 
-from merlib.data.batches import numbers
+from merlib.data.batches import as_float32
 from merlib.features import faces, vision
 from merlib.features.decoding import Clip, MediaError
 from merlib.features.faces import HaarFaces, MtcnnFaces
@@ -311,7 +311,7 @@ def test_efficient_faces_are_its_vectors_of_crops_in_0_to_1(tmp_path, clip):
         torch.testing.assert_close(network.fc(torch.from_numpy(found)), scores, rtol=1e-3, atol=1e-4)
         plain = {"flip_horizontal": False, "flip_vertical": False, "rotate_degrees": 0.0, "center_crop": 1.0}
         tuned = FaceEncoder(width=3 * 64 * 64, steps=6, weights=path, freeze=False, augment=plain).eval()
-        rows = numbers(torch.from_numpy(detector(clip)))[None]
+        rows = as_float32(torch.from_numpy(detector(clip)))[None]
         seen, _ = tuned(rows, torch.ones(1, 6, dtype=torch.bool))  # what ATTSF-Net fine-tunes reads the same frames
         torch.testing.assert_close(seen[0], torch.from_numpy(found), rtol=1e-3, atol=1e-4)
 

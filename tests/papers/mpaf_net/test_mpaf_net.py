@@ -16,7 +16,7 @@ from merlib.declarations.leaves import flat
 from merlib.errors import DeclarationError
 from merlib.papers.mpaf_net.encoders import Extend
 from merlib.papers.mpaf_net.network import Pair
-from merlib.training import optimisation, outcome
+from merlib.training import fitting, optimisation
 
 PAPER = declarations.load("mpaf_net")
 DIMS = {"text": 7, "audio": 5, "visual": 16}  # a frame has 4 x 4 pixels
@@ -444,10 +444,10 @@ def test_only_what_is_pretrained_has_the_rate_of_bert(bert):
 
 def test_stored_states_that_are_not_below_the_tuned_layers_are_refused():
     model = changed(recipe("table5", "mpaf_net")["model"], {"encoders.text.encoder": "bert-base-uncased"})
-    outcome.check_states(model, {"text": 2})
-    outcome.check_states(changed(model, {"encoders.text.encoder": "vectors"}), {"text": 0})
+    fitting.check_states(model, {"text": 2})
+    fitting.check_states(changed(model, {"encoders.text.encoder": "vectors"}), {"text": 0})
     with pytest.raises(DeclarationError, match="learns its last 2 layers, but the stored states of text have 0"):
-        outcome.check_states(model, {"text": 0})
+        fitting.check_states(model, {"text": 0})
 
 
 @pytest.mark.parametrize(
