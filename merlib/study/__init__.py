@@ -241,3 +241,12 @@ def write_records(paper: str, table: str, data: str, records: list[dict[str, Any
         together = together.drop_duplicates(KEYS, keep="last").sort_values(KEYS, kind="stable")
         with atomic(path) as part:
             together.to_csv(part, index=False)
+
+
+# The public calls of a study; they stand last because report and paired import this module.
+from merlib.study.paired import against
+from merlib.study.report import compare, scoreboard, summary
+
+__all__ = [
+    "against", "compare", "execute", "read_records", "records_path", "run_table", "runs_of", "scoreboard", "summary",
+]  # fmt: skip
