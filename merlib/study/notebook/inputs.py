@@ -18,7 +18,7 @@ from merlib.places import TWINS
 def load(name: str) -> Paper:
     """The declarations of a paper; the modules of its networks and losses are imported, to be shown by a notebook."""
     package = importlib.import_module(registry.papers()[name])
-    for place in (package.NETWORKS | package.LOSSES).values():
+    for place in (*package.NETWORKS.values(), *package.LOSSES.values()):
         importlib.import_module(place.split(":")[0])
     return declarations.load(name)
 
