@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from merlib.data import folders
 from merlib.data.store import Passport
 from merlib.data.table import Corpus
-from merlib.features import face, media, pipeline, recipes, text
+from merlib.features import face, media, pipeline, text
 from merlib.features.media import Clip, MediaError
+from merlib.features.recipes import extractors
 from merlib.figures import PRINTED, canvas
 from merlib.places import TWINS
 
@@ -84,7 +85,7 @@ def extracted(paper: str, corpus: str, data: str) -> pd.DataFrame:
 
     The root `twin` has no recordings; those of `twin_media` are synthetic, in the layouts of the releases.
     """
-    for modality, extractor in recipes.extractors(paper, corpus).items():
+    for modality, extractor in extractors(paper, corpus).items():
         print(f"{modality}: {extractor}")
     release = folders.recordings(data, corpus)
     corpora = {corpus: folders.dataset(data, corpus, features=()).corpus} if release else {}
@@ -104,7 +105,7 @@ def examples(paper: str, corpus: str, data: str) -> None:
         return
     table = folders.dataset(data, corpus, features=()).corpus
     voices, _ = pipeline.clips(table, release)
-    display(sound(voices[0], recipes.extractors(paper, corpus, kind="offline")["audio"], data=data))
+    display(sound(voices[0], extractors(paper, corpus, kind="offline")["audio"], data=data))
     films, _ = pipeline.clips(table, release, modality="visual")
     display(faces({clip.utterance: clip for clip in films[:4]}, face.HaarFaces(frames=8), data=data))
 

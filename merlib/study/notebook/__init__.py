@@ -6,11 +6,14 @@ paper, the data root, or what an earlier call returned. Tables are DataFrames, w
 """
 
 from merlib.study.notebook.inputs import (
+    base_recipe,
+    batch,
     changes,
     counts,
     datasets,
     load,
     partitions,
+    parts,
     passports,
     present,
     sources,
@@ -21,9 +24,11 @@ from merlib.study.notebook.pictures import (
     classes,
     confusions,
     curves,
+    lengths,
     pairs,
     panel,
     plane,
+    sequences,
     shown,
     silhouettes,
     transitions,
@@ -42,7 +47,9 @@ from merlib.study.notebook.results import (
 )
 
 __all__ = [
-    "Trained", "alarm", "chance", "changes", "classes", "confusions", "counts", "curves", "datasets", "load", "pairs",
-    "panel", "partitions", "passports", "plane", "present", "ranges", "results", "runs", "scores", "selection_gap",
-    "shown", "silhouettes", "sources", "splits", "steps", "train", "transitions", "winners",
+    "Trained", "alarm", "base_recipe", "batch", "chance", "changes", "classes", "confusions", "counts", "curves",
+    "datasets",
+    "lengths", "load", "pairs", "panel", "partitions", "parts", "passports", "plane", "present", "ranges",
+    "results", "runs", "scores", "selection_gap", "sequences", "shown", "silhouettes", "sources", "splits", "steps",
+    "train", "transitions", "winners",
 ]  # fmt: skip

@@ -1,16 +1,17 @@
 """The data and the recipes of a paper, as its notebooks show them."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import torch
 
 from merlib import declarations, registry, study
 from merlib.data import batches, folders, inputs
 from merlib.data import splits as protocols
 from merlib.data.folders import Dataset
-from merlib.declarations import Paper, Row
+from merlib.declarations import Paper, Row, base_recipe
 from merlib.declarations.leaves import sourced
 from merlib.places import TWINS
 
@@ -56,6 +57,12 @@ def counts(paper: Paper, table: str, data: str) -> pd.DataFrame:
     return counted.join((100 * numbers / sums.to_numpy()).add_suffix(" %")).round(1)
 
 
+def parts(dataset: Dataset, protocol: Mapping[str, Any], fold: int = 0) -> pd.Series:
+    """train, val or test of every utterance of a corpus, by the section `protocol` of a recipe."""
+    table = dataset.corpus.table
+    return pd.Series(protocols.assign(table, dict(protocol), fold), index=table.index, name="part")
+
+
 def partitions(dataset: Dataset, protocol: Mapping[str, Any]) -> pd.DataFrame:
     """How a protocol divides a corpus, a line a fold: utterances of each part, and what the test part shares.
 
@@ -64,7 +71,7 @@ def partitions(dataset: Dataset, protocol: Mapping[str, Any]) -> pd.DataFrame:
     """
     table, lines = dataset.corpus.table, []
     for fold in range(protocols.folds(protocol)):
-        part = pd.Series(protocols.assign(table, dict(protocol), fold), index=table.index)
+        part = parts(dataset, protocol, fold)
         speakers, dialogues = (table.groupby(part)[key].agg(set) for key in ("speaker", "dialogue"))
         tested = speakers["test"]
         before = set().union(*speakers.drop("test"))
@@ -79,7 +86,7 @@ def passports(paper: Paper, data: str) -> pd.DataFrame:
     """What the base recipe reads of each corpus: the array of every modality, and what its passport says; or ABSENT."""
     lines = {}
     for corpus in filter(folders.corpora(data).__contains__, paper.corpora):
-        arrays = inputs.arrays(declarations.base_recipe(paper, corpus, data=data)["data"])
+        arrays = inputs.arrays(base_recipe(paper, corpus, data=data)["data"])
         features = folders.dataset(data, corpus).features
         for modality, array in arrays.items():
             passport = vars(features[array].passport) if array in features else {"extractor": "ABSENT"}
@@ -90,9 +97,14 @@ def passports(paper: Paper, data: str) -> pd.DataFrame:
 
 def splits(paper: Paper, held: Mapping[str, Dataset], data: str, *, fold: int = 0) -> dict[str, dict[str, Any]]:
     """Corpus -> train, val and test as the base recipe reads them."""
-    recipes = {name: declarations.base_recipe(paper, name, data=data) for name in held}
+    recipes = {name: base_recipe(paper, name, data=data) for name in held}
     sections = {name: {key: recipe[key] for key in ("data", "protocol")} for name, recipe in recipes.items()}
     return {name: inputs.splits(dataset, **sections[name], fold=fold) for name, dataset in held.items()}
+
+
+def batch(split: batches.Split, rows: Sequence[int]) -> batches.Batch:
+    """Some dialogues or utterances of a split as a batch, padded, with their masks."""
+    return split.batch(torch.tensor(rows))
 
 
 def steps(split: Mapping[str, batches.Split]) -> pd.DataFrame:
@@ -127,7 +139,7 @@ def changes(paper: Paper, table: str, data: str) -> pd.DataFrame:
     lines = {corpus: {} for corpus in columns}
     for row in filter(lambda row: row.runs, printed.row):
         for corpus, line in lines.items():
-            base = paper.flat(declarations.base_recipe(paper, corpus, data=data))
+            base = paper.flat(base_recipe(paper, corpus, data=data))
             own = paper.flat(declarations.recipe(paper, row, corpus, data=data))
             changed = [key for key in sorted(base | own) if base.get(key, "-") != own.get(key, "-")]
             line[row.label] = ", ".join(f"{k}: {base.get(k, '-')} -> {own.get(k, '-')}" for k in changed) or "as base"

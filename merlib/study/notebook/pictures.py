@@ -34,6 +34,27 @@ def transitions(paper: Paper, held: Mapping[str, Dataset], data: str) -> None:
         display(shown(figures.transitions(dataset.corpus, data=data), data, f"{paper.id}/{name}_transitions"))
 
 
+def lengths(dataset: Dataset, arrays: Mapping[str, str], data: str, place: str) -> Figure:
+    """How many steps the utterances of a corpus have, a panel a modality; arrays: modality -> name of its array."""
+    features = {modality: dataset.features[name] for modality, name in arrays.items() if name in dataset.features}
+    figure, axes = figures.canvas("Lengths of the sequences", data, len(features), size=(4.2, 2.8))
+    for ax, (modality, feature) in zip(axes, features.items(), strict=True):
+        steps = np.ones(len(feature.values)) if feature.lengths is None else feature.lengths
+        ax.hist(steps, bins=min(30, len(set(steps))), color=figures.OURS, edgecolor="white")
+        title = f"{modality}: {feature.values.shape[-1]} values a step"
+        ax.set(title=title, xlabel="steps of an utterance", ylabel="utterances")
+    return shown(figure, data, place)
+
+
+def sequences(panels: Mapping[str, np.ndarray], data: str, place: str) -> Figure:
+    """Sequences (t d) as images: time runs to the right, a row is one value of a step; standardised values."""
+    figure, axes = figures.canvas("Sequences", data, len(panels), size=(4.0, 3.2))
+    for ax, (title, values) in zip(axes, panels.items(), strict=True):
+        ax.imshow(np.asarray(values, np.float32).T, aspect="auto", origin="lower", cmap="RdBu", vmin=-3, vmax=3)
+        ax.set(title=title, xlabel="step", ylabel="value")
+    return shown(figure, data, place)
+
+
 def curves(paper: Paper, table: str, trained: Sequence[Trained], rows: Sequence[str], data: str) -> None:
     """Display the learning curves of those of the rows that have run, of the first fold."""
     for each in trained:
