@@ -86,7 +86,7 @@ def test_what_three_papers_share_is_a_named_call(kind):
     papers = [statements(path) for path in NOTEBOOKS if path.stem == kind]
     shared = {line for lines in papers for line in lines if sum(line in other for other in papers) >= 3}
     called = [line for line in shared if "notebook." in line or "study." in line or "inspection." in line]
-    assert len(shared) - len(called) <= 4, sorted(shared - set(called))
+    assert len(shared) - len(called) <= 2, sorted(shared - set(called))
 
 
 @pytest.fixture(scope="module")
