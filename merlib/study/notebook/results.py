@@ -16,6 +16,7 @@ SCORES = [
     "label", "column", "printed", "reproduced", "spread", "noise", "n_seeds", "n_folds", "test_peak", "difference",
     "verdict",
 ]  # fmt: skip
+RECORD = ["data", "row", "column", "fold", "seed", "selection", "value"]  # of a record, what the notebooks read
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +43,10 @@ def train(
     """
     corpora = {column.corpus or paper.corpora[0] for column in paper.table(table).columns.values()}
     if not corpora & set(folders.corpora(data)):
-        return pd.DataFrame(columns=[*study.KEYS, "value"]), []
+        return pd.DataFrame(columns=RECORD), []
     records = study.run_table(paper.id, table, row=rows, data=data, seeds=tuple(seeds))
-    return records.reindex(columns=[*records, *set(study.KEYS) - set(records)]), results(
-        paper, table, rows=rows, data=data, seeds=seeds[:1]
-    )
+    trained = results(paper, table, rows=rows, data=data, seeds=seeds[:1])
+    return records.reindex(columns=list(dict.fromkeys([*records, *RECORD]))), trained
 
 
 def results(
