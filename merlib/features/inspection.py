@@ -1,10 +1,11 @@
-"""Figures of recordings: how long they are and what failed, one sound and its features, the faces that a network sees.
+"""Figures of recordings: how long they are and what failed, a waveform and its features, the faces a network reads.
 
-Only synthetic recordings are pictured: faces and voices of real people do not go into pages that are kept.
+Only synthetic recordings are shown: faces and voices of real people do not go into published pages.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,13 @@ import transformers
 from IPython.display import display
 from matplotlib.figure import Figure
 
+from merlib import declarations, registry
 from merlib.data import folders
 from merlib.data.store import Passport
 from merlib.data.table import Corpus
-from merlib.features import face, media, pipeline, text
-from merlib.features.media import Clip, MediaError
-from merlib.features.recipes import extractors
+from merlib.features import decoding, pipeline, text
+from merlib.features.decoding import Clip, MediaError
+from merlib.features.faces import HaarFaces
 from merlib.figures import PRINTED, canvas
 from merlib.places import TWINS
 
@@ -25,7 +27,7 @@ RATE = 16000
 
 
 def report(passports: Mapping[str, Passport]) -> pd.DataFrame:
-    """What preprocessing made of each array: utterances, steps, and how many recordings failed."""
+    """What is in each array: utterances, steps, and how many recordings failed."""
     rows = {
         name: {
             "extractor": p.extractor, "utterances": len(p.ids), "steps": p.shape[0] if p.steps else len(p.ids),
@@ -41,16 +43,16 @@ def durations(corpora: Mapping[str, Corpus], releases: Mapping[str, Path], *, da
     figure, axes = canvas("Lengths of the recordings", data, len(releases), size=(4.2, 3.0))
     for ax, (name, folder) in zip(axes, releases.items(), strict=True):
         clips, failed = pipeline.clips(corpora[name], folder)
-        ax.hist([media.duration(clip) for clip in clips], bins=30, color=PRINTED)
+        ax.hist([decoding.duration(clip) for clip in clips], bins=30, color=PRINTED)
         ax.set(title=f"{name}: {len(clips)} recordings, {len(failed)} without", xlabel="seconds", ylabel="utterances")
     return figure
 
 
-def sound(clip: Clip, extractor, *, data: str) -> Figure:
-    """A waveform above what an extractor makes of it (as MPAF-Net Fig. 5); only of synthetic speech."""
+def audio(clip: Clip, extractor, *, data: str) -> Figure:
+    """A waveform above its features by an extractor (as in MPAF-Net Fig. 5); only of synthetic speech."""
     figure, axes = canvas(f"{clip.utterance}: {extractor.about()['extractor']}", data, 2 * (data in TWINS), size=(5, 3))
     for ax in axes[:1]:
-        samples = media.sound(clip, rate=RATE)
+        samples = decoding.audio(clip, rate=RATE)
         ax.plot(np.arange(len(samples)) / RATE, samples, linewidth=0.5)
         ax.set(title="waveform", xlabel="seconds")
         axes[1].imshow(extractor(clip).astype(np.float32).T, aspect="auto", origin="lower", cmap="magma")
@@ -59,7 +61,7 @@ def sound(clip: Clip, extractor, *, data: str) -> Figure:
 
 
 def faces(clips: Mapping[str, Clip], extractor, *, data: str, most: int = 8) -> Figure:
-    """A contact sheet: the first `most` faces of each recording, one row a title; only of synthetic faces."""
+    """A contact sheet: the first `most` faces of each recording, one row each; only of synthetic faces."""
     figure, axes = canvas("Faces", data, int(data in TWINS), size=(1.1 * most, 1.2 * len(clips)))
     for ax in axes:
         rows = [_row(clip, extractor, most) for clip in clips.values()]
@@ -77,6 +79,16 @@ def _row(clip: Clip, extractor, most: int) -> np.ndarray:
         pixels = np.full((1, 64, 64), 128, np.uint8)
     missing = [(0, most - len(pixels))] + [(0, 0)] * (pixels.ndim - 1)
     return np.concatenate(list(np.pad(pixels, missing, constant_values=128)), axis=1)
+
+
+def extractors(paper: str, corpus: str, *, offline: bool = False) -> dict[str, Any]:
+    """Modality -> the extractor of a paper's array; of text, the options of `text.encode`.
+
+    offline: those whose weights come with packages take the place of the paper's.
+    """
+    settings = registry.features(paper)
+    data = declarations.base_recipe(declarations.load(paper), corpus)["data"]
+    return settings.extractors(data, {}) | (settings.offline(data) if offline else {})
 
 
 def extracted(paper: str, corpus: str, data: str) -> pd.DataFrame:
@@ -105,9 +117,9 @@ def examples(paper: str, corpus: str, data: str) -> None:
         return
     table = folders.dataset(data, corpus, features=()).corpus
     voices, _ = pipeline.clips(table, release)
-    display(sound(voices[0], extractors(paper, corpus, kind="offline")["audio"], data=data))
+    display(audio(voices[0], extractors(paper, corpus, offline=True)["audio"], data=data))
     films, _ = pipeline.clips(table, release, modality="visual")
-    display(faces({clip.utterance: clip for clip in films[:4]}, face.HaarFaces(frames=8), data=data))
+    display(faces({clip.utterance: clip for clip in films[:4]}, HaarFaces(frames=8), data=data))
 
 
 def glide(seconds: float = 1.0, *, rate: int = RATE) -> np.ndarray:
