@@ -1,4 +1,4 @@
-"""Systems that papers compare themselves with, and floors: a network and its loss in one file each."""
+"""Networks of other authors that papers compare themselves with, and floors: each network and its loss in one file."""
 
 NETWORKS = {
     "multiemo": "merlib.baselines.multiemo:MultiEmo",

@@ -9,9 +9,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.baselines.dialogue_graph import relations, send, window_edges
-from merlib.baselines.recurrence import uniform
-from merlib.baselines.subnets import normalise
+from merlib.baselines.dialoguegcn import relations, send, window_edges
+from merlib.baselines.fusion_parts import normalise
+from merlib.baselines.grouped_gru import uniform
 from merlib.errors import RequestError
 from merlib.layers.attention import Rows
 
@@ -19,7 +19,7 @@ VERSION = 1
 
 
 def released_heads(width: int) -> int:
-    """The released code's heads: the first of 7 to 14 that divides the width of the features, or else 1."""
+    """The released code's number of heads: the first of 7 to 14 that divides the width of the features, or else 1."""
     return next((heads for heads in range(7, 15) if width % heads == 0), 1)
 
 
@@ -39,7 +39,7 @@ class RelationalConvolution(nn.Module):
 
 
 class AttentiveConvolution(nn.Module):
-    """Attention of each utterance over its neighbours, `heads` times as wide as the input, and a linear way past it."""
+    """Attention of each utterance over its neighbours, `heads` times as wide as the input, plus a linear skip path."""
 
     def __init__(self, *, dim: int, heads: int):
         super().__init__()
@@ -59,8 +59,7 @@ class AttentiveConvolution(nn.Module):
 class Cogmen(nn.Module):
     """The released network on concatenated features.
 
-    Without `mask_padding`, as released, the Transformer attends to padding. context_heads: 0 for the released code's
-    rule.
+    Without `mask_padding`, as released, the Transformer attends to padding. context_heads: 0 for `released_heads`.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class Cogmen(nn.Module):
         heads = context_heads or released_heads(width)
         if width % heads:
             raise RequestError(
-                f"{heads} heads do not divide the features' width {width}: set context_heads = 0 for a rule"
+                f"{heads} heads do not divide the features' width {width}: set context_heads = 0 for the released rule"
             )
         layer = nn.TransformerEncoderLayer(width, heads, context_ff, dropout, batch_first=True)
         self.context = nn.TransformerEncoder(layer, context_layers, enable_nested_tensor=False)
@@ -104,7 +103,7 @@ class Cogmen(nn.Module):
         edges = window_edges(mask, **self.window)
         x = self.relate(x, edges, relations(batch["speaker"], parties=self.speakers))
         x = self.attend(x, edges)
-        rows = Rows(mask)  # padding has no part in the statistics
+        rows = Rows(mask)  # padding does not enter the batch statistics
         x = rows.unpack(F.leaky_relu(normalise(self.norm, rows.pack(x))))
         z = F.relu(self.embed(x))
         return {"logits": self.classify(self.drop(z)), "embedding": z}

@@ -1,33 +1,67 @@
 """DialogueGCN (Ghosal et al. 2019): a context, two graph convolutions over typed edges, attention over the dialogue.
 
-As released: an edge's weight is softmax_j(w_i . c_j) over the window, with one learned vector w_i for each place i in a
-dialogue, and messages i -> j carry the weight that i gave; the second convolution adds neighbours unweighted.
-Shapes: b dialogues, n utterances (padded), d = 2 base_dim width of a context, g of the graph's states, r relations.
+A dialogue is a graph: every utterance sends to its neighbours in a window, along edges typed by speakers and order.
+Edges are dense, so a batch of dialogues needs only a few matrix products.
+As released: an edge's weight is softmax_j(w_i . c_j) over the window, one learned vector w_i for each position i in a
+dialogue, and messages i -> j have the weight that i computed; the second convolution adds neighbours unweighted.
+Shapes: b dialogues, n utterances (padded), i the sender and j the receiver of an edge, p parties, r = 2 p p relations,
+d = 2 hidden width of a context, g of the graph's states, o outputs.
 """
+
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from merlib.baselines.dialogue_graph import relations, send, window_edges
 from merlib.baselines.dialoguernn import DialogueRnnContext
-from merlib.baselines.recurrence import uniform
+from merlib.baselines.grouped_gru import uniform
 from merlib.errors import RequestError
+from merlib.registry import bind, part
 
 VERSION = 1
 
 
+def window_edges(mask: Tensor, *, past: int, future: int) -> Tensor:
+    """Whether i sends to j: j is at most `past` before or `future` after i (-1: any distance). mask: b n; b i j.
+
+    Padding sends to itself only, so that no softmax over edges is empty.
+    """
+    position = torch.arange(mask.shape[1], device=mask.device)
+    ahead = position - position.unsqueeze(1)  # j - i, n n
+    near = torch.ones_like(ahead, dtype=torch.bool)
+    if past >= 0:
+        near &= ahead >= -past
+    if future >= 0:
+        near &= ahead <= future
+    return near & mask.unsqueeze(2) & mask.unsqueeze(1) | (ahead == 0)
+
+
+def relations(speaker: Tensor, *, parties: int) -> Tensor:
+    """The relation of each pair: speaker of i, speaker of j, whether i came first. speaker: b n. Returns b i j r."""
+    position = torch.arange(speaker.shape[1], device=speaker.device)
+    not_first = position.unsqueeze(1) >= position
+    kind = 2 * (parties * speaker.unsqueeze(2) + speaker.unsqueeze(1)) + not_first
+    return kind.unsqueeze(-1) == torch.arange(2 * parties * parties, device=speaker.device)
+
+
+def send(x: Tensor, weight: Tensor, share: Tensor) -> Tensor:
+    """What each utterance receives, sum_i sum_r share_ijr W_r x_i. x: b n d; weight: r d o; share: b i j r; b j o."""
+    return torch.einsum("bijr,biro->bjo", share, torch.einsum("bid,rdo->biro", x, weight))
+
+
 class RecurrentContext(nn.Module):
-    """A bidirectional LSTM or GRU; without `mask_padding`, as released, its backward way starts in the padding."""
+    """A bidirectional LSTM or GRU; without `mask_padding`, as released, the backward direction starts in padding."""
 
     def __init__(
-        self, *, cell: type[nn.RNNBase], dim: int, hidden: int, layers: int, mask_padding: bool, dropout: float
+        self, *, cell: type[nn.RNNBase], width: int, hidden: int, layers: int, mask_padding: bool, dropout: float
     ):
         super().__init__()
         self.mask_padding = mask_padding
         between = dropout if layers > 1 else 0.0
-        self.rnn = cell(dim, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
+        self.rnn = cell(width, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
 
     def forward(self, x: Tensor, speaker: Tensor, mask: Tensor) -> Tensor:
         if not self.mask_padding:
@@ -36,23 +70,24 @@ class RecurrentContext(nn.Module):
         return pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
-class DialogueRnnBase(nn.Module):
-    """DialogueRNN's emotion states in both directions; no padding is ever seen."""
+class DialogueRnnStates(nn.Module):
+    """DialogueRNN's emotion states in both directions, which never depend on padding."""
 
-    def __init__(self, *, dim: int, hidden: int, global_dim: int, party_dim: int, parties: int, dropout: float):
+    def __init__(
+        self, *, width: int, hidden: int, global_dim: int, party_dim: int, parties: int, recurrent_dropout: float
+    ):
         super().__init__()
         self.rnn = DialogueRnnContext(
             streams=1,
             directions=2,
-            dim=dim,
+            dim=width,
             global_dim=global_dim,
             party_dim=party_dim,
             emotion_dim=hidden,
             parties=parties,
-            attention="general",
-            attention_dim=1,
+            attention={"name": "general"},
             listener=False,
-            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
             through_padding=False,
         )
 
@@ -61,32 +96,44 @@ class DialogueRnnBase(nn.Module):
 
 
 class NoContext(nn.Module):
-    def __init__(self, *, dim: int, hidden: int):
+    """A linear layer on each utterance."""
+
+    def __init__(self, *, width: int, hidden: int):
         super().__init__()
-        self.linear = nn.Linear(dim, 2 * hidden)
+        self.linear = nn.Linear(width, 2 * hidden)
 
     def forward(self, x: Tensor, speaker: Tensor, mask: Tensor) -> Tensor:
         return self.linear(x)
 
 
+CONTEXTS = {
+    "lstm": partial(RecurrentContext, cell=nn.LSTM),
+    "gru": partial(RecurrentContext, cell=nn.GRU),
+    "dialoguernn": DialogueRnnStates,
+    "none": NoContext,
+}
+
+
 class Graph(nn.Module):
     """The two convolutions: relational with weights W_r = sum_k a_rk B_k, then plain. b n d -> b n g."""
 
-    def __init__(self, *, dim: int, graph_dim: int, parties: int, bases: int, positions: int, past: int, future: int):
+    def __init__(
+        self, *, width: int, dim: int, parties: int, bases: int, positions: int, window_past: int, window_future: int
+    ):
         super().__init__()
-        self.parties, self.window = parties, {"past": past, "future": future}
-        self.edge = nn.Linear(dim, positions, bias=False)  # row i is w_i
-        self.bases = uniform(bases, dim, graph_dim, fan_in=bases * dim)
+        self.parties, self.window = parties, {"past": window_past, "future": window_future}
+        self.edge = nn.Linear(width, positions, bias=False)  # row i is w_i
+        self.bases = uniform(bases, width, dim, fan_in=bases * width)
         self.mix = uniform(2 * parties * parties, bases, fan_in=bases)
-        self.itself = nn.Linear(dim, graph_dim)
-        self.neighbours = nn.Linear(graph_dim, graph_dim, bias=False)
-        self.itself_again = nn.Linear(graph_dim, graph_dim)
+        self.itself = nn.Linear(width, dim)
+        self.neighbours = nn.Linear(dim, dim, bias=False)
+        self.itself_again = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, speaker: Tensor, mask: Tensor) -> Tensor:
         n, positions = x.shape[1], self.edge.out_features
         if n > positions:
             raise RequestError(
-                f"a dialogue of {n} utterances, DialogueGCN has {positions} positions: set positions = {n}"
+                f"a dialogue of {n} utterances, DialogueGCN has {positions} positions: set graph.positions = {n}"
             )
         edges = window_edges(mask, **self.window)  # b i j
         score = self.edge(x)[..., :n].mT  # b j i -> b i j
@@ -101,68 +148,30 @@ class DialogueGcn(nn.Module):
     """Scores from x = [context; graph] after the nodal attention softmax_j(tanh((W x_i + b) . x_j)) over the dialogue.
 
     The paper has no tanh there, the released code does.
-    base: "lstm", "gru", "dialoguernn" (which alone reads global_dim, party_dim and recurrent_dropout) or "none".
     """
 
     def __init__(
-        self,
-        *,
-        dims: dict[str, int],
-        classes: int,
-        speakers: int,
-        base: str,
-        base_dim: int,
-        base_layers: int,
-        global_dim: int,
-        party_dim: int,
-        recurrent_dropout: float,
-        window_past: int,
-        window_future: int,
-        bases: int,
-        graph_dim: int,
-        positions: int,
-        nodal_attention: bool,
-        mask_padding: bool,
-        dropout: float,
-    ):
+        self, *, dims: dict[str, int], classes: int, speakers: int, context: dict[str, Any], graph: dict[str, Any],
+        nodal_attention: bool, mask_padding: bool, dropout: float,
+    ):  # fmt: skip
         super().__init__()
         self.modalities = tuple(dims)
-        width, dim = sum(dims.values()), 2 * base_dim
-        if base in ("lstm", "gru"):
-            self.context = RecurrentContext(
-                cell={"lstm": nn.LSTM, "gru": nn.GRU}[base],
-                dim=width,
-                hidden=base_dim,
-                layers=base_layers,
-                mask_padding=mask_padding,
-                dropout=dropout,
-            )
-        elif base == "dialoguernn":
-            self.context = DialogueRnnBase(
-                dim=width,
-                hidden=base_dim,
-                global_dim=global_dim,
-                party_dim=party_dim,
-                parties=speakers,
-                dropout=recurrent_dropout,
-            )
-        elif base == "none":
-            self.context = NoContext(dim=width, hidden=base_dim)
-        else:
-            raise RequestError(f"base {base!r} is unknown: choose lstm, gru, dialoguernn or none")
-        self.graph = Graph(
-            dim=dim,
-            graph_dim=graph_dim,
+        self.context = part(
+            CONTEXTS,
+            context,
+            "model.context",
+            width=sum(dims.values()),
             parties=speakers,
-            bases=bases,
-            positions=positions,
-            past=window_past,
-            future=window_future,
+            mask_padding=mask_padding,
+            dropout=dropout,
         )
-        self.match = nn.Linear(dim + graph_dim, dim + graph_dim) if nodal_attention else None
-        self.embed = nn.Linear(dim + graph_dim, graph_dim)
+        width = 2 * context["hidden"]
+        self.graph = bind(Graph, graph, what="model.graph", width=width, parties=speakers)
+        width, dim = width + graph["dim"], graph["dim"]  # of a context beside its graph state, and of the state alone
+        self.match = nn.Linear(width, width) if nodal_attention else None
+        self.embed = nn.Linear(width, dim)
         self.drop = nn.Dropout(dropout)
-        self.classify = nn.Linear(graph_dim, classes)
+        self.classify = nn.Linear(dim, classes)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         u, speaker, mask = torch.cat([batch[name] for name in self.modalities], dim=-1), batch["speaker"], batch["mask"]

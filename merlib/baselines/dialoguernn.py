@@ -1,4 +1,4 @@
-"""DialogueRNN (Majumder et al. 2019, Sec. 3.3): who speaks, what was said so far, how it felt, as coupled GRUs.
+"""DialogueRNN (Majumder et al. 2019, Sec. 3.3): coupled GRUs for the dialogue, each party and the speaker's emotion.
 
 For utterance u_t of party s (global state g, party states q, emotion state e, all zero at first):
     g_t     = GRU_g([u_t; q_{t-1,s}], g_{t-1})
@@ -7,16 +7,19 @@ For utterance u_t of party s (global state g, party states q, emotion state e, a
     q_{t,i} = q_{t-1,i}, or GRU_l([u_t; q_{t,s}], q_{t-1,i}) with listener states (the released code's input)
     e_t     = GRU_e(q_{t,s}, e_{t-1})
 Shapes: m streams, s networks (streams x directions), b dialogues, n turns, p parties, c classes, N utterances in all,
-k dialogues that reach a turn. Only g, c and q must wait for the turn before: products with u and all inputs of e are
-made for every turn at once, and all networks share one loop.
+k dialogues that reach a turn. Only g, c and q depend on the turn before: products with u and all inputs of e are
+computed for all turns at once, and all networks share one loop.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.baselines.dialogue_attention import context_attention
-from merlib.baselines.recurrence import GroupedGru, Turns, gru
+from merlib.baselines.dialoguernn_attention import ATTENTIONS
+from merlib.baselines.grouped_gru import GroupedGru, Turns, gru
+from merlib.registry import bind, part
 
 VERSION = 1
 
@@ -24,8 +27,9 @@ VERSION = 1
 class DialogueRnnContext(nn.Module):
     """The emotion states of every utterance, for several streams of features and one or two directions in one loop.
 
-    `listener` adds listener states; `dropout` is on every new state, as in the released code. `through_padding` lets
-    the forward direction run on over padding, where no party changes: only the released MultiEMO code needs that.
+    `attention` is a section {"name": one of ATTENTIONS, and its leaves}; `listener` adds listener states.
+    `recurrent_dropout` applies to every new state, as in the released code. `through_padding` lets the forward
+    direction run on over padding, where no party state changes: only the released MultiEMO code needs that.
     """
 
     def __init__(
@@ -38,10 +42,9 @@ class DialogueRnnContext(nn.Module):
         party_dim: int,
         emotion_dim: int,
         parties: int,
-        attention: str,
-        attention_dim: int,
+        attention: dict[str, Any],
         listener: bool,
-        dropout: float,
+        recurrent_dropout: float,
         through_padding: bool,
     ):
         super().__init__()
@@ -51,22 +54,22 @@ class DialogueRnnContext(nn.Module):
         self.party_cell = GroupedGru(networks=s, inputs=dim + global_dim, hidden=party_dim)
         self.emotion_cell = GroupedGru(networks=s, inputs=party_dim, hidden=emotion_dim)
         self.listener_cell = GroupedGru(networks=s, inputs=dim + party_dim, hidden=party_dim) if listener else None
-        self.attention = context_attention(
-            attention, networks=s, dim=dim, global_dim=global_dim, attention_dim=attention_dim
+        self.attention = part(
+            ATTENTIONS, attention, "model.context.attention", networks=s, dim=dim, global_dim=global_dim
         )
-        self.drop = nn.Dropout(dropout)
+        self.drop = nn.Dropout(recurrent_dropout)
 
     def forward(self, x: Tensor, speaker: Tensor, mask: Tensor) -> Tensor:
         """x: m b n d; speaker, mask: b n, real utterances first. Returns m b n (directions e), zero on padding."""
-        walked = torch.ones_like(mask) if self.through_padding else mask
-        turns = Turns(mask=mask, walked=walked, directions=self.directions)
+        visited = torch.ones_like(mask) if self.through_padding else mask
+        turns = Turns(mask=mask, visited=visited, directions=self.directions)
         party, real = (turns.pack(y.expand(len(x), *y.shape)) for y in (speaker, mask))  # s N
-        with torch.autocast(x.device.type, enabled=False):  # a recurrence adds up what half precision rounds away
+        with torch.autocast(x.device.type, enabled=False):  # rounding errors of half precision add up in a loop
             u = turns.pack(x.to(self.global_cell.weight_ih.dtype))  # s N d
             e = self._emotions(self._speakers(u, party, real, turns.sizes), turns.sizes)
         if self.through_padding:
             forward = torch.arange(len(e), device=e.device) % self.directions == 0  # s
-            e = e.where(real[..., None] | forward[:, None, None], 0.0)  # the released code pads the reversed with zeros
+            e = e.where(real[..., None] | forward[:, None, None], 0.0)  # the released code: backward, zeros on padding
         return turns.unpack(e)
 
     def _speakers(self, u: Tensor, party: Tensor, real: Tensor, sizes: list[int]) -> Tensor:
@@ -78,28 +81,28 @@ class DialogueRnnContext(nn.Module):
         g = u.new_zeros(len(u), sizes[0], self.global_cell.hidden)
         parties = u.new_zeros(len(u), sizes[0], self.parties, self.party_cell.hidden)  # s k p q
         party = party[..., None, None].expand(-1, -1, 1, self.party_cell.hidden)  # s N 1 q
-        past, spoken = self.attention.begin(g), []
+        past, states = self.attention.begin(g), []
         turns = zip(*(y.split(sizes, dim=1) for y in (self.attention.query(u), party, real[..., None])), strict=True)
-        for query, who, is_real in turns:
+        for query, speaker, is_real in turns:
             g, parties = g[:, : query.shape[1]], parties[:, : query.shape[1]]
-            old = parties.gather(2, who).squeeze(2)  # s k q
+            old = parties.gather(2, speaker).squeeze(2)  # s k q
             new = self.drop(gru(party_input(self.attention.read(past, query)), party_state(old), old))
             g = self.drop(gru(global_input(old), global_state(g), g))
             past = self.attention.write(past, g)
             if self.listener_cell is not None:
                 everyone = parties.flatten(1, 2)  # s (k p) q
-                heard = listener_input(new).repeat_interleave(self.parties, dim=1)
-                parties = self.drop(gru(heard, listener_state(everyone), everyone)).view_as(parties)
+                from_speaker = listener_input(new).repeat_interleave(self.parties, dim=1)
+                parties = self.drop(gru(from_speaker, listener_state(everyone), everyone)).view_as(parties)
             if self.through_padding:
-                new = torch.where(is_real, new, parties.gather(2, who).squeeze(2))
-            parties = parties.scatter(2, who, new[:, :, None])
-            spoken.append(new)
-        return torch.cat(spoken, dim=1)
+                new = torch.where(is_real, new, parties.gather(2, speaker).squeeze(2))
+            parties = parties.scatter(2, speaker, new[:, :, None])
+            states.append(new)
+        return torch.cat(states, dim=1)
 
-    def _emotions(self, spoken: Tensor, sizes: list[int]) -> Tensor:
-        """The emotion state at every utterance: s N q -> s N e."""
-        emotion_input, emotion_state = self.emotion_cell.steps(spoken, sizes)
-        e, states = spoken.new_zeros(len(spoken), sizes[0], self.emotion_cell.hidden), []
+    def _emotions(self, q: Tensor, sizes: list[int]) -> Tensor:
+        """The emotion state at every utterance, from the speakers' states: s N q -> s N e."""
+        emotion_input, emotion_state = self.emotion_cell.steps(q, sizes)
+        e, states = q.new_zeros(len(q), sizes[0], self.emotion_cell.hidden), []
         for k in sizes:
             e = self.drop(gru(emotion_input(e[:, :k, :0]), emotion_state(e[:, :k]), e[:, :k]))
             states.append(e)
@@ -109,45 +112,29 @@ class DialogueRnnContext(nn.Module):
 class DialogueRnn(nn.Module):
     """The released bidirectional model on concatenated features: contexts, emotion attention, hidden layer, scores.
 
-    `emotion_attention` lets every utterance look at the emotion states of its whole dialogue (score (W e_t + b) . e_j,
-    unscaled). `hidden_dim` is the width of the layer after it, twice the released D_h.
+    `emotion_attention` lets every utterance attend to the emotion states of its whole dialogue (score
+    (W e_t + b) . e_j, unscaled). `hidden_dim` is the width of the layer after it, twice the released D_h.
     """
 
     def __init__(
-        self,
-        *,
-        dims: dict[str, int],
-        classes: int,
-        speakers: int,
-        global_dim: int,
-        party_dim: int,
-        emotion_dim: int,
-        hidden_dim: int,
-        attention: str,
-        attention_dim: int,
-        listener: bool,
-        emotion_attention: bool,
-        recurrent_dropout: float,
-        dropout: float,
-    ):
+        self, *, dims: dict[str, int], classes: int, speakers: int, context: dict[str, Any], emotion_attention: bool,
+        hidden_dim: int, dropout: float,
+    ):  # fmt: skip
         super().__init__()
         self.modalities = tuple(dims)
-        self.context = DialogueRnnContext(
+        self.context = bind(
+            DialogueRnnContext,
+            context,
+            what="model.context",
             streams=1,
             directions=2,
             dim=sum(dims.values()),
-            global_dim=global_dim,
-            party_dim=party_dim,
-            emotion_dim=emotion_dim,
             parties=speakers,
-            attention=attention,
-            attention_dim=attention_dim,
-            listener=listener,
-            dropout=recurrent_dropout,
             through_padding=False,
         )
-        self.match = nn.Linear(2 * emotion_dim, 2 * emotion_dim) if emotion_attention else None
-        self.embed = nn.Linear(2 * emotion_dim, hidden_dim)
+        width = 2 * self.context.emotion_cell.hidden
+        self.match = nn.Linear(width, width) if emotion_attention else None
+        self.embed = nn.Linear(width, hidden_dim)
         self.classify = nn.Linear(hidden_dim, classes)
         self.drop_emotion = nn.Dropout(min(dropout + 0.15, 1.0))  # the released code's rate
         self.drop = nn.Dropout(dropout)

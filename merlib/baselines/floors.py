@@ -1,4 +1,4 @@
-"""Floors: what plain models reach on the same features. A method that does not clear them has shown nothing.
+"""Floors: plain models on the same features. A method has to score higher than these to show anything.
 
 Shapes: b dialogues or utterances, n turns, t steps of a sequence (padded), i = sum of the feature widths, c classes.
 """
@@ -16,7 +16,7 @@ VERSION = 1
 def pool(x: Tensor, mask: Tensor) -> Tensor:
     """Mean and standard deviation over the n real steps, divisor n. x: b t d; mask: b t. Returns b 2d.
 
-    One step has the deviation 0, which passes no gradient on.
+    A single step has the standard deviation 0, with the gradient 0.
     """
     mask = mask.unsqueeze(-1)
     steps = mask.sum(1)  # b 1
@@ -27,7 +27,7 @@ def pool(x: Tensor, mask: Tensor) -> Tensor:
 
 
 class ConcatMlp(nn.Module):
-    """Each utterance alone: concatenated features, one hidden layer, class scores. Speakers are not used."""
+    """Each utterance by itself: concatenated features, one hidden layer, class scores. Speakers are not used."""
 
     def __init__(self, *, dims: dict[str, int], classes: int, speakers: int, hidden: int, dropout: float):
         super().__init__()
@@ -56,14 +56,14 @@ class BiGru(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         x = torch.cat([batch[name] for name in self.modalities], dim=-1)  # b n i
-        lengths = batch["mask"].sum(1).cpu()  # packing visits no padding
+        lengths = batch["mask"].sum(1).cpu()  # packed: padding is skipped
         packed = pack_padded_sequence(self.drop(x), lengths, batch_first=True, enforce_sorted=False)
         z, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.shape[1])  # b n 2h
         return {"logits": self.classify(self.drop(z)), "embedding": z}
 
 
 class PooledMlp(nn.Module):
-    """Each utterance by mean and deviation of its steps, one hidden layer: class scores, or one score (sentiment)."""
+    """Mean and standard deviation of an utterance's steps, one hidden layer: class scores, or one score (sentiment)."""
 
     def __init__(self, *, dims: dict[str, int], classes: int, sentiment: bool, hidden: int, dropout: float):
         super().__init__()

@@ -1,6 +1,6 @@
-"""Interaction Canonical Correlation Network (Sun et al. 2020): text times audio and text times video should correlate.
+"""Interaction Canonical Correlation Network (Sun et al. 2020): views text x audio and text x video that correlate.
 
-No code was released; layers and widths are ours.
+No code was released; layers and widths are our choice.
 Shapes: b utterances, t steps (padded), h width of a modality's vector, k width of a view.
 """
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.baselines.subnets import Scores, last_state
+from merlib.baselines.fusion_parts import Scores, last_state
 from merlib.errors import RequestError
 from merlib.layers.cross_entropy import TaskLoss
 
@@ -32,7 +32,7 @@ class Encoder(nn.Module):
 
 
 class View(nn.Module):
-    """The outer product of two vectors, through two convolutions that halve it and a linear layer. b h, b h' -> b k."""
+    """The outer product of two vectors, two convolutions of stride 2 and a linear layer. b h, b h' -> b k."""
 
     def __init__(self, *, text: int, other: int, channels: int, out: int):
         super().__init__()
@@ -50,7 +50,7 @@ class View(nn.Module):
 
 
 class Iccn(nn.Module):
-    """Scores from text and its views with audio and video; `view_<modality>` (b k) are what should correlate."""
+    """Scores from text and its views with audio and video; the loss makes `view_<modality>` (b k) correlate."""
 
     def __init__(
         self,
@@ -68,9 +68,7 @@ class Iccn(nn.Module):
     ):
         super().__init__()
         if "text" not in dims or len(dims) < 2:
-            raise RequestError(
-                f"ICCN multiplies text with other modalities, found {', '.join(dims)}: choose TA, TV or TAV"
-            )
+            raise RequestError(f"ICCN multiplies text by other modalities, got {', '.join(dims)}: choose TA, TV or TAV")
         hidden = {"text": text_hidden, "audio": audio_hidden, "visual": visual_hidden}
         self.encode = nn.ModuleDict(
             {name: Encoder(dim=d, hidden=hidden[name], kernel=kernel) for name, d in dims.items()}
@@ -96,8 +94,8 @@ class Iccn(nn.Module):
 def mean_correlation(x: Tensor, y: Tensor, *, ridge: float) -> Tensor:
     """The mean canonical correlation of two views (N k each): trace norm of S_xx^(-1/2) S_xy S_yy^(-1/2), over k.
 
-    Cholesky factors stand for the roots, which leaves the singular values as they are. ridge: added to the variances.
-    Fewer utterances than k can always be correlated: a batch should hold more.
+    Cholesky factors take the place of the roots, with the same singular values. ridge: added to the variances.
+    Fewer than k utterances always correlate perfectly: a batch should have more.
     """
     x, y = (view.double() - view.double().mean(0) for view in (x, y))
     n, k = x.shape
@@ -112,8 +110,8 @@ def mean_correlation(x: Tensor, y: Tensor, *, ridge: float) -> Tensor:
 class IccnLoss(nn.Module):
     """Cross-entropy of the scores - correlation times the mean canonical correlation of the two views.
 
-    With one view (text and one other modality) there is nothing to correlate, and cross-entropy alone is left.
-    class_counts, class_weights and binary are those of TaskLoss, which costs the scores.
+    With one view (text and one other modality) there is nothing to correlate, and the loss is cross-entropy alone.
+    class_counts, class_weights and binary are those of TaskLoss, the loss of the scores.
     """
 
     def __init__(

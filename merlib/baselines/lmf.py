@@ -1,4 +1,4 @@
-"""Low-rank Multimodal Fusion (Liu et al. 2018): TFN's tensor product with a weight of low rank, never formed.
+"""Low-rank Multimodal Fusion (Liu et al. 2018): TFN's tensor product, its weight in low-rank factors.
 
 Shapes: b utterances, r rank, h width of one modality's vector, o outputs.
 """
@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from merlib.baselines.subnets import FusionEncoders
+from merlib.baselines.fusion_parts import FusionEncoders
 
 VERSION = 1
 
@@ -16,7 +16,7 @@ VERSION = 1
 class Lmf(nn.Module):
     """sum_r w_r (F_a,r [1; a]) * (F_v,r [1; v]) * (F_t,r [1; t]) + bias, over the modalities present (eq. 6).
 
-    The outputs are the scores: no layer follows. The embedding is what the ranks hold before they are added up.
+    The outputs are the scores: no layer follows. The embedding is the terms of the sum over ranks.
     """
 
     def __init__(

@@ -1,47 +1,25 @@
-"""LSTMs over sequences of unequal length: early fusion (one over the joined sequences), late fusion (one a modality).
+"""LSTMs over sequences of unequal length: early fusion (one LSTM over all modalities), late fusion (one per modality).
 
-MPAF-Net compares itself with both (Table 5) and describes neither: how unequal lengths meet, and how decisions are
-joined, are keywords. Shapes: b utterances, t steps (padded), s common steps, d the width of a step, h of a state,
-c classes. Masks (b t) are True on real steps, which come first.
+MPAF-Net compares itself with both (Table 5) and describes neither: how lengths are made equal, and how decisions are
+combined, are options. Shapes: b utterances, t steps (padded), s common steps, d width of a step, h of a state,
+m modalities, c classes. Masks (b t) are True on real steps, which come first.
 """
 
 import math
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence
 
-from merlib.errors import RequestError, one_of
-from merlib.layers.attention import perceptron
+from merlib.errors import one_of
+from merlib.layers.basics import perceptron
+from merlib.layers.ragged import LastState
 
 VERSION = 1
 
 
-class LastState(nn.Module):
-    """The state of an LSTM after the last real step of each sequence, of the top layer: b t d -> b h.
-
-    Two directions share the width `dim`; the backward one ends at the first step.
-    """
-
-    def __init__(self, *, width: int, dim: int, layers: int, directions: int):
-        super().__init__()
-        if directions not in (1, 2) or dim % directions:
-            raise RequestError(
-                f"an LSTM of width {dim} in {directions} directions: choose 1 or 2, and a multiple of it"
-            )
-        self.directions = directions
-        self.lstm = nn.LSTM(width, dim // directions, layers, batch_first=True, bidirectional=directions == 2)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        packed = pack_padded_sequence(x, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
-        _, (state, _) = self.lstm(packed)  # (layers directions) b h
-        return rearrange(state[-self.directions :], "r b h -> b (r h)")
-
-
 class Average(nn.Module):
-    """The means of `steps` equal stretches of each sequence: b t d -> b s d. A short one repeats its steps."""
+    """The means of `steps` equal segments of each sequence: b t d -> b s d. A shorter sequence repeats its steps."""
 
     def __init__(self, *, steps: int):
         super().__init__()
@@ -49,10 +27,10 @@ class Average(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         length = mask.sum(1).view(-1, 1, 1)
-        stretch = torch.arange(self.steps, device=x.device).view(1, -1, 1)
-        begin, end = stretch * length // self.steps, -(-(stretch + 1) * length // self.steps)  # b s 1
-        at = torch.arange(x.shape[1], device=x.device)
-        inside = ((at >= begin) & (at < end)).to(x.dtype)  # b s t
+        segment = torch.arange(self.steps, device=x.device).view(1, -1, 1)
+        begin, end = segment * length // self.steps, -(-(segment + 1) * length // self.steps)  # b s 1
+        step = torch.arange(x.shape[1], device=x.device)
+        inside = ((step >= begin) & (step < end)).to(x.dtype)  # b s t
         return inside / inside.sum(-1, keepdim=True) @ x
 
 
@@ -64,11 +42,14 @@ class Truncate(nn.Module):
         self.steps = steps
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return F.pad(x * mask.unsqueeze(-1), (0, 0, 0, self.steps - x.shape[1]))  # a negative width cuts
+        return F.pad(x * mask.unsqueeze(-1), (0, 0, 0, self.steps - x.shape[1]))  # a negative pad truncates
+
+
+ALIGNMENTS = {"average": Average, "truncate": Truncate}
 
 
 class EfLstm(nn.Module):
-    """Early fusion: sequences brought to common steps and joined step by step, one LSTM, its last state, a classifier.
+    """Early fusion: sequences of common length concatenated step by step, one LSTM, its last state, a classifier.
 
     `align` is "average" or "truncate". MMSA's network of this name needs equal lengths and normalises over them.
     """
@@ -79,7 +60,7 @@ class EfLstm(nn.Module):
     ):  # fmt: skip
         super().__init__()
         self.modalities = tuple(dims)
-        self.align = one_of({"average": Average, "truncate": Truncate}, align, "align")(steps=common_steps)
+        self.align = one_of(ALIGNMENTS, align, "option of model.align")(steps=common_steps)
         self.lstm = nn.LSTM(sum(dims.values()), dim, layers, batch_first=True)
         self.drop = nn.Dropout(dropout)
         self.head = perceptron(width=dim, hidden=head_dim, out=classes, dropout=dropout)
@@ -91,7 +72,7 @@ class EfLstm(nn.Module):
 
 
 class MeanLogits(nn.Module):
-    """m b c -> b c."""
+    """The mean of the logits over modalities: m b c -> b c."""
 
     def forward(self, logits: Tensor) -> Tensor:
         return logits.mean(0)
@@ -108,7 +89,7 @@ DECISIONS = {"mean_logits": MeanLogits, "mean_probabilities": MeanProbabilities}
 
 
 class LfLstm(nn.Module):
-    """Late fusion: an LSTM and a classifier a modality, and the mean of their logits or probabilities (`decision`)."""
+    """Late fusion: an LSTM and a classifier per modality, the mean of their logits or probabilities (`decision`)."""
 
     def __init__(
         self, *, dims: dict[str, int], classes: int, dim: int, layers: int, decision: str, head_dim: int, dropout: float
@@ -121,7 +102,7 @@ class LfLstm(nn.Module):
         self.heads = nn.ModuleDict(
             {name: perceptron(width=dim, hidden=head_dim, out=classes, dropout=dropout) for name in dims}
         )
-        self.decide = one_of(DECISIONS, decision, "decision")()
+        self.decide = one_of(DECISIONS, decision, "option of model.decision")()
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         states = {name: self.drop(lstm(batch[name], batch[f"{name}_mask"])) for name, lstm in self.lstms.items()}  # b h

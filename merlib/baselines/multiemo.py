@@ -4,6 +4,7 @@ Shapes: b dialogues, n turns, m modalities, d = dim, e = emotion_dim, c classes.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,9 @@ from torch.nn import functional as F
 
 from merlib.baselines.dialoguernn import DialogueRnnContext
 from merlib.errors import RequestError
-from merlib.layers.attention import Head, MultiAttn
+from merlib.layers.attention import MultiAttn
+from merlib.layers.basics import Head, Unchanged
+from merlib.registry import bind, part
 
 VERSION = 1
 
@@ -50,10 +53,9 @@ class UnimodalContext(nn.Module):
             party_dim=party_dim,
             emotion_dim=emotion_dim,
             parties=speakers,
-            attention="simple",
-            attention_dim=dim,
+            attention={"name": "simple"},
             listener=False,
-            dropout=recurrent_dropout,
+            recurrent_dropout=recurrent_dropout,
             through_padding=not mask_padding,
         )
         self.out = nn.ModuleDict(
@@ -62,74 +64,53 @@ class UnimodalContext(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: dict[str, Tensor], speaker: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """x: b n d for each modality, of which only those of this context are read and returned."""
+        """x: b n d for each modality; those without context are returned as they are."""
         e = self.rnn(torch.stack([x[name] for name in self.modalities]), speaker, mask)  # m b n (directions e)
-        return {name: F.relu(self.drop(self.out[name](e[i]))) for i, name in enumerate(self.modalities)}
+        return x | {name: F.relu(self.drop(self.out[name](e[i]))) for i, name in enumerate(self.modalities)}
+
+
+CONTEXTS = {"dialoguernn": UnimodalContext, "none": Unchanged}
 
 
 class MultiEmo(nn.Module):
     """The released network. IEMOCAP: two directions and text context; MELD: one direction, text without context.
 
     In the released code the global, party and emotion states are `dim` wide, and both dropouts default to 0.
-    `context="none"` leaves the projected features as they are. `mask_padding=False` is the released code: padding is
-    attended, and the forward context runs over it, so a dialogue's result depends on its batch.
+    `mask_padding=False` is the released code: attention reaches padding, and the forward context runs over it, so a
+    dialogue's result depends on its batch.
     """
 
     def __init__(
-        self,
-        *,
-        dims: dict[str, int],
-        classes: int,
-        speakers: int,
-        dim: int,
-        context: str,
-        text_context: bool,
-        directions: int,
-        global_dim: int,
-        party_dim: int,
-        emotion_dim: int,
-        fusion_layers: int,
-        fusion_heads: int,
-        fusion_ff: int,
-        head_dim: int,
-        mask_padding: bool,
-        recurrent_dropout: float,
-        dropout: float,
-    ):
+        self, *, dims: dict[str, int], classes: int, speakers: int, dim: int, context: dict[str, Any],
+        text_context: bool, fusion: dict[str, Any], head: dict[str, Any], mask_padding: bool, dropout: float,
+    ):  # fmt: skip
         super().__init__()
-        if context not in ("dialoguernn", "none"):
-            raise RequestError(f"context {context!r} is unknown: choose dialoguernn or none")
         self.project = nn.ModuleDict({name: nn.Linear(width, dim) for name, width in dims.items()})
-        contextual = [name for name in dims if context != "none" and (text_context or name != "text")]
-        self.context = None
-        if contextual:
-            self.context = UnimodalContext(
-                modalities=contextual,
-                speakers=speakers,
-                dim=dim,
-                directions=directions,
-                global_dim=global_dim,
-                party_dim=party_dim,
-                emotion_dim=emotion_dim,
-                mask_padding=mask_padding,
-                recurrent_dropout=recurrent_dropout,
-                dropout=dropout,
-            )
-        self.fusion = MultiAttn(
+        contextual = [name for name in dims if text_context or name != "text"]
+        self.context = part(
+            CONTEXTS,
+            context if contextual else {"name": "none"},
+            "model.context",
+            modalities=contextual,
+            speakers=speakers,
+            dim=dim,
+            mask_padding=mask_padding,
+            dropout=dropout,
+        )
+        self.fusion = bind(
+            MultiAttn,
+            fusion,
+            what="model.fusion",
             modalities=tuple(dims),
             dim=dim,
-            heads=fusion_heads,
-            ff=fusion_ff,
-            layers=fusion_layers,
             dropout=dropout,
             mask_padding=mask_padding,
         )
-        self.head = Head(modalities=len(dims), dim=dim, hidden=head_dim, classes=classes, dropout=dropout)
+        self.head = bind(Head, head, what="model.head", modalities=len(dims), dim=dim, classes=classes, dropout=dropout)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         x = {name: project(batch[name]) for name, project in self.project.items()}  # b n d
-        if self.context is not None:
-            x |= self.context(x, batch["speaker"], batch["mask"])
+        x = self.context(x, batch["speaker"], batch["mask"])
         fused = torch.stack(list(self.fusion(x, batch["mask"]).values()), dim=2)  # b n m d
         logits, z = self.head(fused)
         return {"logits": logits, "embedding": z, "fused": fused}

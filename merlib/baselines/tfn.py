@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.baselines.subnets import FusionEncoders, Scores
+from merlib.baselines.fusion_parts import FusionEncoders, Scores
 
 VERSION = 1
 
@@ -17,7 +17,7 @@ VERSION = 1
 class Tfn(nn.Module):
     """[1; a] x [1; v] x [1; t] of the modalities present, two layers, scores.
 
-    The released code ends in one unit, scaled to [-3, 3] by a sigmoid; here class scores take its place.
+    The released code ends in one unit, scaled to [-3, 3] by a sigmoid; this one in class scores.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 The paper names these operations and no amounts, so amounts are fields. One draw holds for a whole clip and depends on
 seed, utterance and copy alone. Only training utterances may have copies. ATTSF-Net draws its flips, rotation and centre
-crop anew in every epoch instead: `merlib.papers.attsf_net.encoders.Augment`.
+crop anew in every epoch instead: `merlib.papers.attsf_net.video.Augment`.
 
 Shapes: s samples, t frames of h x w pixels.
 """

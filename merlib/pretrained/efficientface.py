@@ -134,7 +134,7 @@ def load_weights(network: EfficientFace, weights: str) -> None:
     The file's classifier is left out where the network has none; every other tensor must fit (RequestError).
     """
     path = located(
-        weights, publisher='zengqunzhao/EfficientFace (or set model.visual_weights to "none" for random ones)'
+        weights, publisher='zengqunzhao/EfficientFace (or set model.encoder.visual.weights to "none" for random ones)'
     )
     state = {_our_name(key): value for key, value in read(path).items()}
     if isinstance(network.fc, nn.Identity):

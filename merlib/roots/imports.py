@@ -50,7 +50,7 @@ def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
     ):  # the root has its labels; the release adds recordings
         present = table.load(folders.root_path(data) / "iemocap6")
         labels = {u: present.labels[k] for u, k in zip(present.ids, present.table["label"], strict=True) if k >= 0}
-        corpora.append((table.located(present, iemocap.read(Path(source), name="iemocap6", labels=labels)), {}))
+        corpora.append((table.with_recordings(present, iemocap.read(Path(source), name="iemocap6", labels=labels)), {}))
     return [file for corpus, arrays in corpora for file in _written(corpus, arrays, source, data)]
 
 
@@ -82,7 +82,7 @@ def _written(corpus: Corpus, arrays: Mapping[str, Array], source: str | Path, da
                     f"{folder} holds other ids, labels or splits than {source}; import it into another root."
                 )
             if recorded:
-                table.save(table.located(present, corpus), folder)
+                table.save(table.with_recordings(present, corpus), folder)
         else:
             table.save(corpus, folder)
         if recorded:

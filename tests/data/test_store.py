@@ -149,7 +149,7 @@ def test_checks_need_no_copy_of_the_values():
     stamp = store.Passport(**about, dtype="float16")
     tracemalloc.start()
     with pytest.raises(FeatureError, match="sha256"):
-        store.check(values, lengths, stamp, "here")
+        store.check_array(values, lengths, stamp, "here")
     assert tracemalloc.get_traced_memory()[1] < 0.3 * values.nbytes
     tracemalloc.stop()
 

@@ -14,7 +14,7 @@ from merlib.data import folders, table
 from merlib.data.store import FeatureError
 from merlib.features import text
 from merlib.files import sha256
-from merlib.papers.mpaf_net.encoders import TunedEncoder
+from merlib.papers.mpaf_net.text_encoders import TunedText
 from merlib.roots import extract
 from merlib.twins import dialogues
 
@@ -106,7 +106,7 @@ def test_a_layer_is_what_the_layers_above_turn_into_the_last_states(encoder, tin
     if layer == 2:
         np.testing.assert_array_equal(below.values, last.values)
         return
-    above = TunedEncoder(width=16, path=encoder, layers=2 - layer, pool="hidden").eval()
+    above = TunedText(width=16, encoder=encoder, tuned_layers=2 - layer, pool="hidden").eval()
     starts = last.lengths.cumsum() - last.lengths
     for row in (0, 5, len(starts) - 1):
         steps = slice(starts[row], starts[row] + last.lengths[row])

@@ -174,7 +174,7 @@ def test_nothing_to_show_is_said_and_no_error():
     made = [figures.confusions({}, data="lab"), figures.embeddings({}, data="lab")]
     made += [figures.per_class(nothing, data="lab", rows=[]), figures.selection_gap(nothing, data="lab")]
     made += [figures.scoreboard(nothing.assign(paper="", table=""), data="lab")]
-    made += [figures.drops(nothing, data="lab"), figures.sweep(nothing, data="lab", x="mu")]
+    made += [figures.drops(nothing, data="lab", base="r0"), figures.sweep(nothing, data="lab", x="mu")]
     assert all(isinstance(f, Figure) and "nothing to show" in f.get_suptitle() for f in made)
 
 

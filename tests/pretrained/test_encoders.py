@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from building import changed, recipe_of
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 
-from merlib import declarations, study, twins
+from merlib import declarations, registry, study, twins
 from merlib.data import folders
 from merlib.errors import DeclarationError
-from merlib.papers.gia_mic.network import ConcatPool, GiaMic
 from merlib.pretrained import encoders
 from merlib.pretrained.encoders import AudioEncoder, padded
 from merlib.roots import extract
@@ -138,15 +138,14 @@ def test_an_encoder_of_something_else_is_refused(tmp_path):
         AudioEncoder(encoder=str(tmp_path), learns=True)
 
 
-NETWORK = {
-    "classes": 4, "dim": 8, "dropout": 0.1, "extractor_layers": 1, "extractor_heads": 2,
-    "extractor_ff": 8, "extractor_shared": False, "pool_padding": False, "audio_checkpointing": False,
-}  # fmt: skip
-GIA = {
-    "msr": "gia", "mir": "mig", "heads": 1, "projections": "direction", "gate_pool": "time",
-    "gate_bias": "outside", "mask_input": "attended", "mig": "paper", "refine": "stride2_upsample", "join": "concat",
-}  # fmt: skip
-BOTH = pytest.mark.parametrize(("make", "more"), [(GiaMic, GIA), (ConcatPool, {})], ids=["gia_mic", "concat_pool"])
+SMALL = {"dim": 8, "extractors.heads": 2, "extractors.ff": 8}
+BOTH = pytest.mark.parametrize("row", ["gia_mic_st", "baseline_st"])
+
+
+def speech_network(row: str, wavlm: str, *, dims: dict[str, int], steps: dict[str, int], **change) -> nn.Module:
+    """The network of a row of GIA-MIC's Table 2, whose speech encoder learns with it."""
+    model = changed(recipe_of(f"gia_mic/table2/{row}")["model"], SMALL | {"extractors.audio.encoder": wavlm} | change)
+    return registry.build("model", model, dims=dims, steps=steps, classes=4)
 
 
 def spoken() -> dict[str, Tensor]:
@@ -157,10 +156,10 @@ def spoken() -> dict[str, Tensor]:
 
 
 @BOTH
-def test_an_encoder_learns_as_a_part_of_the_network(wavlm, make, more):
+def test_an_encoder_learns_as_a_part_of_the_network(wavlm, row):
     torch.manual_seed(0)
     sizes = {"dims": {"text": 5, "audio": 1}, "steps": {"text": 4, "audio": 400}}
-    model, batch = make(**sizes, **NETWORK, **more, audio_encoder=wavlm).train(), spoken()
+    model, batch = speech_network(row, wavlm, **sizes).train(), spoken()
     model(batch)["logits"].square().sum().backward()
     learns = {n: p.grad.abs().max() > 0 for n, p in model.named_parameters() if p.requires_grad}
     assert all(learns.values()) and any(n.startswith("extractors.encode.audio.net.encoder.") for n in learns)
@@ -174,16 +173,16 @@ def test_an_encoder_learns_as_a_part_of_the_network(wavlm, make, more):
 
 
 @BOTH
-def test_counted_padding_is_in_steps_not_samples(wavlm, make, more):
+def test_counted_padding_is_in_steps_not_samples(wavlm, row):
     sizes = {"dims": {"text": 5, "audio": 1}, "steps": {"text": 4, "audio": 400}}
-    model = make(**sizes, **(NETWORK | {"pool_padding": True}), **more, audio_encoder=wavlm)
+    model = speech_network(row, wavlm, **sizes, pool_padding=True)
     assert model.extractors.steps == {"text": 4, "audio": steps(400)}
 
 
 @BOTH
-def test_features_for_an_encoder_that_reads_waveforms_are_refused(wavlm, make, more):
+def test_features_for_an_encoder_that_reads_waveforms_are_refused(wavlm, row):
     with pytest.raises(ValueError, match="reads samples, 1 value a step; found 7"):
-        make(dims={"text": 5, "audio": 7}, steps={"text": 4, "audio": 4}, **NETWORK, **more, audio_encoder=wavlm)
+        speech_network(row, wavlm, dims={"text": 5, "audio": 7}, steps={"text": 4, "audio": 4})
 
 
 # --- features --------------------------------------------------------------------------------------------------------
@@ -264,7 +263,8 @@ def test_other_weights_under_the_same_name_are_another_run(wavlm, data_folder, m
     twins.ensure("twin", ["iemocap4"])
     paper = declarations.load("gia_mic")
     _, _, run = next(one for one in study.runs_of(paper, "table1") if one[2].recipe["model"]["name"] == "gia_mic")
-    run = replace(run, recipe=run.recipe | {"model": run.recipe["model"] | {"audio_encoder": wavlm}})
+    model = changed(run.recipe["model"], {"extractors.audio.encoder": wavlm})
+    run = replace(run, recipe=run.recipe | {"model": model})
     before = run.id
     (Path(wavlm) / "README.txt").write_text("no part of the network")
     assert run.id == before
@@ -291,7 +291,7 @@ def test_speech_is_fine_tuned_from_recordings_to_a_record(wavlm, places, monkeyp
         "twin_media", "iemocap4", "gia_mic", media=release, modalities="A", change=tuned | {"data.audio_seconds": 0.05}
     )
     runs._dataset.cache_clear()
-    change = tuned | {"model.audio_encoder": wavlm, "train.epochs": 1}
+    change = tuned | {"model.extractors.audio.encoder": wavlm, "train.epochs": 1}
     found = study.run_table(
         "gia_mic", "table2", row=["wavlm", "baseline_st"], data="twin_media", folds=[0], change=change
     )
@@ -305,20 +305,16 @@ def test_weights_are_read_once_and_known_by_their_content(tmp_path, data_folder,
     file = data_folder / "weights" / "face.pth.tar"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"weights")
-    model = {
-        "name": "attsf_net",
-        "audio_encoder": "cnn",
-        "visual_encoder": "efficientface",
-        "visual_weights": file.name,
-    }
+    visual = {"name": "efficientface", "weights": file.name}
+    model = {"name": "attsf_net", "encoder": {"audio": {"name": "cnn"}, "visual": visual}}
     read = []
     real = identity.files.sha256
     monkeypatch.setattr(identity.files, "sha256", lambda *paths: read.append(paths) or real(*paths))
     found = [identity.of_weights(model, ["audio", "visual"]) for _ in range(3)]
-    assert found[0].keys() == {"visual_weights"} and found == found[:1] * 3 and len(read) == 1
+    assert found[0].keys() == {"encoder.visual.weights"} and found == found[:1] * 3 and len(read) == 1
     copied = shutil.copy(file, tmp_path / "copy")
-    assert identity.of_weights(model | {"visual_weights": copied}, ["visual"]) == found[0]
-    for other in ({"visual_encoder": "vectors"}, {"visual_weights": "none"}):
-        assert identity.of_weights(model | other, ["visual"]) == {}
+    assert identity.of_weights(changed(model, {"encoder.visual.weights": copied}), ["visual"]) == found[0]
+    for other in ({"encoder.visual.name": "vectors"}, {"encoder.visual.weights": "none"}):
+        assert identity.of_weights(changed(model, other), ["visual"]) == {}
     with pytest.raises(DeclarationError, match="attsf_net: .*absent.pth is not there"):
-        identity.of_weights(model | {"visual_weights": "absent.pth"}, ["visual"])
+        identity.of_weights(changed(model, {"encoder.visual.weights": "absent.pth"}), ["visual"])

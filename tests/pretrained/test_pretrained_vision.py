@@ -12,13 +12,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from videos import ASTRONAUT, scenes, video
 
-from merlib.data.batches import numbers
+from merlib.data.batches import as_float32
 from merlib.features import faces, vision
 from merlib.features.decoding import Clip, MediaError
 from merlib.features.faces import HaarFaces, MtcnnFaces
 from merlib.features.vision import ClipFaces, EfficientFaces, FerFaces, ResNetFrames, VisExtNet
-from merlib.papers.attsf_net.encoders import Augment
-from merlib.papers.attsf_net.encoders import Faces as FaceEncoder
+from merlib.papers.attsf_net.video import Faces as FaceEncoder
 from merlib.pretrained import encoders, mini_xception, resnet, weights
 from merlib.pretrained.efficientface import EfficientFace
 from merlib.pretrained.resnet import ResNet
@@ -310,9 +309,9 @@ def test_efficient_faces_are_its_vectors_of_crops_in_0_to_1(tmp_path, clip):
     with torch.inference_mode():
         scores = network(pixels.permute(0, 3, 1, 2) / 255)
         torch.testing.assert_close(network.fc(torch.from_numpy(found)), scores, rtol=1e-3, atol=1e-4)
-        plain = Augment(horizontal=False, vertical=False, degrees=0, crop=1)
+        plain = {"flip_horizontal": False, "flip_vertical": False, "rotate_degrees": 0.0, "center_crop": 1.0}
         tuned = FaceEncoder(width=3 * 64 * 64, steps=6, weights=path, freeze=False, augment=plain).eval()
-        rows = numbers(torch.from_numpy(detector(clip)))[None]
+        rows = as_float32(torch.from_numpy(detector(clip)))[None]
         seen, _ = tuned(rows, torch.ones(1, 6, dtype=torch.bool))  # what ATTSF-Net fine-tunes reads the same frames
         torch.testing.assert_close(seen[0], torch.from_numpy(found), rtol=1e-3, atol=1e-4)
 

@@ -59,8 +59,8 @@ def test_the_other_way_round_is_the_same_test(ran):
 
 
 def test_a_row_that_is_the_same_run_is_no_line(ran, monkeypatch):
-    right = paired._right
-    monkeypatch.setattr(paired, "_right", lambda run: replace(right(run), run="one"))
+    of_run = paired._of_run
+    monkeypatch.setattr(paired, "_of_run", lambda run: replace(of_run(run), run="one"))
     assert study.against("mfcre", "table3", "logistic").empty
 
 
@@ -72,9 +72,11 @@ def test_what_has_not_run_is_named_with_the_command_that_runs_it(ran, capsys):
 
 
 def test_rows_with_other_test_utterances_are_left_out(ran, monkeypatch):
-    right = paired._right
-    shifted = lambda run: right(run) if run.recipe["model"]["name"] == "logistic" else replace(right(run), ids=["else"])
-    monkeypatch.setattr(paired, "_right", shifted)
+    of_run = paired._of_run
+    shifted = lambda run: (
+        of_run(run) if run.recipe["model"]["name"] == "logistic" else replace(of_run(run), ids=["else"])
+    )
+    monkeypatch.setattr(paired, "_of_run", shifted)
     assert study.against("mfcre", "table3", "logistic").empty
     with pytest.raises(ValueError, match="cannot be compared"):
         study.against("mfcre", "table3", "logistic", others=["majority"])

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -17,7 +19,9 @@ from merlib.study.records import KEYS
 from merlib.training import loop
 
 PAPER = declarations.load("mfcre")
-FAST = {"model.dim": 16, "model.head_dim": 16, "train.epochs": 1, "model.fusion_layers": 1, "model.encoder_layers": 1}
+FAST = {
+    "model.dim": 16, "model.encoder.layers": 1, "model.fusion.layers": 1, "model.head.hidden": 16, "train.epochs": 1,
+}  # fmt: skip
 
 
 def planned(table: str, row: str, **options) -> dict[str, runs.Run]:
@@ -248,3 +252,18 @@ def test_the_report_and_the_scoreboard_say_what_was_recorded(tiny):
     )
     summary = report.summary("twin").set_index(["paper", "table"]).loc["mfcre"]
     assert summary.loc["table3", "below"] == 1 and summary.loc["table4", "not run"] == 28
+
+
+@pytest.mark.parametrize("module", ["declarations", "study.records", "study.comparison", "study.report", "figures"])
+def test_reading_records_and_declarations_imports_no_heavy_library(module):
+    heavy = "torch sklearn scipy librosa matplotlib".split()
+    check = f"import sys, merlib.{module}; print(*[name for name in {heavy} if name in sys.modules])"
+    imported = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True).stdout
+    assert imported.split() == []
+
+
+def test_a_report_compares_every_table_once(tiny, monkeypatch):
+    compared = []
+    monkeypatch.setattr(report, "compare", lambda *address: compared.append(address) or study.compare(*address))
+    report.write("twin")
+    assert len(compared) == len(set(compared)) > len(declarations.papers())

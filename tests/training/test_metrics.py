@@ -75,6 +75,9 @@ def test_two_heads_decide_two_tasks_and_one_head_decides_both():
 
 def test_the_selecting_score_is_better_when_higher_and_errors_when_lower():
     found = {"accuracy": 0.7, "mae": 0.9, "f1/a": 0.1}
-    assert metrics.Judge(LABELS, "accuracy").worth(found) == 0.7 and metrics.Judge(LABELS, "mae").worth(found) == -0.9
+    assert (
+        metrics.Judge(LABELS, "accuracy").selecting_score(found) == 0.7
+        and metrics.Judge(LABELS, "mae").selecting_score(found) == -0.9
+    )
     with pytest.raises(ValueError, match="accuracy"):
-        metrics.Judge(LABELS, "wf1").worth(found)
+        metrics.Judge(LABELS, "wf1").selecting_score(found)

@@ -84,7 +84,7 @@ def test_a_text_encoder_has_its_own_rate_and_vectors_no_decay():
 )
 def test_unknown_leaves_and_options_are_refused(change):
     with pytest.raises(ValueError, match="there are|unknown"):
-        optimisation.check(RECIPE | change)
+        optimisation.check_section(RECIPE | change)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_unknown_leaves_and_options_are_refused(change):
 )
 def test_numbers_out_of_range_are_refused(change):
     with pytest.raises(ValueError, match=f"train.{next(iter(change))} .*expected a number"):
-        optimisation.check(RECIPE | change)
+        optimisation.check_section(RECIPE | change)
 
 
 def test_batches_of_about_so_many_utterances_take_every_dialogue_once():

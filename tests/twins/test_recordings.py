@@ -229,7 +229,7 @@ def test_a_preprocessing_notebook_shows_synthetic_recordings(root, tmp_path):
     source = Path(__file__).parents[2] / "notebooks" / "mpaf_net" / "1_preprocess.ipynb"
     command = [sys.executable, "-m", "merlib", "notebook", str(source), str(target), "-p", "data", "twin_media"]
     subprocess.run(command, env=os.environ | {"MERLIB_RESULTS": str(tmp_path)}, check=True, capture_output=True)
-    cells = [c for c in nbformat.read(target, as_version=4).cells if "inspection.faces" in c.source]
+    cells = [c for c in nbformat.read(target, as_version=4).cells if "inspection.examples" in c.source]
     figures = [o for o in cells[0].outputs if "image/png" in o.get("data", {})]
     assert len(figures) == 2, "one of audio, one of faces"
 

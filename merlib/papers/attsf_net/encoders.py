@@ -1,23 +1,25 @@
-"""From an utterance's steps to l vectors of width d: encoders, LSTM and Conv1d of ATTSF-Net (Sec. III-A and III-B).
+"""From an utterance's steps to l vectors of width d: encoders, LSTM and Conv1d of ATTSF-Net (Sec. III-B, Fig. 1).
 
-Shapes: b utterances, t steps of a modality, w = width of a step, l = length, d = dim, n pictures of h x h pixels. Masks
-are True on real steps. An encoder takes (x, mask) and returns both; every sequence comes padded to the longest one of
-the corpus.
+Shapes: b utterances, t steps of a modality, w = width of a step, l = length, d = dim. Masks are True on real steps. The
+encoder of a modality takes (x, mask) and returns both; every sequence comes padded to the longest one of the corpus.
 """
 
-import math
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from merlib import registry
 from merlib.errors import RequestError, one_of
+from merlib.layers.attention import sinusoid
 from merlib.layers.ragged import resampled
-from merlib.pretrained.efficientface import EfficientFace, load_weights
+from merlib.papers.attsf_net.video import VISUAL
 
 
 class Vectors(nn.Module):
-    """Steps that are vectors already go straight on."""
+    """Steps that are vectors already pass unchanged."""
 
     def __init__(self, *, width: int, steps: int):
         super().__init__()
@@ -27,37 +29,17 @@ class Vectors(nn.Module):
         return x, mask
 
 
-class FaceVectors(Vectors):
-    """Vectors of faces; pictures are refused."""
-
-    def __init__(self, *, width: int, steps: int):
-        if width >= 3 * 32**2:
-            raise RequestError(
-                f"steps of {width} values are pictures, not vectors: take readings.visual = fine_tune or freeze, or "
-                "extract what a network sees in them"
-            )
-        super().__init__(width=width, steps=steps)
-
-
 class AudioCnn(nn.Module):
     """Convolution over time, batch norm, ReLU and max-pooling, four times (Sec. III-B): b t w -> b t' c.
 
-    What is shorter than the longest utterance ends in zeros. A step of the result is real where it has seen a real
+    Shorter utterances are padded with zeros to the longest one. A step of the result is real where it depends on a real
     step.
     """
 
     def __init__(
-        self,
-        *,
-        width: int,
-        steps: int,
-        channels: list[int],
-        kernel: int,
-        stride: int,
-        padding: int,
-        pool: int,
+        self, *, width: int, steps: int, channels: list[int], kernel: int, stride: int, padding: int, pool: int,
         pool_stride: int,
-    ):
+    ):  # fmt: skip
         super().__init__()
         self.windows = [(kernel, stride, padding), (pool, pool_stride, 0)] * len(channels)
         self.width, self.steps = channels[-1], steps
@@ -65,7 +47,7 @@ class AudioCnn(nn.Module):
             self.steps = (self.steps + 2 * around - size) // by + 1
         if self.steps < 1:
             raise RequestError(
-                f"the audio CNN needs longer sequences, found {steps} steps at most: set model.audio_encoder to "
+                f"the audio CNN needs longer sequences, found {steps} steps at most: set model.encoder.audio.name to "
                 '"vectors", or bring frame features (MFCC)'
             )
         pairs = zip([width, *channels], channels, strict=False)
@@ -82,73 +64,17 @@ class AudioCnn(nn.Module):
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        seen = mask.to(x.dtype).unsqueeze(1)
+        real = mask.to(x.dtype).unsqueeze(1)
         for size, by, around in self.windows:
-            seen = F.max_pool1d(seen, size, by, around)
-        return self.layers(x.transpose(1, 2)).transpose(1, 2), seen.squeeze(1) > 0
+            real = F.max_pool1d(real, size, by, around)
+        return self.layers(x.transpose(1, 2)).transpose(1, 2), real.squeeze(1) > 0
 
 
-class Augment(nn.Module):
-    """Random flips and a rotation in training, drawn once a clip, and a centre crop (Sec. III-A): n 3 h h -> n 3 h h.
-
-    crop: share of width and height that is kept, also at test time (1: all); degrees: largest rotation to either side.
-    """
-
-    def __init__(self, *, horizontal: bool, vertical: bool, degrees: float, crop: float):
-        super().__init__()
-        self.flips, self.angle, self.crop = (horizontal, vertical), math.radians(degrees), crop
-
-    def forward(self, pictures: Tensor, clip: Tensor) -> Tensor:
-        """clip: n, the clip that each picture belongs to."""
-        if self.crop == 1 and not (self.training and (any(self.flips) or self.angle)):
-            return pictures
-        number, kind = int(clip.max()) + 1, {"device": pictures.device, "dtype": pictures.dtype}
-        flip, angle = torch.ones(number, 2, **kind), torch.zeros(number, **kind)
-        if self.training:
-            chance = 0.5 * torch.tensor(self.flips, **kind)
-            flip = 1 - 2 * (torch.rand(number, 2, **kind) < chance).to(pictures.dtype)  # left-right, upside down
-            angle = self.angle * (2 * torch.rand(number, **kind) - 1)
-        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).unflatten(1, (2, 2))
-        linear = self.crop * turn * flip.unsqueeze(1)  # a clip's 2 x 2 map of the plane
-        place = torch.cat([linear, torch.zeros(number, 2, 1, **kind)], dim=2)[clip]  # n 2 3, the centre stays
-        with torch.autocast(pictures.device.type, enabled=False):  # which would round places to 8 bits
-            grid = F.affine_grid(place, list(pictures.shape), align_corners=False)
-        return F.grid_sample(pictures, grid, align_corners=False)
-
-
-class Faces(nn.Module):
-    """EfficientFace on every real frame, a flat RGB picture, 0 to 1: b t (3 h h) -> b t 1024, 0 on padding."""
-
-    def __init__(self, *, width: int, steps: int, weights: str, freeze: bool, augment: Augment):
-        super().__init__()
-        self.pixels = math.isqrt(width // 3)
-        if 3 * self.pixels**2 != width or self.pixels % 32:
-            raise RequestError(
-                f"visual frames of {width} values are no square RGB pictures with sides of a multiple of 32 pixels, "
-                "which is what EfficientFace reads: take readings.visual = vectors, or bring faces"
-            )
-        self.width, self.steps, self.freeze = EfficientFace.width, steps, freeze
-        self.augment, self.network = augment, EfficientFace(classes=None)
-        if weights != "none":
-            load_weights(self.network, weights)
-        self.network.requires_grad_(not freeze)
-
-    def train(self, mode: bool = True) -> "Faces":
-        super().train(mode)
-        if self.freeze:
-            self.network.eval()  # its batch norms are frozen as well
-        return self
-
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        pictures = x[mask].unflatten(-1, (3, self.pixels, self.pixels))  # b t (3 h h) -> n 3 h h
-        seen = self.network(self.augment(pictures, mask.nonzero()[:, 0]))
-        places = mask.flatten().nonzero().squeeze(1)
-        padded = seen.new_zeros(mask.numel(), self.width).index_copy(0, places, seen)
-        return padded.unflatten(0, mask.shape), mask
+AUDIO = {"cnn": AudioCnn, "vectors": Vectors}
 
 
 class Lstm(nn.Module):
-    """One LSTM forward in time, which captures temporal dependencies (Sec. III-B): b t w -> b t d."""
+    """An LSTM in one direction, for temporal dependencies (Sec. III-B): b t w -> b t d."""
 
     def __init__(self, width: int, dim: int):
         super().__init__()
@@ -159,6 +85,7 @@ class Lstm(nn.Module):
 
 
 TEMPORAL = {"lstm": Lstm, "linear": nn.Linear}  # Table VIII: LSTM -> Linear
+OPTION = "option of model.encoder.to_length.temporal"
 
 
 class FrameConv(nn.Module):
@@ -166,7 +93,7 @@ class FrameConv(nn.Module):
 
     def __init__(self, *, width: int, steps: int, dim: int, length: int, temporal: str, kernel: int):
         super().__init__()
-        self.over_time = one_of(TEMPORAL, temporal, "temporal")(width, dim)
+        self.over_time = one_of(TEMPORAL, temporal, OPTION)(width, dim)
         self.conv = nn.Conv1d(steps, length, kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -179,7 +106,7 @@ class Interpolate(nn.Module):
     def __init__(self, *, width: int, steps: int, dim: int, length: int, temporal: str, kernel: int):
         super().__init__()
         self.length = length
-        self.over_time = one_of(TEMPORAL, temporal, "temporal")(width, dim)
+        self.over_time = one_of(TEMPORAL, temporal, OPTION)(width, dim)
         self.conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -193,7 +120,7 @@ class TimeAxis(nn.Module):
 
     def __init__(self, *, width: int, steps: int, dim: int, length: int, temporal: str, kernel: int):
         super().__init__()
-        self.over_channels = one_of(TEMPORAL, temporal, "temporal")(steps, length)
+        self.over_channels = one_of(TEMPORAL, temporal, OPTION)(steps, length)
         self.conv = nn.Conv1d(width, dim, kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -202,3 +129,59 @@ class TimeAxis(nn.Module):
 
 
 TO_LENGTH = {"conv": FrameConv, "interpolate": Interpolate, "lstm": TimeAxis}
+
+
+def learned(length: int, dim: int) -> Tensor:
+    return nn.Parameter(0.02 * torch.randn(length, dim))
+
+
+def waves(length: int, dim: int) -> Tensor:
+    return nn.Buffer(sinusoid(torch.zeros(length, dim)), persistent=False)
+
+
+POSITIONS = {"learned": learned, "sinusoid": waves}
+
+
+class Embed(nn.Module):
+    """One modality: its encoder, LSTM and Conv1d to l steps, and a positional embedding (Fig. 1): b t w -> b l d.
+
+    A batch is padded further, to the longest utterance of the corpus, so that no result depends on batch mates. From
+    here on every sequence has all its l steps and no mask.
+    """
+
+    def __init__(self, *, encoder: nn.Module, to_length: nn.Module, steps: int, position: Tensor, dropout: float):
+        super().__init__()
+        self.encoder, self.to_length, self.steps = encoder, to_length, steps
+        self.position, self.drop = position, nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        short = self.steps - x.shape[1]
+        x, mask = F.pad(x, (0, 0, 0, short)), F.pad(mask, (0, short))
+        return self.drop(self.to_length(*self.encoder(x, mask)) + self.position)
+
+
+class Encoder(nn.Module):
+    """Every modality to l vectors of width d. dims, steps: of each modality, in the order of the results."""
+
+    def __init__(
+        self, *, dims: dict[str, int], steps: dict[str, int], dim: int, length: int, audio: dict[str, Any],
+        visual: dict[str, Any], to_length: dict[str, Any], position: str, dropout: float,
+    ):  # fmt: skip
+        super().__init__()
+        self.length = length
+        place = one_of(POSITIONS, position, "option of model.encoder.position")
+        encoders = {
+            "text": Vectors,
+            "audio": partial(registry.part, AUDIO, audio, "model.encoder.audio"),
+            "visual": partial(registry.part, VISUAL, visual, "model.encoder.visual"),
+        }
+        self.embed = nn.ModuleDict()
+        for name, width in dims.items():
+            encoder = encoders[name](width=width, steps=steps[name])
+            given = {"width": encoder.width, "steps": encoder.steps, "dim": dim, "length": length}
+            resize = registry.part(TO_LENGTH, to_length, "model.encoder.to_length", **given)
+            given = {"steps": steps[name], "position": place(length, dim), "dropout": dropout}
+            self.embed[name] = Embed(encoder=encoder, to_length=resize, **given)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: embed(batch[name], batch[f"{name}_mask"]) for name, embed in self.embed.items()}  # b t w -> b l d

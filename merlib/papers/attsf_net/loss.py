@@ -1,6 +1,6 @@
-"""ATTSF-Net's objective (eq. 18): the task, the auxiliary tasks, and how unlike the token and the two branches are.
+"""The loss of ATTSF-Net (eq. 18): the task, the auxiliary tasks, and the divergence of the branches from the token.
 
-Shapes: N utterances of a batch, d features, c classes (1 where the target is a score). A label of -1 is no label.
+Shapes: N utterances of a batch, d = dim, c classes (1 where the target is a score). A label of -1 means none.
 """
 
 import torch
@@ -14,13 +14,13 @@ VERSION = 1
 
 
 def symmetric_kl(mean_p: Tensor, var_p: Tensor, mean_q: Tensor, var_q: Tensor) -> Tensor:
-    """D(P || Q) + D(Q || P) of normal distributions, entry by entry (eqs. 15-16): the logarithms of the two cancel."""
-    apart = (mean_p - mean_q).square()
-    return ((var_p + apart) / var_q + (var_q + apart) / var_p) / 2 - 1
+    """D(P || Q) + D(Q || P) of normal distributions, entry by entry (eqs. 15-16); their logarithms cancel."""
+    distance = (mean_p - mean_q).square()
+    return ((var_p + distance) / var_q + (var_q + distance) / var_p) / 2 - 1
 
 
 class Batch(nn.Module):
-    """Mean and variance of each dimension over the batch (eq. 14). One utterance has no variance: then 0."""
+    """Mean and variance of each dimension over the batch (eq. 14); 0 for a single utterance, which has no variance."""
 
     def __init__(self, *, dim: int, eps: float):
         super().__init__()
@@ -47,7 +47,7 @@ class Sample(nn.Module):
 
 
 class Softmax(nn.Module):
-    """The d entries as scores of a categorical distribution; a mean over utterances."""
+    """The d entries as logits of a categorical distribution; a mean over utterances."""
 
     def __init__(self, *, dim: int, eps: float):
         super().__init__()
@@ -58,7 +58,7 @@ class Softmax(nn.Module):
 
 
 class Learned(nn.Module):
-    """A linear map of each vector to the means and log-variances of d dimensions, as in a VAE; one map for all."""
+    """A linear map of each vector to the means and log-variances of d dimensions, as in a VAE; the same map for all."""
 
     def __init__(self, *, dim: int, eps: float):
         super().__init__()
@@ -82,8 +82,8 @@ TASKS = {
 class AttsfLoss(nn.Module):
     """L_av + lambda_a L_a + lambda_v L_v + lambda_t L_t + lambda_sim L_sim (eq. 18, which has no term for text).
 
-    L_sim is the mean over the branches of their symmetric divergence from the token (eqs. 15-17). A part that has no
-    weight, or whose outputs the network does not return (Table VII, one modality, another system), is left out.
+    L_sim is the symmetric divergence of a branch from the token, as a mean over the branches (eqs. 15-17). A term whose
+    weight is 0, or whose outputs the network does not return (Table VII, one modality, another system), is left out.
     """
 
     def __init__(
@@ -93,27 +93,27 @@ class AttsfLoss(nn.Module):
         super().__init__()
         if (task == "l1") != sentiment:
             raise RequestError(
-                f"loss.task {task!r}: scores need l1 and classes cross_entropy, this corpus has "
+                f"loss.task {task!r}: scores need l1 and classes need cross_entropy; this corpus has "
                 + ("scores" if sentiment else "classes")
             )
-        self.task = one_of(TASKS, task, "loss.task")
+        self.task = one_of(TASKS, task, "option of loss.task")
         self.weights = {"audio": lambda_a, "visual": lambda_v, "text": lambda_t}
         self.lambda_sim = lambda_sim
-        self.similarity = one_of(SIMILARITIES, similarity, "loss.similarity")(dim=dim, eps=similarity_eps)
+        self.similarity = one_of(SIMILARITIES, similarity, "option of loss.similarity")(dim=dim, eps=similarity_eps)
 
     def forward(self, outputs: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
-        """outputs: of AttsfNet, N ...; target: `label` N, `score` N. Returns `loss` and its parts."""
-        known = labelled(target["label"])
-        target = {name: value[known] for name, value in target.items()}
-        parts = {"task": self.task(outputs["logits"][known], target)}
-        loss = parts["task"]
+        """outputs: of AttsfNet, N ...; target: `label` N, `score` N. Returns `loss` and its terms."""
+        rows = labelled(target["label"])
+        target = {name: value[rows] for name, value in target.items()}
+        terms = {"task": self.task(outputs["logits"][rows], target)}
+        loss = terms["task"]
         for name, weight in self.weights.items():
             if weight and f"logits_{name}" in outputs:
-                parts[f"task_{name}"] = self.task(outputs[f"logits_{name}"][known], target)
-                loss = loss + weight * parts[f"task_{name}"]
+                terms[f"task_{name}"] = self.task(outputs[f"logits_{name}"][rows], target)
+                loss = loss + weight * terms[f"task_{name}"]
         branches = [value for name, value in outputs.items() if name.startswith("main_")]
         if self.lambda_sim and branches and "token" in outputs:
-            divergences = [self.similarity(outputs["token"][known], branch[known]) for branch in branches]
-            parts["similarity"] = torch.stack(divergences).mean()
-            loss = loss + self.lambda_sim * parts["similarity"]
-        return {"loss": loss, **parts}
+            divergences = [self.similarity(outputs["token"][rows], branch[rows]) for branch in branches]
+            terms["similarity"] = torch.stack(divergences).mean()
+            loss = loss + self.lambda_sim * terms["similarity"]
+        return {"loss": loss, **terms}

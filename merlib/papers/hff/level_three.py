@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib.errors import one_of
-from merlib.layers.attention import Unchanged
+from merlib.layers.basics import Unchanged
 
 
 class TorchGru(nn.Module):

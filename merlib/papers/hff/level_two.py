@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib.errors import RequestError, one_of
-from merlib.layers.attention import Unchanged
+from merlib.layers.basics import Unchanged
 from merlib.registry import bind
 
 # Width of a head. Where the heads divide dim, "floor" and "pad" are the standard attention; "fixed" is it with 8 heads.

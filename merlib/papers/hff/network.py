@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from merlib.errors import RequestError, one_of
-from merlib.layers.attention import perceptron
+from merlib.layers.basics import perceptron
 from merlib.papers.hff.level_one import ALIGNMENTS
 from merlib.papers.hff.level_three import POOLINGS, TEMPORALS
 from merlib.papers.hff.level_two import ATTENTIONS

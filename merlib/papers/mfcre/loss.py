@@ -1,10 +1,10 @@
-"""MultiEMO's contrastive objective, which MFCRE uses.
+"""The contrastive objective of MultiEMO, which MFCRE uses (Sec. 3.5, eq. 11-15).
 
-Shapes: N utterances of a batch (all its dialogues), d features, m modalities, c classes. A label of -1 is no label.
-Equations are MFCRE's; the released code (MultiEMO, which MFCRE repeats) differs from them, so both are variants:
+Shapes: N utterances of a batch (all its dialogues), d features, m modalities, c classes. Label -1 means unlabelled.
+Equation numbers are MFCRE's. The code of MultiEMO, which MFCRE's repeats, differs from them, so there are two variants:
 
              "code" (as released)                               "paper" (eq. 11-15)
-z            scaled to length 1                                 as it is
+z            normalised to length 1                             unchanged
 weights      (sum n / n_c)^alpha over the training set,         (N / n_c)^alpha over the batch
              then divided by their sum
 SWFC, CE     means over the N utterances                        sums; the whole objective is divided by N (eq. 15)
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.errors import RequestError
+from merlib.errors import RequestError, one_of
 from merlib.layers.cross_entropy import labelled, positive
 
 VERSION = 1
@@ -39,17 +39,17 @@ def class_weights_batch(label: Tensor, *, classes: int, alpha: float) -> Tensor:
 def swfc(z: Tensor, label: Tensor, class_weights: Tensor, *, tau: float, gamma: float, variant: str) -> Tensor:
     """Sample-weighted focal contrastive loss (eq. 11-12) over the labelled utterances, from all dialogues together.
 
-    With s_ig the softmax over all other utterances of z_i . z_g / tau, an utterance i costs
-    -w_{y_i} mean_g (1 - s_ig)^gamma log s_ig over the others g of its class, or 0 where there are none.
+    With s_ig the softmax of z_i . z_g / tau over all other utterances, the loss of utterance i is
+    -w_{y_i} mean_g (1 - s_ig)^gamma log s_ig over the others g of its class, or 0 if there are none.
     z: N d; label: N; class_weights: c. Returns the mean over utterances ("code") or the sum ("paper").
     """
     z, label = z[label >= 0], label[label >= 0]
     if variant == "code":
         z = F.normalize(z, dim=-1)
-    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    score = ((z / tau) @ z.T).masked_fill_(itself, -torch.inf)
-    positive = (label[:, None] == label) & ~itself
-    log_s = score.log_softmax(dim=1).masked_select(positive)  # N N -> pairs of one class only, to spare memory
+    diagonal = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    score = ((z / tau) @ z.T).masked_fill_(diagonal, -torch.inf)
+    positive = (label[:, None] == label) & ~diagonal
+    log_s = score.log_softmax(dim=1).masked_select(positive)  # N N -> only the pairs of one class, to save memory
     focal = (-torch.expm1(log_s)) ** gamma * log_s  # (1 - s)^gamma log s, exact where s is near 0 or 1
     share = class_weights.to(z)[label] / positive.sum(1).clamp(min=1)  # w_{y_i} / |R_i|
     total = -(share[:, None].expand_as(positive).masked_select(positive) * focal).sum()
@@ -57,10 +57,11 @@ def swfc(z: Tensor, label: Tensor, class_weights: Tensor, *, tau: float, gamma: 
 
 
 def soft_hgr(fused: Tensor, *, variant: str) -> Tensor:
-    """Soft Hirschfeld-Gebelein-Renyi loss (eq. 13): pairs of modalities should agree, and not by all features at once.
+    """Soft Hirschfeld-Gebelein-Renyi loss (eq. 13): it rewards the inner product of two modalities' features, and
+    penalises the trace of the product of their covariances.
 
-    fused: N m d. The code's tr(cov(Q) cov(V)) of N x N covariances is |Qc^T Vc|^2 / (d - 1)^2 with every utterance
-    centred over its features, so no N x N matrix is needed.
+    fused: N m d. The trace tr(cov(Q) cov(V)) of the N x N covariances in the code is |Qc^T Vc|^2 / (d - 1)^2 with every
+    utterance centred over its features, so no N x N matrix is needed.
     """
     n, _, d = fused.shape
     if variant == "paper":
@@ -81,45 +82,38 @@ def soft_hgr(fused: Tensor, *, variant: str) -> Tensor:
 class Contrastive(nn.Module):
     """mu_swfc SWFC + mu_hgr Soft-HGR + (1 - mu_swfc - mu_hgr) cross-entropy (eq. 15); a part with weight 0 is skipped.
 
-    In the "paper" variant the parts are sums and the whole is divided by the labelled utterances of the batch. The
-    term lambda |theta|^2 of eq. 15 is the optimiser's weight decay. class_counts: labels of the training set, c.
+    In the "paper" variant the parts are sums, and their total is divided by the number of labelled utterances in the
+    batch. The term lambda |theta|^2 of eq. 15 is the optimiser's weight decay. class_counts: labels of the training
+    set, c.
     """
 
     def __init__(
-        self,
-        *,
-        class_counts: Sequence[float] | Tensor,
-        mu_swfc: float,
-        mu_hgr: float,
-        tau: float,
-        alpha: float,
-        gamma: float,
-        variant: str,
-    ):
+        self, *, class_counts: Sequence[float] | Tensor, mu_swfc: float, mu_hgr: float, tau: float, alpha: float,
+        gamma: float, variant: str,
+    ):  # fmt: skip
         super().__init__()
-        if variant not in ("code", "paper"):
-            raise RequestError(f"loss variant {variant!r} is unknown: choose code or paper")
         if min(mu_swfc, mu_hgr, 1 - mu_swfc - mu_hgr) < -1e-9:
             raise RequestError(f"mu_swfc {mu_swfc} and mu_hgr {mu_hgr} must not be negative, nor exceed 1 together")
         self.mu = {"swfc": mu_swfc, "soft_hgr": mu_hgr, "cross_entropy": round(1 - mu_swfc - mu_hgr, 9)}
-        self.tau, self.alpha, self.gamma, self.variant = tau, alpha, gamma, variant
+        self.tau, self.alpha, self.gamma = tau, alpha, gamma
+        self.variant = one_of(("code", "paper"), variant, "option of loss.variant")
         weights = class_weights_swfc(positive(class_counts), alpha) if variant == "code" else None
-        self.register_buffer("class_weights", weights)  # None: counted in every batch
+        self.register_buffer("class_weights", weights)  # None: counted in each batch (eq. 12)
 
     def forward(self, outputs: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
         """outputs: `logits` N c, `embedding` N d, `fused` N m d; target: `label` N. Returns `loss` and its parts."""
         label = target["label"]
-        known = labelled(label)
+        has_label = labelled(label)
         weights = self.class_weights
         if weights is None:
-            weights = class_weights_batch(label[known], classes=outputs["logits"].shape[1], alpha=self.alpha)
-        shape = {"tau": self.tau, "gamma": self.gamma, "variant": self.variant}
+            weights = class_weights_batch(label[has_label], classes=outputs["logits"].shape[1], alpha=self.alpha)
+        settings = {"tau": self.tau, "gamma": self.gamma, "variant": self.variant}
         reduction = "mean" if self.variant == "code" else "sum"  # eq. 14
         parts = {
-            "swfc": lambda: swfc(outputs["embedding"], label, weights, **shape),
+            "swfc": lambda: swfc(outputs["embedding"], label, weights, **settings),
             "soft_hgr": lambda: soft_hgr(outputs["fused"], variant=self.variant),
             "cross_entropy": lambda: F.cross_entropy(outputs["logits"], label, ignore_index=-1, reduction=reduction),
         }
         named = {name: part() for name, part in parts.items() if self.mu[name]}
         loss = sum(self.mu[name] * part for name, part in named.items())
-        return {"loss": loss if self.variant == "code" else loss / known.sum(), **named}
+        return {"loss": loss if self.variant == "code" else loss / has_label.sum(), **named}

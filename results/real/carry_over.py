@@ -1,0 +1,99 @@
+"""Give committed records the ids that their runs have today, where a rerun shows that the numbers are the same.
+
+    python results/real/carry_over.py [--data real] [--write]
+
+A run's id follows its recipe, its data and the versions of the code (`merlib/study/identity.py`). Records before then
+have ids of another kind. A recipe's records are carried over when at least one of its runs is in results/cache (`merlib
+run` trains it) and gives every recorded value and epoch to the last digit; then all seeds and folds that were recorded
+under the same recipe id get their new ids. Every other record stays as it is, and the reason is printed. A second call
+changes nothing.
+"""
+
+import argparse
+import json
+from collections import Counter, defaultdict
+
+import pandas as pd
+
+from merlib import declarations, study
+from merlib.data.table import CorpusError
+from merlib.files import atomic
+from merlib.study.records import read_records, records_path
+from merlib.study.tables import records_of_run
+
+SAME = ["row", "column", "fold", "seed", "selection"]  # what a record is about
+
+
+def planned(paper: declarations.Paper, table: str, data: str, seeds: list[int]) -> list[study.Planned]:
+    """The runs that the table asks for today, for every recorded seed; none where the root has none of its corpora."""
+    try:
+        return [each for seed in seeds for each in study.plan.plan(paper, table, data=data, seed=seed)[0]]
+    except CorpusError:
+        return []
+
+
+def carried(records: pd.DataFrame, runs: list[study.Planned]) -> tuple[pd.DataFrame, Counter]:
+    """The records with new ids where a rerun allows it, and how many records have which fate."""
+    place = {tuple(line): at for at, line in zip(records.index, records[SAME].itertuples(index=False), strict=True)}
+    lines = defaultdict(list)  # (recipe id of before, recipe id of today) -> (lines, run) of it
+    equal: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    fates: Counter = Counter()
+    for each in runs:
+        cells = [(cell.row, cell.column, each.run.fold, each.run.seed) for cell in each.cells]
+        keys = [(*cell, selection) for cell in cells for selection in ("val", "test_peak")]
+        at = [place[key] for key in keys if key in place]
+        if not at:
+            continue
+        before = records.loc[at[0], "recipe"] or f"run {records.loc[at[0], 'run']}"  # older records name no recipe
+        pair = (before, each.run.recipe_id)
+        lines[pair].append((at, each.run))
+        if (each.run.folder / "run.json").exists():
+            rerun = pd.DataFrame(records_of_run(each.cells, each.run, study.execute(each.run, progress=False)))
+            rerun = rerun.set_index(SAME)[["value", "epoch"]].astype(float)
+            recorded = records.loc[at].set_index(SAME)[["value", "epoch"]].astype(float)
+            equal[pair].append(recorded.equals(rerun.loc[recorded.index]))
+    result, seen = records.copy(), set()
+    for pair, members in lines.items():
+        before, today = pair
+        rows = [at for found, _ in members for at in found]
+        seen |= set(rows)
+        if before == today:
+            fates["had today's id"] += len(rows)
+        elif not equal[pair]:
+            fates["kept: none of the recipe's runs was trained again"] += len(rows)
+        elif not all(equal[pair]):
+            fates["kept: a rerun gives other numbers (other code, or another processor)"] += len(rows)
+        else:
+            fates["carried over: a rerun gives the same numbers"] += len(rows)
+            for found, run in members:
+                result.loc[found, ["run", "recipe"]] = [run.id, today]
+    fates["kept: a count, or no run of this root asks for it today"] += len(records) - len(seen)
+    return result, fates
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="real", help="the data root of the records")
+    parser.add_argument(
+        "--write", action="store_true", help="write the records; without it, only say what would change"
+    )
+    args = parser.parse_args()
+    for name in declarations.papers():
+        paper = declarations.load(name)
+        for table in paper.tables:
+            records = read_records(name, table, args.data)
+            if records.empty:
+                continue
+            if "recipe" not in records:
+                records["recipe"] = ""
+            records["recipe"] = records["recipe"].fillna("")
+            runs = planned(paper, table, args.data, sorted(records["seed"].astype(int).unique()))
+            result, fates = carried(records, runs)
+            print(json.dumps({f"{name}/{table}": {fate: count for fate, count in fates.items() if count}}))
+            if args.write and not result.equals(records):
+                with atomic(records_path(name, table, args.data)) as part:
+                    result.to_csv(part, index=False)
+
+
+if __name__ == "__main__":
+    main()
