@@ -88,7 +88,7 @@ def _labelled(dataset: Dataset, data: dict[str, Any], protocol: dict[str, Any], 
     features = {m: dataset.features[name] for m, name in names.items() if name in dataset.features}
     if not features:
         raise RequestError(
-            f"{dataset.corpus.name}: none of {names} is there; it has {sorted(dataset.features)}. Run `merlib doctor`."
+            f"{dataset.corpus.name} has none of {names}, only {sorted(dataset.features)}. Run `merlib doctor`."
         )
     table = dataset.corpus.table
     label = table["label"].to_numpy(np.int64)
@@ -182,7 +182,7 @@ def _dialogues(table, split: np.ndarray, features, scales, target, device: str) 
     """The dialogues of each split, with the unlabelled utterances among them."""
     if long := sorted(m for m, (_, lengths) in features.items() if (lengths != 1).any()):
         raise RequestError(
-            f"data.unit dialogue reads one vector an utterance, but {long} are sequences: pool them first"
+            f"data.unit dialogue reads one vector per utterance, but {long} are sequences: pool them first"
         )
     vectors = {m: as_float32(values) for m, (values, _) in features.items()}
     vectors |= {m: (vectors[m] - mean) / std for m, (mean, std) in scales.items()}

@@ -66,7 +66,7 @@ def load(folder: Path) -> Corpus:
         about = json.loads(about_file.read_text())
         actual, expected = sha256(table_file), about["table_sha256"]
     except FileNotFoundError as error:
-        raise CorpusError(f"{error.filename} is not there; {again}.") from None
+        raise CorpusError(f"{error.filename} does not exist; {again}.") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise CorpusError(f"{about_file} is damaged ({error!r}); delete it and {again}.") from None
     if actual != expected:

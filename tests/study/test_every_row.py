@@ -26,13 +26,13 @@ def data(tmp_path_factory):
 
 def networks(paper: str, table: str) -> dict[str, runs.Run]:
     """Row and corpus -> the run of each different network of a table, first fold."""
-    found, seen = {}, set()
+    runs_by_name, seen = {}, set()
     for row, corpus, run in study.runs_of(declarations.load(paper), table):
         key = json.dumps([run.recipe["model"], run.recipe["loss"], run.recipe["data"], corpus], sort_keys=True)
         if run.fold == 0 and key not in seen and not registry.is_estimator(run.recipe["model"]["name"]):
             seen.add(key)
-            found[f"{row.id} on {corpus} ({run.recipe['data']['modalities']})"] = run
-    return found
+            runs_by_name[f"{row.id} on {corpus} ({run.recipe['data']['modalities']})"] = run
+    return runs_by_name
 
 
 @pytest.mark.parametrize(("paper", "table"), CASES, ids=["/".join(case) for case in CASES])
