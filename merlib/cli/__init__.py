@@ -200,6 +200,9 @@ def main(words: list[str] | None = None) -> None:
     """Entry point: a wrong request exits with 2, a failed run with 1, each with one plain message on standard error."""
     try:
         app(words, prog_name="merlib")
+    except SystemExit as end:
+        if end.code:  # a command that is done returns to its caller
+            raise
     except (MerlibError, OSError) as error:
         print(f"merlib: {error}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, MerlibError) else 1)
