@@ -94,7 +94,7 @@ def extract(
 
     imports.refuse_synthetic(data)
     paths = extract.extract(
-        data, corpus, recipe, media=_media(data, corpus, media), modalities=modalities(letters), kind=kind,
+        data, corpus, recipe, modalities=modalities(letters), media=_media(data, corpus, media), kind=kind,
         names=dict.fromkeys(("text", "audio", "visual"), name) if name else None, augmented=augmented,
         weights=assignments(weights or ()), change=assignments(changes or ()), workers=workers, device=device,
     )  # fmt: skip
