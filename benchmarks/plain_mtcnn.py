@@ -1,4 +1,4 @@
-"""MTCNN as it is usually run: one picture after the other, each candidate resized by itself, suppression in numpy.
+"""MTCNN as it is usually run: one frame after the other, each candidate resized by itself, suppression in numpy.
 
 Written for comparison, with the networks of merlib and nothing else of it: the same arithmetic in another order.
 """
@@ -8,9 +8,9 @@ import torch
 from torch.nn.functional import interpolate
 
 
-def plain_mtcnn(network, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """network: merlib's Mtcnn; picture: h w 3 bytes. Boxes k 4, probabilities k, landmarks k 5 2; best first."""
-    x = torch.from_numpy(picture).permute(2, 0, 1).unsqueeze(0).float()
+def plain_mtcnn(network, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """network: merlib's Mtcnn; frame: h w 3 bytes. Boxes k 4, probabilities k, landmarks k 5 2; best first."""
+    x = torch.from_numpy(frame).permute(2, 0, 1).unsqueeze(0).float()
     height, width = x.shape[2:]
     first, second, third = network.thresholds
     levels, scale = [], 12 / network.min_face
@@ -28,14 +28,14 @@ def plain_mtcnn(network, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     box, score, shift = (np.concatenate(v) for v in zip(*levels, strict=True))
     keep = plain_suppress(box, score, 0.7)
     box = square(box[keep] + shift[keep] * np.tile(box[keep, 2:] - box[keep, :2], 2))
-    box, seen = cut(x, box, 24)
-    score, shift = (v.numpy() for v in network.rnet(seen)) if len(seen) else (np.zeros(0), np.zeros((0, 4)))
+    box, pixels = cut(x, box, 24)
+    score, shift = (v.numpy() for v in network.rnet(pixels)) if len(pixels) else (np.zeros(0), np.zeros((0, 4)))
     box, shift, score = box[score > second], shift[score > second], score[score > second]
     keep = plain_suppress(box, score, 0.7)
-    box, seen = cut(x, square(moved(box[keep], shift[keep])), 48)
-    if not len(seen):
+    box, pixels = cut(x, square(moved(box[keep], shift[keep])), 48)
+    if not len(pixels):
         return np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2))
-    score, shift, points = (v.numpy() for v in network.onet(seen))
+    score, shift, points = (v.numpy() for v in network.onet(pixels))
     box, shift, points, score = (v[score > third] for v in (box, shift, points, score))
     side = box[:, 2:] - box[:, :2] + 1
     points = np.stack([points[:, :5] * side[:, :1] + box[:, :1], points[:, 5:] * side[:, 1:] + box[:, 1:2]], 2) - 1
@@ -56,15 +56,15 @@ def square(box: np.ndarray) -> np.ndarray:
 
 
 def cut(x: torch.Tensor, box: np.ndarray, size: int) -> tuple[np.ndarray, torch.Tensor]:
-    """The boxes that show something, and what they show."""
-    rows, seen = [], []
+    """The boxes that are not empty, and their pixels."""
+    rows, pixels = [], []
     for row in box:
         left, top, right, bottom = np.trunc(row).astype(int)
         part = x[:, :, max(top, 1) - 1 : min(bottom, x.shape[2]), max(left, 1) - 1 : min(right, x.shape[3])]
         if part.numel():
             rows.append(row)
-            seen.append((interpolate(part, (size, size), mode="area") - 127.5) / 128)
-    return np.stack(rows) if rows else box[:0], torch.cat(seen) if seen else torch.zeros(0, 3, size, size)
+            pixels.append((interpolate(part, (size, size), mode="area") - 127.5) / 128)
+    return np.stack(rows) if rows else box[:0], torch.cat(pixels) if pixels else torch.zeros(0, 3, size, size)
 
 
 def plain_suppress(box: np.ndarray, score: np.ndarray, threshold: float, *, smaller: bool = False) -> list[int]:

@@ -1,4 +1,4 @@
-"""Files that are either the old version or the new one, never half of either."""
+"""Writing files so that a reader sees the old version or the new one, never a part; and their hashes."""
 
 import hashlib
 import os
@@ -10,10 +10,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`, which takes its place when the block ends well and vanishes when it does not.
+    """A temporary file beside `path`, which replaces it when the block succeeds and is deleted when it fails.
 
-    A process that is killed leaves `path` as it was, and a `.part` file that no reader looks at; of two processes that
-    write at once, the later one wins whole.
+    A process that is killed leaves `path` as it was, and a `.part` file that nothing reads; of two processes that write
+    at the same time, the file of the later one remains.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

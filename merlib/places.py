@@ -1,4 +1,4 @@
-"""Where things lie, and which commit this is. Everything is found from the checkout, whatever the working directory."""
+"""The folders of data and results, and the commit of the code; none depends on the working directory."""
 
 import os
 import subprocess
@@ -6,23 +6,23 @@ from functools import cache
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-TWINS = ("twin", "twin_media")  # data roots that make themselves: synthetic features, and synthetic recordings
-MEDIA_SCALE = float(os.environ.get("MERLIB_TWIN_SCALE", "1"))  # of the recordings that twin_media makes
+TWINS = ("twin", "twin_media")  # the synthetic data roots: of features, and of recordings
+MEDIA_SCALE = float(os.environ.get("MERLIB_TWIN_SCALE", "1"))  # of the synthetic recordings of twin_media
 
 
 def data_folder() -> Path:
-    """`data` of the checkout, or MERLIB_DATA: a folder of data roots."""
+    """The folder of data roots: MERLIB_DATA, or `data` of the checkout."""
     return Path(os.environ.get("MERLIB_DATA", CHECKOUT / "data"))
 
 
 def results_folder(data: str) -> Path:
-    """`results/<data>` of the checkout, or below MERLIB_RESULTS."""
+    """The results of a data root: a folder of MERLIB_RESULTS, or of `results` of the checkout."""
     return Path(os.environ.get("MERLIB_RESULTS", CHECKOUT / "results")) / data
 
 
 @cache
 def commit() -> str:
-    """The commit of this checkout, `+` when code or declarations differ; MERLIB_COMMIT where there is no git."""
+    """The commit of this checkout, with `+` if code or declarations differ; MERLIB_COMMIT where there is no git."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(CHECKOUT), *arguments]

@@ -15,6 +15,7 @@ parameters begin that learn at `train.text_lr_factor` of the rate.
 """
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -29,11 +30,29 @@ GROUP = "merlib.papers"  # of the entry points that papers outside this reposito
 KINDS = {"NETWORKS": "model", "ESTIMATORS": "model", "LOSSES": "loss"}  # table -> what a recipe calls it
 
 
+@cache
+def registered() -> dict[str, str]:
+    """Paper id -> package, of the papers that other installed distributions register."""
+    return {entry.name: entry.value for entry in entry_points(group=GROUP)}
+
+
 def papers() -> dict[str, str]:
     """Paper id -> the package that holds its network, loss and extraction settings."""
     own = importlib.import_module(GROUP)
     inside = {found.name: f"{GROUP}.{found.name}" for found in pkgutil.iter_modules(own.__path__) if found.ispkg}
-    return inside | {entry.name: entry.value for entry in entry_points(group=GROUP)}
+    return inside | registered()
+
+
+def features(paper: str) -> ModuleType:
+    """The module `features` of a paper's package: its extractors of arrays from recordings and transcripts.
+
+    It has `extractors(data, weights)`, by modality; `offline(data)`, those that take the place of extractors whose
+    weights come with no package; and ENCODERS, the modalities whose pretrained weights can be replaced.
+    """
+    module = f"{one_of(papers(), paper, 'paper that has a package')}.features"
+    if importlib.util.find_spec(module) is None:
+        raise DeclarationError(f"{paper} has no module {module}: it says nothing of what it extracts from recordings")
+    return importlib.import_module(module)
 
 
 @cache

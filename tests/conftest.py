@@ -45,6 +45,14 @@ def tiny(places, monkeypatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small() -> dict:
+    """The dialogue twin of every corpus, at a tenth of its size; tests must not change them."""
+    from merlib.twins import dialogues
+
+    return {name: dialogues.make(name, scale=0.1)[0] for name in dialogues.TWINS}
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real corpora, $MERLIB_SHARED_DATA; tests that need it are skipped where it is not."""
     folder = Path(os.environ.get("MERLIB_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))

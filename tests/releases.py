@@ -1,4 +1,4 @@
-"""Feature releases and official layouts written by hand, from a table of utterances, for the tests of their readers."""
+"""Feature releases and official layouts written from a table of utterances, for the tests of their readers."""
 
 import pickle
 from pathlib import Path
@@ -12,13 +12,13 @@ DIMS = {"text": 5, "audio": 4, "visual": 3}
 
 
 def vectors(corpus: Corpus, modality: str) -> np.ndarray:
-    """One recognisable vector per utterance, n d: 100 * row + dimension."""
+    """One recognisable vector per utterance, (n, d): 100 * row + dimension."""
     rows = np.arange(len(corpus.table), dtype=np.float32)[:, None]
     return 100 * rows + np.arange(DIMS[modality], dtype=np.float32)
 
 
 def dialogues(corpus: Corpus) -> dict:
-    """The keys of conv-emotion, in order: IEMOCAP's own names, MELD's running numbers."""
+    """Dialogue -> its key in conv-emotion, in order: the names of IEMOCAP, running numbers for MELD."""
     names = list(corpus.table["dialogue"].unique())
     if corpus.name != "meld":
         return {name: name for name in names}
@@ -31,18 +31,21 @@ def items(corpus: Corpus, *, visual: bool = True) -> tuple:
     keys = dialogues(corpus)
     rows = {keys[name]: part for name, part in corpus.table.groupby("dialogue", sort=False)}
 
-    def of(column) -> dict:
+    def by_dialogue(column) -> dict:
         return {key: column(part) for key, part in rows.items()}
 
-    values = {m: of(lambda part, m=m: list(vectors(corpus, m)[part.index])) for m in DIMS}
-    sentences, labels = of(lambda p: list(p["text"])), of(lambda p: [int(k) for k in p["label"]])
+    values = {m: by_dialogue(lambda part, m=m: list(vectors(corpus, m)[part.index])) for m in DIMS}
+    sentences, labels = by_dialogue(lambda p: list(p["text"])), by_dialogue(lambda p: [int(k) for k in p["label"]])
     test = [keys[d] for d in corpus.table.loc[corpus.table["split"] == "test", "dialogue"].unique()]
     train = [key for key in keys.values() if key not in test]
     if corpus.name != "meld":
-        ids, speakers = of(lambda p: list(p["utterance"])), of(lambda p: [s[-1] for s in p["speaker"]])
+        ids, speakers = (
+            by_dialogue(lambda p: list(p["utterance"])),
+            by_dialogue(lambda p: [s[-1] for s in p["speaker"]]),
+        )
         return ids, speakers, labels, *values.values(), sentences, train, test
-    ids = of(lambda p: list(range(len(p))))
-    speakers = of(lambda p: [list(np.eye(9, dtype=int)[k]) for k in p["speaker"].factorize()[0]])
+    ids = by_dialogue(lambda p: list(range(len(p))))
+    speakers = by_dialogue(lambda p: [list(np.eye(9, dtype=int)[k]) for k in p["speaker"].factorize()[0]])
     for empty in (labels, sentences, ids, speakers, *values.values()):
         empty[1038] = []  # the dialogue without utterances
     sentiments = {key: [k % 3 for k in turns] for key, turns in labels.items()}
@@ -51,6 +54,7 @@ def items(corpus: Corpus, *, visual: bool = True) -> tuple:
 
 
 def dump(path: Path, data: object, protocol: int = 2) -> Path:
+    """Pickle `data` into the file `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(data, protocol=protocol))
     return path

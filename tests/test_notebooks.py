@@ -12,9 +12,8 @@ import pytest
 import tiny_study
 from tiny_study import ROOT
 
-from merlib import declarations
+from merlib import declarations, twins
 from merlib.cli import headless
-from merlib.data import folders
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("**/*.ipynb"))
 NAMES = [p.relative_to(ROOT / "notebooks").with_suffix("").as_posix() for p in NOTEBOOKS]
@@ -59,6 +58,37 @@ def test_its_cells_are_short_and_define_nothing(source):
             assert not any(isinstance(node, kinds) for node in ast.walk(ast.parse(cell.source))), cell.source
 
 
+def imported(source: Path) -> list[str]:
+    """Every name that an import statement of a notebook binds."""
+    code = [c.source for c in nbformat.read(source, as_version=4).cells if c.cell_type == "code"]
+    nodes = [node for cell in code for node in ast.walk(ast.parse(cell))]
+    return [alias.name for n in nodes if isinstance(n, ast.Import | ast.ImportFrom) for alias in n.names]
+
+
+def test_it_imports_at_most_six_names(source):
+    assert len(imported(source)) <= 6, imported(source)
+
+
+def statements(source: Path) -> set[str]:
+    """The statements of a notebook, a compound one line by line, after its imports and its opening; the paper's id is
+    left out, since the same call for another paper is the same call."""
+    paper, found = source.parent.name, set()
+    for cell in nbformat.read(source, as_version=4).cells[3:]:
+        if cell.cell_type == "code":
+            lines = [line.strip().replace(paper, "PAPER") for line in ast.unparse(ast.parse(cell.source)).splitlines()]
+            found |= set(lines)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["1_preprocess", "2_train", "3_ablations", "4_figures"])
+def test_what_three_papers_share_is_a_named_call(kind):
+    """Code that stands alike in three papers or more is a single call of merlib, not a passage."""
+    papers = [statements(path) for path in NOTEBOOKS if path.stem == kind]
+    shared = {line for lines in papers for line in lines if sum(line in other for other in papers) >= 3}
+    called = [line for line in shared if "notebook." in line or "study." in line or "inspection." in line]
+    assert len(shared) - len(called) <= 2, sorted(shared - set(called))
+
+
 @pytest.fixture(scope="module")
 def half(tmp_path_factory) -> Path:
     """A root with one corpus of the two and two modalities of the three; the three notebooks that need no training."""
@@ -66,7 +96,7 @@ def half(tmp_path_factory) -> Path:
     tiny_study.declare(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MERLIB_DATA", str(folder / "data"))
-        folders.dataset("twin", "iemocap6")
+        twins.ensure("twin", ["iemocap6"])
     shutil.copytree(folder / "data" / "twin" / "iemocap6", folder / "data" / "half" / "iemocap6")
     (folder / "data" / "half" / "iemocap6" / "features" / "visual.safetensors").unlink()
     jobs = []
@@ -83,8 +113,8 @@ def half(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", ["1_preprocess", "2_train", "3_ablations"])
 def test_an_absent_corpus_is_stated_and_no_error(half, name):
     executed = nbformat.read(half / f"{name}.ipynb", as_version=4)
-    said = "".join(o.get("text", "") for c in executed.cells if c.cell_type == "code" for o in c.outputs)
-    assert "meld" in said and "ABSENT" in said
+    text = "".join(o.get("text", "") for c in executed.cells if c.cell_type == "code" for o in c.outputs)
+    assert "meld" in text and "ABSENT" in text
     assert not list((half / "results").glob("cache/runs/*")), "nothing is trained for a corpus that is not there"
 
 

@@ -17,14 +17,14 @@ ROWS = {
 }
 TWIN = """[twin]
 model.dim = 16
+model.context.global_dim = 16
+model.context.party_dim = 16
+model.context.emotion_dim = 16
 model.encoder.layers = 1
 model.encoder.ff = 16
 model.fusion.layers = 1
 model.fusion.ff = 16
 model.head.hidden = 16
-model.context.global_dim = 16
-model.context.party_dim = 16
-model.context.emotion_dim = 16
 model.hidden = 8
 train.lr = 0.01
 train.batch = 64
@@ -49,33 +49,33 @@ def declare(folder: Path) -> None:
 
 
 def _shown(paper: str, table: Path) -> set[str]:
-    """Rows of a table that a tiny study keeps: facts, the first two of our own, a floor, and what a notebook names."""
+    """Rows of a table in a tiny study: facts, the first two of our own, a floor, and those that a notebook names."""
     rows = tomllib.loads(table.read_text())["row"]
     text = "".join(p.read_text() for p in (ROOT / "notebooks" / paper).glob("*.ipynb"))
     own = [row["id"] for row in rows if not row.get("cited") or "base" in row]
     named = {row for row in own if f'\\"{row}\\"' in text}
-    kept = {row["id"] for row in rows if row.get("kind") == "fact"} | set(own[:2]) | named | ({"logistic"} & set(own))
-    return kept | {row["same_as"] for row in rows if row["id"] in kept and "same_as" in row}
+    chosen = {row["id"] for row in rows if row.get("kind") == "fact"} | set(own[:2]) | named | ({"logistic"} & set(own))
+    return chosen | {row["same_as"] for row in rows if row["id"] in chosen and "same_as" in row}
 
 
-def _cut(table: Path, kept: set[str]) -> None:
+def _cut(table: Path, ids: set[str]) -> None:
     head, *rows = re.split(r"^(?=\[\[row\]\])", table.read_text(), flags=re.MULTILINE)
-    rows = [row for row in rows if re.search(r'^id = "(.+)"', row, re.MULTILINE)[1] in kept]
+    rows = [row for row in rows if re.search(r'^id = "(.+)"', row, re.MULTILINE)[1] in ids]
     table.write_text(head + "".join(rows))
     if not rows:
         table.unlink()
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """Variables under which merlib reads and writes below `folder` only, on one thread."""
+    """Environment variables with which merlib reads and writes only below `folder`, on one thread."""
     places = {"MERLIB_DATA": folder / "data", "MERLIB_RESULTS": folder / "results", "MERLIB_PAPERS": folder / "papers"}
     fixed = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return os.environ | {name: str(path) for name, path in places.items()} | fixed | more
 
 
 def batch(folder: Path, *arguments: str, snakefile: Path = ROOT / "Snakefile", **config: str) -> list[str]:
-    """The command of a batch as `make reproduce` gives it, with its lock and Snakemake's own notes in `folder`."""
+    """The command of a batch as `make reproduce` runs it, with its lock and Snakemake's own files in `folder`."""
     run = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--directory", str(folder)]
-    told = [f"{key}={value}" for key, value in config.items()]
-    flags = ["--nolock", "--cores", "2", "--rerun-incomplete", *arguments, "--config", *told]
+    settings = [f"{key}={value}" for key, value in config.items()]
+    flags = ["--nolock", "--cores", "2", "--rerun-incomplete", *arguments, "--config", *settings]
     return ["flock", str(folder / "batch.lock"), *run, *flags]

@@ -1,7 +1,7 @@
-"""What confusion matrices are possible: ranges of accuracy and of weighted F1, by linear programming and by vertices.
+"""Which confusion matrices are possible: the ranges of accuracy and of weighted F1, and integer counts.
 
-c classes; supports: c, true utterances of each class (a row of the matrix); scores are intervals in percent, None where
-not printed.
+There are c classes. `supports` are the c numbers of true utterances, the row sums of the matrix. Scores are intervals
+in percent, None where not printed.
 """
 
 from collections.abc import Sequence
@@ -25,56 +25,57 @@ def _rows_and_columns(c: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def accuracy_range(
     supports: Sequence[int], *, f1: Scores, recall: Scores | None = None, precision: Scores | None = None
 ) -> tuple[Interval | None, np.ndarray | None, np.ndarray | None]:
-    """The accuracies that some confusion matrix can have, and the matrices at both ends; None where there is no such
-    matrix.
+    """The accuracies that a confusion matrix with these scores can have; the matrices of the lowest and the highest.
 
-    Variables n_ij >= 0, true class i called j, with row sums r_i = supports. A printed score is linear in them once its
-    denominator is multiplied out: F1_i = 2 n_ii / (r_i + c_i) <= f becomes 2 n_ii - f (r_i + c_i) <= 0, precision n_ii
-    - p c_i <= 0. Accuracy is the sum of n_ii. Entries may be fractions here, so the range is a little wider than that
-    of whole matrices, never narrower.
+    All three are None where no matrix has these scores.
+
+    The variables are n_ij >= 0, the utterances of class i predicted as j, with row sums r_i = supports and column sums
+    c_i. A bound on a printed score is linear in them once its denominator is multiplied out: F1_i = 2 n_ii / (r_i +
+    c_i) <= f becomes 2 n_ii - f (r_i + c_i) <= 0, and precision_i <= p becomes n_ii - p c_i <= 0. Accuracy is the sum
+    of n_ii. Entries need not be integers here, so the range is a little wider than that of integer matrices, never
+    narrower.
     """
     from scipy.optimize import linprog
 
     c = len(supports)
     diagonal, rows, columns = _rows_and_columns(c)
-    totals = {"f1": (2 * diagonal, rows + columns), "recall": (diagonal, rows), "precision": (diagonal, columns)}
+    fractions = {"f1": (2 * diagonal, rows + columns), "recall": (diagonal, rows), "precision": (diagonal, columns)}
     bounds = []
     for name, scores in (("f1", f1), ("recall", recall), ("precision", precision)):
-        above, below = totals[name]
+        numerators, denominators = fractions[name]
         for i, score in enumerate(scores or ()):
             if score is not None:
-                bounds.append(above[i] - (score.high + EPS) / 100 * below[i])
-                bounds.append((score.low - EPS) / 100 * below[i] - above[i])
+                bounds.append(numerators[i] - (score.high + EPS) / 100 * denominators[i])
+                bounds.append((score.low - EPS) / 100 * denominators[i] - numerators[i])
     n = sum(supports)
     shares = np.asarray(supports) / n
     ends = []
     for sign in (1, -1):
-        found = linprog(
+        solution = linprog(
             sign * diagonal.sum(axis=0), A_ub=np.array(bounds) if bounds else None,
             b_ub=np.zeros(len(bounds)) if bounds else None, A_eq=rows, b_eq=shares, method="highs",
         )  # fmt: skip
-        if found.status == 2:
+        if solution.status == 2:
             return None, None, None
-        if found.status != 0:
-            raise ArithmeticError(f"linear program over {c} classes: {found.message}")
-        ends.append((100 * sign * found.fun, found.x.reshape(c, c) * n))
+        if solution.status != 0:
+            raise ArithmeticError(f"linear program over {c} classes: {solution.message}")
+        ends.append((100 * sign * solution.fun, solution.x.reshape(c, c) * n))
     (low, at_low), (high, at_high) = ends
     return Interval(low, high), at_low, at_high
 
 
 def weighted_f1_range(supports: Sequence[int], *, recall: Scores, accuracy: Interval | None = None) -> Interval | None:
-    """The weighted F1 that some confusion matrix with these recalls can have; None where recalls and accuracy exclude
-    each other.
+    """The weighted F1 that a confusion matrix with these recalls can have; None where they exclude the accuracy.
 
-    Recalls fix the hits h_i, hence what is missed, m_i = r_i - h_i, T in all. What is wrongly called i, o_i, is any
-    split of T with o_i <= T - m_i (a class's own misses are not called by its name). Each F1 = 2 h / (r + h + o) falls
-    in o and is convex: the highest weighted F1 is at a vertex (at most one o strictly between its bounds), the lowest
-    where all slopes are equal. More hits never lower it, so unsure recalls enter with their ends. An unknown recall is
-    what accuracy leaves over.
+    Recalls fix the hits h_i (true positives), hence the misses m_i = r_i - h_i (false negatives), T in all. The false
+    positives o_i are any split of T with o_i <= T - m_i, since the misses of a class are predicted as other classes.
+    Each F1 = 2 h / (r + h + o) falls with o and is convex in it: the highest weighted F1 is at a vertex (at most one o
+    strictly between its bounds), the lowest where all slopes are equal. More hits never lower it, so the two ends of
+    the recalls give the two ends of the range. An unknown recall is bounded by what the accuracy leaves over.
     """
     r = np.asarray(supports, dtype=float)
-    known = [score or ANY for score in recall]
-    low, high = (r * np.array([getattr(s, end) for s in known]) / 100 for end in ("low", "high"))
+    recalls = [score or ANY for score in recall]
+    low, high = (r * np.array([getattr(s, end) for s in recalls]) / 100 for end in ("low", "high"))
     if accuracy is not None:
         hits = np.array([accuracy.low - EPS, accuracy.high + EPS]) * r.sum() / 100
         low, high = np.maximum(low, hits[0] - (high.sum() - high)), np.minimum(high, hits[1] - (low.sum() - low))
@@ -84,6 +85,7 @@ def weighted_f1_range(supports: Sequence[int], *, recall: Scores, accuracy: Inte
 
 
 def _weighted_f1(r: np.ndarray, hits: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """In percent, of supports, true positives and false positives by class, (..., c)."""
     return 100 * (r * 2 * hits / np.maximum(r + hits + wrong, 1e-12)).sum(axis=-1) / r.sum()
 
 
@@ -93,7 +95,7 @@ def _highest_weighted_f1(r: np.ndarray, hits: np.ndarray) -> float:
     full = np.array(list(product((0.0, 1.0), repeat=len(r)))) * most  # v c: every o at one of its bounds
     rest = missed.sum() - full.sum(axis=1)
     best = -np.inf
-    for i in range(len(r)):  # the one that takes what is left
+    for i in range(len(r)):  # the class that takes the rest of T
         wrong = full.copy()
         wrong[:, i] += rest
         fits = (wrong[:, i] >= -1e-9) & (wrong[:, i] <= most[i] + 1e-9)
@@ -105,30 +107,28 @@ def _highest_weighted_f1(r: np.ndarray, hits: np.ndarray) -> float:
 def _lowest_weighted_f1(r: np.ndarray, hits: np.ndarray) -> float:
     missed = r - hits
     most, total = missed.sum() - missed, missed.sum()
-    low, high = (
-        0.0,
-        10.0,
-    )  # of the root of the common slope, 2 r h / (r + h + o)^2 = slope^2, hence o = sqrt(2 r h) / slope - r - h
+    # bisection for the root of the common slope: 2 r h / (r + h + o)^2 = slope^2, hence o = sqrt(2 r h) / slope - r - h
+    low, high = 0.0, 10.0
     for _ in range(100):
         slope = (low + high) / 2
         wrong = np.clip(np.sqrt(2 * r * hits) / max(slope, 1e-12) - r - hits, 0, most)
         low, high = (slope, high) if wrong.sum() > total else (low, slope)
-    return float(_weighted_f1(r, hits, wrong))  # what is left over goes to classes without hits, at no cost
+    return float(_weighted_f1(r, hits, wrong))  # the rest of T goes to classes without hits, whose F1 is 0
 
 
 def some_count(n: int, score: Interval) -> bool:
-    """Whether k / n is within the interval (percent) for a whole k."""
+    """Whether k / n is within the interval (percent) for an integer k."""
     return np.ceil((score.low - EPS) * n / 100) <= np.floor((score.high + EPS) * n / 100)
 
 
 def some_class_counts(n: int, others: int, *, precision=None, recall=None, f1=None) -> bool:
-    """Whether whole hits k <= n and predictions m <= k + others give the scores of a class with n utterances."""
+    """Whether integers k <= n (hits) and m <= k + others (predictions) give the scores of a class of n utterances."""
     k = np.arange(n + 1)
     share = 100 * k / n
     fits = np.ones(n + 1, dtype=bool) if recall is None else (share >= recall.low - EPS) & (share <= recall.high + EPS)
     least, most = k.astype(float), k + float(others)
     with np.errstate(divide="ignore", invalid="ignore"):
-        if precision is not None:  # k / m; without predictions it counts as 0
+        if precision is not None:  # k / m; 0 without predictions
             fits &= (k > 0) | (precision.low <= EPS)
             least = np.where(k > 0, np.maximum(least, 100 * k / (precision.high + EPS)), least)
             most = np.where((k > 0) & (precision.low > 0), np.minimum(most, 100 * k / (precision.low - EPS)), most)

@@ -1,4 +1,4 @@
-"""results/audit: the findings as CSV, and as a page with each finding in one sentence."""
+"""results/audit: the findings as CSV, and a page with one sentence for each."""
 
 import csv
 from collections import Counter
@@ -15,17 +15,17 @@ HEADINGS = {
     "relative": "Relative changes that the text states",
     "sum": "Sums",
     "total": "Sums",
-    "equal": "Numbers that should be one",
-    "best": "Said to be best",
-    "order": "Said to be above",
+    "equal": "Numbers that should be equal",
+    "best": "Claimed to be best",
+    "order": "Claimed to be above",
     "bold": "Marked as best",
     "f1_of_precision_and_recall": "F1 from precision and recall",
     "average": "Averages over the classes",
     "feasible_matrix": "Whether a confusion matrix can have these scores",
     "feasible_accuracy": "Accuracies that a confusion matrix can have",
     "feasible_weighted_f1": "Weighted F1 that a confusion matrix can have",
-    "count": "Accuracies as whole numbers of utterances",
-    "class_count": "Scores of a class as whole numbers of utterances",
+    "count": "Accuracies as integer counts of utterances",
+    "class_count": "Scores of a class as integer counts of utterances",
     "same_configuration": "One configuration, printed twice",
     "sweep": "The chosen value and the best of its sweep",
     "quoted_twice": "Quoted systems",
@@ -34,17 +34,17 @@ HEADINGS = {
     "steps": "Steps of the optimiser",
     "power": "Gains within the sampling noise of the test set",
 }
-HEAD = """# What the printed numbers say of each other
+HEAD = """# Do the printed numbers fit each other?
 
 Written by `merlib audit --write`; nothing here is typed by hand. No model was trained for it: this is arithmetic on the
 digits that the papers print (`papers/*/tables`, `papers/*/claims.toml`). `notebooks/01_audit.ipynb` explains the checks
 one by one.
 
-**Cannot hold** lists what no rounding or truncation of the digits can bring together, on the premise that a sentence
-names (a test set's counts, one evaluation a row). **Odd** lists what has an innocent reading: a second run, a mean over
-runs, another test set behind a quoted score, a gain within sampling noise. A number that cannot hold has many innocent
-causes too: a slip of the pen, a row of another version, a metric under another definition. These pages say what does
-not fit, not why.
+**Cannot hold** lists numbers that no rounding or truncation of the digits reconciles, on the premise that the sentence
+names (the counts of a test set, one evaluation per row). **Odd** lists numbers with an innocent explanation: a second
+run, a mean over runs, another test set behind a quoted score, a gain within sampling noise. A number that cannot hold
+can have innocent causes too: a typing error, a row of another version, a metric under another definition. This page
+says what does not fit, not why.
 
 A printed 68.75 stands for any number from 68.745 to 68.76. Addresses are `table/row.column` of the paper's
 declarations.
@@ -52,11 +52,12 @@ declarations.
 
 
 def folder() -> Path:
+    """The folder results/audit."""
     return places.results_folder("audit")
 
 
 def write(findings: list[Finding], only: str | None = None) -> Path:
-    """findings.csv and README.md of all papers."""
+    """Write findings.csv and README.md, which hold all papers; DeclarationError where `only` one is requested."""
     if only is not None:
         raise DeclarationError(f"results/audit holds all papers: `merlib audit --write` takes no paper, found {only!r}")
     with atomic(folder() / "findings.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
@@ -70,16 +71,17 @@ def write(findings: list[Finding], only: str | None = None) -> Path:
 
 
 def page(findings: list[Finding]) -> str:
-    found = Counter((f.paper, f.severity) for f in findings)
+    """The text of README.md."""
+    counts = Counter((f.paper, f.severity) for f in findings)
     lines = [HEAD, "| paper | cannot hold | odd |", "|---|---|---|"]
-    lines += [f"| [{p}](#{p}) | {found[p, 'error']} | {found[p, 'note']} |" for p in declarations.papers()]
+    lines += [f"| [{p}](#{p}) | {counts[p, 'error']} | {counts[p, 'note']} |" for p in declarations.papers()]
     for paper in declarations.papers():
         lines += ["", f"## {paper}", "", f"{declarations.load(paper).title}."]
         for severity, name in (("error", "Cannot hold"), ("note", "Odd")):
-            mine = [f for f in findings if (f.paper, f.severity) == (paper, severity)]
+            of_severity = [f for f in findings if (f.paper, f.severity) == (paper, severity)]
             for heading in dict.fromkeys(HEADINGS.values()):
-                said = [f for f in mine if HEADINGS[f.check] == heading]
-                if said:
+                listed = [f for f in of_severity if HEADINGS[f.check] == heading]
+                if listed:
                     lines += ["", f"### {name}: {heading[0].lower()}{heading[1:]}", ""]
-                    lines += [f"- `{f.table}/{f.row}`: {f.message}" for f in said]
+                    lines += [f"- `{f.table}/{f.row}`: {f.message}" for f in listed]
     return "\n".join(lines) + "\n"

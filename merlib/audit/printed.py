@@ -1,7 +1,7 @@
-"""Printed digits as intervals, and the findings that come of them.
+"""Printed digits as intervals, and the form of a finding.
 
-A printed 68.75 is any number that rounds (half up or half even) or truncates to it: [68.745, 68.76]. Everything is in
-percent inside the audit; a finding speaks in the unit of its cell.
+A printed 68.75 stands for any number that rounds (half up or half even) or truncates to it: [68.745, 68.76]. The audit
+computes in percent; a finding states its numbers in the unit of its cell.
 """
 
 from decimal import Decimal, InvalidOperation
@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 from merlib.declarations.schema import SCORES, Cell, Strict
 from merlib.errors import RequestError
 
-EPS = 1e-6  # percent: far below a printed digit, far above what floats and the solver lose
+EPS = 1e-6  # percent: far below a printed digit, far above the errors of floats and of the solver
 
 
 class Finding(Strict):
-    """One thing that does not fit. `error`: it cannot hold under any rounding; `note`: it has an innocent reading."""
+    """A printed number that does not fit. `error`: it fits under no rounding; `note`: it may be innocent."""
 
     paper: str
     table: str
@@ -30,10 +30,13 @@ class Finding(Strict):
 
 
 class Interval(NamedTuple):
+    """All numbers from `low` to `high`, both included."""
+
     low: float
     high: float
 
     def meets(self, other: "Interval") -> bool:
+        """Whether the two have a number in common, within EPS."""
         return self.low <= other.high + EPS and other.low <= self.high + EPS
 
     @property
@@ -45,7 +48,7 @@ ANY = Interval(0.0, 100.0)
 
 
 def number(text: str) -> Decimal | None:
-    """The number that is printed, without a sign of percent or of thousands; None where there is none."""
+    """The printed number, without a percent sign or a separator of thousands; None where the text is no number."""
     try:
         return Decimal(text.strip().rstrip("%").replace(",", ""))
     except InvalidOperation:
@@ -53,7 +56,7 @@ def number(text: str) -> Decimal | None:
 
 
 def interval(text: str, *, exact: bool = False) -> Interval:
-    """All numbers that are printed so; `exact` for counts and settings, which are not rounded."""
+    """All numbers that a paper may have printed as `text`; `exact` for counts and settings, which are not rounded."""
     value = number(text)
     if value is None:
         raise RequestError(f"{text!r} is no number")
@@ -63,7 +66,7 @@ def interval(text: str, *, exact: bool = False) -> Interval:
 
 
 def scale(cell: Cell) -> float:
-    """What turns the cell's unit into percent."""
+    """The factor that turns the cell's unit into percent."""
     return 100.0 if cell.unit == "fraction" else 1.0
 
 
@@ -74,9 +77,9 @@ def is_score(cell: Cell) -> bool:
 def percent(cell: Cell) -> Interval:
     """The interval of a printed score in percent; of a count or a setting, the number itself."""
     low, high = interval(cell.printed, exact=not is_score(cell))
-    found = Interval(low * scale(cell), high * scale(cell))
+    scaled = Interval(low * scale(cell), high * scale(cell))
     bounded = is_score(cell) and cell.metric not in ("mae", "correlation")
-    return Interval(max(found.low, 0.0), min(found.high, 100.0)) if bounded and found.meets(ANY) else found
+    return Interval(max(scaled.low, 0.0), min(scaled.high, 100.0)) if bounded and scaled.meets(ANY) else scaled
 
 
 def point(cell: Cell) -> float:
@@ -85,15 +88,15 @@ def point(cell: Cell) -> float:
 
 
 def show(cell: Cell) -> str:
-    """A cell in a sentence: its address within the paper and its digits."""
-    place = "" if cell.column == "value" else f".{cell.column}"
-    return f"{cell.printed} ({cell.table}/{cell.row}{place})"
+    """A cell in words: its digits and its address within the paper."""
+    column = "" if cell.column == "value" else f".{cell.column}"
+    return f"{cell.printed} ({cell.table}/{cell.row}{column})"
 
 
 def finding(
     cell: Cell, check: str, severity: str, message: str, *, value=None, possible: Interval | None = None
 ) -> Finding:
-    """A finding at a cell; `value` and the `possible` interval are given in percent."""
+    """A finding at a cell; the recomputed `value` and the `possible` interval are in percent."""
     by = scale(cell)
     low, high = (None, None) if possible is None else (round(possible.low / by, 6), round(possible.high / by, 6))
     return Finding(

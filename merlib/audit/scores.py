@@ -1,4 +1,4 @@
-"""Checks within one evaluation: do the scores of one confusion matrix fit each other, and whole utterances?"""
+"""Checks within one evaluation: do the scores of one confusion matrix fit each other, and integer counts?"""
 
 from collections.abc import Callable, Iterator
 
@@ -9,19 +9,19 @@ from merlib.audit.evaluations import Evaluation
 from merlib.audit.printed import ANY, EPS, Finding, Interval, finding, percent, show
 from merlib.declarations.schema import Cell
 
-AVERAGES = {  # metric: the scores of the classes that it averages, and whether their counts weigh them
+AVERAGES = {  # metric: the scores of the classes that it averages, and whether the supports weight them
     "macro_f1": ("f1", False), "weighted_f1": ("f1", True), "macro_precision": ("precision", False),
     "weighted_precision": ("precision", True), "balanced_accuracy": ("recall", False), "accuracy": ("recall", True),
 }  # fmt: skip
 NAMES = {"f1": "F1", "precision": "precision", "recall": "recall"}
 
 
-def check(evaluation: Evaluation, *, programs: bool = True) -> list[Finding]:
-    """Every check of one evaluation; `programs=False` leaves out the linear programs, which take milliseconds each."""
+def score_findings(evaluation: Evaluation, *, programs: bool = True) -> list[Finding]:
+    """All findings within one evaluation; `programs=False` omits the linear programs, which take milliseconds each."""
     checks: list[Callable] = [f1_of_precision_and_recall, averages, counts, class_counts]
     if programs:
         checks += [feasible_accuracy, feasible_weighted_f1]
-    return [found for one in checks for found in one(evaluation)]
+    return [f for check in checks for f in check(evaluation)]
 
 
 def _severity(evaluation: Evaluation) -> str:
@@ -29,7 +29,7 @@ def _severity(evaluation: Evaluation) -> str:
 
 
 def _premise(evaluation: Evaluation) -> str:
-    """What a sentence has to say of the test set, with its counts, so that a reader can check it."""
+    """The test set that a finding presumes, with its counts, so that a reader can check it."""
     counts = ", ".join(f"{name} {n}" for name, n in evaluation.supports.items())
     tables = " and ".join(sorted({c.table for c in evaluation.cells if c.emotion}))
     source = "the printed supports" if evaluation.stated else "the corpus's customary test set"
@@ -40,7 +40,7 @@ def _premise(evaluation: Evaluation) -> str:
 
 
 def f1_of_precision_and_recall(evaluation: Evaluation) -> Iterator[Finding]:
-    """F1 = 2 P R / (P + R), rising in both."""
+    """F1 = 2 P R / (P + R), which rises with precision P and with recall R."""
     for cell in (c for c in evaluation.cells if c.metric == "f1"):
         p, r = (evaluation.find(metric, cell.emotion) for metric in ("precision", "recall"))
         if p is None or r is None:
@@ -50,13 +50,13 @@ def f1_of_precision_and_recall(evaluation: Evaluation) -> Iterator[Finding]:
             yield finding(
                 cell, "f1_of_precision_and_recall", _severity(evaluation), value=sum(ends) / 2,
                 possible=Interval(*ends),
-                message=f"F1 is 2 P R / (P + R): from {show(p)} and {show(r)} it is {_two(Interval(*ends), cell)}; "
+                message=f"F1 is 2 P R / (P + R): from {show(p)} and {show(r)} it is {_in_unit(Interval(*ends), cell)}; "
                 f"{cell.printed} is printed.",
             )  # fmt: skip
 
 
 def averages(evaluation: Evaluation) -> Iterator[Finding]:
-    """Averages, accuracy (recall weighted by counts) and UA (mean recall) from the scores of the classes."""
+    """Averages, accuracy (recall weighted by supports) and UA (mean recall) follow from the scores of the classes."""
     if not evaluation.supports:
         return
     r = np.array(list(evaluation.supports.values()))
@@ -67,31 +67,32 @@ def averages(evaluation: Evaluation) -> Iterator[Finding]:
         weights = r / r.sum() if weighted else np.full(len(r), 1 / len(r))
         ends = np.array(evaluation.filled(of)).T @ weights
         possible = Interval(*map(float, ends))
-        also = _macro_f1_of_averages(evaluation) if metric == "macro_f1" else None
+        of_averages = _macro_f1_of_averages(evaluation) if metric == "macro_f1" else None
         if percent(cell).meets(possible):
             continue
-        if also and percent(cell).meets(also):
+        if of_averages and percent(cell).meets(of_averages):
             yield finding(
-                cell, "average", "note", value=also.middle, possible=also,
+                cell, "average", "note", value=of_averages.middle, possible=of_averages,
                 message=f"{show(cell)} is 2 P R / (P + R) of the mean precision and the mean recall, not the mean of "
-                f"the classes' F1, which is {_two(possible, cell)}.",
+                f"the classes' F1, which is {_in_unit(possible, cell)}.",
             )  # fmt: skip
             continue
         sums = _sum(evaluation, of, weighted)
         yield finding(
             cell, "average", _severity(evaluation), value=possible.middle, possible=possible,
             message=f"The {'weighted ' if weighted else ''}mean of the classes' {NAMES[of]} is {sums}, "
-            f"{_two(possible, cell)}; {show(cell)} is printed {_premise(evaluation)}.",
+            f"{_in_unit(possible, cell)}; {show(cell)} is printed {_premise(evaluation)}.",
         )  # fmt: skip
 
 
 def _macro_f1_of_averages(evaluation: Evaluation) -> Interval | None:
+    """Macro F1 under another definition: F1 of the mean precision and the mean recall."""
     ends = [np.array(evaluation.filled(m)).mean(axis=0) for m in ("precision", "recall") if all(evaluation.classes(m))]
     return Interval(*(2 * ends[0] * ends[1] / np.maximum(ends[0] + ends[1], EPS))) if len(ends) == 2 else None
 
 
 def counts(evaluation: Evaluation) -> Iterator[Finding]:
-    """An accuracy on n utterances is k / n."""
+    """An accuracy on n utterances is k / n for an integer k."""
     cell, n = evaluation.find("accuracy"), evaluation.n
     if cell is None or n is None or confusion.some_count(n, percent(cell)):
         return
@@ -100,34 +101,34 @@ def counts(evaluation: Evaluation) -> Iterator[Finding]:
     yield finding(
         cell, "count", "error" if evaluation.stated and not evaluation.quoted else "note",
         value=100 * round(percent(cell).middle * n / 100) / n,
-        message=f"No whole number of right answers among {n} is {show(cell)}: {near}. A mean over several runs could "
-        "be.",
+        message=f"No integer number of correct predictions out of {n} gives {show(cell)}: {near}. A mean over several "
+        "runs could.",
     )  # fmt: skip
 
 
 def class_counts(evaluation: Evaluation) -> Iterator[Finding]:
-    """Recall is k / n, precision k / m, F1 2 k / (n + m), for whole numbers k of hits and m of predictions."""
+    """Recall is k / n, precision k / m, F1 2 k / (n + m), for integers k (hits) and m (predictions)."""
     for emotion, n in (evaluation.supports or {}).items():
         cells = {m: c for m in ("recall", "precision", "f1") if (c := evaluation.find(m, emotion))}
         scores = {metric: percent(cell) for metric, cell in cells.items()}
         if not cells or not n or confusion.some_class_counts(n, evaluation.n - n, **scores):
             continue
         cell = next(iter(cells.values()))
-        told = ", ".join(f"{NAMES[metric]} {show(c)}" for metric, c in cells.items())
+        listed = ", ".join(f"{NAMES[metric]} {show(c)}" for metric, c in cells.items())
         yield finding(
             cell, "class_count", "error" if evaluation.stated and not evaluation.quoted else "note",
-            message=f"With {n} {emotion} utterances no whole numbers of hits k and of predictions m give k / {n}, k / "
-            f"m, 2 k / ({n} + m) as printed: {told}. A mean over several runs could.",
+            message=f"With {n} {emotion} utterances, no integers k (hits) and m (predictions) give k / {n}, k / m, "
+            f"2 k / ({n} + m) as printed: {listed}. A mean over several runs could.",
         )  # fmt: skip
 
 
 def feasible_accuracy(evaluation: Evaluation) -> Iterator[Finding]:
-    """Is there a confusion matrix with these scores of the classes, and can it have the printed accuracy?"""
+    """Some confusion matrix has these scores of the classes, and one of them has the printed accuracy."""
     if not evaluation.supports or sum(bool(s) for s in evaluation.classes("f1")) < 2:
         return
     scores = {name: evaluation.classes(name) for name in ("f1", "recall", "precision")}
     possible, at_low, at_high = confusion.accuracy_range(list(evaluation.supports.values()), **scores)
-    cell = None if all(scores["recall"]) else evaluation.find("accuracy")  # all recalls: `averages` says it more simply
+    cell = None if all(scores["recall"]) else evaluation.find("accuracy")  # from all recalls, `averages` computes it
     if possible is None:
         first = next(c for c in evaluation.cells if c.metric == "f1")
         yield finding(
@@ -137,19 +138,19 @@ def feasible_accuracy(evaluation: Evaluation) -> Iterator[Finding]:
         )  # fmt: skip
     elif cell is not None and not percent(cell).meets(possible):
         above = percent(cell).low > possible.high
-        called = (at_high if above else at_low).sum(axis=0)
-        predicted = ", ".join(f"{name} {round(m)}" for name, m in zip(evaluation.supports, called, strict=True))
+        columns = (at_high if above else at_low).sum(axis=0)
+        predicted = ", ".join(f"{name} {round(m)}" for name, m in zip(evaluation.supports, columns, strict=True))
         yield finding(
             cell, "feasible_accuracy", _severity(evaluation), value=possible.high if above else possible.low,
             possible=possible,
             message="Accuracy is the mean of the classes' F1 weighted by true and predicted counts together. Over all "
-            f"confusion matrices with the printed F1 it lies {_two(possible, cell)}; {show(cell)} is printed. The "
+            f"confusion matrices with the printed F1 it lies {_in_unit(possible, cell)}; {show(cell)} is printed. The "
             f"{'highest' if above else 'lowest'} needs the predicted counts {predicted} {_premise(evaluation)}.",
         )  # fmt: skip
 
 
 def feasible_weighted_f1(evaluation: Evaluation) -> Iterator[Finding]:
-    """Does the printed weighted F1 lie within what confusion matrices of these recalls (and accuracy) can have?"""
+    """Some confusion matrix with these recalls (and accuracy) has the printed weighted F1."""
     cell, recalls = evaluation.find("weighted_f1"), evaluation.classes("recall")
     if cell is None or sum(bool(s) for s in recalls) < len(recalls) - 1 or len(recalls) < 2:
         return
@@ -166,19 +167,19 @@ def feasible_weighted_f1(evaluation: Evaluation) -> Iterator[Finding]:
         yield finding(
             cell, "feasible_weighted_f1", _severity(evaluation), value=possible.middle, possible=possible,
             message=f"Over all confusion matrices with the printed recalls{' and accuracy' if accuracy else ''} "
-            f"weighted F1 lies {_two(possible, cell)}; {show(cell)} is printed {_premise(evaluation)}.",
+            f"weighted F1 lies {_in_unit(possible, cell)}; {show(cell)} is printed {_premise(evaluation)}.",
         )  # fmt: skip
 
 
-def _two(possible: Interval, cell: Cell) -> str:
-    """An interval in the unit of a cell, with one digit more than the cell has."""
+def _in_unit(possible: Interval, cell: Cell) -> str:
+    """An interval in the unit of a cell, in words."""
     by, digits = (100, 5) if cell.unit == "fraction" else (1, 3)
     low, high = (f"{end / by:.{digits}f}" for end in possible)
     return low if low == high else f"between {low} and {high}"
 
 
 def _sum(evaluation: Evaluation, of: str, weighted: bool) -> str:
-    """The average as one would write it down."""
+    """The average written out as a sum."""
     cells = {emotion: evaluation.find(of, emotion) for emotion in evaluation.supports}
     scores = [c.printed if c else f"[{ANY.low:g} to {ANY.high:g}]" for c in cells.values()]
     if not weighted:

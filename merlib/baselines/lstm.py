@@ -8,36 +8,14 @@ m modalities, c classes. Masks (b t) are True on real steps, which come first.
 import math
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence
 
-from merlib.errors import RequestError, one_of
+from merlib.errors import one_of
 from merlib.layers.basics import perceptron
+from merlib.layers.ragged import LastState
 
 VERSION = 1
-
-
-class LastState(nn.Module):
-    """The state of an LSTM after the last real step of each sequence, of the top layer: b t d -> b h.
-
-    Two directions share the width `dim`; the backward one ends at the first step.
-    """
-
-    def __init__(self, *, width: int, dim: int, layers: int, directions: int):
-        super().__init__()
-        if directions not in (1, 2) or dim % directions:
-            raise RequestError(
-                f"an LSTM of width {dim} in {directions} directions: choose 1 or 2, and a multiple of it"
-            )
-        self.directions = directions
-        self.lstm = nn.LSTM(width, dim // directions, layers, batch_first=True, bidirectional=directions == 2)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        packed = pack_padded_sequence(x, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
-        _, (state, _) = self.lstm(packed)  # (layers directions) b h
-        return rearrange(state[-self.directions :], "r b h -> b (r h)")
 
 
 class Average(nn.Module):

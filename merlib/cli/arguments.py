@@ -1,21 +1,101 @@
-"""Arguments of the command line from text."""
+"""What the words of the command line mean, and what the shell offers to complete them. Only declarations are read."""
 
-import argparse
 import re
 import tomllib
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
-from merlib.declarations.schema import LETTERS
+import typer
+from typer.core import TyperCommand
+
+from merlib import declarations
+from merlib.declarations import LETTERS, Paper
+from merlib.errors import MerlibError, RequestError, one_of
+from merlib.places import TWINS, data_folder, results_folder
+
+PARTS = ("paper", "table", "row")
 
 
-def assignment(text: str) -> tuple[str, object]:
-    """`key=value`, the value by `literal`."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r}: write key=value, such as train.lr=1e-3 or readings.cell=slstm")
-    return key, literal(value)
+class Address(NamedTuple):
+    """A paper, a table of it and rows of that table; a part that is empty stands for all there are."""
+
+    paper: str = ""
+    table: str = ""
+    rows: tuple[str, ...] = ()
+
+    def holds(self, paper: str, table: str, row: str) -> bool:
+        """Whether the row of a cell or of a finding lies at this address."""
+        return self.paper in ("", paper) and self.table in ("", table) and (not self.rows or row in self.rows)
 
 
-def literal(text: str) -> object:
+def address(words: Sequence[str], *, needs: int = 0, text: bool = False) -> Address:
+    """The address that the words of a command give: `mfcre/table4/ours`, or with blanks, `mfcre table4 ours`.
+
+    Further words are rows of the same table, by id or by address. needs: how many of the three parts must be given.
+    text: also allow `settings`, `facts` and `claims`, the tables of numbers that a paper prints in its text.
+    Raises RequestError for a part that is missing or unknown; the message lists near matches.
+    """
+    paths = [word.strip("/").split("/") for word in words]
+    if long := ["/".join(path) for path in paths if len(path) > len(PARTS)]:
+        raise RequestError(f"{long[0]!r}: an address is {'/'.join(PARTS)}")
+    parts: list[str] = []
+    while paths and len(parts) < 2:
+        parts += paths.pop(0)
+    if len(parts) + len(paths) < needs:
+        raise RequestError(f"name a {PARTS[len(parts)]}, as in mfcre/table4/ours: an address is {'/'.join(PARTS)}")
+    if not parts:
+        return Address()
+    paper = declarations.load(parts[0])
+    if len(parts) == 1:
+        return Address(paper.id)
+    table = _numbered(parts[1])
+    known = one_of(_rows(paper, text), table, f"table of {paper.id}")
+    for *place, row in paths:
+        if place and [*place[:-1], _numbered(place[-1])] != [paper.id, table][-len(place) :]:
+            raise RequestError(f"{'/'.join([*place, row])!r} is no row of {paper.id}/{table}: name rows of one table")
+    rows = [*parts[2:], *(path[-1] for path in paths)]
+    return Address(paper.id, table, tuple(one_of(known, row, f"row of {paper.id}/{table}") for row in rows))
+
+
+def _rows(paper: Paper, text: bool) -> dict[str, list[str]]:
+    """Table -> the ids of its rows."""
+    rows = {name: [row.id for row in table.row] for name, table in paper.tables.items()}
+    for cell in declarations.cells(paper) if text else ():
+        if cell.table not in paper.tables:
+            rows.setdefault(cell.table, []).append(cell.row)
+    return rows
+
+
+def _numbered(table: str) -> str:
+    """`4` is short for `table4`."""
+    return f"table{table}" if table.isdigit() else table
+
+
+def assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """`key=value` each, the value read by `literal`."""
+    values = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RequestError(f"{text!r}: write key=value, such as train.lr=1e-3 or readings.cell=slstm")
+        values[key] = literal(value)
+    return values
+
+
+class WithPairs(TyperCommand):
+    """A command whose repeatable option `-p` takes two words, KEY VALUE; typer has no such options."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        joined, rest = [], iter(args)
+        for word in rest:
+            pair = [next(rest, None), next(rest, None)] if word == "-p" else None
+            if pair and not (pair[1] is not None and pair[0].isidentifier()):
+                raise RequestError("-p takes two words: the name of a parameter and its value")
+            joined += ["-p", "=".join(pair)] if pair else [word]
+        return super().parse_args(ctx, joined)
+
+
+def literal(text: str) -> Any:
     """A TOML literal (1e-3, true, "text", [0, 1]); anything else is the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -26,12 +106,57 @@ def literal(text: str) -> object:
 def modalities(text: str) -> str:
     """Letters of T text, A audio, V visual."""
     if not text or set(text) - set(LETTERS):
-        raise argparse.ArgumentTypeError(f"{text!r}: write letters of T text, A audio, V visual, such as AV")
+        raise RequestError(f"{text!r}: write letters of T text, A audio, V visual, such as AV")
     return text
 
 
-def numbers(text: str) -> tuple[int, ...]:
-    """Whole numbers, comma-separated."""
+def integers(text: str) -> tuple[int, ...]:
+    """Non-negative integers, comma-separated."""
     if not all(re.fullmatch("[0-9]{1,9}", part) for part in text.split(",")):
-        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers of at most nine digits, such as 0,1,2")
+        raise RequestError(f"{text!r}: give integers of at most nine digits, such as 0,1,2")
     return tuple(map(int, text.split(",")))
+
+
+def data_roots() -> list[str]:
+    """The data roots that hold a corpus or have records, and the synthetic ones."""
+    filled = (file.parents[1].name for file in data_folder().glob("*/*/corpus.json"))
+    recorded = (folder.parent.name for folder in results_folder("").glob("*/records"))
+    return sorted({*TWINS, *filled, *recorded})
+
+
+def complete_address(ctx: typer.Context, incomplete: str) -> list[str]:
+    """For the shell: the papers, the tables of the paper or the rows of the table that the words so far have named."""
+    *place, _ = incomplete.split("/")
+    before = [part for word in ctx.params.get("words") or () for part in word.split("/")]
+    inside = (before if len(before) < 2 else []) + place if place else before[:2]
+    try:
+        names = declarations.papers() if not inside else list(_rows(paper := declarations.load(inside[0]), text=False))
+        names = names if len(inside) < 2 else [row.id for row in paper.table(inside[1]).row]
+    except MerlibError:
+        return []
+    return ["/".join([*place, name]) for name in names]
+
+
+def complete_root() -> list[str]:
+    """For the shell: the data roots."""
+    return data_roots()
+
+
+def _words(help: str) -> typer.models.ArgumentInfo:
+    return typer.Argument(metavar="PAPER/TABLE/ROW", help=help, show_default=False, autocompletion=complete_address)
+
+
+PLACE = "An address, or its parts with blanks: mfcre table4 ours. Further rows of the table may follow."
+Words = Annotated[list[str], _words(PLACE)]
+OptionalWords = Annotated[list[str] | None, _words(f"{PLACE} Default: everything.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
+Root = Annotated[
+    str,
+    typer.Option(help="Data root: a folder below data/ (or MERLIB_DATA).", autocompletion=complete_root),
+]
+Seeds = Annotated[str, typer.Option(metavar="N,N", help="Seeds, comma-separated.")]
+Device = Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Default: cuda where there is one.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A leaf or a reading of the recipe, such as readings.cell=slstm."),
+]

@@ -1,148 +1,163 @@
-"""The commands `merlib data`: what brings corpora, recordings and features in. See cli.py for the rest."""
+"""The commands `merlib data`: they bring corpora, recordings and features in."""
 
 import json
 import sys
-from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Literal
 
-from merlib.cli.arguments import assignment, modalities
+import typer
+
+from merlib.cli.arguments import Changes, assignments, complete_root, modalities
+
+app = typer.Typer(help="Bring corpora, recordings and features in.", rich_markup_mode=None)
+
+Target = Annotated[str, typer.Argument(metavar="ROOT", help="The data root.", autocompletion=complete_root)]
+Corpus = Annotated[str, typer.Argument(help="The corpus, by its name in the root.")]
+Media = Annotated[
+    Path | None, typer.Option(help="Folder of the recordings. Default: that from which the corpus was imported.")
+]
+Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run, if they can be moved.")]
 
 
-def data_import(args: Namespace) -> None:
-    """import a corpus: KIND is prepared (a TOML), iemocap, meld, ravdess, mosi, mosei (official folders), conv-emotion,
-    multiemo or mmsa (public pickles)"""
+@app.command("import")
+def import_corpus(kind: str, source: Path, data: Target) -> None:
+    """Import a corpus into a data root.
+
+    KIND is prepared (a TOML), iemocap, meld, ravdess, mosi, mosei (official folders), conv-emotion, multiemo or mmsa
+    (public pickles).
+    """
     from merlib.roots import imports
 
-    for path in imports.import_source(args.kind, args.source, args.data):
+    for path in imports.import_source(kind, source, data):
         print(path)
 
 
-def data_text(args: Namespace) -> None:
-    """encode a corpus's text into a feature array; ENCODER is minilm, or any Hugging Face encoder by name or path"""
-    from merlib.features import text
-    from merlib.roots import imports
+@app.command()
+def text(
+    data: Target,
+    corpus: Corpus,
+    encoder: str = "minilm",
+    pool: Annotated[
+        Literal["mean", "cls", "cls_mean", "tokens"],
+        typer.Option(help="cls_mean: [CLS] and the mean, joined; tokens: one vector for each token."),
+    ] = "mean",
+    layer: Annotated[int | None, typer.Option(help="States after this many layers, instead of the last.")] = None,
+    context: Literal["alone", "dialogue"] = "alone",
+    max_tokens: Annotated[int, typer.Option(help="Longest input, special tokens included.")] = 128,
+    device: Device = "cpu",
+    trained_on: Annotated[
+        str, typer.Option(help="What the encoder was trained on; needed where that includes labels of this corpus.")
+    ] = "unknown",
+    name: Annotated[str, typer.Option(help="Name of the feature array.")] = "text",
+    transcript: Annotated[Path | None, typer.Option("--from", help="A CSV file with another transcript.")] = None,
+    ids: Annotated[str, typer.Option(metavar="COLUMN", help="Column of --from with the utterance ids.")] = "utterance",
+    texts: Annotated[str, typer.Option(metavar="COLUMN", help="Column of --from with the texts.")] = "text",
+) -> None:
+    """Encode the text of a corpus as a feature array.
 
-    imports.refuse_synthetic(args.data)
-    others = {}
-    if args.texts_file:
-        others["texts"] = text.transcripts(args.texts_file, ids=args.ids, texts=args.texts)
-        others["texts_from"] = f"{args.texts} of {args.texts_file.name}"
-    asked = ("encoder", "pool", "layer", "context", "max_tokens", "device", "trained_on")
-    how = {name: vars(args)[name] for name in asked}
-    print(text.add(args.data, args.corpus, name=args.name, **how, **others))
+    The encoder is minilm, or any Hugging Face encoder by name or path.
+    """
+    from merlib.roots import extract, imports
+
+    imports.refuse_synthetic(data)
+    options = {"encoder": encoder, "pool": pool, "layer": layer, "context": context, "max_tokens": max_tokens}
+    options |= {"device": device, "trained_on": trained_on}
+    if transcript:
+        options["texts"] = extract.transcripts(transcript, ids=ids, texts=texts)
+        options["texts_from"] = f"{texts} of {transcript.name}"
+    print(extract.encode_text(data, corpus, name=name, **options))
 
 
-def data_extract(args: Namespace) -> None:
-    """make a paper's arrays from a corpus's recordings and transcripts; goes on where it was stopped"""
-    from merlib.features import pipeline, recipes
-    from merlib.roots import imports
+@app.command()
+def extract(
+    data: Target,
+    corpus: Corpus,
+    recipe: Annotated[str, typer.Option(metavar="PAPER", help="The paper whose settings are used.")],
+    media: Media = None,
+    letters: Annotated[str, typer.Option("--modalities", help="Letters of T text, A audio, V visual.")] = "TAV",
+    kind: Annotated[Literal["paper", "offline"], typer.Option(help="offline: weights from packages.")] = "paper",
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODALITY=WEIGHTS", help="A hub name or path instead of the paper's: audio=/models/wavlm"),
+    ] = None,
+    changes: Changes = None,
+    name: Annotated[str | None, typer.Option(help="Name of the array. Default: as the recipe names it.")] = None,
+    augmented: Annotated[bool, typer.Option("--augmented", help="From augmented recordings.")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Number of processes.")] = 1,
+    device: Device = "cpu",
+) -> None:
+    """Make a paper's feature arrays of a corpus.
 
-    imports.refuse_synthetic(args.data)
-    names = {modality: args.name for modality in ("text", "audio", "visual")} if args.name else None
-    how = {
-        "kind": args.kind,
-        "weights": dict(args.weights),
-        "workers": args.workers,
-        "names": names,
-        "device": args.device,
-    }
-    how |= {"change": dict(args.set), "changed": args.augmented}
-    made = recipes.extract(args.data, args.corpus, args.recipe, folder=_media(args), modalities=args.modalities, **how)
-    for modality, path in made.items():
+    They are made from the recordings and transcripts. A stopped extraction resumes.
+    """
+    from merlib.roots import extract, imports
+
+    imports.refuse_synthetic(data)
+    paths = extract.extract(
+        data, corpus, recipe, media=_media(data, corpus, media), modalities=modalities(letters), kind=kind,
+        names=dict.fromkeys(("text", "audio", "visual"), name) if name else None, augmented=augmented,
+        weights=assignments(weights or ()), change=assignments(changes or ()), workers=workers, device=device,
+    )  # fmt: skip
+    for modality, path in paths.items():
         print(path)
-        failed = () if modality == "text" else pipeline.failures(args.data, args.corpus, path.stem).itertuples()
-        for row in failed:
+        failures = () if modality == "text" else extract.failures(data, corpus, path.stem).itertuples()
+        for row in failures:
             print(f"  failed: {row.utterance} {row.file}: {row.reason}", file=sys.stderr)
 
 
-def _media(args: Namespace) -> Path:
+@app.command()
+def transcribe(
+    data: Target,
+    corpus: Corpus,
+    target: Annotated[Path, typer.Argument(help="The CSV file to write, for `merlib data text --from`.")],
+    media: Media = None,
+    encoder: Annotated[str, typer.Option(help="A Whisper or CTC model, by name or path.")] = "tiny.en",
+) -> None:
+    """Transcribe recordings by speech recognition.
+
+    Writes utterance,text, and prints the word error rate against the transcripts of the corpus.
+    """
+    from merlib import twins
     from merlib.data import folders
-    from merlib.data.table import CorpusError
+    from merlib.features import pipeline, recognition
+    from merlib.roots import extract
 
-    folder = args.media or folders.recordings(args.data, args.corpus)
-    if folder is None:
-        raise CorpusError(
-            f"{args.data}/{args.corpus} was imported without recordings: say with --media where they are."
-        )
-    return folder
-
-
-def data_transcribe(args: Namespace) -> None:
-    """write what a recogniser hears, utterance,text, and its word error rate against the corpus's own transcripts"""
-    from merlib.data import folders
-    from merlib.features import asr, pipeline, text
-
-    corpus = folders.dataset(args.data, args.corpus, features=()).corpus
-    clips, failed = pipeline.clips(corpus, _media(args))
-    print(json.dumps(asr.transcribe(clips, args.target, recogniser=asr.Recogniser(encoder=args.encoder))))
-    for utterance, reason in failed.items():
+    twins.ensure(data, [corpus])
+    loaded = folders.dataset(data, corpus, features=()).corpus
+    clips, failures = pipeline.clips(loaded, _media(data, corpus, media))
+    recogniser = recognition.Recogniser(encoder=encoder)
+    print(json.dumps(recognition.transcribe(clips, target, recogniser=recogniser)))
+    for utterance, reason in failures.items():
         print(f"  failed: {utterance}: {reason}", file=sys.stderr)
-    heard = text.transcripts(args.target, ids="utterance", texts="text")
-    said = dict(zip(corpus.ids, corpus.table["text"], strict=True))
-    found = asr.word_errors(reference={u: t for u, t in said.items() if u in heard}, heard=heard)
-    print(f"word error rate {100 * found.rate:.2f} % of {found.words} words")
+    recognised = extract.transcripts(target, ids="utterance", texts="text")
+    reference = {u: t for u, t in zip(loaded.ids, loaded.table["text"], strict=True) if u in recognised}
+    errors = recognition.word_errors(reference=reference, recognised=recognised)
+    print(f"word error rate {100 * errors.rate:.2f} % of {errors.words} words")
 
 
-def data_fetch(args: Namespace) -> None:
-    """fetch an openly licensed corpus (ravdess, meld) from its publisher; goes on where it was stopped"""
+@app.command()
+def fetch(
+    corpus: Annotated[str, typer.Argument(help="ravdess or meld.")],
+    folder: Path,
+    only: Annotated[str, typer.Option(metavar="PATTERN", help="Files of the release, such as 'Audio*'.")] = "*",
+) -> None:
+    """Fetch an openly licensed corpus.
+
+    It comes from its publisher. A stopped download resumes.
+    """
     from merlib.corpora import fetch
 
-    print(f"{args.corpus}: {fetch.LICENCES.get(args.corpus, 'no open licence')}")
-    for path in fetch.fetch(args.corpus, args.folder, only=args.only):
+    print(f"{corpus}: {fetch.LICENCES.get(corpus, 'no open licence')}")
+    for path in fetch.fetch(corpus, folder, only=only):
         print(path)
 
 
-def add(commands, command: Callable) -> None:
-    """Add these commands below `commands` by `command`, which makes the parser of a function."""
-    media = "the folder of the recordings (default: that from which the corpus was imported)"
-    data = commands.add_parser("data", help="bring data in").add_subparsers(required=True, metavar="COMMAND")
-    made = command(data_import, "import", data)
-    made.add_argument("kind")
-    made.add_argument("source", type=Path)
-    made.add_argument("data", help="the data root to import into")
-    made = command(data_text, "text", data)
-    made.add_argument("data")
-    made.add_argument("corpus")
-    made.add_argument("--encoder", default="minilm")
-    pools = "cls_mean: [CLS] and the mean, joined; tokens: one vector a token"
-    made.add_argument("--pool", choices=("mean", "cls", "cls_mean", "tokens"), default="mean", help=pools)
-    made.add_argument("--layer", type=int, metavar="N", help="states after N layers, instead of the last")
-    made.add_argument("--context", choices=("alone", "dialogue"), default="alone")
-    made.add_argument("--max-tokens", type=int, default=128, help="longest input, special tokens included")
-    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    learned = "what the encoder has learned from, for the passport: needed where that includes labels of this corpus"
-    made.add_argument("--trained-on", default="unknown", metavar="WHAT", help=learned)
-    made.add_argument("--name", default="text", help="name of the feature array")
-    made.add_argument("--from", dest="texts_file", type=Path, metavar="CSV", help="another transcript, from here")
-    made.add_argument("--ids", default="utterance", metavar="COLUMN", help="of --from: the utterances")
-    made.add_argument("--texts", default="text", metavar="COLUMN", help="of --from: what was said")
-    made = command(data_extract, "extract", data)
-    made.add_argument("data")
-    made.add_argument("corpus")
-    made.add_argument("--recipe", required=True, metavar="PAPER", help="whose settings")
-    made.add_argument("--media", type=Path, help=media)
-    made.add_argument("--modalities", type=modalities, default="TAV", help="letters of T text, A audio, V visual")
-    made.add_argument("--kind", choices=("paper", "offline"), default="paper", help="offline: weights from packages")
-    made.add_argument(
-        "--weights", type=assignment, action="append", default=[], metavar="MODALITY=WEIGHTS",
-        help="a hub name or path instead of the paper's: audio=/models/wavlm-large",
-    )  # fmt: skip
-    made.add_argument(
-        "--set", type=assignment, action="append", default=[], metavar="KEY=VALUE",
-        help="of the paper's recipe: readings.face=active, data.frames=30",
-    )  # fmt: skip
-    made.add_argument("--name", help="name of the array (default: as the recipe names it)")
-    made.add_argument("--augmented", action="store_true", help="of changed recordings, for data.augment (MPAF-Net)")
-    made.add_argument("--workers", type=int, choices=range(1, 65), metavar="N", default=1, help="processes")
-    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the networks that can be there")
-    made = command(data_transcribe, "transcribe", data)
-    made.add_argument("data")
-    made.add_argument("corpus")
-    made.add_argument("target", type=Path, help="the CSV file to write, for `data text --from`")
-    made.add_argument("--media", type=Path, help=media)
-    made.add_argument("--encoder", default="tiny.en", help="a Whisper or CTC model by name or path")
-    made = command(data_fetch, "fetch", data)
-    made.add_argument("corpus", help="ravdess or meld")
-    made.add_argument("folder", type=Path)
-    made.add_argument("--only", default="*", metavar="PATTERN", help="files of the release, such as 'Audio*'")
+def _media(data: str, corpus: str, media: Path | None) -> Path:
+    """The folder of a corpus's recordings: `media`, or that from which it was imported."""
+    from merlib.data import folders
+    from merlib.data.table import CorpusError
+
+    folder = media or folders.recordings(data, corpus)
+    if folder is None:
+        raise CorpusError(f"{data}/{corpus} was imported without recordings: say with --media where they are.")
+    return folder

@@ -1,13 +1,12 @@
-"""Strict papermill: a notebook runs with the parameters it declares or not at all, and what it leaves is whole.
+"""Execute notebooks by papermill, with exactly the parameters that they declare.
 
-The cell tagged `parameters` holds plain assignments of literals, at most six. Papermill by itself runs the defaults
-when a name is mistyped and says nothing of a kernel that the system killed; here both are errors. The kernel is the
-interpreter that calls, with its merlib, started in the notebook's own folder as JupyterLab starts it; kernels that are
-registered elsewhere play no part.
+The cell tagged `parameters` holds plain assignments of literals, at most six. Papermill alone runs the defaults when a
+name is mistyped, and does not report a kernel that the system killed; here both are errors. The kernel runs in the
+calling interpreter's environment, with the same merlib, in the notebook's own folder, as in JupyterLab. Kernels that
+are registered on the machine are not used. A copy is written only when all cells have run.
 """
 
 import ast
-import difflib
 import hashlib
 import json
 import os
@@ -20,30 +19,28 @@ import nbformat
 from nbformat import NotebookNode
 
 from merlib import declarations
-from merlib.errors import MerlibError, RequestError
+from merlib.errors import MerlibError, RequestError, one_of
 from merlib.files import atomic
-from merlib.places import CHECKOUT
+from merlib.places import CHECKOUT, commit, data_folder, results_folder
 
 MOST_PARAMETERS = 6
 PROGRESS_BAR = "application/vnd.jupyter.widget-view+json"
 KILLED = (
-    "the kernel died. The system kills a process that asks for more memory than there is: lower the recipe's "
+    "the kernel died. The system kills a process that needs more memory than there is: lower the recipe's "
     "train.batch, run fewer jobs at once (snakemake --cores), or take a corpus with fewer utterances"
 )
 
 
-class NotebookError(MerlibError, ValueError):
-    """A notebook or a request that will not be run as it is; the message says what to change."""
-
-    exit_code = 2
+class NotebookError(RequestError):
+    """A notebook or its parameters are not as they must be, and nothing was run; the message says what to change."""
 
 
 class RunFailed(MerlibError, RuntimeError):
-    """A cell failed or the kernel died; the message names the cell and the copy that was kept."""
+    """A cell failed or the kernel died; the message names the cell and the file of the incomplete copy."""
 
 
 def parameters(source: Path) -> dict[str, Any]:
-    """The parameters of a source notebook and their defaults. Raises NotebookError unless it has the shape above."""
+    """The parameters of a source notebook and their defaults. Raises NotebookError unless the cell is as above."""
     return _parameters(_read(Path(source)), source)
 
 
@@ -53,22 +50,20 @@ def tables(source: Path) -> list[str]:
 
 
 def digest(source: Path) -> str:
-    """A hash (sha256) of the cells of a source notebook: one that JupyterLab has run and saved is still the same."""
+    """A hash (sha256) of the cells of a source notebook; it does not change when JupyterLab saves outputs into it."""
     cells = [(cell.cell_type, cell.metadata.get("tags", []), cell.source) for cell in _read(Path(source)).cells]
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
 def run(source: Path, target: Path, parameters: dict[str, Any], *, progress: bool = True) -> None:
-    """Execute `source` with `parameters` over its defaults; write the executed copy to `target`, whole or not at all.
+    """Execute `source` with `parameters` over its defaults; write the executed copy to `target`.
 
-    The copy's metadata `merlib` say which source (`digest`), parameters and commit made it, in how many seconds. Raises
-    NotebookError before anything runs, and RunFailed after keeping what there is as `<target>.failed.ipynb`.
+    The copy's metadata `merlib` hold its source (`digest`), parameters, commit and seconds. Raises RequestError before
+    anything runs, and RunFailed when a cell fails: then the incomplete copy is in `<target>.failed.ipynb`.
     """
-    from merlib.places import commit
-
     source, target = Path(source).resolve(), Path(target).resolve()
     notebook = _read(source)
-    values = _given(_parameters(notebook, source), parameters, source)
+    values = _merged(_parameters(notebook, source), parameters, source)
     about = {"source": source.name, "source_sha256": digest(source), "parameters": values, "commit": commit()}
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -81,17 +76,17 @@ def run(source: Path, target: Path, parameters: dict[str, Any], *, progress: boo
         error = "the kernel's work ended here, before the last cell (sys.exit?)"
     executed.metadata["merlib"] = about | {"seconds": round(time.monotonic() - began, 1)}
     failed = target.with_suffix(".failed.ipynb")
-    kept = target if error is None else failed
-    with atomic(kept) as part:
+    copy = target if error is None else failed
+    with atomic(copy) as part:
         nbformat.write(_tidy(executed), part)
     if error is not None:
         line = started[-1].source.strip().splitlines()[0] if started else "before the first cell"
-        raise RunFailed(f"{source.name}: In [{len(started)}], `{line}`: {error}. What there is was kept in {kept}")
+        raise RunFailed(f"{source.name}: In [{len(started)}], `{line}`: {error}. The incomplete copy is {copy}")
     failed.unlink(missing_ok=True)
 
 
 def _read(source: Path) -> NotebookNode:
-    """The notebook without the outputs that JupyterLab saves into it."""
+    """The notebook, without the outputs that JupyterLab saved into it."""
     try:
         notebook = nbformat.read(source, as_version=4)
         nbformat.validate(notebook)
@@ -106,66 +101,64 @@ def _read(source: Path) -> NotebookNode:
 
 
 def _parameters(notebook: NotebookNode, source: Path) -> dict[str, Any]:
+    """Name -> default value, of the cell tagged `parameters`."""
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise NotebookError(
             f"{source}: {len(tagged)} cells are tagged `parameters`, expected one: tag the cell of plain assignments"
         )
-    found = {}
+    defaults = {}
     try:
         for line in ast.parse(tagged[0].source).body:
             match line:
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                    found[name] = _plain(ast.literal_eval(value))
+                    defaults[name] = _plain(ast.literal_eval(value))
                 case _:
                     raise RequestError(f"`{ast.unparse(line)}`")
     except (TypeError, ValueError, SyntaxError) as error:
         raise NotebookError(
             f"{source}: the parameters cell may only assign literals, `name = value`; found {error}"
         ) from None
-    if len(found) > MOST_PARAMETERS:
-        raise NotebookError(f"{source}: {len(found)} parameters, at most {MOST_PARAMETERS} are allowed: {list(found)}")
-    return found
+    if len(defaults) > MOST_PARAMETERS:
+        names = ", ".join(defaults)
+        raise NotebookError(f"{source}: {len(defaults)} parameters, at most {MOST_PARAMETERS} are allowed: {names}")
+    return defaults
 
 
-def _given(defaults: dict[str, Any], given: dict[str, Any], source: Path) -> dict[str, Any]:
-    """Defaults with the given values laid over them; a value has its default's type (an int may stand for a float)."""
+def _merged(defaults: dict[str, Any], given: dict[str, Any], source: Path) -> dict[str, Any]:
+    """The given values over the defaults. A value must have its default's type; an int may stand for a float."""
     values = dict(defaults)
     for name, value in given.items():
-        if name not in defaults:
-            near = difflib.get_close_matches(name, defaults, n=2)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(defaults)}"
-            raise NotebookError(f"{source}: no parameter {name!r}; {hint}")
-        default, value = defaults[name], _plain(value)
+        default, value = one_of(defaults, name, f"parameter of {source}"), _plain(value)
         if isinstance(default, float) and type(value) is int:
             value = float(value)
         if default is not None and type(value) is not type(default):
-            found, expected = type(value).__name__, type(default).__name__
+            actual, expected = type(value).__name__, type(default).__name__
             raise NotebookError(
-                f"{source}: {name} = {value!r} is of type {found}; expected {expected}, as its default {default!r}"
+                f"{source}: {name} = {value!r} is of type {actual}; expected {expected}, as its default {default!r}"
             )
         values[name] = value
     return values
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON has it: tuples are lists, which is all that papermill can write into a cell."""
+    """The value as JSON represents it, with lists for tuples: papermill writes only such values into a cell."""
     return json.loads(json.dumps(value))
 
 
 def _execute(
     notebook: NotebookNode, draft: Path, values: dict[str, Any], folder: Path, progress: dict | bool
 ) -> str | None:
-    """Run all cells, saving to `draft` after each; returns what went wrong, or None."""
+    """Run all cells, saving to `draft` after each; returns the error that stopped them, or None."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.execute import remove_error_markers
 
     nbformat.write(notebook, draft)
     kernel = {"kernel_name": "python3", "language": "python", "kernel_manager_class": _kernel_of_this_interpreter()}
-    look = {"progress_bar": progress, "record_timing": False}
+    display = {"progress_bar": progress, "record_timing": False}
     try:
-        papermill.execute_notebook(str(draft), str(draft), values, cwd=folder, **kernel, **look)
+        papermill.execute_notebook(str(draft), str(draft), values, cwd=folder, **kernel, **display)
     except papermill.PapermillExecutionError as error:
         nbformat.write(remove_error_markers(nbformat.read(draft, as_version=4)), draft)
         return f"{error.ename}: {error.evalue}"
@@ -175,11 +168,9 @@ def _execute(
 
 
 def _kernel_of_this_interpreter() -> type:
+    """A kernel manager that starts this interpreter, with this merlib and the folders that it uses."""
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
-
-    from merlib.data.folders import root_path
-    from merlib.places import results_folder
 
     try:
         from ipykernel.kernelspec import get_kernel_dict
@@ -189,7 +180,7 @@ def _kernel_of_this_interpreter() -> type:
         ) from None
     modules = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
     env = {  # absolute, since the notebook works in another folder
-        "MERLIB_DATA": str(root_path("").resolve()), "MERLIB_RESULTS": str(results_folder("").resolve()),
+        "MERLIB_DATA": str(data_folder().resolve()), "MERLIB_RESULTS": str(results_folder("").resolve()),
         "MERLIB_PAPERS": os.pathsep.join(map(str, declarations.search_path())),
     }  # fmt: skip
 
@@ -200,7 +191,7 @@ def _kernel_of_this_interpreter() -> type:
 
 
 def _tidy(executed: NotebookNode) -> NotebookNode:
-    """Without progress bars and clock times, so that two executions of one notebook differ in their results only."""
+    """Remove progress bars and clock times, so that two executions of one notebook differ only in their results."""
     executed.metadata.pop("papermill")
     executed.metadata.pop("widgets", None)
     for cell in executed.cells:

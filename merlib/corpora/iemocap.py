@@ -1,13 +1,13 @@
 """IEMOCAP (Busso et al. 2008): the official layout with majority labels, and the split of the six-class task.
 
-    Session1..5/dialog/EmoEvaluation/<dialogue>.txt       times, and the majority label of the raters or `xxx`
+    Session1..5/dialog/EmoEvaluation/<dialogue>.txt       times, and the majority label of the raters, or `xxx`
     Session1..5/dialog/transcriptions/<dialogue>.txt      the turns in order, with text
     Session1..5/sentences/wav/<dialogue>/<utterance>.wav  and dialog/avi/DivX/<dialogue>.avi, where present
 
 Two lists of labels are in use. The conversational release (IEMOCAP_features.pkl; 7433 utterances) has 648 happy
-utterances; the raters of 53 of these had no majority. The majority labels of the raw release give 595, hence 7380.
-This reader gives the second, as the corpora `iemocap6_majority`, `iemocap4` and `iemocap8`; handed the first list
-(`labels={utterance: class}`), it gives `iemocap6`.
+utterances, of which 53 have no majority label. The majority labels of the raw release give 595 happy utterances, 7380
+in all. This reader makes the corpora of the second list, `iemocap6_majority`, `iemocap4` and `iemocap8`; with the first
+list (`labels={utterance: class}`), it makes `iemocap6`.
 """
 
 import hashlib
@@ -17,11 +17,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from merlib.corpora.reading import media_path, required
 from merlib.data import recordings
 from merlib.data.official import LABELS
 from merlib.data.table import Corpus, CorpusError, build
 
-SHORT = {
+SHORT = {  # labels of the raters
     "hap": "happy", "sad": "sad", "neu": "neutral", "ang": "angry", "exc": "excited", "fru": "frustrated",
     "fea": "fearful", "sur": "surprised", "dis": "disgust",
 }  # fmt: skip
@@ -38,8 +39,8 @@ def default_split(dialogues: Iterable[str], *, seed: int = 5, per_session: int =
     """The split of each dialogue: Session 5 is test, three dialogues of each other session are val, the rest train.
 
     The release names no validation dialogues. Ours, 12 of 120, are those of each session whose sha256 of
-    "<seed>:<dialogue>" is smallest: a draw that no version of any library can change. Of the seeds 0 to 11, 5 draws the
-    classes most nearly in their shares.
+    "<seed>:<dialogue>" is smallest: a draw that no version of any library can change. Of the seeds 0 to 11, seed 5
+    draws the class shares closest to those of all dialogues.
     """
     names = sorted(set(dialogues), key=lambda d: hashlib.sha256(f"{seed}:{d}".encode()).hexdigest())
     split = {d: "test" if d.startswith(TEST_SESSION) else "train" for d in names}
@@ -54,7 +55,7 @@ def read(source: Path, *, name: str = "iemocap6_majority", labels: Mapping[str, 
     Args:
         source: the folder that holds Session1 to Session5.
         name: one of `MAJORITY`, or iemocap6.
-        labels: for iemocap6, the class of every utterance of the conversational release: exactly those are kept.
+        labels: for iemocap6, the class of every utterance of the conversational release: the corpus has exactly these.
     """
     source = Path(source)
     if name not in MAJORITY and (name != "iemocap6" or labels is None):
@@ -73,8 +74,10 @@ def read(source: Path, *, name: str = "iemocap6_majority", labels: Mapping[str, 
             f"{source}: dialog/EmoEvaluation of all sessions has no Ses*.txt with ratings. Unpack the full release."
         )
     if labels is None:
-        known = {short: MERGED.get(name, {}).get(short, label) for short, label in SHORT.items()}
-        rows["label"] = rows["majority"].map({s: LABELS[name].index(k) for s, k in known.items() if k in LABELS[name]})
+        classes = {short: MERGED.get(name, {}).get(short, label) for short, label in SHORT.items()}
+        rows["label"] = rows["majority"].map(
+            {s: LABELS[name].index(c) for s, c in classes.items() if c in LABELS[name]}
+        )
     elif unknown := sorted(set(labels) - set(rows["utterance"])):
         raise CorpusError(f"{source}: {len(unknown)} labelled utterances are not in the release, first {unknown[:3]}.")
     else:
@@ -89,10 +92,7 @@ def _session(session: Path, source: Path) -> list[dict]:
     rows = []
     for file in sorted((session / "dialog" / "EmoEvaluation").glob("Ses*.txt")):
         script = session / "dialog" / "transcriptions" / file.name
-        if not script.exists():
-            raise CorpusError(
-                f"{script} is not there; expected a transcription for {file.name}. Unpack the full release."
-            )
+        required(script, f"a transcription for {file.name}. Unpack the full release.")
         rated = {m["utterance"]: m for m in RATED.finditer(file.read_text(encoding="latin-1"))}
         turns = {m["utterance"]: m["text"].strip() for m in TURN.finditer(script.read_text(encoding="latin-1"))}
         if missing := sorted(set(rated) - set(turns)):
@@ -103,18 +103,15 @@ def _session(session: Path, source: Path) -> list[dict]:
             row = {"utterance": name, "dialogue": file.stem, "speaker": name[3:5] + name.rsplit("_", 1)[1][0]}
             row |= {"text": turns[name], "majority": rated[name]["majority"]}
             row |= {"start": float(rated[name]["start"]), "end": float(rated[name]["end"])}
-            film = recordings.part(_media(avi, source), row["start"], row["end"], side(name)) if avi.exists() else ""
-            rows.append(row | {"audio": _media(wav, source), "video": film})
+            video = media_path(avi, source)
+            video = video and recordings.part(video, row["start"], row["end"], side(name))
+            rows.append(row | {"audio": media_path(wav, source), "video": video})
     return rows
 
 
-def _media(file: Path, source: Path) -> str:
-    return file.relative_to(source).as_posix() if file.exists() else ""
-
-
 def side(utterance: str) -> str:
-    """The half of the picture in which the speaker of an utterance is: both actors are in every film.
+    """The half of the frame that shows the speaker of an utterance: every video shows both actors.
 
-    The one after whom the dialogue is named, F in Ses01F_impro01, sits on the left.
+    The actor after whom the dialogue is named, F in Ses01F_impro01, sits on the left.
     """
     return "left" if utterance[5] == utterance.rsplit("_", 1)[1][0] else "right"

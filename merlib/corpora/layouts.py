@@ -1,7 +1,7 @@
-"""Official releases on disk: which one a folder holds, what of it is missing, and how to import it.
+"""Official releases on disk: which release a folder holds, what is missing of it, and how to import it.
 
-Nothing is read but names, and the small files that name others; a release that is complete here may still hold files
-that cannot be decoded, which the pipeline reports.
+Only names are read, and the small files that name others; a release that is complete by its names may still have files
+that cannot be decoded, which the extraction reports.
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from merlib.corpora import cmu, iemocap, meld, ravdess
 
-SHOWN = 5  # missing files that are named
+LISTED = 5  # missing files that are named
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A release in a folder: `counts` of what is there, and the files that are not, relative to the folder.
+    """A release in a folder: the files that exist, counted by kind, and the missing ones, relative to the folder.
 
-    error: why that could not be said.
+    error: why the release cannot be read.
     """
 
     kind: str
@@ -27,21 +27,21 @@ class Layout:
     error: str = ""
 
     def about(self) -> dict:
-        """As plain data."""
-        missing = {"missing": len(self.missing), "first_missing": list(self.missing[:SHOWN])}
+        """The report of the release as plain data, for JSON."""
+        missing = {"missing": len(self.missing), "first_missing": list(self.missing[:LISTED])}
         command = f"merlib data import {self.kind} {self.folder} real"
-        found = {"kind": self.kind, "folder": str(self.folder), "counts": self.counts, **missing, "import": command}
-        return found | ({"error": self.error} if self.error else {})
+        report = {"kind": self.kind, "folder": str(self.folder), "counts": self.counts, **missing, "import": command}
+        return report | ({"error": self.error} if self.error else {})
 
 
 def as_text(about: dict) -> str:
-    """What `Layout.about` says, for people."""
+    """The report of `Layout.about` as text."""
     if "error" in about:
         return f"{about['folder']} looks like {about['kind']}, but cannot be used: {about['error']}"
-    there = ", ".join(f"{n} {what}" for what, n in about["counts"].items())
-    first = ", ".join(about["first_missing"]) + (", ..." if about["missing"] > SHOWN else "")
-    lacks = f"{about['missing']} files are missing: {first}" if about["missing"] else "complete"
-    return f"{about['folder']} is {about['kind']}: {there}; {lacks}\n    {about['import']}"
+    counts = ", ".join(f"{n} {kind}" for kind, n in about["counts"].items())
+    first = ", ".join(about["first_missing"]) + (", ..." if about["missing"] > LISTED else "")
+    missing = f"{about['missing']} files are missing: {first}" if about["missing"] else "complete"
+    return f"{about['folder']} is {about['kind']}: {counts}; {missing}\n    {about['import']}"
 
 
 def survey(base: Path, *, depth: int = 3) -> list[Layout]:
@@ -49,45 +49,46 @@ def survey(base: Path, *, depth: int = 3) -> list[Layout]:
     base = Path(base)
     if not base.is_dir():
         return []
-    found = [_looked(kind, base) for kind in LOOKS]
-    if any(found):
-        return [layout for layout in found if layout]
+    layouts = [layout for kind in LAYOUTS if (layout := _layout_or_error(kind, base))]
+    if layouts:
+        return layouts
     below = sorted(f for f in base.iterdir() if f.is_dir() and f.name[0] != ".") if depth else []
     return [layout for folder in below for layout in survey(folder, depth=depth - 1)]
 
 
-def _looked(kind: str, folder: Path) -> Layout | None:
-    """What LOOKS says of a folder; one broken file must not hide the releases beside it."""
+def _layout_or_error(kind: str, folder: Path) -> Layout | None:
+    """The release of this kind in a folder; a broken file must not hide the releases beside it."""
     try:
-        return LOOKS[kind](folder)
+        return LAYOUTS[kind](folder)
     except (OSError, ValueError, KeyError) as error:  # CorpusError and pandas' errors are ValueErrors
         return Layout(kind, folder, {}, (), error=str(error))
 
 
 def _layout(kind: str, folder: Path, groups: dict[str, list[str]]) -> Layout:
+    """The layout of a release whose files, by kind, should be `groups`."""
     counts, missing = {}, []
-    for what, files in groups.items():
-        lacks = [file for file in files if not (folder / file).exists()]
-        counts[what] = len(files) - len(lacks)
-        missing += lacks
+    for files_kind, files in groups.items():
+        absent = [file for file in files if not (folder / file).exists()]
+        counts[files_kind] = len(files) - len(absent)
+        missing += absent
     return Layout(kind, folder, counts, tuple(missing))
 
 
 def _iemocap(folder: Path) -> Layout | None:
-    """The dialogues are those that any of the folders names; the utterances, those of the evaluations."""
+    """The dialogues are those of which any file exists; the utterances are those of the evaluations."""
     sessions = [folder / f"Session{i}" for i in range(1, 6)]
     if not any((s / "dialog").is_dir() for s in sessions):
         return None
-    parts = {"evaluations": "EmoEvaluation/{}.txt", "transcripts": "transcriptions/{}.txt", "films": "avi/DivX/{}.avi"}
-    groups = {"sessions": [s.name for s in sessions]} | {what: [] for what in (*parts, "sentences")}
+    parts = {"evaluations": "EmoEvaluation/{}.txt", "transcripts": "transcriptions/{}.txt", "videos": "avi/DivX/{}.avi"}
+    groups = {"sessions": [s.name for s in sessions]} | {part: [] for part in (*parts, "sentences")}
     for session in (s for s in sessions if s.is_dir()):
-        here = f"{session.name}/dialog"
-        named = {f.stem for p in parts.values() for f in folder.glob(f"{here}/{p.format('Ses0*')}")}
-        for what, pattern in parts.items():
-            groups[what] += [f"{here}/{pattern.format(name)}" for name in sorted(named)]
-        for name in sorted(named):
-            script = folder / here / f"EmoEvaluation/{name}.txt"
-            rated = iemocap.RATED.finditer(script.read_text(encoding="latin-1")) if script.exists() else ()
+        dialog = f"{session.name}/dialog"
+        names = sorted({f.stem for p in parts.values() for f in folder.glob(f"{dialog}/{p.format('Ses0*')}")})
+        for part, pattern in parts.items():
+            groups[part] += [f"{dialog}/{pattern.format(name)}" for name in names]
+        for name in names:
+            evaluation = folder / dialog / f"EmoEvaluation/{name}.txt"
+            rated = iemocap.RATED.finditer(evaluation.read_text(encoding="latin-1")) if evaluation.exists() else ()
             groups["sentences"] += [f"{session.name}/sentences/wav/{name}/{m['utterance']}.wav" for m in rated]
     return _layout("iemocap", folder, groups)
 
@@ -96,24 +97,23 @@ def _ravdess(folder: Path) -> Layout | None:
     if not any(folder.glob("Actor_[0-2][0-9]")):
         return None
     clips = list(ravdess.clips())
-    sounds = [f"{c}.flac" if (folder / f"{c}.flac").exists() else f"{c}.wav" for c in clips]
-    films = [f"{c.replace('/03-', '/01-')}.mp4" for c in clips]
-    groups = {"sound files": sounds}
-    if any((folder / film).exists() for film in films):  # the films are a release of their own
-        groups["films"] = films
-    return _layout("ravdess", folder, groups)
+    audio = [f"{c}.flac" if (folder / f"{c}.flac").exists() else f"{c}.wav" for c in clips]
+    videos = [f"{c.replace('/03-', '/01-')}.mp4" for c in clips]
+    return _layout("ravdess", folder, {"audio files": audio} | _optional_videos(folder, videos))
 
 
 def _meld(folder: Path) -> Layout | None:
     tables = [f"{part}_sent_emo.csv" for part in meld.FILES]
     if not any((folder / table).exists() for table in tables):
         return None
-    groups = {"tables": tables}
-    there = [part for part in meld.FILES if (folder / f"{part}_sent_emo.csv").exists()]
-    films = [film for part in there for film in meld.films(folder, part)]
-    if any((folder / film).exists() for film in films):
-        groups["films"] = films
-    return _layout("meld", folder, groups)
+    parts = [part for part, table in zip(meld.FILES, tables, strict=True) if (folder / table).exists()]
+    videos = [video for part in parts for video in meld.videos(folder, part)]
+    return _layout("meld", folder, {"tables": tables} | _optional_videos(folder, videos))
+
+
+def _optional_videos(folder: Path, videos: list[str]) -> dict[str, list[str]]:
+    """Videos that are a download of their own are missing only where some of them exist."""
+    return {"videos": videos} if any((folder / video).exists() for video in videos) else {}
 
 
 def _cmu(kind: str, folder: Path) -> Layout | None:
@@ -123,7 +123,7 @@ def _cmu(kind: str, folder: Path) -> Layout | None:
     return _layout(kind, folder, {"label files": [release.labels]} | cmu.expected(folder, kind))
 
 
-LOOKS: dict[str, Callable[[Path], Layout | None]] = {
+LAYOUTS: dict[str, Callable[[Path], Layout | None]] = {
     "iemocap": _iemocap,
     "ravdess": _ravdess,
     "meld": _meld,

@@ -1,10 +1,10 @@
 """MELD (Poria et al. 2019): the official files train_, dev_ and test_sent_emo.csv, and their quirks.
 
-Dialogue_ID starts anew in every file: dialogues become train_0, dev_0, test_0, and utterances train_dia0_utt3, after
-the clips' names. Utterance_ID has gaps, and train has no dialogue 60; turns are numbered anew. The files are UTF-8, in
-some copies with single cp1252 bytes, which become the quotes that they stand for. StartTime and EndTime are in the
-episode, `00:16:16,059`, in some rows with one digit for the hour. Clips are looked for beside the CSV files, under the
-folder names of MELD.Raw.
+Dialogue_ID starts at 0 in every file: dialogues become train_0, dev_0, test_0, and utterances train_dia0_utt3, after
+the clips' names. Utterance_ID has gaps, and train has no dialogue 60; turns are renumbered. The files are UTF-8, in
+some copies with single cp1252 bytes, which are read as the quotation marks that they encode. StartTime and EndTime are
+times in the episode, `00:16:16,059`, in some rows with one digit for the hour. Clips are expected beside the CSV files,
+under the folder names of MELD.Raw.
 """
 
 import codecs
@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from merlib.corpora.reading import media_path, required
 from merlib.data.official import LABELS
 from merlib.data.table import Corpus, CorpusError, build
 
-FILES = {  # part of the ids: our split, folder of the clips
+FILES = {  # prefix of the ids: our split, folder of the clips
     "train": ("train", "train_splits"),
     "dev": ("val", "dev_splits_complete"),
     "test": ("test", "output_repeated_splits_test"),
 }
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
-# Clips of MELD.Raw that users report as missing or impossible to decode: their `video` is "" even where such a file
-# lies there.
+# Clips of MELD.Raw that users report as missing or impossible to decode: their `video` is "", even if the file exists.
 BAD_CLIPS = ("train_dia125_utt3", "dev_dia110_utt7", "test_dia110_utt7")
 
 codecs.register_error("cp1252", lambda e: (e.object[e.start : e.end].decode("cp1252", errors="replace"), e.end))
@@ -36,13 +36,10 @@ def read(source: Path) -> Corpus:
     return build("meld", rows, source="official CSV files")
 
 
-def films(source: Path, part: str) -> list[str]:
+def videos(source: Path, part: str) -> list[str]:
     """The clips of a part, `train_splits/dia0_utt0.mp4`, that its CSV file names and that can be decoded."""
-    return [
-        f"{FILES[part][1]}/{u.split('_', 1)[1]}.mp4"
-        for u in _split(Path(source), part)["utterance"]
-        if u not in BAD_CLIPS
-    ]
+    utterances = [u for u in _split(Path(source), part)["utterance"] if u not in BAD_CLIPS]
+    return [f"{FILES[part][1]}/{u.removeprefix(f'{part}_')}.mp4" for u in utterances]
 
 
 def decode(raw: bytes) -> str:
@@ -63,9 +60,7 @@ def seconds(time: str) -> float:
 def _split(source: Path, part: str) -> pd.DataFrame:
     """The rows of one CSV file in our columns, in order of dialogue and turn."""
     split, clips = FILES[part]
-    file = source / f"{part}_sent_emo.csv"
-    if not file.exists():
-        raise CorpusError(f"{file} is not there; expected {[f'{p}_sent_emo.csv' for p in FILES]} in one folder.")
+    file = required(source / f"{part}_sent_emo.csv", f"{[f'{p}_sent_emo.csv' for p in FILES]} in one folder.")
     raw = pd.read_csv(io.StringIO(decode(file.read_bytes())), dtype=str, keep_default_na=False)
     if missing := sorted(set(COLUMNS) - set(raw)):
         raise CorpusError(f"{file}: columns {missing} are missing; found {list(raw)}. Take the official file.")
@@ -75,7 +70,7 @@ def _split(source: Path, part: str) -> pd.DataFrame:
     if wrong := sorted(set(emotion) - set(LABELS["meld"])):
         raise CorpusError(f"{file}: emotions {wrong}; expected {LABELS['meld']}. Take the official file.")
     clip = "dia" + raw["d"].astype(str) + "_utt" + raw["u"].astype(str)
-    there = [(source / clips / f"{c}.mp4").exists() and f"{part}_{c}" not in BAD_CLIPS for c in clip]
+    bad = (f"{part}_" + clip).isin(BAD_CLIPS)
     columns = {
         "utterance": f"{part}_" + clip,
         "dialogue": f"{part}_" + raw["d"].astype(str),
@@ -85,6 +80,6 @@ def _split(source: Path, part: str) -> pd.DataFrame:
         "start": raw["StartTime"].map(seconds),
         "end": raw["EndTime"].map(seconds),
         "text": raw["Utterance"],
-        "video": (f"{clips}/" + clip + ".mp4").where(there, ""),
+        "video": clip.map(lambda c: media_path(source / clips / f"{c}.mp4", source)).mask(bad, ""),
     }
     return pd.DataFrame(columns)

@@ -1,6 +1,6 @@
-"""Public feature releases are pickles, and a pickle can run any code: these are read by one that knows data only.
+"""The public feature releases of conv-emotion and MultiEMO, which are pickles (read by `safe_pickle`).
 
-Every item of a release but train and test is a dictionary: dialogue -> one entry per turn.
+Every item of a release except train and test is a dictionary: dialogue -> one entry per turn.
 
 - conv-emotion `IEMOCAP_features.pkl`, nine items: ids, speakers (M, F), labels, text (100), audio (100), visual (512),
   sentences, train, test.
@@ -15,8 +15,6 @@ The layouts are those that the released training scripts read. Text vectors of b
 fine-tuned on the labels of these corpora.
 """
 
-import collections
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,9 +22,10 @@ import numpy as np
 import pandas as pd
 
 from merlib.corpora import iemocap
+from merlib.corpora.reading import named_with_hash
+from merlib.corpora.safe_pickle import load
 from merlib.data.official import LABELS
 from merlib.data.table import MODALITIES, Array, Corpus, CorpusError, build
-from merlib.files import sha256
 
 SHARED = ("ids", "speakers", "labels", "text", "audio")
 LAYOUTS = {
@@ -35,78 +34,19 @@ LAYOUTS = {
     ("meld", 10): (*SHARED, "visual", "sentences", "train", "test", "other labels"),
 }
 MELD_STARTS = {"train": 0, "dev": 1039, "test": 1153}
-LEARNED = "labels of this corpus"
-ORIGINS = {  # what made the vectors, and what it had learned from
+THIS_CORPUS = "labels of this corpus"
+ORIGINS = {  # the extractor of the vectors, and what it was trained on
     "conv-emotion": {
-        "text": ("conv-emotion text CNN", LEARNED),
+        "text": ("conv-emotion text CNN", THIS_CORPUS),
         "audio": ("conv-emotion openSMILE, reduced", "unknown"),
         "visual": ("conv-emotion visual", "unknown"),
     },
     "multiemo": {
-        "text": ("MultiEMO EmoBERTa", LEARNED),
+        "text": ("MultiEMO EmoBERTa", THIS_CORPUS),
         "audio": ("MultiEMO openSMILE, reduced", "unknown"),
         "visual": ("MultiEMO VisExtNet", "unknown"),
     },
 }
-
-
-class UnsafePickle(CorpusError):
-    """A pickle that asks for more than data; nothing of what it asked for was run."""
-
-
-def _bytes(text: str, encoding: str) -> bytes:
-    """Stands in for `_codecs.encode`, by which old protocols write bytes, and does only that."""
-    if encoding != "latin1":
-        raise UnsafePickle(f"the pickle asks to encode text as {encoding!r}; only plain bytes (latin1) are admitted.")
-    return text.encode("latin1")
-
-
-def _admitted() -> dict[tuple[str, str], object]:
-    """What a pickle may name; helpers of numpy and builtins under their old and new names."""
-    array, scalar = np.empty(0), np.float32(0)
-    helpers = {
-        ("multiarray", "_reconstruct"): array.__reduce__()[0],
-        ("multiarray", "scalar"): scalar.__reduce__()[0],
-        ("numeric", "_frombuffer"): array.__reduce_ex__(5)[0],
-    }
-    return {
-        **{(f"numpy.{core}.{m}", name): f for core in ("core", "_core") for (m, name), f in helpers.items()},
-        **{("numpy", kind.__name__): kind for kind in (np.ndarray, np.dtype)},
-        **{
-            (m, kind.__name__): kind
-            for m in ("builtins", "__builtin__")
-            for kind in (dict, list, tuple, set, frozenset)
-        },
-        **{("collections", kind.__name__): kind for kind in (collections.OrderedDict, collections.defaultdict)},
-        ("_codecs", "encode"): _bytes,
-    }
-
-
-class _DataOnly(pickle.Unpickler):
-    """Looks globals up by exact name among the admitted ones; it imports nothing and follows no dots."""
-
-    admitted = _admitted()
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in self.admitted:
-            raise UnsafePickle(
-                f"the pickle asks for {module}.{name}; only containers, numbers, strings and numpy arrays are read. "
-                "Do not load it by other means: ask its authors for npz or CSV files, and write a prepared table."
-            )
-        return self.admitted[module, name]
-
-
-def load(path: Path) -> object:
-    """The data in a pickle of Python 2 or 3, numpy 1 or 2; UnsafePickle, or CorpusError if missing or damaged."""
-    try:
-        with Path(path).open("rb") as file:
-            return _DataOnly(file, encoding="latin1").load()
-    except UnsafePickle as error:
-        raise UnsafePickle(f"{path}: {error}") from None
-    except OSError as error:
-        raise CorpusError(f"{path}: {error.strerror}. Correct the path, or get the release again.") from None
-    except Exception as error:  # damaged bytes make the unpickler raise almost anything
-        raise CorpusError(f"{path}: damaged, or no pickle ({error!r}). Get the release again.") from error
 
 
 def conv_emotion(path: Path) -> tuple[Corpus, dict[str, Array]]:
@@ -125,14 +65,14 @@ def multiemo(folder: Path) -> tuple[Corpus, dict[str, Array]]:
 
 
 def _items(path: Path) -> dict:
-    """The items of a release by name; `corpus` says whose they are."""
+    """The items of a release by name, and the name of its corpus under `corpus`."""
     raw = load(path)
     speakers = raw[1] if isinstance(raw, (tuple, list)) and len(raw) > 1 else None
     corpus = "iemocap6" if isinstance(speakers, Mapping) and any(str(d).startswith("Ses") for d in speakers) else "meld"
     if not isinstance(speakers, Mapping) or (corpus, len(raw)) not in LAYOUTS:
-        found = f"{type(raw).__name__} of {len(raw)} items" if isinstance(raw, (tuple, list)) else type(raw).__name__
-        known = "; ".join(f"{c}: {', '.join(names)}" for (c, _), names in LAYOUTS.items())
-        raise CorpusError(f"{path}: found a {found}; expected one of these layouts. {known}.")
+        content = f"{type(raw).__name__} of {len(raw)} items" if isinstance(raw, (tuple, list)) else type(raw).__name__
+        layouts = "; ".join(f"{c}: {', '.join(names)}" for (c, _), names in LAYOUTS.items())
+        raise CorpusError(f"{path}: found a {content}; expected one of these layouts. {layouts}.")
     return {"corpus": corpus} | dict(zip(LAYOUTS[corpus, len(raw)], raw, strict=True))
 
 
@@ -141,30 +81,30 @@ def _corpus(items: dict, path: Path) -> tuple[Corpus, list[tuple]]:
     name, sentences = items["corpus"], items["sentences"] if isinstance(items["sentences"], Mapping) else {}
     labels = [items[k] for k in ("labels", "other labels") if isinstance(items.get(k), Mapping)]
     top = len(LABELS[name]) - 1
-    labels = [of for of in labels if max((int(k) for turns in of.values() for k in turns), default=0) == top]
+    labels = [each for each in labels if max((int(k) for turns in each.values() for k in turns), default=0) == top]
     if len(labels) != 1:
         raise CorpusError(
             f"{path}: found {len(labels)} label items with classes 0 to {top}; expected one. Another release?"
         )
     rows = [(d, t) for d in sorted(items["speakers"]) for t in range(len(labels[0][d]))]
-    describe = _iemocap if name == "iemocap6" else _meld
-    table = pd.DataFrame([describe(items, d, t) for d, t in rows])
+    row_of = _iemocap_row if name == "iemocap6" else _meld_row
+    table = pd.DataFrame([row_of(items, d, t) for d, t in rows])
     table["label"] = [int(labels[0][d][t]) for d, t in rows]
     table["text"] = [str(sentences[d][t]) if d in sentences else "" for d, t in rows]
     if name == "iemocap6":
         table["split"] = table["dialogue"].map(iemocap.default_split(table["dialogue"]))
     ours = {d for (d, _), split in zip(rows, table["split"], strict=True) if split == "test"}
-    if ours != (theirs := set(items["test"])):
-        raise CorpusError(f"{path}: {len(ours ^ theirs)} dialogues are test for it or for us only. Another release?")
-    return build(name, table, source=f"{path.name}, sha256 {sha256(path)[:12]}"), rows
+    if differing := ours ^ set(items["test"]):
+        raise CorpusError(f"{path}: {len(differing)} dialogues are test in it or in our split only. Another release?")
+    return build(name, table, source=named_with_hash(path)), rows
 
 
-def _iemocap(items: dict, dialogue: str, turn: int) -> dict:
+def _iemocap_row(items: dict, dialogue: str, turn: int) -> dict:
     speaker = dialogue[3:5] + items["speakers"][dialogue][turn]
     return {"utterance": str(items["ids"][dialogue][turn]), "dialogue": dialogue, "speaker": speaker}
 
 
-def _meld(items: dict, dialogue: int, turn: int) -> dict:
+def _meld_row(items: dict, dialogue: int, turn: int) -> dict:
     part = max((p for p, start in MELD_STARTS.items() if start <= dialogue), key=MELD_STARTS.get)
     name = f"{part}_{dialogue - MELD_STARTS[part]}"
     speaker = f"party{np.argmax(items['speakers'][dialogue][turn])}"
@@ -172,11 +112,11 @@ def _meld(items: dict, dialogue: int, turn: int) -> dict:
     return {"utterance": f"{name}_turn{turn}", "dialogue": name, "speaker": speaker, "split": split}
 
 
-def _array(release: str, modality: str, of: Mapping, rows: list[tuple], path: Path) -> Array:
-    """One modality's vectors in table order (n, d), with what is known of their origin."""
+def _array(release: str, modality: str, vectors: Mapping, rows: list[tuple], path: Path) -> Array:
+    """The vectors of one modality in table order (n, d), with what is known of their origin."""
     try:
-        values = np.stack([np.asarray(of[d][t], dtype=np.float32) for d, t in rows])
+        values = np.stack([np.asarray(vectors[d][t], dtype=np.float32) for d, t in rows])
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise CorpusError(f"{path}: {modality} has no vector of one width for every turn: {error!r}.") from None
     extractor, trained_on = ORIGINS[release][modality]
-    return Array(values, modality, extractor, version=f"{path.name}, sha256 {sha256(path)[:12]}", trained_on=trained_on)
+    return Array(values, modality, extractor, version=named_with_hash(path), trained_on=trained_on)

@@ -1,10 +1,10 @@
-"""RAVDESS (Livingstone and Russo 2018): the speech clips of the official layout, known by their names alone.
+"""RAVDESS (Livingstone and Russo 2018): the speech clips of the official layout, described by their names alone.
 
-    Actor_01 .. Actor_24 / 03-01-05-02-01-02-01.wav     (or .flac; and 01-01-05-02-01-02-01.mp4, with picture)
+    Actor_01 .. Actor_24 / 03-01-05-02-01-02-01.wav     (or .flac; and 01-01-05-02-01-02-01.mp4, with video)
 
-The seven numbers are modality (01 picture and sound, 02 picture, 03 sound), channel (01 speech, 02 song), emotion,
-intensity (01 normal, 02 strong; neutral has no strong), statement, repetition and actor (odd men, even women). Only
-speech is read: 60 clips an actor, 1440 in all. Songs that lie in the same folders are passed over.
+The seven numbers are modality (01 video with audio, 02 video only, 03 audio only), channel (01 speech, 02 song),
+emotion, intensity (01 normal, 02 strong; neutral has no strong), statement, repetition and actor (odd: men, even:
+women). Only speech is read: 60 clips per actor, 1440 in all. Songs in the same folders are ignored.
 """
 
 import re
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from merlib.corpora.reading import media_path, visible
 from merlib.data import splits
 from merlib.data.table import Corpus, CorpusError, build
 
@@ -25,17 +26,19 @@ STATEMENTS = {"1": "Kids are talking by the door.", "2": "Dogs are sitting by th
 
 
 def read(source: Path) -> Corpus:
-    """The speech clips below the folder `source`: one dialogue a clip, split as fold 0 of the protocol `actors`."""
+    """The speech clips below the folder `source`: every clip is a dialogue, split as fold 0 of protocol `actors`."""
     source = Path(source)
-    files = [f for f in sorted(source.glob("Actor_*/*")) if f.suffix in (".wav", ".flac") and f.name[0] != "."]
+    files = [f for f in visible(source, "Actor_*/*") if f.suffix in (".wav", ".flac")]
     rows = [row for row in (_clip(file, source) for file in files) if row]
     if not rows:
         raise CorpusError(
             f"{source}: no speech clip; expected Actor_01 to Actor_24 with files such as 03-01-01-01-01-01-01.wav."
         )
     table = pd.DataFrame(rows)
-    if twice := list(table["audio"][table["utterance"].duplicated()][:3]):
-        raise CorpusError(f"{source}: clips that are there twice, as wav and flac, first {twice}. Keep one of each.")
+    if duplicates := list(table["audio"][table["utterance"].duplicated()][:3]):
+        raise CorpusError(
+            f"{source}: clips that are there twice, as wav and flac, first {duplicates}. Keep one of each."
+        )
     table["split"] = splits.assign(table, {"split": "actors"})
     return build("ravdess", table, source="official layout, speech")
 
@@ -48,24 +51,23 @@ def clips() -> Iterator[str]:
 
 
 def _clip(file: Path, source: Path) -> dict | None:
-    """The row of one sound file; None for a song."""
+    """The row of one audio file; None for a song."""
     name = NAME.fullmatch(file.stem)
-    wrong = not name or name["modality"] != "3" or not 1 <= int(name["actor"]) <= 24
-    wrong = wrong or f"Actor_{name['actor']}" != file.parent.name or (name["emotion"], name["intensity"]) == ("1", "2")
-    if wrong:
+    official = name and name["modality"] == "3" and 1 <= int(name["actor"]) <= 24
+    official = official and f"Actor_{name['actor']}" == file.parent.name
+    if not official or (name["emotion"], name["intensity"]) == ("1", "2"):
         raise CorpusError(
             f"{file}: no name of a clip of {file.parent.name}; expected 03-01-EMOTION-INTENSITY-STATEMENT-REPETITION-"
-            "ACTOR, two digits each. Restore the official name, or take the file away."
+            "ACTOR, two digits each. Restore the official name, or remove the file."
         )
     if name["channel"] == "2":
         return None
-    video = file.with_name(f"01{file.stem[2:]}.mp4")
     return {
         "utterance": file.stem,
         "dialogue": file.stem,
         "speaker": name["actor"],
         "label": int(name["emotion"]) - 1,  # the order of the numbers is the order of official.LABELS
         "text": STATEMENTS[name["statement"]],
-        "audio": str(file.relative_to(source)),
-        "video": str(video.relative_to(source)) if video.exists() else "",
+        "audio": media_path(file, source),
+        "video": media_path(file.with_name(f"01{file.stem[2:]}.mp4"), source),
     }

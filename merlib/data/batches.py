@@ -1,8 +1,7 @@
-"""Dialogues or utterances on the device: flat feature arrays, and index tables that turn them into padded, masked
-batches.
+"""Dialogues or utterances on the device: flat feature arrays, and indices that make padded, masked batches of them.
 
 Shapes: b dialogues or utterances, n turns (padded), t steps of a sequence (padded), d the width of a modality, u
-utterances of the split. Masks are True on real positions. `score` is there on the sentiment corpora only.
+utterances of the split. Masks are True on real positions. Only sentiment corpora have a `score`.
 """
 
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ Batch = dict[str, Tensor]
 
 
 class Items:
-    """What dialogues and utterances share: `lengths` (b, on the CPU), and the order that these give."""
+    """What dialogues and utterances share: `lengths` (b, on the CPU), and batches of similar length."""
 
     lengths: Tensor
     target: dict[str, Tensor]
@@ -31,18 +30,18 @@ class Items:
 
     @cached_property
     def by_length(self) -> Tensor:
-        """All items, the shortest first, on the CPU."""
+        """Indices of all items, the shortest first, on the CPU."""
         return self.lengths.argsort(stable=True)
 
     def buckets(self, items: Tensor, size: int) -> Iterator[Batch]:
-        """The named items in batches of at most `size` of similar length, so that little is padded."""
+        """The given items in batches of at most `size` of similar length, so that there is little padding."""
         for part in items[self.lengths[items].argsort(stable=True)].split(size):
             yield self.batch(part)
 
 
 @dataclass(frozen=True, eq=False)
 class Dialogues(Items):
-    """One split by dialogues, a vector an utterance. `rows` (b n) points into the flat arrays, -1 after the end."""
+    """One split by dialogue, one vector per utterance. `rows` (b n) index the flat arrays, -1 for padding."""
 
     features: dict[str, Tensor]  # modality -> u d
     target: dict[str, Tensor]  # label: u, -1 unlabelled; score: u
@@ -54,62 +53,60 @@ class Dialogues(Items):
     unit = "dialogues"
 
     def batch(self, items: Tensor) -> Batch:
-        """The named dialogues (indices, on the CPU), padded to the longest; `label` is -1 and the rest 0 on padding."""
+        """The given dialogues (indices, on the CPU), padded to the longest; on padding `label` is -1, all else 0."""
         rows = self.rows[items.to(self.rows.device), : int(self.lengths[items].max())]  # b n
         mask = rows >= 0
-        at = rows.clamp(min=0)
-        batch = {name: values[at] * mask.unsqueeze(-1) for name, values in self.features.items()}  # b n d
-        batch |= {name: values[at].where(mask, -1 if name == "label" else 0) for name, values in self.target.items()}
-        return batch | {"mask": mask, "speaker": self.speaker[at] * mask}
+        index = rows.clamp(min=0)
+        batch = {name: values[index] * mask.unsqueeze(-1) for name, values in self.features.items()}  # b n d
+        batch |= {name: values[index].where(mask, -1 if name == "label" else 0) for name, values in self.target.items()}
+        return batch | {"mask": mask, "speaker": self.speaker[index] * mask}
 
     def real(self, values: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """What belongs to the real utterances of a batch: b n ... -> u ..."""
+        """The values of the real utterances of a batch, without padding: b n ... -> u ..."""
         return {name: value[batch["mask"]] for name, value in values.items()}
 
-    def places(self, items: Tensor) -> Tensor:
-        """Where the utterances of the named dialogues stand in the split, in the order of `real`."""
+    def positions(self, items: Tensor) -> Tensor:
+        """The indices in the split of the utterances of the given dialogues, in the order of `real`."""
         rows = self.rows[items.to(self.rows.device)]
         return rows[rows >= 0]
 
     def pooled(self) -> Tensor:
-        """One vector an utterance, u sum(d), for estimators that know no sequences."""
+        """One vector per utterance, u sum(d), for estimators without sequences."""
         return torch.cat(list(self.features.values()), dim=-1)
 
 
 @dataclass(frozen=True, eq=False)
 class Utterances(Items):
-    """One split by utterances, a sequence each: the steps of `u` begin at `starts` in the flat arrays, which all splits
-    share.
+    """One split by utterance, one sequence each: its steps begin at `starts` of the flat arrays that all splits share.
 
-    The arrays stay as they are stored (pictures are bytes); a batch has numbers (pictures: 0 to 1), standardised where
-    `scales` says so.
+    The arrays keep the type in which they are stored (frames are bytes); a batch has floats (frames: 0 to 1),
+    standardised by `scales`.
     """
 
     features: dict[str, Tensor]  # modality -> steps of the corpus d
     starts: dict[str, Tensor]  # modality -> u
-    steps: dict[str, Tensor]  # modality -> u, how many
+    steps: dict[str, Tensor]  # modality -> u, the number of steps
     target: dict[str, Tensor]  # label: u; score: u
     ids: tuple[str, ...]  # u
-    # modality -> d, mean and deviation for z-scores
-    scales: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    scales: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # modality -> mean and standard deviation, d
 
     unit = "utterances"
 
     @cached_property
     def lengths(self) -> Tensor:
-        """b, in steps of all modalities, on the CPU."""
+        """b, steps of all modalities together, on the CPU."""
         return sum(self.steps.values(), torch.zeros_like(self.label)).cpu()
 
     def batch(self, items: Tensor) -> Batch:
-        """The named utterances (indices), each modality padded to the longest of them; 0 on padding."""
+        """The given utterances (indices), each modality padded to its longest; 0 on padding."""
         items = items.to(self.label.device)
         batch = {name: values[items] for name, values in self.target.items()}
         for name, values in self.features.items():
             steps = self.steps[name][items]
-            at = torch.arange(int(steps.max()), device=items.device)  # t
-            mask = at < steps.unsqueeze(1)  # b t
-            rows = (self.starts[name][items].unsqueeze(1) + at) * mask
-            x = numbers(values[rows])  # b t d
+            time = torch.arange(int(steps.max()), device=items.device)  # t
+            mask = time < steps.unsqueeze(1)  # b t
+            rows = (self.starts[name][items].unsqueeze(1) + time) * mask
+            x = as_float32(values[rows])  # b t d
             if name in self.scales:
                 mean, std = self.scales[name]
                 x = (x - mean) / std
@@ -118,39 +115,41 @@ class Utterances(Items):
         return batch
 
     def real(self, values: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Every utterance of a batch is real: values as they are."""
+        """The values unchanged, since every utterance of a batch is real."""
         return values
 
-    def places(self, items: Tensor) -> Tensor:
+    def positions(self, items: Tensor) -> Tensor:
+        """The indices in the split of the given utterances."""
         return items.to(self.label.device)
 
     def rows(self, modality: str) -> Tensor:
-        """Where the steps of the split stand in the flat array of a modality."""
+        """The rows of the flat array of a modality that are steps of this split."""
         steps = self.steps[modality]
         before = steps.cumsum(0) - steps
-        at = torch.arange(int(steps.sum()), device=steps.device)
-        return at + (self.starts[modality] - before).repeat_interleave(steps)
+        index = torch.arange(int(steps.sum()), device=steps.device)
+        return index + (self.starts[modality] - before).repeat_interleave(steps)
 
     def pooled(self) -> Tensor:
-        """Mean and standard deviation over the steps, u 2 sum(d), for estimators that know no sequences."""
-        found = []
+        """Mean and standard deviation over the steps, u 2 sum(d), for estimators without sequences."""
+        statistics: dict[str, list[Tensor]] = {name: [] for name in self.features}
         for part in torch.arange(len(self)).split(256):
             batch = self.batch(part)
             for name in self.features:
                 mask, n = batch[f"{name}_mask"].unsqueeze(-1), self.steps[name][part.to(self.label.device)].unsqueeze(1)
                 mean = batch[name].sum(1) / n
                 std = (((batch[name] - mean.unsqueeze(1)) * mask).square().sum(1) / n).sqrt()
-                found.append((name, torch.cat([mean, std], -1)))
-        return torch.cat([torch.cat([v for m, v in found if m == name]) for name in self.features], -1)
+                statistics[name].append(torch.cat([mean, std], -1))
+        return torch.cat([torch.cat(parts) for parts in statistics.values()], -1)
 
 
 Split = Dialogues | Utterances
 
 
 def dims(split: Split) -> dict[str, int]:
+    """Modality -> width of its vectors."""
     return {name: values.shape[-1] for name, values in split.features.items()}
 
 
-def numbers(values: Tensor) -> Tensor:
-    """Stored values as float32; the bytes of pictures as 0 to 1."""
+def as_float32(values: Tensor) -> Tensor:
+    """Stored values as float32; the bytes of frames become 0 to 1."""
     return values.float() / 255 if values.dtype == torch.uint8 else values.float()

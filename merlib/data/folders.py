@@ -1,7 +1,7 @@
 """Data roots: $MERLIB_DATA (or ./data) / <root> / <corpus> / {utterances.parquet, corpus.json, features/*.safetensors}.
 
-Here they are only read. `merlib.twins.ensure` makes the synthetic ones, `merlib.roots` fills the others from what the
-user has.
+This module only reads them. `merlib.twins.ensure` makes the synthetic ones; `merlib.roots` fills the others from the
+sources that the user has.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from merlib.data.store import Feature
 from merlib.data.table import Corpus, CorpusError
 from merlib.places import TWINS, data_folder
 
-RECORDINGS = "recordings.txt"  # names the folder of the recordings, where a release with recordings was imported
+RECORDINGS = "recordings.txt"  # holds the folder of the recordings, where a release with recordings was imported
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +39,10 @@ def dataset(data: str, corpus: str, *, features: Sequence[str] | None = None) ->
     """
     folder = root_path(data) / corpus
     if not (folder / "corpus.json").exists():
-        made = f"make it with merlib.twins.ensure({data!r}, [{corpus!r}])."
-        access = ACCESS.get(corpus, f"Known corpora: {sorted(ACCESS)}.")
-        raise CorpusError(
-            f"{folder}: the root {data!r} has no {corpus}; {made if data in TWINS else f'import it. {access}'}"
-        )
+        remedy = f"import it. {ACCESS.get(corpus, f'Known corpora: {sorted(ACCESS)}.')}"
+        if data in TWINS:
+            remedy = f"make it with merlib.twins.ensure({data!r}, [{corpus!r}])."
+        raise CorpusError(f"{folder}: the root {data!r} has no {corpus}; {remedy}")
     loaded = table.load(folder)
     names = arrays(data, corpus) if features is None else features
     return Dataset(loaded, {n: store.read(folder, n, ids=loaded.ids, corpus=corpus) for n in names})
@@ -65,12 +64,12 @@ def arrays(data: str, corpus: str) -> list[str]:
 
 
 def recordings(data: str, corpus: str) -> Path | None:
-    """The folder that the media paths of a corpus are relative to; None where nobody has said."""
-    named = root_path(data) / corpus / RECORDINGS
-    return Path(named.read_text().strip()) if named.exists() else None
+    """The folder that the media paths of a corpus are relative to; None where the root names none."""
+    file = root_path(data) / corpus / RECORDINGS
+    return Path(file.read_text().strip()) if file.exists() else None
 
 
 def lock(folder: Path) -> FileLock:
-    """A lock on one corpus of a root; the kernel releases it when its process ends, however it ends."""
+    """A lock on one corpus of a root; the kernel releases it when the process ends, even when it is killed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(folder.parent / f".{folder.name}.lock")

@@ -1,5 +1,4 @@
-"""What a run reads: arrays of a corpus -> train, val and test, standardised, with augmented copies where they are asked
-for.
+"""The inputs of a run: arrays of a corpus -> train, val and test, standardised, with augmented copies if declared.
 
 Shapes: n utterances of the corpus, s steps of all of them, d the width of a modality.
 """
@@ -13,15 +12,16 @@ import torch
 from torch import Tensor
 
 from merlib.data import splits as protocols
-from merlib.data.batches import Dialogues, Split, Utterances, numbers
+from merlib.data.batches import Dialogues, Split, Utterances, as_float32
 from merlib.data.folders import Dataset
+from merlib.data.official import SPLITS
 from merlib.data.store import Feature, take
 from merlib.declarations.schema import LETTERS
 from merlib.errors import RequestError
 
-VERSION = 1  # raise it when a change of what a run reads moves numbers
+VERSION = 1  # raise it when a change here alters the numbers of a run
 
-BLOCK = 1 << 26  # numbers whose mean and standard deviation are taken together
+BLOCK = 1 << 26  # values whose mean and standard deviation are computed at a time
 
 
 def arrays(data: dict[str, Any]) -> dict[str, str]:
@@ -34,9 +34,10 @@ def arrays(data: dict[str, Any]) -> dict[str, str]:
 
 
 def augmented(data: dict[str, Any]) -> dict[str, str]:
-    """modality -> the array of changed recordings that the section `data` of a recipe reads beside the plain one."""
-    changes = data.get("augment", "none") != "none"
-    return {m: f"{name}_augmented" for m, name in arrays(data).items() if m != "text"} if changes else {}
+    """modality -> the array of augmented recordings that the section `data` reads beside the plain array."""
+    if data.get("augment", "none") == "none":
+        return {}
+    return {m: f"{name}_augmented" for m, name in arrays(data).items() if m != "text"}
 
 
 def splits(
@@ -44,12 +45,12 @@ def splits(
 ) -> dict[str, Split]:
     """train, val and test of a corpus on the device, by the sections `data` and `protocol` of a recipe.
 
-    Of data: `unit` (dialogue or utterance), `modalities` and their arrays (one that the corpus does not have is left
-    out), `standardize` (z-scores per feature, fitted on the training split alone; but not of states that an encoder's
-    upper layers read, see `Passport.layers_above`), `classes` (only so many labels count, where it is given),
+    Leaves of data: `unit` (dialogue or utterance); `modalities` and their arrays (one that the corpus does not have is
+    left out); `standardize` (z-scores per feature, fitted on the training split alone; not for states that the upper
+    layers of an encoder read, see `Passport.layers_above`); `classes` (how many labels count, where given);
     `on_failure` (discard: an utterance whose recording could not be used in one of the modalities loses its label;
-    zero: it stays). `augment`: copies of the utterances of rare classes, from the arrays `augmented`, join the training
-    split (minority_train), or the corpus before it is split (minority_before_split).
+    zero: it keeps it); `augment` (copies of the utterances of rare classes, from the arrays `augmented`, join the
+    training split: minority_train, or the corpus before it is split: minority_before_split).
     By dialogue, utterances without a label stay as context; by utterance they are left out.
     Raises RequestError when no modality is left.
     """
@@ -58,36 +59,36 @@ def splits(
     source = _labelled(dataset, data, protocol, fold)
     if data.get("augment", "none") != "none":
         source = _with_copies(source, dataset, data, protocol, fold)
-    arrays_by_modality = {m: _flat(feature) for m, feature in source.features.items()}
+    flat = {m: _flat(feature) for m, feature in source.features.items()}
     scales = {}
     if data["standardize"]:
         scales = {
             m: _scale(values, np.repeat(source.split == "train", lengths))
-            for m, (values, lengths) in arrays_by_modality.items() if not source.features[m].layers_above
+            for m, (values, lengths) in flat.items() if not source.features[m].layers_above
         }  # fmt: skip
     target = {"label": torch.from_numpy(source.label).to(device)}
     if source.table["score"].notna().any():
         target["score"] = torch.tensor(source.table["score"].fillna(0.0).to_numpy(np.float32), device=device)
-    return units[data["unit"]](source.table, source.split, arrays_by_modality, scales, target, device)
+    return units[data["unit"]](source.table, source.split, flat, scales, target, device)
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a run reads, before it is cut into splits: n utterances."""
+    """The arrays and labels of a run before they are cut into splits: n utterances."""
 
     features: dict[str, Feature]  # by modality
     table: pd.DataFrame  # n rows
-    split: np.ndarray  # n names
-    label: np.ndarray  # n, -1 where none counts
+    split: np.ndarray  # n: train, val or test
+    label: np.ndarray  # n, -1 for none
 
 
 def _labelled(dataset: Dataset, data: dict[str, Any], protocol: dict[str, Any], fold: int) -> Source:
-    """The arrays that are there, who trains, validates and tests, and the labels that count."""
-    wanted = arrays(data)
-    features = {m: dataset.features[name] for m, name in wanted.items() if name in dataset.features}
+    """The arrays that the corpus has, the split of every utterance, and the labels that count."""
+    names = arrays(data)
+    features = {m: dataset.features[name] for m, name in names.items() if name in dataset.features}
     if not features:
         raise RequestError(
-            f"{dataset.corpus.name}: none of {wanted} is there; it has {sorted(dataset.features)}. Run `merlib doctor`."
+            f"{dataset.corpus.name} has none of {names}, only {sorted(dataset.features)}. Run `merlib doctor`."
         )
     table = dataset.corpus.table
     label = table["label"].to_numpy(np.int64)
@@ -99,9 +100,9 @@ def _labelled(dataset: Dataset, data: dict[str, Any], protocol: dict[str, Any], 
 
 
 def minority(labels: np.ndarray) -> np.ndarray:
-    """Which utterances have a class that is rarer than the median class: n integers, -1 for none -> n bools.
+    """Which utterances have a class that is rarer than the median class: n labels, -1 for none -> n bools.
 
-    The median is over the classes that are there (unstated; MPAF-Net, Sec. 3.2, says minority classes).
+    The median is over the classes that occur (unstated; MPAF-Net, Sec. 3.2, says minority classes).
     """
     classes, counts = np.unique(labels[labels >= 0], return_counts=True)
     if not len(classes):
@@ -130,23 +131,23 @@ def _with_copies(source: Source, dataset: Dataset, data: dict, protocol: dict, f
         split = protocols.assign(table, protocol, fold)
     features = {}
     for m, plain in source.features.items():
-        changed = dataset.features.get(names.get(m), plain)  # of text, the same words
-        values, lengths = take(changed.values, changed.lengths, chosen)
+        augmented_feature = dataset.features.get(names.get(m), plain)  # a copy has the text of its original
+        values, lengths = take(augmented_feature.values, augmented_feature.lengths, chosen)
         lengths = lengths if plain.lengths is None else np.concatenate([plain.lengths, lengths])
         features[m] = replace(plain, values=np.concatenate([plain.values, values]), lengths=lengths)
     return Source(features, table, split, np.concatenate([source.label, source.label[chosen]]))
 
 
 def _flat(feature: Feature) -> tuple[Tensor, Tensor]:
-    """The steps of a feature (sum of steps, d) and how many each utterance has (u); one that is no sequence has one."""
+    """The steps of a feature (sum of steps, d) and their number per utterance (u): one where it is no sequence."""
     values = torch.as_tensor(np.ascontiguousarray(feature.values))
     lengths = feature.lengths if feature.lengths is not None else np.ones(len(values), np.int64)
     return values, torch.as_tensor(lengths)
 
 
 def moments(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (d) of rows of `values` (s d); of few features at a time: frames have thousands."""
-    blocks = (numbers(part[rows]) for part in values.split(BLOCK // max(1, len(rows)) + 1, dim=1))
+    """Mean and standard deviation (d) of rows of `values` (s d), in blocks of features, since frames have thousands."""
+    blocks = (as_float32(part[rows]) for part in values.split(BLOCK // max(1, len(rows)) + 1, dim=1))
     by_block = [(block.mean(0), block.std(0)) for block in blocks]
     return tuple(torch.cat(part) for part in zip(*by_block, strict=True))
 
@@ -157,46 +158,48 @@ def _scale(values: Tensor, train: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def _utterances(table, split: np.ndarray, features, scales, target, device: str) -> dict[str, Utterances]:
+    """The labelled utterances of each split, on arrays that all splits share."""
     shared = {m: values.to(device) for m, (values, _) in features.items()}
     scales = {m: tuple(value.to(device) for value in scale) for m, scale in scales.items()}
     steps = {m: lengths.to(device) for m, (_, lengths) in features.items()}
     starts = {m: lengths.cumsum(0) - lengths for m, lengths in steps.items()}
     known = (target["label"] >= 0).cpu().numpy()
     by_split = {}
-    for name in ("train", "val", "test"):
-        at = torch.from_numpy(np.flatnonzero(known & protocols.members(split, name))).to(device)
+    for name in SPLITS:
+        index = torch.from_numpy(np.flatnonzero(known & protocols.members(split, name))).to(device)
         by_split[name] = Utterances(
             features=shared,
             scales=scales,
-            starts={m: v[at] for m, v in starts.items()},
-            steps={m: v[at] for m, v in steps.items()},
-            target={k: v[at] for k, v in target.items()},
-            ids=tuple(table["utterance"].to_numpy()[at.cpu().numpy()]),
+            starts={m: v[index] for m, v in starts.items()},
+            steps={m: v[index] for m, v in steps.items()},
+            target={k: v[index] for k, v in target.items()},
+            ids=tuple(table["utterance"].to_numpy()[index.cpu().numpy()]),
         )
     return by_split
 
 
 def _dialogues(table, split: np.ndarray, features, scales, target, device: str) -> dict[str, Dialogues]:
+    """The dialogues of each split, with the unlabelled utterances among them."""
     if long := sorted(m for m, (_, lengths) in features.items() if (lengths != 1).any()):
         raise RequestError(
-            f"data.unit dialogue reads one vector an utterance, but {long} are sequences: pool them first"
+            f"data.unit dialogue reads one vector per utterance, but {long} are sequences: pool them first"
         )
-    vectors = {m: numbers(values) for m, (values, _) in features.items()}
+    vectors = {m: as_float32(values) for m, (values, _) in features.items()}
     vectors |= {m: (vectors[m] - mean) / std for m, (mean, std) in scales.items()}
     by_split = {}
-    for name in ("train", "val", "test"):
-        chosen = protocols.members(split, name)
-        part = table[chosen]
+    for name in SPLITS:
+        in_split = protocols.members(split, name)
+        part = table[in_split]
         dialogue = part["dialogue"].factorize()[0]
         turn = part.groupby("dialogue", sort=False).cumcount().to_numpy()
         lengths = np.bincount(dialogue)
         rows = np.full((len(lengths), lengths.max()), -1)
         rows[dialogue, turn] = np.arange(len(part))
         speaker = part.groupby("dialogue", sort=False)["speaker"].transform(lambda names: names.factorize()[0])
-        at = torch.from_numpy(np.flatnonzero(chosen))
+        index = torch.from_numpy(np.flatnonzero(in_split))
         by_split[name] = Dialogues(
-            features={m: values[at].to(device) for m, values in vectors.items()},
-            target={k: v[at.to(device)] for k, v in target.items()},
+            features={m: values[index].to(device) for m, values in vectors.items()},
+            target={k: v[index.to(device)] for k, v in target.items()},
             speaker=torch.tensor(speaker.to_numpy(np.int64), device=device),
             rows=torch.tensor(rows, device=device),
             lengths=torch.from_numpy(lengths),

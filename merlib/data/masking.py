@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import torch
 
-from merlib.data.batches import Utterances, numbers
+from merlib.data.batches import Utterances, as_float32
 from merlib.data.inputs import moments
 from merlib.errors import RequestError
 
-VERSION = 1  # raise it when a change moves masked scores
+VERSION = 1  # raise it when a change here alters masked scores
 
-DRAWS: dict[str, Callable] = {  # of mean 0 and deviation 1
+DRAWS: dict[str, Callable] = {  # of mean 0 and standard deviation 1
     "normal": torch.randn,
     "uniform": lambda shape, generator: math.sqrt(12) * (torch.rand(shape, generator=generator) - 0.5),
 }
@@ -21,11 +21,10 @@ DRAWS: dict[str, Callable] = {  # of mean 0 and deviation 1
 def masked(
     split: Utterances, train: Utterances, *, modality: str, percent: float, unit: str, noise: str, seed: int
 ) -> Utterances:
-    """The split with `percent` of a modality's values, or of its whole steps (`unit`: values or steps), replaced by
-    noise.
+    """The split with noise in place of `percent` of a modality's values or steps (`unit`: values or steps).
 
-    The noise is normal or uniform, with each feature's mean and deviation over the training steps, and the same for a
-    seed on any device.
+    The noise is normal or uniform, has each feature's mean and standard deviation over the training steps, and is the
+    same for a seed on any device.
     """
     if unit not in ("values", "steps") or noise not in DRAWS or modality not in split.features:
         raise RequestError(
@@ -34,13 +33,13 @@ def masked(
         )
     values, steps = split.features[modality], split.steps[modality]
     mean, std = moments(values, train.rows(modality))
-    mine = numbers(values[split.rows(modality)])
+    original = as_float32(values[split.rows(modality)])
     generator = torch.Generator().manual_seed(seed)
-    drawn = DRAWS[noise](mine.shape, generator=generator).to(mine.device) * std + mean
-    shape = mine.shape if unit == "values" else (len(mine), 1)
-    chosen = torch.rand(shape, generator=generator) < percent / 100
+    random = DRAWS[noise](original.shape, generator=generator).to(original.device) * std + mean
+    shape = original.shape if unit == "values" else (len(original), 1)
+    replaced = torch.rand(shape, generator=generator) < percent / 100
     return replace(
         split,
-        features=split.features | {modality: drawn.where(chosen.to(mine.device), mine)},
+        features=split.features | {modality: random.where(replaced.to(original.device), original)},
         starts=split.starts | {modality: steps.cumsum(0) - steps},
     )

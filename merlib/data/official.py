@@ -1,10 +1,10 @@
-"""What the corpora are known by: classes in label order, and official counts per split. Numbers only.
+"""Facts of the corpora: classes in label order, official counts per split, and how to get each corpus.
 
 Totals of IEMOCAP-6 and MELD are those of MFCRE Table 1; the counts per split are those of the releases. IEMOCAP names
 no validation dialogues, so there train and val count together. Where every protocol draws its own split, only the
-group `all` is counted, train, val and test together.
+group `all` (train, val and test together) is counted.
 
-The sentiment corpora score every utterance in [-3, 3]; their classes are the seven whole steps (`sentiment_class`).
+The sentiment corpora score every utterance in [-3, 3]; their classes are the seven integers (`sentiment_class`).
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ SCORES = ("-3", "-2", "-1", "0", "1", "2", "3")
 LABELS = {
     "iemocap6": SIX,
     "iemocap6_majority": SIX,
-    "iemocap4": ("happy", "sad", "neutral", "angry"),  # happy holds the excited too
+    "iemocap4": ("happy", "sad", "neutral", "angry"),  # happy includes excited
     "iemocap8": ("angry", "excited", "fearful", "frustrated", "happy", "neutral", "sad", "surprised", "disgust"),
     "meld": ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"),
     "ravdess": ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"),
     "mosi": SCORES,
     "mosei": SCORES,
 }
-CLASSES = {  # utterances of each class, in label order
+CLASSES = {  # utterances per class, in label order
     "iemocap6": {"train+val": (504, 839, 1324, 933, 742, 1468), "test": (144, 245, 384, 170, 299, 381)},
     "iemocap6_majority": {"train+val": (452, 839, 1324, 933, 742, 1468), "test": (143, 245, 384, 170, 299, 381)},
     "iemocap4": {"all": (595 + 1041, 1084, 1708, 1103)},
@@ -40,17 +40,17 @@ UTTERANCES = {  # where the classes are not counted; those of MOSEI are HFF Tabl
     "mosi": {"all": 2199},  # four of them have no score
     "mosei": {"train": 16327, "val": 1871, "test": 4662},
 }
-SCORED = {"mosi": 2195, "mosei": 22856}  # utterances with a score, at least
+SCORED = {"mosi": 2195, "mosei": 22856}  # least number of utterances with a score
 SPEAKERS = dict.fromkeys(("iemocap4", "iemocap6", "iemocap6_majority", "iemocap8"), "0[1-5][FM]")  # session and sex
 SPEAKERS["ravdess"] = "0[1-9]|1[0-9]|2[0-4]"
-ALSO = {"mosei": {"train": 16326, "test": 4659}}  # of the field's feature files, which leave four utterances out
+ALSO = {"mosei": {"train": 16326, "test": 4659}}  # the published feature files leave a few utterances out
 DIALOGUES = {
     "iemocap6": {"train+val": 120, "test": 31},
     "iemocap6_majority": {"train+val": 120, "test": 31},
     "iemocap4": {"all": 151},
     "iemocap8": {"all": 151},
     "meld": {"train": 1038, "val": 114, "test": 280},
-    "ravdess": {"all": 1440},  # every clip stands alone
+    "ravdess": {"all": 1440},  # every clip is a dialogue of its own
     "mosi": {"all": 93},  # the videos; those of MOSEI are not counted
 }
 MAJORITY_RELEASE = "the full raw release: Session1 to Session5 with every file of dialog/EmoEvaluation and "
@@ -72,8 +72,8 @@ REMEDY = {
 }
 SIGNED = "IEMOCAP: a signed release form at https://sail.usc.edu/iemocap/ (USC; no redistribution)"
 ACCESS = {
-    "iemocap6": f"{SIGNED}, or the public features of conv-emotion, IEMOCAP_features.pkl, whose labels this task's "
-    "7433 utterances need anyway.",
+    "iemocap6": f"{SIGNED}, or the public features of conv-emotion, IEMOCAP_features.pkl, which also has the "
+    "labels of the 7433 utterances of this task.",
     "iemocap6_majority": f"{SIGNED}.",
     "iemocap4": f"{SIGNED}.",
     "iemocap8": f"{SIGNED}.",
@@ -81,13 +81,13 @@ ACCESS = {
     "ravdess": "RAVDESS (CC BY-NC-SA 4.0): Audio_Speech_Actors_01-24.zip and Video_Speech_Actor_*.zip at "
     "https://zenodo.org/records/1188976.",
     "mosi": "CMU-MOSI (research only): the CMU-MultimodalSDK, github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK, has "
-    "features and labels; videos are asked for at the MultiComp Lab of Carnegie Mellon University.",
+    "features and labels; videos are given on request by the MultiComp Lab of Carnegie Mellon University.",
     "mosei": "CMU-MOSEI (research only): the CMU-MultimodalSDK, github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK, has "
     "features, labels and the standard folds.",
 }
 
 
-# The second class of ACC-2, of scores; with "excluded" those of zero count in neither.
+# Whether a score is in the second class of ACC-2; with "excluded", scores of zero do not count at all.
 ABOVE = {
     "nonnegative": lambda score: score >= 0, "positive": lambda score: score > 0, "excluded": lambda score: score > 0,
 }  # fmt: skip

@@ -1,16 +1,17 @@
-"""Protocols: which utterances train, validate and test. One function a protocol; a fold is a number from 0.
+"""Protocols: the split of every utterance, train, val or test. One function per protocol; folds are counted from 0.
 
 A recipe's section `protocol` names one in `split`, and in `validation` how validation is drawn where that is open:
 
-    corpus      the table's own column; validation: corpus, random_5_percent (of train and val, as MultiEMO's code)
-    session5    IEMOCAP: Session 5 tests; validation: corpus (the table's own, of every other session), session_4,
-                or test (nothing is held out: Session 5 validates too, as where a paper names no validation set)
-    sessions    IEMOCAP, five folds: one session tests; validation: next_session, random_10_percent (of other dialogues)
-    actor       IEMOCAP: `test_actor` tests, `val_actor` validates, everybody else trains
-    each_actor  IEMOCAP, ten folds: each actor tests, the partner in the dialogues validates
-    random_811  utterances at random, 8:1:1; speakers and dialogues are shared, as in much published work
-    actors      RAVDESS, five folds of unseen actors (Luna-Jimenez et al. 2021): fold k tests, fold k+1 validates
-    clips       RAVDESS, five folds of clips at random, 6:2:2; speakers are shared
+    corpus      the column of the table; validation: corpus, random_5_percent (of train and val, as MultiEMO's code)
+    session5    IEMOCAP: test on Session 5; validation: corpus (the column of the table, from the other sessions),
+                session_4, or test (Session 5 again, with nothing held out, where a paper names no validation set)
+    sessions    IEMOCAP, five folds: test on one session; validation: next_session, random_10_percent (of the other
+                dialogues)
+    actor       IEMOCAP: test on `test_actor`, validate on `val_actor`, train on all others
+    each_actor  IEMOCAP, ten folds: test on each actor in turn, validate on the partner in the dialogues
+    random_811  utterances at random, 8:1:1; splits share speakers and dialogues, as in much published work
+    actors      RAVDESS, five folds of unseen actors (Luna-Jimenez et al. 2021): test on fold k, validate on fold k+1
+    clips       RAVDESS, five folds of clips at random, 6:2:2; splits share speakers
 """
 
 from typing import Any
@@ -23,7 +24,7 @@ from merlib.errors import RequestError
 
 FOLDS = {"sessions": 5, "each_actor": 10, "actors": 5, "clips": 5}  # the others have one
 ACTORS = ((2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (10, 11, 12, 19, 20), (8, 17, 21, 23, 24), (1, 4, 9, 22))
-SEED = 2023  # of every draw here: the protocol is the same for all seeds of a study
+SEED = 2023  # of every random split here, so that a protocol is the same for all seeds of a study
 
 
 def folds(protocol: dict[str, Any]) -> int:
@@ -32,24 +33,24 @@ def folds(protocol: dict[str, Any]) -> int:
 
 
 def assign(table: pd.DataFrame, protocol: dict[str, Any], fold: int = 0) -> np.ndarray:
-    """train, val or test for every utterance of a table (u); without val, those of test validate too (see `members`).
+    """train, val or test for every utterance of a table (u); without val, test also validates (see `members`).
 
-    Raises ValueError for an unknown protocol or fold, CorpusError where the table does not fit the protocol.
+    Raises RequestError for an unknown protocol or fold, CorpusError where the table does not fit the protocol.
     """
     split, validation = protocol["split"], protocol.get("validation", "corpus")
     if split not in PROTOCOLS:
         raise RequestError(f"protocol.split {split!r}: there are {sorted(PROTOCOLS)}")
     if not 0 <= fold < folds(protocol):
         raise RequestError(f"fold {fold}: protocol.split {split!r} has folds 0 to {folds(protocol) - 1}")
-    found = PROTOCOLS[split](table, protocol, validation, fold)
-    wanted = {"train", "test"} if validation == "test" else {"train", "val", "test"}
-    if empty := sorted(wanted - set(found)):
+    names = PROTOCOLS[split](table, protocol, validation, fold)
+    expected = {"train", "test"} if validation == "test" else {"train", "val", "test"}
+    if empty := sorted(expected - set(names)):
         raise CorpusError(f"protocol.split {split!r}, fold {fold}: no utterance for {empty}; is this the whole corpus?")
-    return found
+    return names
 
 
 def members(names: np.ndarray, part: str) -> np.ndarray:
-    """Which utterances are train, val or test (`part`) by what `assign` gave: u bools."""
+    """Which utterances are train, val or test (`part`), from the names that `assign` gives: u bools."""
     return names == ("test" if part == "val" and "val" not in names else part)
 
 
@@ -114,7 +115,7 @@ def _by_speaker(table, test: str, val: str) -> np.ndarray:
 
 
 def _at_random(table, *, parts: int, fold: int) -> np.ndarray:
-    # so that the order of the rows, a source's own, draws nothing
+    # in the order of the names, so that the split does not depend on the order of the rows in a source
     by_name = np.argsort(table["utterance"].to_numpy(str))
     part = np.empty(len(table), dtype=int)
     part[by_name] = np.random.default_rng([SEED, parts]).permutation(np.arange(len(table)) % parts)

@@ -1,7 +1,7 @@
 """Declarations: papers/<paper>/*.toml -> typed, checked cells and recipes. The grammar is in papers/README.md.
 
-`schema` has the types, `leaves` the dotted names, `recipes` how a row's recipe is merged, `printed` the addresses of
-printed numbers, `loading` the files.
+`schema` has the types, `leaves` the dotted names, `recipes` merges the recipe of a row, `printed` has the addresses of
+printed numbers, `loading` reads the files.
 """
 
 from merlib.declarations.loading import READ, folders, load, papers, search_path

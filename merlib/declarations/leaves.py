@@ -9,10 +9,10 @@ from merlib.errors import DeclarationError, one_of
 
 
 def sourced(tree: Mapping[str, Any], corpora: Collection[str]) -> dict[str, tuple[Any, str]]:
-    """Dotted name -> (value, source), of sections inside sections or of names that are dotted already.
+    """Dotted name -> (value, source), from nested sections or from names that are dotted already.
 
-    A leaf is [value, source] or a bare value. A table whose keys are corpora is a value by corpus; any other is a
-    section. Raises DeclarationError for a leaf outside a section.
+    A leaf is [value, source] or a bare value. A table whose keys are corpora is a value for each corpus; any other
+    table is a section. Raises DeclarationError for a leaf outside a section.
     """
     leaves: dict[str, tuple[Any, str]] = {}
     for name, value in tree.items():
@@ -36,42 +36,43 @@ def flat(tree: Mapping[str, Any], corpora: Collection[str]) -> dict[str, Any]:
 
 
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections inside sections, of values by their dotted names: the opposite of `flat`."""
+    """Nested sections from values by their dotted names: the inverse of `flat`."""
     tree: dict[str, Any] = {}
     for key, value in sorted(leaves.items()):
         *sections, name = key.split(".")
         section = tree
-        for each in sections:
-            section = section.setdefault(each, {})
+        for inner in sections:
+            section = section.setdefault(inner, {})
         section[name] = value
     return tree
 
 
 def checked(key: str, value: Any, leaves: Mapping[str, Any]) -> Any:
-    """The value, if a leaf of that name is declared and its value is of the same type."""
+    """The value, if a leaf of that name is declared and has a value of the same type; otherwise DeclarationError."""
     if key not in leaves:
         near = difflib.get_close_matches(key, leaves, n=3)
         raise DeclarationError(
             f"unknown recipe key {key!r}; " + (f"did you mean {near}?" if near else f"there are: {sorted(leaves)}")
         )
-    asked, declared = ({_kind(v) for v in (x.values() if isinstance(x, dict) else [x])} for x in (value, leaves[key]))
-    if key.split(".")[0] in ("data", "protocol"):  # seconds and percents may be fractions, though the declared are not
-        asked, declared = ({kind.replace("integer", "number") for kind in kinds} for kinds in (asked, declared))
-    if not asked <= declared | ({"integer"} if "number" in declared else set()):
+    actual, declared = ({_kind(v) for v in (x.values() if isinstance(x, dict) else [x])} for x in (value, leaves[key]))
+    if key.split(".")[0] in ("data", "protocol"):  # seconds and percents may be fractions where an integer is declared
+        actual, declared = ({kind.replace("integer", "number") for kind in kinds} for kinds in (actual, declared))
+    if not actual <= declared | ({"integer"} if "number" in declared else set()):
         raise DeclarationError(
-            f"{key} = {value!r} is a {asked}; expected a {declared}, as the declared {leaves[key]!r}"
+            f"{key} = {value!r} is a {actual}; expected a {declared}, as the declared {leaves[key]!r}"
         )
     return value
 
 
 def _kind(value: Any) -> str:
+    """The type of a value as messages name it: integer, number, or the name of any other type."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return type(value).__name__
     return "integer" if isinstance(value, int) else "number"
 
 
 def for_corpus(value: Any, corpus: str) -> Any:
-    """The value on one corpus, as a plain number where it is one."""
+    """The value for one corpus; a Decimal becomes a float."""
     if isinstance(value, dict):
         value = one_of(value, corpus, "corpus of a leaf")
     return float(value) if isinstance(value, Decimal) else value

@@ -2,9 +2,9 @@
 
 import os
 import tomllib
+from collections import Counter
 from decimal import Decimal
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from merlib.declarations.recipes import recipe
 from merlib.declarations.schema import SCORES, Cell, Claim, Column, Paper, Row, Table
 from merlib.errors import DeclarationError, one_of
 from merlib.places import CHECKOUT
-from merlib.registry import GROUP
+from merlib.registry import registered
 
 NEEDED = (  # leaves of every base recipe
     "data.unit", "data.modalities", "protocol.split", "protocol.select", "protocol.select_metric",
 )  # fmt: skip
-READ = (  # leaves of `data` that a run reads; further ones say how features are extracted
+READ = (  # leaves of `data` that a run reads; all others are settings of the extraction
     "data.unit", "data.modalities", "data.text", "data.audio", "data.visual", "data.standardize", "data.classes",
     "data.augment", "data.on_failure",
 )  # fmt: skip
@@ -35,14 +35,12 @@ def search_path() -> list[Path]:
 def folders() -> dict[str, Path]:
     """Paper id -> the folder of its declarations.
 
-    They stand on the search path, and in `declarations/` of the packages that other distributions register under the
+    They are on the search path, and in `declarations/` of the packages that other distributions register under the
     entry point group `merlib.papers`.
     """
-    inside = [Path(str(files(entry.value))) / "declarations" for entry in entry_points(group=GROUP)]
-    found = {path.parent.name: path.parent for folder in search_path() for path in sorted(folder.glob("*/paper.toml"))}
-    return found | {
-        tomllib.loads((f / "paper.toml").read_text(encoding="utf-8"))["id"]: f for f in inside if f.is_dir()
-    }
+    declared = {file.parent.name: file.parent for path in search_path() for file in sorted(path.glob("*/paper.toml"))}
+    installed = [Path(str(files(package))) / "declarations" for package in registered().values()]
+    return declared | {_toml(folder / "paper.toml")["id"]: folder for folder in installed if folder.is_dir()}
 
 
 def papers() -> list[str]:
@@ -64,18 +62,17 @@ def _load(folder: Path) -> Paper:
     try:
         paper = Paper(**_toml(folder / "paper.toml"), tables=tables, claims=claims["claim"])
     except ValidationError as error:
-        raise DeclarationError(
-            f"{folder.name}: the declarations do not fit the grammar of papers/README.md: {error}"
-        ) from None
+        what = "the declarations do not fit the grammar of papers/README.md"
+        raise DeclarationError(f"{folder.name}: {what}: {error}") from None
     paper = paper.model_copy(update={"tables": paper.tables | {"readings": _readings_table(paper)}})
     _check(paper)
     return paper
 
 
 def _readings_table(paper: Paper) -> Table:
-    """A table of our own: the headline scores under every reading that the base recipe does not take, one at a time.
+    """A table that this study adds: the headline scores under every other option of every reading, one at a time.
 
-    A reading with a context has a row for its default too, since the others are to be compared with that one.
+    A reading with a context has a row for its default option too, with which the other options are compared.
     """
     printed = [
         cell_of(paper, t, r, c, None) for t in paper.tables.values() for r in t.row for c in r.reported if r.runs
@@ -87,83 +84,85 @@ def _readings_table(paper: Paper) -> Table:
     }
     rows = [Row(id="default", label="All default readings")]
     for name, reading in paper.readings.items():
-        if all(
-            key.startswith("data.") and key not in READ
-            for option in reading.options.values()
-            for key in paper.flat(option)
-        ):
-            continue  # settled when features are extracted: the arrays at hand cannot switch it
-        where = ", ".join(f"{key} = {value}" for key, value in paper.flat(reading.context).items())
+        leaves = {leaf for option in reading.options.values() for leaf in paper.flat(option)}
+        if all(leaf.startswith("data.") and leaf not in READ for leaf in leaves):
+            continue  # settled when features are extracted: a run on given arrays cannot switch it
+        context = paper.flat(reading.context)
+        where = ", ".join(f"{leaf} = {value}" for leaf, value in context.items())
         for option in reading.options:
             if option != reading.default or reading.context:
                 label = f"{name}: {option}" + f" (where {where})" * bool(where)
-                rows.append(
-                    Row(
-                        id=f"{name}_{option}",
-                        label=label,
-                        change=paper.flat(reading.context) | {f"readings.{name}": option},
-                    )
-                )
+                change = context | {f"readings.{name}": option}
+                rows.append(Row(id=f"{name}_{option}", label=label, change=change))
     return Table(id="readings", caption="The range over all readings", where="this study", columns=columns, row=rows)
 
 
 def _check(paper: Paper) -> None:
+    """Raise DeclarationError for a declaration that is well-formed but does not fit the others."""
+    for corpus in paper.twin_media_arrays:
+        one_of(paper.corpora, corpus, f"corpus of {paper.id}, so twin_media_arrays cannot name it")
+    leaves = _check_readings(paper)
+    sections = {leaf[:at] for leaf in leaves for at, letter in enumerate(leaf) if letter == "."}
+    for name, shared in paper.shares.items():
+        one_of(paper.base, name, f"base of {paper.id}, so it shares nothing")
+        for leaf in shared:
+            one_of(leaves | sections, leaf, f"leaf or section of {paper.id}, which base {name} could share")
+    for table in paper.tables.values():
+        _check_table(paper, table)
+    known, ids = addresses(paper), Counter(claim.id for claim in paper.claims)
+    if repeated := sorted(name for name, count in ids.items() if count > 1):
+        raise DeclarationError(f"{paper.id}/claims.toml: claim ids repeat: {repeated}")
+    for claim in paper.claims:
+        _check_claim(paper, claim, known)
+
+
+def _check_readings(paper: Paper) -> set[str]:
+    """Check that the readings are complete; returns the leaves of the base recipe."""
     for name, reading in paper.readings.items():
         one_of(reading.options, reading.default, f"option of reading {name}")
         keys = {option: set(paper.flat(change)) for option, change in reading.options.items()}
         if len(set(map(frozenset, keys.values()))) > 1:
             raise DeclarationError(f"{paper.id}: the options of reading {name} must change the same leaves: {keys}")
     chosen = {key for reading in paper.readings.values() for key in paper.flat(reading.options[reading.default])}
-    if missing := sorted(set(NEEDED) - set(paper.flat(paper.recipe)) - chosen):
+    leaves = chosen | paper.flat(paper.recipe).keys()
+    if missing := sorted(set(NEEDED) - leaves):
         raise DeclarationError(f"{paper.id}: the base recipe lacks {missing}: see papers/README.md")
-    for name, shared in paper.shares.items():
-        one_of(paper.base, name, f"base of {paper.id}, so it shares nothing")
-        for key in shared:
-            one_of(
-                dict.fromkeys(chosen | paper.flat(paper.recipe).keys()),
-                key,
-                f"leaf of {paper.id}, which base {name} could share",
-            )
-    for table in paper.tables.values():
-        ids = [row.id for row in table.row]
-        if len(ids) != len(set(ids)):
-            raise DeclarationError(f"{paper.id}/{table.id}: row ids repeat: {ids}")
-        for row in table.row:
-            for name in row.reported:
-                one_of(table.columns, name, f"column of {paper.id}/{table.id}")
-            for name in row.bold:
-                one_of(row.reported, name, f"printed cell of {paper.id}/{table.id}/{row.id}, so it cannot be bold")
-            for cell in row_cells(paper, table, row):
-                if row.runs and row.kind == "own":
-                    recipe(paper, row, one_of({c: c for c in paper.corpora}, cell.corpus, f"corpus of {paper.id}"))
-    known = addresses(paper)
-    ids = [claim.id for claim in paper.claims]
+    return leaves
+
+
+def _check_table(paper: Paper, table: Table) -> None:
+    """Check that the rows of a table have ids of their own, known columns and a recipe that resolves."""
+    ids = [row.id for row in table.row]
     if len(ids) != len(set(ids)):
-        raise DeclarationError(
-            f"{paper.id}/claims.toml: claim ids repeat: {sorted({i for i in ids if ids.count(i) > 1})}"
-        )
-    for claim in paper.claims:
-        _check_claim(paper, claim, known)
+        raise DeclarationError(f"{paper.id}/{table.id}: row ids repeat: {ids}")
+    for row in table.row:
+        for name in row.reported:
+            one_of(table.columns, name, f"column of {paper.id}/{table.id}")
+        for name in row.bold:
+            one_of(row.reported, name, f"printed cell of {paper.id}/{table.id}/{row.id}, so it cannot be bold")
+        for cell in row_cells(paper, table, row):
+            if row.runs and row.kind == "own":
+                recipe(paper, row, one_of(paper.corpora, cell.corpus, f"corpus of {paper.id}"))
 
 
 def _check_claim(paper: Paper, claim: Claim, known: dict[str, Cell]) -> None:
+    """Check that a claim has the addresses, digits and rows that its kind needs."""
     where = f"{paper.id}/claims.toml, {claim.id}"
-    cells_of = [one_of(known, address, f"printed number of {paper.id} (asked by {where})") for address in claim.of]
+    cells = [one_of(known, address, f"printed number of {paper.id} (named by {where})") for address in claim.of]
     expected = {"value": 1, "difference": 2, "relative": 2, "best": 1}.get(claim.kind)
-    if expected and len(cells_of) != expected:
+    if expected and len(cells) != expected:
         raise DeclarationError(f"{where}: a claim of kind {claim.kind} takes {expected} addresses; found {claim.of}")
     if claim.kind in ("value", "difference", "relative", "sum") and claim.printed is None:
         raise DeclarationError(f"{where}: a claim of kind {claim.kind} needs its digits in `printed`")
     if claim.kind == "best" and not isinstance(claim.among, str):
         for row in claim.among:
-            paper.table(cells_of[0].table).find(row)
+            paper.table(cells[0].table).find(row)
 
 
 def _toml(path: Path) -> dict:
+    """A TOML file; fractions are Decimals, which keep the digits as printed."""
     try:
-        return tomllib.loads(
-            path.read_text(encoding="utf-8"), parse_float=Decimal
-        )  # Decimal keeps the digits as printed
+        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except FileNotFoundError:
         raise DeclarationError(f"{path} is missing: see papers/README.md for the files of a paper") from None
     except tomllib.TOMLDecodeError as error:

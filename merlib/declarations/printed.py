@@ -1,4 +1,4 @@
-"""Printed numbers and the places of rows that this study adds: every one has an address, `paper/table/row`."""
+"""Printed numbers, and the cells of rows that this study adds: each has an address, `paper/table/row`."""
 
 import re
 from decimal import Decimal
@@ -16,12 +16,14 @@ def cells(paper: Paper, table: str | None = None) -> list[Cell]:
     """Every printed number of a paper: its tables, those of paper.toml (tables `settings`, `facts`), and `claims`."""
     if table is None:
         return [c for name in paper.tables for c in cells(paper, name)] + _setting_cells(paper) + _claim_cells(paper)
-    found = paper.table(table)
-    return [cell_of(paper, found, row, name, printed) for row in found.row for name, printed in row.reported.items()]
+    declared = paper.table(table)
+    return [
+        cell_of(paper, declared, row, name, printed) for row in declared.row for name, printed in row.reported.items()
+    ]
 
 
 def row_cells(paper: Paper, table: Table, row: Row) -> list[Cell]:
-    """The cells of a row, one a column: also those with nothing printed, since a run of ours fills the whole row."""
+    """The cells of a row, one per column; also those without a printed number, since a run fills the whole row."""
     reported = table.find(row.same_as).reported if row.same_as else row.reported
     names = row.reported if row.kind == "fact" else table.columns
     return [cell_of(paper, table, row, name, reported.get(name)) for name in names]
@@ -30,21 +32,22 @@ def row_cells(paper: Paper, table: Table, row: Row) -> list[Cell]:
 def recipe_of(paper: Paper, cell: Cell) -> dict[str, dict] | None:
     """The recipe behind a printed number; None where it is quoted or a fact."""
     row = paper.tables[cell.table].find(cell.row) if cell.table in paper.tables else None
-    return (
-        recipe(paper, row, cell.corpus, modalities=cell.modalities) if row and row.runs and row.kind == "own" else None
-    )
+    if row is None or not row.runs or row.kind != "own":
+        return None
+    return recipe(paper, row, cell.corpus, modalities=cell.modalities)
 
 
 def addresses(paper: Paper) -> dict[str, Cell]:
     """{address within the paper: printed number}: `table4/ours.meld_accuracy`, `settings/train.batch.meld`."""
-    loose = ("settings", "facts", "claims")
+    without_columns = ("settings", "facts", "claims")
     return {
-        f"{c.table}/{c.row}" + ("" if c.table in loose and c.column == "value" else f".{c.column}"): c
+        f"{c.table}/{c.row}" + ("" if c.table in without_columns and c.column == "value" else f".{c.column}"): c
         for c in cells(paper)
     }
 
 
 def cell_of(paper: Paper, table: Table, row: Row, name: str, printed: str | None) -> Cell:
+    """The cell of a row in the column `name`."""
     column = one_of(table.columns, name, f"column of {table.id}")
     corpus = column.corpus or row.corpus or (paper.corpora[0] if len(paper.corpora) == 1 else None)
     kind = "cited" if row.cited else "fact" if row.kind == "fact" else "own" if row.reported else "added"
@@ -57,21 +60,23 @@ def cell_of(paper: Paper, table: Table, row: Row, name: str, printed: str | None
 
 
 def _setting_cells(paper: Paper) -> list[Cell]:
+    """The numbers of recipe, readings and facts whose source is a place in the paper."""
     settings = [("settings", paper.recipe), ("facts", paper.facts)]
     settings += [("settings", option) for reading in paper.readings.values() for option in reading.options.values()]
-    found = {}
+    cell_by_leaf = {}
     for table, tree in settings:
         for key, (value, source) in sourced(tree, paper.corpora).items():
             for corpus, number in (value if isinstance(value, dict) else {None: value}).items():
                 if PRINTED.match(source) and isinstance(number, (int, Decimal)) and not isinstance(number, bool):
-                    found[table, key, corpus] = Cell(
+                    cell_by_leaf[table, key, corpus] = Cell(
                         paper=paper.id, table=table, row=key, column=corpus or "value", printed=format(number, "f")
                         if isinstance(number, Decimal) else str(number), kind="fact", corpus=corpus, metric="setting",
                     )  # fmt: skip
-    return list(found.values())
+    return list(cell_by_leaf.values())
 
 
 def _claim_cells(paper: Paper) -> list[Cell]:
+    """The printed numbers of claims."""
     return [
         Cell(paper=paper.id, table="claims", row=claim.id, column="value", printed=claim.printed, kind="fact",
              corpus=None, metric=claim.kind)

@@ -12,30 +12,34 @@ AVERAGES = Literal[
     "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "weighted_precision",
     "weighted_recall", "acc2", "acc7", "f1_acc2", "mae", "correlation",
 ]  # fmt: skip
-LETTERS = {"T": "text", "A": "audio", "V": "visual"}  # of modalities, as declarations and commands write them
+LETTERS = {"T": "text", "A": "audio", "V": "visual"}  # of the modalities, in declarations and commands
 SCORES: tuple[str, ...] = get_args(AVERAGES)  # of a whole test set; accuracy is also called WA, balanced accuracy UA
 OF_A_CLASS = Literal["f1", "precision", "recall"]
 OTHERS = Literal["count", "parameters", "seconds", "loss", "setting"]
 
 
 class Strict(BaseModel):
+    """A declaration: it is immutable, and unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Column(Strict):
-    """What a column of a printed table measures. A row names `corpus`, `emotion`, `average` if they differ."""
+    """What a column of a table measures. Where rows differ in `corpus`, `emotion` or `average`, they name it."""
 
     metric: AVERAGES | OF_A_CLASS | OTHERS
     label: str
     corpus: str | None = None
     emotion: str | dict[str, str] | None = None
-    modalities: str | None = Field(None, description="T, A, V, or several of them: what the column's network sees")
+    modalities: str | None = Field(
+        None, description="T, A, V or several of them: the modalities that the network of the column reads"
+    )
     unit: Literal["percent", "fraction", "count"] = "percent"
     fold: int | str | None = None
 
 
 class Row(Strict):
-    """A row as printed (`reported`: the digits, as strings), or one that this study adds (nothing reported)."""
+    """A row as printed (`reported`: the digits, as strings), or a row that this study adds (nothing reported)."""
 
     id: str
     label: str
@@ -44,7 +48,9 @@ class Row(Strict):
     reference: str | None = None
     corpus: str | None = None
     emotion: str | None = None
-    average: Literal["macro", "weighted"] | None = Field(None, description="of its columns' precision, recall and f1")
+    average: Literal["macro", "weighted"] | None = Field(
+        None, description="how its precision, recall and f1 are averaged"
+    )
     reported: dict[str, str] = {}
     bold: list[str] = Field([], description="columns whose cell is printed in bold, or otherwise marked as best")
     same_as: str | None = Field(None, description="row whose printed numbers this added row is compared with")
@@ -53,11 +59,13 @@ class Row(Strict):
 
     @property
     def runs(self) -> bool:
-        """Whether this study computes the row itself: every own row, and a cited one whose system we train."""
+        """Whether this study computes the row: every row of its own kind, and a cited one whose system it trains."""
         return not self.cited or self.base is not None
 
 
 class Table(Strict):
+    """A printed table, or one that this study adds."""
+
     id: str
     caption: str
     where: str
@@ -70,7 +78,7 @@ class Table(Strict):
 
 
 class Claim(Strict):
-    """What the text says of numbers: one that stands in no table, or a relation of addresses, `table/row.column`."""
+    """A statement of the text: a number that stands in no table, or a relation of addresses, `table/row.column`."""
 
     id: str
     where: str
@@ -84,9 +92,9 @@ class Claim(Strict):
 
 
 class Reading(Strict):
-    """A point the paper leaves open: every option changes the same leaves; `default` is what the base recipe takes.
+    """A point that the paper leaves open: every option sets the same leaves; the base recipe takes `default`.
 
-    context: a change beside which the options differ, where they are one and the same in the base recipe.
+    context: a change under which the options differ, where they are all the same in the base recipe.
     """
 
     question: str
@@ -97,6 +105,8 @@ class Reading(Strict):
 
 
 class Paper(Strict):
+    """All declarations of one paper."""
+
     id: str
     title: str
     authors: str
@@ -109,11 +119,14 @@ class Paper(Strict):
     shares: dict[str, list[str]] = {}
     twin: dict[str, Any]
     twin_media: dict[str, Any] = {}
+    twin_media_arrays: list[str] = Field(
+        [], description="corpora whose arrays in twin_media have this paper's settings"
+    )
     tables: dict[str, Table]
     claims: list[Claim] = []
 
     def flat(self, tree: Mapping[str, Any]) -> dict[str, Any]:
-        """Dotted name -> value, of sections of leaves or a change of them."""
+        """Dotted name -> value, from sections of leaves or from a change of them."""
         return flat(tree, self.corpora)
 
     def table(self, name: str) -> Table:
@@ -121,7 +134,7 @@ class Paper(Strict):
 
 
 class Cell(Strict):
-    """One printed number, or one place of a row we add (`printed` is None)."""
+    """One printed number, or one cell of a row that this study adds (`printed` is None)."""
 
     paper: str
     table: str

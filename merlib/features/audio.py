@@ -1,48 +1,241 @@
-"""The settings of MFCC that the papers declare; `sound.MfccSteps` computes them."""
+"""Audio -> what a network reads: MFCC by librosa's conventions or by HFF's equations, and ComParE's functionals.
 
-from merlib import declarations
-from merlib.declarations.schema import Row
-from merlib.errors import DeclarationError
-from merlib.features.sound import Mfcc
+Shapes: n recordings of s samples, f frequencies, t frames, m mel filters, c coefficients. Each extractor holds the
+settings of a paper, reads one clip (`MediaError` where that cannot be used) and gives t d; `of` does the same to
+samples.
+"""
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar
+
+import librosa
+import numpy as np
+import scipy.fft
+
+from merlib.data.store import FeatureError
+from merlib.features import decoding
+from merlib.features.decoding import Clip, MediaError
+
+FUNCTIONALS = 6373  # of ComParE 2016
 
 
-def settings(paper: str, corpus: str) -> Mfcc:
-    """The settings of a paper's recipe, all readings at their default, for a corpus that the paper has."""
-    declared = declarations.load(paper)
-    if corpus not in declared.corpora or paper not in RECIPES:
-        raise DeclarationError(
-            f"no MFCC of {paper} for {corpus}; papers with MFCC: "
-            f"{ {name: list(declarations.load(name).corpora) for name in RECIPES} }"
+class AudioExtractor:
+    """What all extractors of audio share: they read a clip at their `rate`, and `of` computes from samples."""
+
+    modality: ClassVar[str] = "audio"
+
+    def __call__(self, clip: Clip) -> np.ndarray:
+        return self.of(decoding.audio(clip, rate=self.rate))
+
+
+@dataclass(frozen=True)
+class Mfcc:
+    """The settings of MFCC; times as in the papers, `fft` in samples."""
+
+    rate: int  # Hz
+    seconds: float
+    cut: str  # which part of a longer recording: center or start
+    coefficients: int
+    window: str  # hamming, hann, ...
+    window_ms: float
+    shift_ms: float
+    fft: int
+
+    def __post_init__(self) -> None:
+        if self.cut not in ("center", "start") or self.samples(self.window_ms) > self.fft:
+            raise FeatureError(f"{self}; expected cut center or start, and a window that fits fft.")
+
+    def samples(self, ms: float) -> int:
+        """Milliseconds as the nearest number of samples."""
+        return round(self.rate * ms / 1000)
+
+    @property
+    def steps(self) -> int:
+        """Frames of every recording."""
+        return 1 + self.samples(1000 * self.seconds) // self.samples(self.shift_ms)
+
+    def __str__(self) -> str:
+        window = f"{self.window} {self.window_ms:g}/{self.shift_ms:g} ms, fft {self.fft}"
+        return f"{self.coefficients} MFCC, {window}, {self.rate} Hz, {self.seconds:g} s ({self.cut})"
+
+
+def fitted(samples: np.ndarray, *, settings: Mfcc) -> np.ndarray:
+    """Samples cut to the settings' seconds at the centre or from the start, or padded with silence at the end."""
+    length = settings.samples(1000 * settings.seconds)
+    cut = samples[max(0, len(samples) - length) // 2 if settings.cut == "center" else 0 :][:length]
+    return np.pad(cut, (0, length - len(cut)))
+
+
+def mfcc(recordings: Sequence[np.ndarray], *, settings: Mfcc) -> np.ndarray:
+    """MFCC of recordings of any length, at the settings' rate: n t c float32.
+
+    The same bits as `librosa.feature.mfcc` gives for one recording, which makes its mel filters anew for each. They are
+    computed one by one because librosa cuts levels 80 dB below the loudest one in its input: in a batch, that may be
+    another recording's.
+    """
+    values = np.empty((len(recordings), settings.steps, settings.coefficients), dtype=np.float32)
+    filters = mel_filters(settings.rate, settings.fft, 128, htk=False)
+    for value, samples in zip(values, recordings, strict=True):
+        spectrum = librosa.stft(
+            fitted(samples, settings=settings),
+            n_fft=settings.fft,
+            win_length=settings.samples(settings.window_ms),
+            hop_length=settings.samples(settings.shift_ms),
+            window=settings.window,
         )
-    recipe = declarations.recipe(declared, Row(id="default", label="All default readings"), corpus)
-    return RECIPES[paper](recipe["data"])
+        mel = np.einsum("...ft,mf->...mt", np.abs(spectrum) ** 2, filters, optimize=True)
+        value[:] = scipy.fft.dct(librosa.power_to_db(mel), axis=-2, norm="ortho")[: settings.coefficients].T
+    return values
 
 
-def _attsf_net(data: dict) -> Mfcc:
-    return Mfcc(
-        rate=data["audio_rate"],
-        seconds=data["audio_seconds"],
-        cut=data["audio_window"],
-        coefficients=data["mfcc_coefficients"],
-        window=data["mfcc_window"],
-        window_ms=data["mfcc_window_ms"],
-        shift_ms=data["mfcc_shift_ms"],
-        fft=data["mfcc_fft"],
+@dataclass(frozen=True, kw_only=True)
+class MfccSteps(AudioExtractor):
+    """MFCC by librosa's conventions, as ATTSF-Net and MPAF-Net read them."""
+
+    settings: Mfcc
+
+    @property
+    def rate(self) -> int:
+        return self.settings.rate
+
+    def of(self, samples: np.ndarray) -> np.ndarray:
+        return mfcc([samples], settings=self.settings)[0]
+
+    def about(self) -> dict[str, str]:
+        return about(f"librosa {self.settings}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mel:
+    """The settings of log-mel spectra (HFF eqs. (1)-(4)); the paper gives the equations and none of these numbers."""
+
+    rate: int = 16000  # Hz
+    window: str = "hann"
+    window_ms: float = 25
+    shift_ms: float = 10
+    fft: int = 512
+    filters: int = 40
+    floor: float = 1e-10  # smallest energy, so that silence has a logarithm
+
+    def __str__(self) -> str:
+        window = f"{self.window} {self.window_ms:g}/{self.shift_ms:g} ms, fft {self.fft}"
+        return f"{self.filters} mel filters, {window}, {self.rate} Hz"
+
+
+def log_mel(samples: np.ndarray, *, settings: Mel) -> np.ndarray:
+    """Natural logarithm of the energies in mel filters: ... s -> ... t m float32, t = 1 + s // shift, frames centred.
+
+    Filters are triangles of height 1, evenly spaced on the scale of eq. (2) (HTK's).
+    """
+    around = [(0, 0)] * (samples.ndim - 1) + [(settings.fft // 2, settings.fft // 2)]
+    spectrum = librosa.stft(  # eq. (1), ... f t
+        np.pad(samples, around),
+        n_fft=settings.fft,
+        win_length=round(settings.rate * settings.window_ms / 1000),
+        hop_length=round(settings.rate * settings.shift_ms / 1000),
+        window=settings.window,
+        center=False,
     )
+    filters = mel_filters(settings.rate, settings.fft, settings.filters, htk=True)  # eq. (2)
+    energy = np.einsum("...ft,mf->...tm", np.abs(spectrum) ** 2, filters, optimize=True)  # eq. (3)
+    return np.log(np.maximum(energy, settings.floor))  # eq. (4)
 
 
-def _mpaf_net(data: dict) -> Mfcc:
-    rate = 1000 * data["audio_khz"]
-    return Mfcc(
-        rate=rate,
-        seconds=data["audio_seconds"],
-        cut="start",  # Sec. 3.1.2: longer signals are truncated
-        coefficients=data["mfcc"],
-        window="hann",  # librosa's default, as the window's length and the shift
-        window_ms=1000 * data["mfcc_window"] / rate,
-        shift_ms=1000 * data["mfcc_hop"] / rate,
-        fft=data["mfcc_window"],
-    )
+def cepstra(levels: np.ndarray, *, coefficients: int) -> np.ndarray:
+    """The first coefficients c_0, c_1, ... of log-mel spectra (HFF eq. (5), without a norm): ... t m -> ... t c."""
+    if coefficients > (filters := levels.shape[-1]):
+        raise FeatureError(f"{coefficients} coefficients of {filters} mel filters; ask for {filters}.")
+    return scipy.fft.dct(levels, axis=-1)[..., :coefficients] / 2
 
 
-RECIPES = {"attsf_net": _attsf_net, "mpaf_net": _mpaf_net}
+@dataclass(frozen=True, kw_only=True)
+class CepstralSteps(AudioExtractor):
+    """The MFCC matrix that HFF's CNN reads (eqs. (1)-(5)), as long as the clip; how many coefficients is unstated."""
+
+    settings: Mel = Mel()
+    coefficients: int = 40
+
+    @property
+    def rate(self) -> int:
+        return self.settings.rate
+
+    def of(self, samples: np.ndarray) -> np.ndarray:
+        return cepstra(log_mel(samples, settings=self.settings), coefficients=self.coefficients)
+
+    def about(self) -> dict[str, str]:
+        return about(f"{self.coefficients} MFCC (HFF eqs. 1-5), {self.settings}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waveform(AudioExtractor):
+    """The waveform itself, its first `seconds` if given, for an encoder that is trained: s 1 (GIA-MIC, Sec. 3.1)."""
+
+    rate: int = 16000  # Hz
+    seconds: float | None = None
+    dtype: str = "float16"  # 11 significant bits
+
+    def of(self, samples: np.ndarray) -> np.ndarray:
+        return samples[: None if self.seconds is None else round(self.seconds * self.rate), None].astype(self.dtype)
+
+    def about(self) -> dict[str, str]:
+        return about(f"waveform, {self.rate} Hz" + ("" if self.seconds is None else f", first {self.seconds:g} s"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComParE(AudioExtractor):
+    """The 6373 functionals that MFCRE's 512 audio features come from: one step, and float32 (float16 overflows)."""
+
+    rate: int = 16000
+
+    def of(self, samples: np.ndarray) -> np.ndarray:
+        return compare([samples], rate=self.rate)
+
+    def about(self) -> dict[str, str]:
+        _opensmile()
+        version = f"opensmile {importlib.metadata.version('opensmile')}"
+        return about(f"openSMILE ComParE_2016 functionals, {self.rate} Hz") | {"version": version}
+
+
+def compare(recordings: Sequence[np.ndarray], *, rate: int) -> np.ndarray:
+    """ComParE 2016's functionals of recordings at `rate` Hz by openSMILE: n 6373 float32, some as large as 1e12.
+
+    Raises MediaError for a recording that is shorter than its frames (about 0.06 s), FeatureError without openSMILE.
+    """
+    smile, rows = _opensmile(), []
+    for samples in recordings:
+        if len(samples) < 0.1 * rate:  # openSMILE would warn and give NaN
+            raise MediaError(f"{len(samples) / rate:.3f} s of audio; ComParE's functionals need 0.1 s")
+        rows.append(smile.process_signal(samples, rate).to_numpy(dtype=np.float32)[0])
+        if bad := int((~np.isfinite(rows[-1])).sum()):
+            raise MediaError(f"{bad} of ComParE's {FUNCTIONALS} functionals are not finite")
+    return np.array(rows, dtype=np.float32).reshape(-1, FUNCTIONALS)
+
+
+def about(extractor: str) -> dict[str, str]:
+    """The part of a passport that an extractor without learned weights gives."""
+    version = f"librosa {librosa.__version__}"
+    return {"extractor": extractor, "version": version, "weights_sha256": "", "trained_on": "nothing"}
+
+
+@cache
+def mel_filters(rate: int, fft: int, count: int, *, htk: bool) -> np.ndarray:
+    """Mel filters, m f: Slaney's, of equal area, or HTK's, of equal height."""
+    return librosa.filters.mel(sr=rate, n_fft=fft, n_mels=count, htk=htk, norm=None if htk else "slaney")
+
+
+@cache
+def _opensmile():
+    """openSMILE, loaded once a process."""
+    if importlib.util.find_spec("opensmile") is None:
+        raise FeatureError(
+            "ComParE's functionals need openSMILE, which merlib does not install because its licence allows research "
+            "only: read that, then pip install opensmile."
+        )
+    import opensmile
+
+    sets, levels = opensmile.FeatureSet, opensmile.FeatureLevel
+    return opensmile.Smile(feature_set=sets.ComParE_2016, feature_level=levels.Functionals)

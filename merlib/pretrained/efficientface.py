@@ -1,7 +1,7 @@
-"""EfficientFace, an encoder of face pictures (Zhao, Liu and Zhou, AAAI 2021), which ATTSF-Net fine-tunes (Sec. III-B).
+"""EfficientFace, an encoder of face images (Zhao, Liu and Zhou, AAAI 2021), which ATTSF-Net fine-tunes (Sec. III-B).
 
-Shapes: n pictures of h x h pixels, RGB in 0..1; c channels. A ShuffleNet-like trunk; after its first stage a modulator
-(which channels and places matter) is joined by a local extractor (each quarter of the picture by itself).
+Shapes: n images of h x h pixels, RGB in 0..1; c channels. A ShuffleNet-like trunk; after its first stage a modulator
+(which channels and places matter) is joined by a local extractor (each quarter of the image by itself).
 """
 
 import re
@@ -57,7 +57,7 @@ class ShuffleBlock(nn.Module):
 
 
 class Local(nn.Module):
-    """Depthwise convolutions on each quarter of the picture, with weights of its own: n i h h -> n o h/2 h/2."""
+    """Depthwise convolutions on each quarter of the image, with weights of its own: n i h h -> n o h/2 h/2."""
 
     def __init__(self, *, inputs: int, outputs: int):
         super().__init__()
@@ -79,7 +79,7 @@ class Local(nn.Module):
 
 
 class Modulator(nn.Module):
-    """x sigmoid(channel gate times spatial gate); one from the mean picture, one from dilated convolutions."""
+    """x sigmoid(channel gate * spatial gate): from the mean over places, and from dilated convolutions."""
 
     def __init__(self, *, channels: int):
         super().__init__()
@@ -118,12 +118,12 @@ class EfficientFace(nn.Module):
         self.conv5 = nn.Sequential(*convolution(stages[-1], last), nn.ReLU())
         self.fc = nn.Identity() if classes is None else nn.Linear(last, classes)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        if pictures.shape[-2] != pictures.shape[-1] or pictures.shape[-1] % 32:
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[-2] != images.shape[-1] or images.shape[-1] % 32:
             raise RequestError(
-                f"EfficientFace reads squares of a multiple of 32 pixels, found {tuple(pictures.shape)}: resize"
+                f"EfficientFace reads squares of a multiple of 32 pixels, found {tuple(images.shape)}: resize"
             )
-        x = self.maxpool(self.conv1(pictures))  # n 3 h h -> n 29 h/4 h/4
+        x = self.maxpool(self.conv1(images))  # n 3 h h -> n 29 h/4 h/4
         x = self.modulator(self.stage2(x)) + self.local(x)  # n 116 h/8 h/8
         return self.fc(self.conv5(self.stage4(self.stage3(x))).mean((2, 3)))  # n 1024 h/32 h/32 -> n 1024
 
@@ -131,7 +131,7 @@ class EfficientFace(nn.Module):
 def load_weights(network: EfficientFace, weights: str) -> None:
     """Published weights into a network: a path, or a name below `weights` of the data folder. Code in it is not run.
 
-    The file's classifier is left out where the network has none; every other tensor must fit, or a ValueError names it.
+    The file's classifier is left out where the network has none; every other tensor must fit (RequestError).
     """
     path = located(
         weights, publisher='zengqunzhao/EfficientFace (or set model.encoder.visual.weights to "none" for random ones)'

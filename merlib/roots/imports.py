@@ -1,4 +1,4 @@
-"""From what the user has into a data root: `import_source` reads a source, checks it, and writes it once.
+"""From a source that the user has into a data root: `import_source` reads it, checks it, and writes it once.
 
 A source is an official folder of a corpus, a public file of features, or a table of one's own (`corpora/prepared.py`).
 """
@@ -14,7 +14,7 @@ from merlib.errors import DeclarationError, one_of
 from merlib.files import atomic
 from merlib.places import TWINS
 
-KINDS = {  # what a source gives: corpora, each with its arrays
+KINDS = {  # kind of source -> its reader, which gives corpora, each with its arrays
     "prepared": lambda source: [prepared.read(source)],
     "iemocap": lambda source: [(iemocap.read(source, name=name), {}) for name in iemocap.MAJORITY],
     "meld": lambda source: [(meld.read(source), {})],
@@ -29,7 +29,7 @@ IDENTITY = ["utterance", "dialogue", "turn", "label", "split", "score"]
 
 
 def refuse_synthetic(data: str) -> None:
-    """Raise DeclarationError for a root that is synthetic: it would not keep what is brought into it."""
+    """Raise DeclarationError for a root that is synthetic: it would not keep what is imported into it."""
     if data in TWINS:
         raise DeclarationError(
             f"the root {data!r} is synthetic: bring data into a root other than {' and '.join(TWINS)}"
@@ -44,48 +44,48 @@ def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
     imported.
     """
     refuse_synthetic(data)
-    found = _understood(kind, one_of(KINDS, kind, "kind of source"), Path(source))
+    corpora = _read(kind, one_of(KINDS, kind, "kind of source"), Path(source))
     if kind == "iemocap" and "iemocap6" in folders.corpora(
         data
-    ):  # its own list of labels is here; the release adds recordings
-        here = table.load(folders.root_path(data) / "iemocap6")
-        labels = {u: here.labels[k] for u, k in zip(here.ids, here.table["label"], strict=True) if k >= 0}
-        found.append((table.located(here, iemocap.read(Path(source), name="iemocap6", labels=labels)), {}))
-    return [file for corpus, values in found for file in _brought(corpus, values, source, data)]
+    ):  # the root has its labels; the release adds recordings
+        present = table.load(folders.root_path(data) / "iemocap6")
+        labels = {u: present.labels[k] for u, k in zip(present.ids, present.table["label"], strict=True) if k >= 0}
+        corpora.append((table.with_recordings(present, iemocap.read(Path(source), name="iemocap6", labels=labels)), {}))
+    return [file for corpus, arrays in corpora for file in _written(corpus, arrays, source, data)]
 
 
-def _understood(kind: str, read: Callable, source: Path) -> list:
-    """What a reader finds in a source; CorpusError where it is not what the reader expects in any way."""
+def _read(kind: str, read: Callable, source: Path) -> list:
+    """The corpora in a source, by its reader; CorpusError for any content that the reader does not expect."""
     try:
         return read(source)
     except (CorpusError, OSError):
         raise
-    except Exception as error:  # whatever a foreign file makes a parser raise
+    except Exception as error:  # a parser may raise anything on a foreign file
         at = traceback.extract_tb(error.__traceback__)[-1]
-        found = f"{type(error).__name__}: {error} (in {Path(at.filename).name}, line {at.lineno})"
+        reason = f"{type(error).__name__}: {error} (in {Path(at.filename).name}, line {at.lineno})"
         raise CorpusError(
-            f"{source} is not what `merlib data import {kind}` expects: {found}. Get the release again, or describe "
+            f"{source} is not what `merlib data import {kind}` expects: {reason}. Get the release again, or describe "
             "your own files in a prepared table (merlib/corpora/prepared.py says how)."
         ) from error
 
 
-def _brought(corpus: Corpus, values: Mapping[str, Array], source: str | Path, data: str) -> list[Path]:
+def _written(corpus: Corpus, arrays: Mapping[str, Array], source: str | Path, data: str) -> list[Path]:
     """Check a corpus and write it, with its arrays, into the root `data`."""
     table.expect(corpus)
     folder = folders.root_path(data) / corpus.name
     recorded = (corpus.table[["audio", "video"]] != "").any(axis=None) and Path(source).is_dir()
     with folders.lock(folder):
         if (folder / "corpus.json").exists():
-            here = table.load(folder)
-            if not here.table[IDENTITY].equals(corpus.table[IDENTITY]):
+            present = table.load(folder)
+            if not present.table[IDENTITY].equals(corpus.table[IDENTITY]):
                 raise CorpusError(
                     f"{folder} holds other ids, labels or splits than {source}; import it into another root."
                 )
             if recorded:
-                table.save(table.located(here, corpus), folder)
+                table.save(table.with_recordings(present, corpus), folder)
         else:
             table.save(corpus, folder)
         if recorded:
             with atomic(folder / folders.RECORDINGS) as part:
                 part.write_text(f"{Path(source).resolve()}\n")
-        return [folder / "utterances.parquet", *(store.add(folder, corpus, n, array) for n, array in values.items())]
+        return [folder / "utterances.parquet", *(store.add(folder, corpus, n, array) for n, array in arrays.items())]

@@ -1,15 +1,15 @@
 """A study: cells of a table -> runs -> records -> printed beside reproduced.
 
-    plan      which runs a table asks for on a data root
-    identity  what a run is known by
-    runs      one run, from the cache or trained now
-    tables    the runs of a table, and their records
-    records   the files of records
+    plan        the runs of a table on a data root
+    identity    the id of a run
+    runs        one run, from the cache or trained now
+    tables      the runs of a table, and their records
+    records     the files of records
     comparison  printed beside reproduced, for one table
-    paired    two rows on the same test utterances
-    report    all tables: summary, scoreboard, report.md
+    paired      two rows on the same test utterances
+    report      all tables: summary, scoreboard, report.md
 
-What is named here is loaded when it is first used, so that reading records needs no torch.
+Each name is loaded when it is first used, so that reading records needs no torch.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Printed beside reproduced: the one join that notebooks, pages and the README's scoreboard all use."""
+"""Printed beside reproduced: the join that notebooks, reports and the scoreboard of the README all use."""
 
 import math
 from collections.abc import Iterator
@@ -17,32 +17,27 @@ COLUMNS = [
 
 
 def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
-    """Every cell of a table, one a line, in the unit that is printed (percent, or fractions).
+    """Every cell of a table, one per line, in the unit that is printed (percent, or fractions).
 
     reproduced: mean over seeds and folds, at the epoch selected on validation (rows that declare `protocol.select =
     "test_peak"`: at the test peak); spread: their standard deviation; n: test utterances of all folds together;
-    test_peak: the mean at the best test epoch; noise: half the 95 % interval that n alone allows a score; verdict:
-    `within` when printed and reproduced differ by no more than noise and two spreads together, else `below` or `above`,
-    `not run`, or `` where nothing is printed; doubt: `partial` where a seed lacks folds of the protocol, `mixed` where
-    seeds or folds come from more than one recipe, set of features or state of the code, `uncommitted` where no commit
-    holds a run's code.
+    test_peak: the mean at the best test epoch; noise: half the width of the 95 % interval of a score on n utterances;
+    verdict: `within` when printed and reproduced differ by no more than noise plus two spreads, else `below` or
+    `above`, `not run`, or `` where nothing is printed; doubt: `partial` where a seed lacks folds of the protocol,
+    `mixed` where seeds or folds come from more than one recipe, set of features or state of the code, `uncommitted`
+    where a run's code is in no commit.
     """
     declared = declarations.load(paper)
-    printed = declared.table(table)
-    records = read_records(paper, printed.id, data)
+    declared_table = declared.table(table)
+    records = read_records(paper, declared_table.id, data)
     lines = []
-    for row in printed.row:
-        for cell in declarations.row_cells(declared, printed, row):
+    for row in declared_table.row:
+        for cell in declarations.row_cells(declared, declared_table, row):
             of_cell = records[(records["row"] == row.id) & (records["column"] == cell.column)]
             if cell.printed is None and of_cell.empty:
                 continue
-            line = {
-                "row": row.id,
-                "label": row.label,
-                "column": cell.column,
-                "printed": _number(cell.printed),
-                "data": data,
-            }
+            line = {"row": row.id, "label": row.label, "column": cell.column, "data": data}
+            line["printed"] = float("nan") if cell.printed is None else float(cell.printed)
             if row.runs:
                 protocol = _protocol(declared, row, cell.corpus) if len(of_cell) else {}
                 line |= _reproduced(of_cell, protocol, cell)
@@ -55,55 +50,53 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
 
 
 def _protocol(paper: Paper, row: Row, corpus: str) -> dict:
+    """The section `protocol` of a row; a fact has none."""
     return {} if row.kind == "fact" else declarations.recipe(paper, row, corpus)["protocol"]
 
 
 def _reproduced(records: pd.DataFrame, protocol: dict, cell: Cell) -> dict:
-    """What the records of a cell say, in the columns of `compare`."""
-    chosen = records[records["selection"] == protocol.get("select", "val")]
-    if chosen.empty:
+    """Mean, spread and origin of the records of a cell, in the columns of `compare`."""
+    selected = records[records["selection"] == protocol.get("select", "val")]
+    if selected.empty:
         return {"n_seeds": 0, "n_folds": 0}
     scale = 0.01 if cell.unit == "fraction" else 1.0
     peaks = records[records["selection"] == "test_peak"]
-    value, peak = (scale * part["value"].astype(float) for part in (chosen, peaks))
-    n = int(chosen.drop_duplicates("fold")["n"].sum())  # of all folds together
+    value, peak = (scale * part["value"].astype(float) for part in (selected, peaks))
+    n = int(selected.drop_duplicates("fold")["n"].sum())  # of all folds together
     share = min(max(value.mean() / (100 * scale), 0.0), 1.0)
-    never = {name for names in chosen.get("never_predicted", []) for name in str(names).split()} - {"nan"}
+    never = {name for names in selected.get("never_predicted", []) for name in str(names).split()} - {"nan"}
     return {
         "reproduced": value.mean(),
         "spread": value.std(ddof=1) if len(value) > 1 else float("nan"),
-        "n_seeds": chosen["seed"].nunique(),
-        "n_folds": chosen["fold"].nunique(),
+        "n_seeds": selected["seed"].nunique(),
+        "n_folds": selected["fold"].nunique(),
         "n": n,
         "test_peak": peak.mean() if len(peak) else float("nan"),
         "noise": 0.0 if cell.metric in PLAIN else 196 * scale * math.sqrt(share * (1 - share) / n),
         "never_predicted": " ".join(sorted(never)),
-        "features": " or ".join(chosen["features"].astype(str).unique()),
-        "doubt": " ".join(_doubts(chosen, splits.folds(protocol) if protocol else 1)),
+        "features": " or ".join(selected["features"].astype(str).unique()),
+        "doubt": " ".join(_doubts(selected, splits.folds(protocol) if protocol else 1)),
     }
 
 
 def _doubts(records: pd.DataFrame, folds: int) -> Iterator[str]:
-    """What its records say against a mean; old ones, without recipes, tell it by features and commits only."""
+    """Why a mean of these records may mislead; old records have no recipe, so their commit stands for it."""
     if records.groupby("seed")["fold"].nunique().min() < folds:
         yield "partial"
-    held = records.reindex(columns=["recipe", "commit", "features"], fill_value="").astype(str)
-    recipes, commits = held["recipe"], held["commit"]
-    known = recipes.mask(recipes.isin(["", "nan"]), commits)
-    if known.nunique() > 1 or held["features"].nunique() > 1:
+    origin = records.reindex(columns=["recipe", "commit", "features"], fill_value="").astype(str)
+    recipes, commits = origin["recipe"], origin["commit"]
+    recipe_or_commit = recipes.mask(recipes.isin(["", "nan"]), commits)
+    if recipe_or_commit.nunique() > 1 or origin["features"].nunique() > 1:
         yield "mixed"
     if commits.str.endswith("+").any():
         yield "uncommitted"
 
 
 def _verdict(line) -> str:
+    """`within`, `below` or `above`, `not run`, or "" where nothing is printed; see `compare`."""
     if pd.isna(line.printed):
         return ""
     if pd.isna(line.reproduced):
         return "not run"
     allowed = line.noise + 2 * (0.0 if pd.isna(line.spread) else line.spread)
     return "within" if abs(line.difference) <= allowed + 1e-9 else "below" if line.difference < 0 else "above"
-
-
-def _number(printed: str | None) -> float:
-    return float("nan") if printed is None else float(printed)

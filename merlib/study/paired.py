@@ -1,7 +1,7 @@
-"""Two systems on the same test utterances: does one really do better, or is it chance? (McNemar 1947, the exact test)
+"""Two systems on the same test utterances: is one of them better, or is it chance? (McNemar 1947, the exact test)
 
-A mean of two scores hides that both were asked the same. What counts are the utterances that only one of the two gets
-right.
+Two mean scores do not show that both systems had the same utterances. The test counts the utterances that only one of
+them classifies correctly.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from merlib import declarations
 from merlib.declarations import Paper
@@ -21,12 +20,13 @@ COLUMNS = ["other", "corpus", "seed", "n_folds", "n", "accuracy", "accuracy_othe
 
 
 def mcnemar(this: np.ndarray, other: np.ndarray) -> float:
-    """p of the exact test, two-sided: that a fair coin gives so uneven a share of the utterances that one alone has
-    right.
+    """p of the exact two-sided test: how likely so uneven a division of the differing utterances is by a fair coin.
 
-    this, other: whether each is right, u bools. 1 where they never differ. Utterances of one dialogue are not
-    independent, so that p is rather too small; it knows nothing of other seeds.
+    this, other: whether each system is correct, u bools. p is 1 where they never differ. Utterances of one dialogue are
+    not independent, so that p is rather too small; it does not account for other seeds.
     """
+    from scipy.stats import binomtest
+
     alone = int((this & ~other).sum())
     differ = int((this != other).sum())
     return float(binomtest(alone, differ).pvalue) if differ else 1.0
@@ -35,29 +35,28 @@ def mcnemar(this: np.ndarray, other: np.ndarray) -> float:
 def against(
     paper: str, table: str, row: str, *, others: Sequence[str] = (), data: str = "twin", seeds: Sequence[int] = (0,)
 ) -> pd.DataFrame:  # fmt: skip
-    """A row of a table beside others (or all), a line for each, corpus and seed; runs are those in the cache, nothing
-    is trained.
+    """A row of a table against others (or all): one line for each row, corpus and seed, from cached runs only.
 
     n: test utterances with a label, of all folds that both have run; accuracy, accuracy_other: percent of them;
-    only_this, only_other: how many only one of the two classifies rightly (of a sentiment corpus, into seven classes);
-    p: see `mcnemar`. Left out are rows that are the same run, those with other test utterances, and those that score
-    masked inputs. Raises FileNotFoundError where the row, or one that is named, has no run, ValueError where none that
-    is named can stand beside it.
+    only_this, only_other: how many only one of the two classifies correctly (on a sentiment corpus, into seven
+    classes); p: see `mcnemar`. Left out are rows that are the same run, rows with other test utterances, and rows that
+    score masked inputs. Raises FileNotFoundError where the row, or one of `others`, has no run, and RequestError where
+    none of `others` can be compared with it.
     """
     declared = declarations.load(paper)
     lines = []
     for seed in seeds:
-        answers = _answers(declared, table, rows=[row, *others] if others else (), data=data, seed=seed)
-        ran = {name for name, _ in answers}
-        if missing := [name for name in (row, *others) if name not in ran]:
+        predictions = _predictions(declared, table, rows=[row, *others] if others else (), data=data, seed=seed)
+        finished = {name for name, _ in predictions}
+        if missing := [name for name in (row, *others) if name not in finished]:
             command = f"merlib run {paper} {table} {' '.join(missing)} --data {data} --seeds {seed}"
             raise FileNotFoundError(f"no predictions of {', '.join(missing)}, seed {seed}, in results/cache: {command}")
-        for (name, corpus), theirs in answers.items():
-            ours = answers.get((row, corpus), {})
-            folds = sorted(ours.keys() & theirs.keys())
-            same_run = all(ours[k].run == theirs[k].run for k in folds)  # the row itself, or one that asks for the same
-            if not same_run and all(ours[k].ids == theirs[k].ids for k in folds):
-                pair = [np.concatenate([each[k].right for k in folds]) for each in (ours, theirs)]
+        for (name, corpus), other in predictions.items():
+            this = predictions.get((row, corpus), {})
+            folds = sorted(this.keys() & other.keys())
+            same_run = all(this[k].run == other[k].run for k in folds)  # the row itself, or a row with the same recipe
+            if not same_run and all(this[k].ids == other[k].ids for k in folds):
+                pair = [np.concatenate([system[k].correct for k in folds]) for system in (this, other)]
                 lines.append({"other": name, "corpus": corpus, "seed": seed, "n_folds": len(folds)} | _line(*pair))
     if others and not lines:
         raise RequestError(
@@ -67,34 +66,35 @@ def against(
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a run predicted: the ids of the test utterances with a label, and whether it is right about each."""
+class Predictions:
+    """The ids of the test utterances with a label, and whether a run classifies each correctly."""
 
     run: str
     ids: list[str]
-    right: np.ndarray
+    correct: np.ndarray
 
 
-def _answers(
+def _predictions(
     paper: Paper, table: str, *, rows: Sequence[str], data: str, seed: int
-) -> dict[tuple[str, str], dict[int, Answers]]:
-    """(row, corpus) -> the answers of each fold that has run; those that score masked inputs are left out."""
-    answers: dict[tuple[str, str], dict[int, Answers]] = {}
-    for each, corpus, run in runs_of(paper, table, row=rows, data=data, seed=seed):
+) -> dict[tuple[str, str], dict[int, Predictions]]:
+    """(row, corpus) -> the predictions of each fold that has run, without rows that score masked inputs."""
+    predictions: dict[tuple[str, str], dict[int, Predictions]] = {}
+    for declared, corpus, run in runs_of(paper, table, row=rows, data=data, seed=seed):
         if (run.folder / "run.json").exists() and not run.recipe["protocol"].get("mask_percent"):
-            answers.setdefault((each.id, corpus), {})[run.fold] = _right(run)
-    return answers
+            predictions.setdefault((declared.id, corpus), {})[run.fold] = _of_run(run)
+    return predictions
 
 
-def _right(run: Run) -> Answers:
-    """The answers at the epoch that the run's row selects."""
+def _of_run(run: Run) -> Predictions:
+    """The predictions at the epoch that the run's row selects."""
     with np.load(run.folder / "predictions.npz") as saved:
         known = saved["y_true"] >= 0
         predicted = saved[f"{run.recipe['protocol'].get('select', 'val')}_pred"]
-        return Answers(run.id, saved["ids"][known].tolist(), (predicted == saved["y_true"])[known])
+        return Predictions(run.id, saved["ids"][known].tolist(), (predicted == saved["y_true"])[known])
 
 
 def _line(this: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    """The numbers of two systems, from whether each is correct, u bools."""
     return {
         "n": len(this), "accuracy": 100 * this.mean(), "accuracy_other": 100 * other.mean(),
         "only_this": int((this & ~other).sum()), "only_other": int((other & ~this).sum()), "p": mcnemar(this, other),

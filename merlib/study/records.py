@@ -1,4 +1,4 @@
-"""Records: what runs have scored, one line per (data, row, column, fold, seed, selection), a CSV file a table."""
+"""Records: the scores of runs, one line per (data, row, column, fold, seed, selection), one CSV file per table."""
 
 import io
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from merlib.errors import MerlibError
 from merlib.files import atomic
 from merlib.places import results_folder
 
-KEYS = ["data", "row", "column", "fold", "seed", "selection"]  # one record each
-COLUMNS = [*KEYS, "value", "n", "epoch", "run", "features", "never_predicted"]  # of a table that has no records yet
-PLAIN = ("mae", "correlation", "count")  # metrics that are recorded as they are, not in percent
+KEYS = ["data", "row", "column", "fold", "seed", "selection"]  # identify a record
+COLUMNS = [*KEYS, "value", "n", "epoch", "run", "features", "never_predicted"]  # of an empty table
+PLAIN = ("mae", "correlation", "count")  # metrics that are not recorded in percent
 
 
 class RecordsError(MerlibError, ValueError):
-    """A file of records that is not what a run has written."""
+    """A file of records that no run wrote in this form."""
 
 
 def records_path(paper: str, table: str, data: str) -> Path:
@@ -29,7 +29,7 @@ def records_path(paper: str, table: str, data: str) -> Path:
 def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
     """The records of a table; empty where nothing has run.
 
-    Raises RecordsError for a file that was cut, merged by hand, or is another root's.
+    Raises RecordsError for a file that was cut, was merged by hand, or belongs to another root.
     """
     path = records_path(paper, table, data)
     if not path.exists():
@@ -48,10 +48,10 @@ def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
 
 
 def _check(records: pd.DataFrame, data: str) -> None:
-    """ValueError for a line that is no record of the data root, or a second one of the same run."""
+    """Raise ValueError for a line that is no record of the data root, or repeats the key of another."""
     typed = records.astype({"fold": int, "seed": int, "value": float})
-    whole = typed.drop(columns=["value", "epoch"], errors="ignore").notna().all(axis=1)  # a short line has NaN
-    good = whole & (typed["data"] == data) & typed["selection"].isin(["val", "test_peak"])
+    complete = typed.drop(columns=["value", "epoch"], errors="ignore").notna().all(axis=1)  # a short line has NaN
+    good = complete & (typed["data"] == data) & typed["selection"].isin(["val", "test_peak"])
     bad = ~good | typed.duplicated(KEYS)
     if bad.any():
         line = 2 + int(bad.argmax())
@@ -75,13 +75,13 @@ def files_of(paper: str) -> Iterator[tuple[str, str]]:
 
 
 def write_records(paper: str, table: str, data: str, records: list[dict[str, Any]]) -> None:
-    """Lay new records over those of the file: atomic, and safe for two batches at once."""
+    """Add records to the file of a table, in place of those with equal keys; two batches may write at the same time."""
     if not records:
         return
     lock = results_folder("cache") / f"{data}-{paper}-{table}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
-        together = pd.concat([read_records(paper, table, data), pd.DataFrame(records)])
-        together = together.drop_duplicates(KEYS, keep="last").sort_values(KEYS, kind="stable")
+        merged = pd.concat([read_records(paper, table, data), pd.DataFrame(records)])
+        merged = merged.drop_duplicates(KEYS, keep="last").sort_values(KEYS, kind="stable")
         with atomic(records_path(paper, table, data)) as part:
-            together.to_csv(part, index=False)
+            merged.to_csv(part, index=False)

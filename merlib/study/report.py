@@ -1,6 +1,5 @@
-"""All tables on a data root: a summary, a scoreboard of the headlines, and results/<data>/report.md."""
+"""All tables on a data root: a summary, a scoreboard of the headline scores, and results/<data>/report.md."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -21,78 +20,87 @@ DOUBTS = {
 }
 
 
+Board = tuple[Paper, Table, pd.DataFrame]  # a table, and `compare` of it
+
+
 def scoreboard(data: str) -> pd.DataFrame:
-    """The headline of every paper: of the tables that have floors, every row that has run, in the scores that select
-    its epoch (all scores of a sentiment corpus)."""
-    boards = []
-    for paper, table in _tables(data):
-        if any(row.base in FLOORS for row in table.row):
-            board = compare(paper.id, table.id, data)
-            shown = [name for name, column in table.columns.items() if column.fold is None and _leads(paper, column)]
-            boards.append(
-                board[board["column"].isin(shown) & board["reproduced"].notna()].assign(paper=paper.id, table=table.id)
-            )
+    """The headline scores of every paper: all rows that have run, of the tables that have floors.
+
+    Scores are those that select the epoch, and all scores of a sentiment corpus.
+    """
+    return _scoreboard(_boards(data, only_with_floors=True))
+
+
+def summary(data: str) -> pd.DataFrame:
+    """One line per table: how many numbers are printed, how many of them are reproduced, and how they compare."""
+    return _summary(_boards(data))
+
+
+def _boards(data: str, *, only_with_floors: bool = False) -> list[Board]:
+    """Every table, printed beside reproduced; the table `readings` only where it has records."""
+    return [
+        (paper, table, compare(paper.id, table.id, data))
+        for paper in map(declarations.load, declarations.papers())
+        for table in paper.tables.values()
+        if table.id != "readings" or records_path(paper.id, table.id, data).exists()
+        if _has_floors(table) or not only_with_floors
+    ]
+
+
+def _has_floors(table: Table) -> bool:
+    return any(row.base in FLOORS for row in table.row)
+
+
+def _scoreboard(boards: list[Board]) -> pd.DataFrame:
+    headlines = []
+    for paper, table, board in boards:
+        if _has_floors(table):
+            names = [n for n, column in table.columns.items() if column.fold is None and _is_headline(paper, column)]
+            lines = board[board["column"].isin(names) & board["reproduced"].notna()]
+            headlines.append(lines.assign(paper=paper.id, table=table.id))
     columns = [
         "paper", "table", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "test_peak",
-        "verdict",
-        "doubt",
+        "verdict", "doubt",
     ]  # fmt: skip
-    return pd.concat(boards)[columns] if boards else pd.DataFrame(columns=columns)
+    return pd.concat(headlines)[columns] if headlines else pd.DataFrame(columns=columns)
 
 
-def _leads(paper: Paper, column: Column) -> bool:
+def _is_headline(paper: Paper, column: Column) -> bool:
+    """Whether a column has the score that selects the epoch, or a score of sentiment."""
     corpus = column.corpus or paper.corpora[0]
     selects = declarations.base_recipe(paper, corpus)["protocol"]["select_metric"]
     return column.metric in (selects, "acc2", "acc7", "f1_acc2")
 
 
-def summary(data: str) -> pd.DataFrame:
-    """One line a table: how many numbers are printed, how many of them this study reproduced, and how they compare."""
+def _summary(boards: list[Board]) -> pd.DataFrame:
     lines = []
-    for paper, table in _tables(data):
-        board = compare(paper.id, table.id, data)
+    for paper, table, board in boards:
         board = board[board["row"].isin({r.id for r in table.row if r.reported}) & board["printed"].notna()]
         board = board[~board["column"].isin({name for name, c in table.columns.items() if c.metric == "setting"})]
         if board.empty:
-            continue  # a table of our own, or of settings, which the recipes hold
-        mine = board[board["row"].isin({r.id for r in table.row if r.runs})]
-        counts = mine["verdict"].value_counts()
-        lines.append(
-            {
-                "paper": paper.id,
-                "table": table.id,
-                "printed": len(board),
-                "ours to reproduce": len(mine),
-            }
-            | {verdict: int(counts.get(verdict, 0)) for verdict in ("within", "below", "above", "not run")}
-            | {
-                "mean difference": mine["difference"].mean(),
-                "mean test peak - val": (mine["test_peak"] - mine["reproduced"]).mean(),
-            }
-        )
+            continue  # a table that this study adds, or one of settings, which are part of the recipes
+        ours = board[board["row"].isin({r.id for r in table.row if r.runs})]
+        counts = ours["verdict"].value_counts()
+        line = {"paper": paper.id, "table": table.id, "printed": len(board), "ours to reproduce": len(ours)}
+        line |= {verdict: int(counts.get(verdict, 0)) for verdict in ("within", "below", "above", "not run")}
+        line["mean difference"] = ours["difference"].mean()
+        line["mean test peak - val"] = (ours["test_peak"] - ours["reproduced"]).mean()
+        lines.append(line)
     return pd.DataFrame(lines)
 
 
 def write(data: str) -> Path:
-    """results/<data>/report.md: the summary, then each table that has records, printed beside reproduced, and the
-    figures, of which the scoreboard's is drawn here."""
+    """results/<data>/report.md: the summary, each table that has records, printed beside reproduced, and all figures.
+
+    The figure of the scoreboard is drawn here.
+    """
     from merlib import figures
 
-    root = results_folder(data)
-    figures.save(figures.scoreboard(scoreboard(data), data=data), data, "", "scoreboard")
-    lines = [f"# Printed beside reproduced, on `{data}`", "", _caveat(data), "", _markdown(summary(data)), ""]
-    for paper, table in _tables(data):
-        board = compare(paper.id, table.id, data)
-        shown = board[board["reproduced"].notna()]
-        if shown.empty:
-            continue  # the summary counts it
-        lines += [f"## {paper.id}/{table.id}: {table.caption}", ""]
-        lines += [f"- features: {features}" for features in sorted(set(shown["features"]) - {""})]
-        lines += ["", _markdown(shown.drop(columns=["data", "features", "doubt", "row"])), ""]
-        for doubt, meaning in DOUBTS.items():
-            if doubted := dict.fromkeys(shown.loc[shown["doubt"].str.contains(doubt), "label"]):
-                lines += [f"{meaning}: {'; '.join(doubted)}.", ""]
-        lines += [f"{len(board) - len(shown)} further printed numbers of this table have no run here.", ""]
+    root, boards = results_folder(data), _boards(data)
+    figures.save(figures.scoreboard(_scoreboard(boards), data=data), data, "", "scoreboard")
+    lines = [f"# Printed beside reproduced, on `{data}`", "", _caveat(data), "", _markdown(_summary(boards)), ""]
+    for board in boards:
+        lines += _section(*board)
     for figure in sorted((root / "figures").rglob("*.png")):
         lines += [f"![{figure.stem}]({figure.relative_to(root)})", ""]
     path = root / "report.md"
@@ -101,8 +109,22 @@ def write(data: str) -> Path:
     return path
 
 
+def _section(paper: Paper, table: Table, board: pd.DataFrame) -> list[str]:
+    """The lines of one table in the report; none where nothing has run, since the summary counts those numbers."""
+    reproduced = board[board["reproduced"].notna()]
+    if reproduced.empty:
+        return []
+    lines = [f"## {paper.id}/{table.id}: {table.caption}", ""]
+    lines += [f"- features: {features}" for features in sorted(set(reproduced["features"]) - {""})]
+    lines += ["", _markdown(reproduced.drop(columns=["data", "features", "doubt", "row"])), ""]
+    for doubt, meaning in DOUBTS.items():
+        if labels := dict.fromkeys(reproduced.loc[reproduced["doubt"].str.contains(doubt), "label"]):
+            lines += [f"{meaning}: {'; '.join(labels)}.", ""]
+    return [*lines, f"{len(board) - len(reproduced)} further printed numbers of this table have no run here.", ""]
+
+
 def write_scoreboard(readme: Path, data: str) -> None:
-    """Replace what stands between the scoreboard markers of the README by the scoreboard of a data root."""
+    """Replace the text between the scoreboard markers of the README by the scoreboard of a data root."""
     text = readme.read_text(encoding="utf-8")
     start, end = "<!-- scoreboard -->\n", "<!-- /scoreboard -->"
     if start not in text or end not in text:
@@ -112,17 +134,10 @@ def write_scoreboard(readme: Path, data: str) -> None:
         part.write_text(f"{before}{start}{_markdown(scoreboard(data))}\n{end}{after}", encoding="utf-8")
 
 
-def _tables(data: str) -> Iterator[tuple[Paper, Table]]:
-    for name in declarations.papers():
-        paper = declarations.load(name)
-        for table in paper.tables.values():
-            if table.id != "readings" or records_path(name, table.id, data).exists():
-                yield paper, table
-
-
 def _caveat(data: str) -> str:
+    """How to read the numbers of a data root."""
     if data in TWINS:
-        return "**Synthetic twin**: these numbers say that everything runs, and nothing about the papers' claims."
+        return "**Synthetic twin**: these numbers show that everything runs, and nothing about the papers' claims."
     return (
         "Printed numbers come from the papers' own features, reproduced ones from the features named in each table; a "
         "difference mixes both. `reproduced` is selected on validation; `test_peak` is what selection on the test set "
@@ -131,6 +146,5 @@ def _caveat(data: str) -> str:
 
 
 def _markdown(board: pd.DataFrame) -> str:
-    return board.map(lambda v: "" if pd.isna(v) else f"{v:.2f}" if isinstance(v, float) else v).to_markdown(
-        index=False, disable_numparse=True
-    )
+    cells = board.map(lambda v: "" if pd.isna(v) else f"{v:.2f}" if isinstance(v, float) else v)
+    return cells.to_markdown(index=False, disable_numparse=True)

@@ -32,7 +32,7 @@ from merlib.data import splits as protocols
 from merlib.files import atomic
 from merlib.places import commit, results_folder
 from merlib.study import identity
-from merlib.training import loop, metrics, outcome
+from merlib.training import fitting, loop, metrics
 from merlib.training.prediction import predict
 
 
@@ -132,11 +132,11 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
     read = {m: dataset.features[a] for m, a in run.arrays.items() if a in dataset.features}
     splits = run.splits(device)
     if registry.is_estimator(recipe["model"]["name"]):
-        left = outcome.fit_estimator(recipe, splits, judge, seed=run.seed)
+        left = fitting.fit_estimator(recipe, splits, judge, seed=run.seed)
     else:
-        outcome.check_states(recipe["model"], {m: feature.layers_above for m, feature in read.items()})
+        fitting.check_states(recipe["model"], {m: feature.layers_above for m, feature in read.items()})
         where = {"folder": folder, "device": device, "progress": progress, "label": label}
-        left = outcome.fit_network(recipe, splits, judge, seed=run.seed, **where)
+        left = fitting.fit_network(recipe, splits, judge, seed=run.seed, **where)
     y_true = _write_predictions(folder, splits["test"], left)
     result = {
         "id": run.id, "corpus": run.corpus, "data": run.data, "seed": run.seed, "fold": run.fold, "recipe": recipe,
@@ -144,7 +144,7 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
         "features": {m: read[m].passport.summary() if m in read else "absent" for m in batches.MODALITIES},
         "n": int((y_true >= 0).sum()),
         "selected": {
-            name: outcome.selection(judge, splits["test"], *chosen, left["history"])
+            name: fitting.selection(judge, splits["test"], *chosen, left["history"])
             for name, chosen in left["selected"].items()
         },
         "history": left["history"], "seconds": round(left["seconds"], 1), "parameters": left["parameters"],
@@ -174,13 +174,13 @@ def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
     cached = folder / f"masked_{'_'.join(map(str, asked.values()))}_{masking.VERSION}.json"
     if not cached.exists():
         splits, judge = run.splits(device), run.judge
-        model = registry.build("model", run.recipe["model"], **outcome.given(splits, judge)).to(device)
+        model = registry.build("model", run.recipe["model"], **fitting.given(splits, judge)).to(device)
         model.load_state_dict(load_file(folder / "network.safetensors", device=device))
         test = masking.masked(splits["test"], splits["train"], **asked, seed=run.seed)
         outputs = predict(model, test, precision=run.recipe["train"]["precision"])
         result = json.loads((folder / "run.json").read_text())
         epoch = result["selected"]["val"]["epoch"]
-        scored = outcome.selection(judge, test, epoch, judge.predictions(outputs), result["history"])
+        scored = fitting.selection(judge, test, epoch, judge.predictions(outputs), result["history"])
         with atomic(cached) as part:
             part.write_text(json.dumps(scored, indent=1))
     return json.loads(cached.read_text())

@@ -1,4 +1,4 @@
-"""The runs of a table: train what is missing, and write what they scored as records."""
+"""The runs of a table: train those that are missing, and write their scores as records."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,34 +19,34 @@ def run_table(
     paper: str, table: str, *, row: str | Sequence[str] = (), data: str = "twin", seeds: Sequence[int] = (0,),
     folds: Sequence[int] = (), device: str | None = None, change: dict[str, Any] | None = None, progress: bool = True,
 ) -> pd.DataFrame:  # fmt: skip
-    """Train what is missing of a table, or of some of its rows, write their records, and return them.
+    """Train the missing runs of a table or of some of its rows, write their records, and return them.
 
-    folds: only these of each row's, so that several processes or machines can share a row out (those that share
-    `results/` write into the same records). change: leaves or readings laid over every row; then the result is yours
-    alone and no record is written.
+    folds: only these folds of each row, so that several processes or machines can share a row (those that share
+    `results/` write into the same records). change: leaves or readings that override those of every row; then no record
+    is written, only returned.
     """
     declared = declarations.load(paper)
-    found = declared.table(table)
+    declared_table = declared.table(table)
+    name = f"{paper}/{declared_table.id}"
     plans = [plan(declared, table, row=row, data=data, seed=seed, change=change, folds=folds) for seed in seeds]
     for reason in plans[0][1]:
-        tqdm.write(f"skipped: {paper}/{found.id}/{reason} in the root {data!r}")
-    facts = (each for each in rows_of(found, row) if each.kind == "fact")
-    records = [record for each in facts for record in _count_records(declared, each, found, data)]
+        tqdm.write(f"skipped: {name}/{reason} in the root {data!r}")
+    facts = (each for each in rows_of(declared_table, row) if each.kind == "fact")
+    records = [record for fact in facts for record in _count_records(declared, fact, declared_table, data)]
     if change is None:
-        write_records(paper, found.id, data, records)
-    planned = [each for of_seed, _ in plans for each in of_seed]
-    bar = tqdm(planned, desc=f"{paper}/{found.id} on {data}", disable=not progress)
-    for each in bar:
-        name, run = f"{each.row.id} {each.corpus}", each.run
-        bar.set_postfix_str(f"{name} seed {run.seed} fold {run.fold}")
-        records += records_of_run(each.cells, run, execute(run, device=device, progress=progress, label=name))
+        write_records(paper, declared_table.id, data, records)
+    bar = tqdm([item for planned, _ in plans for item in planned], desc=f"{name} on {data}", disable=not progress)
+    for item in bar:
+        label, run = f"{item.row.id} {item.corpus}", item.run
+        bar.set_postfix_str(f"{label} seed {run.seed} fold {run.fold}")
+        records += records_of_run(item.cells, run, execute(run, device=device, progress=progress, label=label))
         if change is None:
-            write_records(paper, found.id, data, records)
+            write_records(paper, declared_table.id, data, records)
     return pd.DataFrame(records)
 
 
 def records_of_run(cells: list[Cell], run: Run, result: dict[str, Any]) -> list[dict[str, Any]]:
-    """One record a cell and selection, in percent (errors, correlations and counts as they are)."""
+    """One record per cell and selection, in percent (except errors, correlations and counts)."""
     common = {
         "n": result["n"], "run": result["id"], "recipe": run.recipe_id,
         "features": " | ".join(result["features"].values()), "seconds": result["seconds"],
@@ -58,26 +58,26 @@ def records_of_run(cells: list[Cell], run: Run, result: dict[str, Any]) -> list[
         of_class = cell.metric in ("f1", "precision", "recall", "count")
         metric = f"{cell.metric}/{cell.emotion}" if of_class else cell.metric
         scale = 1 if cell.metric in PLAIN else 100
-        for selection, chosen in result["selected"].items():
+        for selection, selected in result["selected"].items():
             key = {"data": run.data, "row": cell.row, "column": cell.column, "fold": run.fold, "seed": run.seed}
-            scores = chosen["val_scores"] if cell.fold == "val" else chosen["scores"]
-            value = {"selection": selection, "value": round(scale * scores[metric], 4), "epoch": chosen["epoch"] + 1}
-            records.append(key | value | common | {"never_predicted": " ".join(chosen["never_predicted"])})
+            scores = selected["val_scores"] if cell.fold == "val" else selected["scores"]
+            value = {"selection": selection, "value": round(scale * scores[metric], 4), "epoch": selected["epoch"] + 1}
+            records.append(key | value | common | {"never_predicted": " ".join(selected["never_predicted"])})
     return records
 
 
 def _count_records(paper: Paper, row: Row, table: Table, data: str) -> list[dict[str, Any]]:
-    """Facts that the corpus itself answers: how many utterances a class, a split or the whole corpus has."""
+    """Facts counted in the corpus: how many utterances a class, a split or the whole corpus has."""
     records = []
     for cell in declarations.row_cells(paper, table, row):
         if cell.metric == "count" and cell.corpus in folders.corpora(data):
             corpus = folders.dataset(data, cell.corpus, features=()).corpus
-            chosen = corpus.table
+            rows = corpus.table
             if cell.emotion:
-                chosen = chosen[chosen["label"] == corpus.labels.index(cell.emotion)]
+                rows = rows[rows["label"] == corpus.labels.index(cell.emotion)]
             if cell.fold:
-                chosen = chosen[chosen["split"] == cell.fold]
+                rows = rows[rows["split"] == cell.fold]
             key = {"data": data, "row": cell.row, "column": cell.column, "fold": 0, "seed": 0, "selection": "val"}
             about = {"n": len(corpus.table), "features": corpus.source, "commit": commit()}
-            records.append(key | {"value": len(chosen)} | about)
+            records.append(key | {"value": len(rows)} | about)
     return records

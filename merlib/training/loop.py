@@ -1,7 +1,7 @@
 """Training: fit on train, select on val. Test data enters only through the observer, which cannot influence the fit.
 
-Every epoch seeds itself from (seed, epoch), so a run resumed from a checkpoint needs no generator state and ends with
-the same bits as one that was never stopped.
+Every epoch is seeded by (seed, epoch), so that a run resumed from a checkpoint needs no generator state and ends with
+the same bits as one that was never interrupted.
 """
 
 import json
@@ -23,17 +23,15 @@ from merlib.training import optimisation
 from merlib.training.metrics import Judge, headline
 from merlib.training.prediction import autocast, bucket_of, floats, forward_packed, predict
 
-VERSION = (
-    1  # of the loop, the optimiser, the batches and the predictions: raise it when a change of theirs moves numbers
-)
+VERSION = 1  # raise it when a change of the loop, optimiser, batches or predictions alters numbers
 
 
 class TrainingError(MerlibError, RuntimeError):
-    """Training cannot go on; the message says where it stopped and what to try."""
+    """Training cannot continue; the message says where it stopped and what to try."""
 
 
 class Observer(Protocol):
-    """Sees the network after every epoch. Its `state` (plain containers and tensors) travels with the checkpoint."""
+    """Is called with the network after every epoch. Checkpoints hold its `state` (plain containers and tensors)."""
 
     state: dict[str, Any]
 
@@ -42,7 +40,7 @@ class Observer(Protocol):
 
 @dataclass
 class Fit:
-    """What a fit leaves: one dict an epoch, the selected epoch (from 0) and that epoch's weights."""
+    """The result of training: one dict per epoch, the selected epoch (from 0) and its weights."""
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = -1
@@ -52,7 +50,7 @@ class Fit:
 
 
 def make_deterministic() -> None:
-    """Same seed, same bits, on one machine: deterministic kernels, plain attention on GPU, float32 of 32 bits."""
+    """The same seed gives the same bits on one machine: deterministic kernels, plain attention on GPU, no TF32."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # every array is written before it is read
@@ -67,25 +65,26 @@ def fit(
     observer: Observer | None = None, checkpoint: Path | None = None, checkpoint_seconds: float = 60.0,
     whole_batches: bool = False, progress: bool = True, label: str = "fit",
 ) -> Fit:  # fmt: skip
-    """Train by `recipe` (the section `train` of a recipe) and select the epoch that `judge` finds best on val.
+    """Train by `recipe` (the section `train` of a recipe) and select the epoch with the best score of `judge` on val.
 
     checkpoint: a file to resume from and to save to, at most every `checkpoint_seconds`.
-    whole_batches: never bucket a batch (networks that see padding, as published, or the other items of the batch).
-    Raises TrainingError on a loss that is not finite or memory that does not suffice.
+    whole_batches: never split a batch into buckets (for networks whose output depends on the padding, as published, or
+    on the other items of the batch).
+    Raises TrainingError where a gradient is not finite or memory does not suffice.
     """
-    optimisation.check(recipe)
+    optimisation.check_section(recipe)
     bucket = len(train) if whole_batches else bucket_of(model, train)
     learned = nn.ModuleDict({"model": model, "loss": loss})
     optimizer = optimisation.optimizer(learned, recipe)
     schedule = optimisation.Schedule(optimizer, recipe, steps=len(_steps(train, recipe)))
-    done, start = Fit(), 0
+    result, start = Fit(), 0
     if checkpoint is not None and checkpoint.exists():
-        done, start = _resume(checkpoint, learned, optimizer, schedule, observer)
+        result, start = _resume(checkpoint, learned, optimizer, schedule, observer)
     saved = began = time.monotonic()
-    before, total = done.seconds, recipe["epochs"]
+    seconds_before, total = result.seconds, recipe["epochs"]
     bar = tqdm(range(start, total), initial=start, total=total, desc=label, disable=not progress, leave=False)
     for epoch in bar:
-        if epoch - done.best_epoch > recipe["patience"]:
+        if epoch - result.best_epoch > recipe["patience"]:
             break
         row = _epoch(learned, train, optimizer, schedule, recipe, seed=seed, epoch=epoch, bucket=bucket)
         outputs = predict(
@@ -94,26 +93,26 @@ def fit(
         scores = judge.scores(val.target, judge.predictions(outputs))
         row |= {"val/loss": float(outputs["loss"])} | {f"val/{name}": value for name, value in headline(scores).items()}
         schedule.epoch(row["val/loss"])
-        if judge.worth(scores) > done.best_score:
-            done.best_epoch, done.best_score = epoch, judge.worth(scores)
-            done.best_state = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        if judge.selecting_score(scores) > result.best_score:
+            result.best_epoch, result.best_score = epoch, judge.selecting_score(scores)
+            result.best_state = {k: v.detach().clone() for k, v in model.state_dict().items()}
         if observer is not None:
             row |= observer(epoch, model)
-        done.history.append(row)
-        done.seconds = before + time.monotonic() - began
-        best = f"{abs(done.best_score):.3f} @{done.best_epoch + 1}"
+        result.history.append(row)
+        result.seconds = seconds_before + time.monotonic() - began
+        best = f"{abs(result.best_score):.3f} @{result.best_epoch + 1}"
         bar.set_postfix({judge.select: f"{scores[judge.select]:.3f}", "best": best})
         if checkpoint is not None and time.monotonic() - saved >= checkpoint_seconds:
-            _save(checkpoint, epoch + 1, done, learned, optimizer, schedule, observer)
+            _save(checkpoint, epoch + 1, result, learned, optimizer, schedule, observer)
             saved = time.monotonic()
-    return done
+    return result
 
 
 def _steps(train: Split, recipe: dict[str, Any]) -> tuple[Tensor, ...]:
-    """The items of each update of an epoch, by torch's generator: `batch` of them, or dialogues of about `batch`
+    """The items of each step of an epoch, drawn by torch's generator: `batch` items, or dialogues of about `batch`
     utterances.
 
-    sampler "balanced" draws with replacement, by weights inverse to the class counts.
+    The sampler "balanced" draws with replacement, with weights inverse to the class counts.
     """
     if recipe.get("sampler", "plain") == "balanced":
         if train.unit == "dialogues":
@@ -137,49 +136,51 @@ def _epoch(learned, train, optimizer, schedule, recipe, *, seed: int, epoch: int
     torch.manual_seed(1_000_003 * seed + epoch)
     totals: dict[str, Tensor] = {}
     steps = _steps(train, recipe)
-    for number, items in enumerate(steps):
-        where = f"epoch {epoch + 1}, step {number + 1}"
+    for step, items in enumerate(steps):
+        place = f"epoch {epoch + 1}, step {step + 1}"
         try:
             optimizer.zero_grad(set_to_none=True)
-            named = _gradients(learned, train, items, precision=recipe["precision"], bucket=bucket)
+            losses = _gradients(learned, train, items, precision=recipe["precision"], bucket=bucket)
         except torch.OutOfMemoryError as error:
-            raise TrainingError(f"out of memory at {where}: lower train.batch ({recipe['batch']})") from error
+            raise TrainingError(f"out of memory at {place}: lower train.batch ({recipe['batch']})") from error
         norm = nn.utils.clip_grad_norm_(learned.parameters(), recipe["clip"])
         if not torch.isfinite(norm):
-            values = json.dumps({k: float(v) for k, v in named.items()})
-            raise TrainingError(f"{where}: a gradient is not finite (losses {values}): lower train.lr or train.clip")
+            values = json.dumps({k: float(v) for k, v in losses.items()})
+            raise TrainingError(f"{place}: a gradient is not finite (losses {values}): lower train.lr or train.clip")
         optimizer.step()
         schedule.step()
-        for name, value in (named | {"grad_norm": norm}).items():
+        for name, value in (losses | {"grad_norm": norm}).items():
             totals[name] = totals.get(name, 0.0) + value / len(steps)
     return {f"train/{name}": float(value) for name, value in totals.items()} | {"lr": optimizer.param_groups[0]["lr"]}
 
 
 def _gradients(learned, train: Split, items: Tensor, *, precision: str, bucket: int) -> dict[str, Tensor]:
-    """One backward pass; the named losses, detached, so that nothing of the graph outlives it."""
+    """One backward pass; returns the losses by name, detached, so that the graph can be freed."""
     with autocast(train.label.device.type, precision):
         outputs, target = forward_packed(learned["model"], train, items, bucket=bucket)
-    named = learned["loss"](floats(outputs), target)
-    named["loss"].backward()
-    return {name: value.detach() for name, value in named.items()}
+    losses = learned["loss"](floats(outputs), target)
+    losses["loss"].backward()
+    return {name: value.detach() for name, value in losses.items()}
 
 
-def _save(path: Path, epoch: int, done: Fit, learned, optimizer, schedule, observer) -> None:
+def _save(path: Path, epoch: int, result: Fit, learned, optimizer, schedule, observer) -> None:
+    """Write a checkpoint from which `_resume` starts with `epoch`."""
     state = {
-        "epoch": epoch, "fit": vars(done), "learned": learned.state_dict(), "optimizer": optimizer.state_dict(),
+        "epoch": epoch, "fit": vars(result), "learned": learned.state_dict(), "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(), "observer": observer.state if observer else {},
     }  # fmt: skip
     with atomic(path) as part:
         try:
             torch.save(state, part)
-        except RuntimeError as error:  # what torch makes of a full disk
+        except RuntimeError as error:  # what torch raises when the disk is full
             raise OSError(
                 f"{path} could not be written ({error}): free space and run again; what is done is kept"
             ) from error
 
 
 def _resume(path: Path, learned, optimizer, schedule, observer) -> tuple[Fit, int]:
-    state = torch.load(path, map_location="cpu", weights_only=True)  # what has a device takes its part there
+    """Load a checkpoint; returns the result so far and the next epoch."""
+    state = torch.load(path, map_location="cpu", weights_only=True)  # load_state_dict moves it to the device
     learned.load_state_dict(state["learned"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])

@@ -24,11 +24,17 @@ NEEDED = {"optimizer", "lr", "beta1", "beta2", "weight_decay", "batch", "epochs"
           "schedule", "schedule_factor", "schedule_every"}  # fmt: skip
 OPTIONAL = {"batch_unit", "schedule_from", "warmup_epochs", "warmup_unit", "min_lr", "sampler", "text_lr_factor",
             "text_weight_decay_factor", "decay_exempt"}  # fmt: skip
-LEAST = {"epochs": 1, "patience": 1, "batch": 1, "lr": 0, "clip": 1e-9}  # nothing would learn with a gradient of norm 0
+LEAST = {
+    "epochs": 1,
+    "patience": 1,
+    "batch": 1,
+    "lr": 0,
+    "clip": 1e-9,
+}  # clipping to a norm of 0 would stop all learning
 
 
-def check(recipe: dict[str, Any]) -> None:
-    """ValueError for leaves that are missing, unknown, or hold an unknown option."""
+def check_section(recipe: dict[str, Any]) -> None:
+    """Raise RequestError for leaves that are missing or unknown, or whose value is out of range or no option."""
     missing, unknown = NEEDED - recipe.keys(), recipe.keys() - NEEDED - OPTIONAL
     if missing or unknown:
         raise RequestError(f"section train: missing {sorted(missing)}, unknown {sorted(unknown)}")
@@ -44,13 +50,13 @@ def check(recipe: dict[str, Any]) -> None:
         "decay_exempt": (recipe.get("decay_exempt", "none"), ("none", "bias_and_norm")),
         "precision": (recipe["precision"], ("float32", "bf16")),
     }
-    for name, (found, known) in options.items():
-        if found not in known:
-            raise RequestError(f"train.{name} {found!r}: there are {', '.join(known)}")
+    for name, (value, known) in options.items():
+        if value not in known:
+            raise RequestError(f"train.{name} {value!r}: there are {', '.join(known)}")
 
 
 def optimizer(modules: nn.Module, recipe: dict[str, Any]) -> torch.optim.Optimizer:
-    """The optimiser of a recipe over all parameters that learn."""
+    """The optimiser of a recipe over all parameters that are trained."""
     pretrained = tuple(
         f"{name}.{module.PRETRAINED}".removeprefix(".")
         for name, module in modules.named_modules() if hasattr(module, "PRETRAINED")
@@ -65,10 +71,10 @@ def optimizer(modules: nn.Module, recipe: dict[str, Any]) -> torch.optim.Optimiz
         if recipe.get("decay_exempt", "none") == "bias_and_norm" and parameter.ndim < 2:
             decay = 0.0
         groups.setdefault((lr, decay), []).append(parameter)
-    listed = [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
-    # fused: one pass over each weight and its moments, where the default makes eight
+    by_group = [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
+    # fused: one pass over each weight and its moments, where the default takes eight
     return OPTIMIZERS[recipe["optimizer"]](
-        listed, lr=recipe["lr"], betas=(recipe["beta1"], recipe["beta2"]), fused=True
+        by_group, lr=recipe["lr"], betas=(recipe["beta1"], recipe["beta2"]), fused=True
     )
 
 
@@ -76,7 +82,7 @@ class Schedule:
     """The learning rates of an optimiser: call `step` after every update, `epoch` after every epoch."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, recipe: dict[str, Any], *, steps: int):
-        """steps: updates an epoch."""
+        """steps: updates per epoch."""
         kind, factor, every = recipe["schedule"], recipe["schedule_factor"], recipe["schedule_every"]
         self.by_step = kind == "warmup_cosine" and recipe.get("warmup_unit", "step") == "step"
         unit = steps if self.by_step else 1
@@ -115,7 +121,8 @@ class Schedule:
 
 
 def _warmup_cosine(t: int, warmup: int, total: int, floor: float) -> float:
+    """Factor of the learning rate at time t: linear up to `warmup`, then a cosine down to `floor` at `total`."""
     if t < warmup:
         return t / warmup
-    done = min(1.0, (t - warmup) / max(total - warmup, 1))
-    return floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2
+    progress = min(1.0, (t - warmup) / max(total - warmup, 1))
+    return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2

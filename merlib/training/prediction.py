@@ -1,4 +1,4 @@
-"""A network on a split: forward passes in buckets of items of similar length, and the outputs of a whole split."""
+"""Forward passes of a network over a split, in buckets of items of similar length, and the outputs of a whole split."""
 
 import os
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from torch.utils.checkpoint import checkpoint as recompute
 from merlib.data.batches import Split
 
 DIALOGUES = {"cpu": 16, "cuda": 256}  # dialogues per forward pass
-UTTERANCES = 128  # utterances per forward pass; on a CPU, sequence models with at least WIDE parameters use FEW: the
-FEW = 8  # caches hold those and little is padded, while for others calls cost more (benchmarks/utterance_step.py)
+UTTERANCES = 128  # utterances per forward pass; on CPU, sequence models with at least WIDE parameters use FEW, which
+FEW = 8  # fit the caches and need little padding; for others, more calls cost more (benchmarks/utterance_step.py)
 WIDE = 300_000
-PLACE = "place in the split"  # no output of a network has this name
+POSITION = "position in the split"  # no output of a network has this name
 RECOMPUTE = os.environ.get("MERLIB_RECOMPUTE", "1") != "0"  # 0: faster, more memory, the same numbers
 
 
 def bucket_of(model: nn.Module, split: Split) -> int:
-    """How many items pass through the network at once, where nothing demands whole batches."""
+    """How many items pass through the network at once, unless whole batches are needed."""
     device = split.label.device.type
     if split.unit == "dialogues":
         return DIALOGUES[device]
@@ -32,14 +32,14 @@ def bucket_of(model: nn.Module, split: Split) -> int:
 def forward_packed(
     model: nn.Module, split: Split, items: Tensor, *, bucket: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Outputs and targets of the utterances of some items, u ...: they go in buckets, because padding is invisible.
+    """Outputs and targets of the utterances of some items, u ..., computed in buckets, since padding changes nothing.
 
-    Of several buckets of dialogues, the backward pass computes each one's activations anew (unless MERLIB_RECOMPUTE=0),
-    so that memory holds only one of them.
+    With several buckets of dialogues, the backward pass recomputes the activations of each (unless MERLIB_RECOMPUTE=0),
+    so that memory holds those of one bucket only.
     """
     several = split.unit == "dialogues" and len(items) > bucket
-    anew = RECOMPUTE and several and not _draws_dropout_in_cudnn(model, split.label.device.type)
-    forward = partial(recompute, model, use_reentrant=False) if anew else model
+    recomputes = RECOMPUTE and several and not _draws_dropout_in_cudnn(model, split.label.device.type)
+    forward = partial(recompute, model, use_reentrant=False) if recomputes else model
     pairs = []
     for batch in split.buckets(items, bucket):
         outputs, target = forward(batch), {name: batch[name] for name in split.target}
@@ -51,7 +51,7 @@ def forward_packed(
 
 
 def _draws_dropout_in_cudnn(model: nn.Module, device: str) -> bool:
-    """Whether cuDNN draws masks between recurrent layers: it keeps their state, so a second forward has others."""
+    """Whether cuDNN draws dropout between recurrent layers: recomputing draws other masks, as its state moves on."""
     recurrent = (part for part in model.modules() if isinstance(part, nn.RNNBase))
     return device == "cuda" and any(part.num_layers > 1 and part.dropout for part in recurrent)
 
@@ -63,9 +63,9 @@ def predict(
 ) -> dict[str, Tensor]:  # fmt: skip
     """Outputs of a whole split in the order of its ids (u ...), float32, on its device.
 
-    `batch` items at once, in their order, for networks that see padding; otherwise items of similar length together.
-    With a loss, its value is there too (`loss`, a scalar): of the whole split by dialogue, the mean over batches by
-    utterance, where outputs that are sequences are not kept.
+    `batch` items at once, in order, for networks that padding affects; otherwise items of similar length together.
+    With a loss, its value is among them (`loss`, a scalar): by dialogue that of the whole split; by utterance the mean
+    over batches. By utterance, outputs that are sequences are left out.
     """
     model.eval()
     by_dialogue = split.unit == "dialogues"
@@ -79,10 +79,10 @@ def predict(
         if by_batch:
             target = {name: padded[name] for name in split.target}
             costs.append(loss(outputs, target)["loss"] * len(items) / len(split))
-        lasting = {name: value for name, value in outputs.items() if by_dialogue or value.ndim <= 2}
-        parts.append(lasting | {PLACE: split.places(items)})
+        per_utterance = {name: value for name, value in outputs.items() if by_dialogue or value.ndim <= 2}
+        parts.append(per_utterance | {POSITION: split.positions(items)})
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    order = joined.pop(PLACE).argsort()
+    order = joined.pop(POSITION).argsort()
     joined = {name: value[order] for name, value in joined.items()}
     if loss is not None:
         joined["loss"] = loss(joined, split.target)["loss"] if by_dialogue else torch.stack(costs).sum()
@@ -90,12 +90,12 @@ def predict(
 
 
 def _stacked(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The rows of all parts, one after the other; sequences and their masks get zeros up to the longest of them."""
+    """The outputs of all parts, name by name; sequences and their masks are padded with zeros to the longest."""
     return {name: stacked([part[name] for part in parts]) for name in parts[0]}
 
 
 def stacked(parts: Sequence[Tensor]) -> Tensor:
-    """Rows of all parts, one after the other, with zeros behind what is shorter along any other axis."""
+    """The rows of all parts, one after the other, padded with zeros at the end of every other axis."""
     longest = [max(sizes) for sizes in zip(*(part.shape for part in parts), strict=True)]
     padding = [
         [n for have, want in zip(part.shape[:0:-1], longest[:0:-1], strict=True) for n in (0, want - have)]
@@ -105,7 +105,7 @@ def stacked(parts: Sequence[Tensor]) -> Tensor:
 
 
 def floats(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same, with numbers in float32."""
+    """The same outputs, floating-point ones as float32."""
     return {name: value.float() if value.is_floating_point() else value for name, value in outputs.items()}
 
 

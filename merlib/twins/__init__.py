@@ -1,6 +1,6 @@
 """Synthetic data: the roots `twin` (feature vectors and sequences) and `twin_media` (recordings in official layouts).
 
-Nothing but `ensure` makes them; the command line and the notebooks call it before anything reads.
+Only `ensure` makes them; the command line and the notebooks call it before they read.
 """
 
 import shutil
@@ -35,9 +35,9 @@ def scale(corpus: str) -> float:
 
 
 def ensure(data: str, names: Iterable[str]) -> None:
-    """Make those of the named corpora that a synthetic root can hold and does not, or not from this code.
+    """Make those of the named corpora that a synthetic root does not hold yet, or only from other code.
 
-    For a root of the user's nothing is done. Any number of processes may ask at once.
+    Nothing happens for any other root. Several processes may call it at once.
     """
     for name in names if data in TWINS else ():
         if name not in dialogues.TWINS:
@@ -52,7 +52,7 @@ def ensure(data: str, names: Iterable[str]) -> None:
 
 
 def _make(folder: Path) -> None:
-    """Make the twin of the corpus `folder.name`, unless it is there already from this code, seed and scale."""
+    """Make the twin of the corpus `folder.name`, unless it exists from this code, seed and scale."""
     code = sha256(*(Path(m.__file__) for m in (dialogues, parts, sequences)))[:12]
     size = scale(folder.name)
     source = f"synthetic twin, seed {SEED}, scale {size}, code {code}"
@@ -64,10 +64,10 @@ def _make(folder: Path) -> None:
             shutil.rmtree(orphan)
         corpus, values = dialogues.make(folder.name, seed=SEED, scale=size)
         part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.part-"))
-        for name, made in values.items():
-            array, lengths = made if isinstance(made, dialogues.Steps) else (made, None)
+        for name, array in values.items():
+            steps, lengths = array if isinstance(array, dialogues.Steps) else (array, None)
             modality = name.removesuffix("_asr")
-            store.add(part, corpus, name, Array(array, modality, fitted_on="nothing", lengths=lengths, **about))
+            store.add(part, corpus, name, Array(steps, modality, fitted_on="nothing", lengths=lengths, **about))
         table.save(replace(corpus, source=source), part)
         part.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)

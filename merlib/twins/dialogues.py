@@ -1,9 +1,9 @@
-"""Synthetic twins of IEMOCAP (six classes) and MELD: the true schema, made from a seed; nobody ever said any of it.
+"""Synthetic twins of IEMOCAP (six classes) and MELD: the true schema, from a seed; nothing in them is real.
 
 At scale 1 a twin has the official numbers of dialogues, utterances and classes in every split; a smaller scale has
-proportionally fewer dialogues, and still every split, session and class. Built in, so that models have something to
-win: each speaker's emotion is a Markov chain over turns that others catch (context); every modality carries part of
-the signal, text most, then audio, then visual, and each confuses other pairs of classes (fusion); how clearly a
+proportionally fewer dialogues, and still every split, session and class. What models can learn is
+built in: each speaker's emotion is a Markov chain over turns that influences others (context); every modality carries
+part of the signal, text most, then audio, then visual, and each confuses other pairs of classes (fusion); how clearly a
 modality shows an emotion varies from utterance to utterance (gates); speakers have habits, and noise makes a perfect
 score impossible. `make` makes the other corpora's twins too (`merlib.twins.sequences`).
 """

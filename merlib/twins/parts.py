@@ -30,11 +30,11 @@ WORDS["0"] = "film scene actor story minutes cinema year".split()
 
 def lengths(rng: np.random.Generator, number: int, total: int, shortest: int, longest: int, shape: float) -> np.ndarray:
     """`number` dialogue lengths that add up to `total`, spread as in the corpus."""
-    found = rng.gamma(shape, total / number / shape, number).round().clip(shortest, longest).astype(int)
-    while gap := total - found.sum():
-        able = np.flatnonzero(found < longest if gap > 0 else found > shortest)
-        found[rng.permutation(able)[: abs(gap)]] += np.sign(gap)
-    return found
+    sizes = rng.gamma(shape, total / number / shape, number).round().clip(shortest, longest).astype(int)
+    while gap := total - sizes.sum():
+        able = np.flatnonzero(sizes < longest if gap > 0 else sizes > shortest)
+        sizes[rng.permutation(able)[: abs(gap)]] += np.sign(gap)
+    return sizes
 
 
 def line(dialogue: pd.Series, speaker: pd.Series, stay: float, echo: float, rng: np.random.Generator) -> np.ndarray:
@@ -65,7 +65,7 @@ def apportion(counts: tuple[int, ...], total: int) -> np.ndarray:
 
 
 def split_evenly(total: int, number: int) -> np.ndarray:
-    """`number` whole parts of `total` that differ by one at most."""
+    """`number` integer parts of `total` that differ by one at most."""
     return np.diff(np.arange(number + 1) * total // number)
 
 
@@ -81,8 +81,8 @@ def cover(labels: np.ndarray, group: pd.Series, within: pd.Series) -> None:
         for g in names if (labels == c).sum() >= len(names) else ():
             if ((labels == c) & (group == g)).any():
                 continue
-            here = {name: np.bincount(labels[group == name], minlength=c + 1) for name in names}
-            spare = np.array([here[h][k] > 1 for h, k in zip(group, labels, strict=True)])
+            counts = {name: np.bincount(labels[group == name], minlength=c + 1) for name in names}
+            spare = np.array([counts[h][k] > 1 for h, k in zip(group, labels, strict=True)])
             givers, takers = np.flatnonzero(spare & (labels == c)), np.flatnonzero(spare & (group == g))
             for i, j in ((i, j) for i in givers for j in takers if within[i] == within[j]):
                 labels[i], labels[j] = labels[j], c
@@ -92,18 +92,18 @@ def cover(labels: np.ndarray, group: pd.Series, within: pd.Series) -> None:
 def move(labels: np.ndarray, c: int, places: list[pd.Series]) -> None:
     """Move the rows of class `c`, one to each of `places` (u, true there), exchanged for the commonest class there."""
     for row, place in zip(np.flatnonzero(labels == c), places, strict=True):
-        there = np.flatnonzero(place)
-        taken = there[labels[there] == np.bincount(labels[there]).argmax()][0]
+        inside = np.flatnonzero(place)
+        taken = inside[labels[inside] == np.bincount(labels[inside]).argmax()][0]
         labels[row], labels[taken] = labels[taken], c
 
 
 def blurred(sharp: np.ndarray, names: tuple[str, ...], confused: tuple[tuple[str, str], ...]) -> np.ndarray:
     """The prototypes `sharp` (c d) with those of each confused pair moved towards their middle."""
-    found = sharp.copy()
+    prototypes = sharp.copy()
     for pair in confused:
         i = [names.index(p) for p in pair]
-        found[i] = BLUR * sharp[i].mean(axis=0) + (1 - BLUR) * sharp[i]
-    return found
+        prototypes[i] = BLUR * sharp[i].mean(axis=0) + (1 - BLUR) * sharp[i]
+    return prototypes
 
 
 def directions(rng: np.random.Generator, width: int, number: int) -> np.ndarray:

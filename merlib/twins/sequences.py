@@ -1,10 +1,10 @@
 """Synthetic twins whose utterances are sequences: IEMOCAP with four and eight classes, RAVDESS and MOSI; and MOSEI.
 
-What holds of `merlib.twins.dialogues` holds here. In addition the signal is spread unevenly over time: it swells and
-fades around one moment of the utterance, nearly the same in all modalities, and some steps carry none, so that a model
-that finds the telling steps has more than one that averages. A step with signal carries more of a direction that
-says no more than that. The 64 values of a visual step are an 8 x 8 picture, row by row, and its patterns are smooth.
-MOSEI has vectors. In the sentiment corpora every modality follows the score, text most closely.
+Everything that holds for `merlib.twins.dialogues` holds here. In addition the signal is spread unevenly over time: it
+swells and fades around one moment of the utterance, nearly the same in all modalities, and some steps carry none, so
+that a model that attends to the informative steps gains over one that averages. A step with signal is marked by a
+further direction that is the same for all classes. The 64 values of a visual step are an 8 x 8 image, row by row, and
+its patterns are smooth. MOSEI has vectors. In the sentiment corpora every modality follows the score, text the most.
 """
 
 from collections.abc import Callable
@@ -55,23 +55,23 @@ def arrays(name: str, table: pd.DataFrame, rng: np.random.Generator) -> dict[str
     """The arrays of the twin `name` by name, float32: sequences, or vectors n d."""
     moment, duration = rng.uniform([[0.25], [0.0]], [[0.75], [1.0]], (2, len(table)))
     who, speakers = pd.factorize(table["speaker"])
-    found = {}
+    values = {}
     for modality, gain in TWINS[name].gains.items():
         pattern, telling = _patterns(modality, name, table, rng)
         pattern *= gain * rng.uniform(0.2, 1.8, (len(table), 1))
         same = rng.normal(scale=0.2, size=(len(speakers), pattern.shape[1]))[who]
         if name in VECTORS:
-            found[modality] = (pattern + same + rng.normal(size=pattern.shape)).astype(np.float32)
+            values[modality] = (pattern + same + rng.normal(size=pattern.shape)).astype(np.float32)
         else:
             same += rng.normal(scale=HAZE, size=pattern.shape)
-            found[modality] = _steps(STEPS[modality], pattern + telling, same, moment, duration, rng)
+            values[modality] = _steps(STEPS[modality], pattern + telling, same, moment, duration, rng)
     if name == "iemocap4":
-        found["text_asr"] = _misheard(found["text"], rng)
-    return found
+        values["text_asr"] = _misheard(values["text"], rng)
+    return values
 
 
 def _patterns(modality: str, name: str, table: pd.DataFrame, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """What an utterance shows where it shows most, n d, for a gain of 1; and what every telling step shows, d."""
+    """The signal of an utterance at its strongest, n d, for a gain of 1; and the direction that marks such steps, d."""
     names = LABELS[name]
     if name in VECTORS:
         sharp = parts.directions(rng, parts.WIDTHS[modality], len(names) + 1)
@@ -90,7 +90,7 @@ def _steps(
     span: tuple[int, int], signal: np.ndarray, same: np.ndarray, moment: np.ndarray, duration: np.ndarray,
     rng: np.random.Generator,
 ) -> Steps:  # fmt: skip
-    """The signal (n d) swelling and fading around `moment` (n), on what all steps share (n d), with noise."""
+    """The signal (n d) swelling and fading around `moment` (n), on a vector that all steps share (n d), with noise."""
     fewest, most = span
     longer = (duration + rng.normal(scale=0.1, size=len(duration))).clip(0, 1)
     lengths = fewest + np.round(longer * (most - fewest)).astype(np.int64)
@@ -191,7 +191,7 @@ def _feelings(length: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _scores(feeling: np.ndarray, counts: np.ndarray, parts_of_one: int) -> np.ndarray:
-    """The scores in [-3, 3] in whole `parts_of_one` that follow the feelings' order, with `counts` in each class."""
+    """The scores in [-3, 3], multiples of 1 / `parts_of_one`, in the order of the feelings; `counts` in each class."""
     around = np.arange(-(parts_of_one // 2), parts_of_one // 2 + 1) / parts_of_one
     values = [[v for v in np.round(c + around, 4) if -3 <= v <= 3] for c in range(-3, 4)]
     line = np.concatenate([np.repeat(v, parts.split_evenly(k, len(v))) for v, k in zip(values, counts, strict=True)])

@@ -4,7 +4,7 @@
 
 FOLDER has `iemocap/` (utterances.csv, logmel.npz, acoustic.npz), `meld/` (the official CSV files),
 `mosi/utterances.npz` and `ravdess/` (the clips of speech, action_units.npz). The files of `prepared/` say what is taken
-from IEMOCAP and MOSI. The root is written into $MERLIB_DATA, or `data/`. GIA-MIC's records with sound have `--audio
+from IEMOCAP and MOSI. The root is written into $MERLIB_DATA, or `data/`. GIA-MIC's records with audio have `--audio
 seconds`, in a $MERLIB_DATA of its own.
 """
 
@@ -17,8 +17,7 @@ import pandas as pd
 
 from merlib.data import folders, store
 from merlib.data.table import Array
-from merlib.features import recipes, text
-from merlib.roots import imports
+from merlib.roots import extract, imports
 
 CORPORA = ("iemocap4", "iemocap6", "iemocap8", "meld", "mosi", "ravdess")
 TOKENS = ("iemocap4", "iemocap8")  # whose papers read a vector a token; those of the others read one an utterance
@@ -31,20 +30,22 @@ SECONDS = (
 
 
 def make(corpus: str, folder: Path, work: Path, data: str, seconds: bool) -> None:
-    """One corpus of the root `data`, with its arrays; `work` is an empty folder for what lies between."""
+    """One corpus of the root `data`, with its arrays; `work` is an empty folder for intermediate files."""
     if corpus == "meld":
         imports.import_source("meld", folder / "meld", data)
     elif corpus == "ravdess":
         imports.import_source("ravdess", folder / "ravdess", data)
         add_action_units(folder / "ravdess" / "action_units.npz", data)
-        recipes.extract(data, "ravdess", "attsf_net", folder=folder / "ravdess", modalities="A", workers=2)
+        extract.extract(data, "ravdess", "attsf_net", media=folder / "ravdess", modalities="A", workers=2)
     else:
         imports.import_source("prepared", described(corpus, folder, work, seconds), data)
     if corpus not in ("mosi", "ravdess"):
-        text.add(data, corpus, name="text", pool="tokens" if corpus in TOKENS else "mean")
+        extract.encode_text(data, corpus, name="text", pool="tokens" if corpus in TOKENS else "mean")
     if corpus == "iemocap4":
-        heard = text.transcripts(folder / "iemocap" / "utterances.csv", ids="utt", texts="whisper_text")
-        text.add(data, corpus, name="text_asr", texts=heard, texts_from="whisper_text of utterances.csv", pool="tokens")
+        heard = extract.transcripts(folder / "iemocap" / "utterances.csv", ids="utt", texts="whisper_text")
+        extract.encode_text(
+            data, corpus, name="text_asr", texts=heard, texts_from="whisper_text of utterances.csv", pool="tokens"
+        )
 
 
 def described(corpus: str, folder: Path, work: Path, seconds: bool) -> Path:

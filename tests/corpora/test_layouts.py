@@ -1,4 +1,4 @@
-"""Official releases: what the doctor finds of a whole and of a partial copy, and the readers of CMU-MOSI and MOSEI."""
+"""Official releases: what the doctor reports of complete and partial copies, and the readers of CMU-MOSI and MOSEI."""
 
 import json
 
@@ -116,12 +116,12 @@ def test_a_complete_copy_is_found_and_called_complete(tmp_path, mosi, mosei):
     touched(tmp_path / "RAVDESS", [f"{clip}.wav" for clip in ravdess.clips()])
     videos = [f"Raw/Videos/Segmented/Combined/{v}_{i}.mp4" for v in ("a", "b", "c", "d___e_") for i in range(3)]
     touched(mosei, videos)
-    found = {layout.kind: layout for layout in layouts.survey(tmp_path)}
-    assert {kind: layout.missing for kind, layout in found.items()} == dict.fromkeys(
+    releases = {layout.kind: layout for layout in layouts.survey(tmp_path)}
+    assert {kind: layout.missing for kind, layout in releases.items()} == dict.fromkeys(
         ("iemocap", "ravdess", "mosi", "mosei"), ()
     )
-    assert found["iemocap"].folder == folder and found["iemocap"].counts["sentences"] == len(t)
-    assert found["ravdess"].counts == {"sound files": 1440} and found["mosi"].counts["films"] == 16
+    assert releases["iemocap"].folder == folder and releases["iemocap"].counts["sentences"] == len(t)
+    assert releases["ravdess"].counts == {"audio files": 1440} and releases["mosi"].counts["videos"] == 16
     assert len(set(ravdess.clips())) == 1440
 
 
@@ -131,11 +131,11 @@ def test_a_broken_release_does_not_hide_the_others(data_folder, mosi, capsys):
     touched(data_folder / "RAVDESS", [f"{clip}.wav" for clip in ravdess.clips()])
     mosi.rename(data_folder / "CMU_MOSI")
     cli.main(["doctor"])
-    said = capsys.readouterr().out
-    assert "looks like mosi, but cannot be used" in said and "looks like meld, but cannot be used" in said
-    assert "is ravdess: 1440 sound files; complete" in said
+    report = capsys.readouterr().out
+    assert "looks like mosi, but cannot be used" in report and "looks like meld, but cannot be used" in report
+    assert "is ravdess: 1440 audio files; complete" in report
     cli.main(["doctor", "--json"])
-    errors = {found["kind"]: found.get("error", "") for found in json.loads(capsys.readouterr().out)["releases"]}
+    errors = {release["kind"]: release.get("error", "") for release in json.loads(capsys.readouterr().out)["releases"]}
     assert errors["mosi"] and errors["meld"] and not errors["ravdess"]
 
 
@@ -144,28 +144,27 @@ def test_a_cloned_repository_is_searched_and_a_twin_is_not(data_folder, capsys):
     for folder in ("MELD/data/MELD", "twin_media/releases/meld"):
         meld_files(data_folder / folder, corpus)
     cli.main(["doctor"])
-    said = capsys.readouterr().out
-    assert f"data import meld {data_folder / 'MELD/data/MELD'} real" in said and "releases/meld" not in said
+    report = capsys.readouterr().out
+    assert f"data import meld {data_folder / 'MELD/data/MELD'} real" in report and "releases/meld" not in report
 
 
 def test_of_a_partial_copy_the_doctor_names_what_is_missing(tmp_path, monkeypatch, capsys, mosi):
     monkeypatch.setenv("MERLIB_DATA", str(tmp_path))
     corpus, _ = dialogues.make("meld", seed=0, scale=0.02)
     meld_files(tmp_path / "MELD", corpus)
-    films = {part: meld.films(tmp_path / "MELD", part) for part in meld.FILES}
-    touched(tmp_path / "MELD", [film for part in films for film in films[part][1:]])
+    videos = {part: meld.videos(tmp_path / "MELD", part) for part in meld.FILES}
+    touched(tmp_path / "MELD", [video for part in videos for video in videos[part][1:]])
     clips = list(ravdess.clips())
     touched(tmp_path / "RAVDESS", [f"{clip}.wav" for clip in clips[:-2]])
     (mosi / "cmu_mosi_std_folds.py").unlink()
     (mosi / "Raw/Video/Segmented/xyz_4.mp4").unlink()
-    found = {layout.kind: set(layout.missing) for layout in layouts.survey(tmp_path)}
-    assert found == {
-        "meld": {films[part][0] for part in films},
+    missing = {layout.kind: set(layout.missing) for layout in layouts.survey(tmp_path)}
+    assert missing == {
+        "meld": {videos[part][0] for part in videos},
         "ravdess": {f"{clip}.wav" for clip in clips[-2:]},
         "mosi": {"cmu_mosi_std_folds.py", "Raw/Video/Segmented/xyz_4.mp4"},
     }
     cli.main(["doctor"])
-    said = capsys.readouterr().out
-    assert (
-        "1438 sound files; 2 files are missing: Actor_24/" in said and f"data import meld {tmp_path / 'MELD'}" in said
-    )
+    report = capsys.readouterr().out
+    assert "1438 audio files; 2 files are missing: Actor_24/" in report
+    assert f"data import meld {tmp_path / 'MELD'}" in report

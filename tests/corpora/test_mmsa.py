@@ -1,4 +1,4 @@
-"""The pickles of CMU-MOSI and CMU-MOSEI that the field exchanges keep their utterances, scores and real steps."""
+"""The pickles of CMU-MOSI and CMU-MOSEI of MMSA keep their utterances, scores and real steps."""
 
 import copy
 import os
@@ -9,7 +9,7 @@ import pytest
 from releases import dump
 
 from merlib import cli
-from merlib.corpora import mmsa, pickles
+from merlib.corpora import mmsa, safe_pickle
 from merlib.data.table import CorpusError
 
 VIDEOS = {"train": ("03bS_n-x", "7JsX8y1ysxY"), "valid": ("_dI--eQ6qVU",), "test": ("tmZoasNr4rU", "v0")}
@@ -58,21 +58,20 @@ def sequences(array, corpus) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("front", [True, False])
 def test_utterances_scores_and_steps_are_those_of_the_file(tmp_path, corpus, aligned, front):
     data, real = release(corpus, aligned=aligned, front=front)
-    found, arrays = mmsa.read(dump(tmp_path / "aligned_50.pkl", data, 4))
-    assert found.name == corpus and list(arrays) == ["text", "audio", "visual"]
-    t = found.table.set_index("utterance")
+    read, arrays = mmsa.read(dump(tmp_path / "aligned_50.pkl", data, 4))
+    assert read.name == corpus and list(arrays) == ["text", "audio", "visual"]
+    t = read.table.set_index("utterance")
     assert sorted(t.index) == sorted(real) and list(t["turn"]) == [0, 1, 2] * 5
     assert list(t.index[:3]) == ["03bS_n-x$_$1", "03bS_n-x$_$2", "03bS_n-x$_$10"]
     for split, ours in (("train", "train"), ("valid", "val"), ("test", "test")):
         part = data[split]
         for u, score, text in zip(part["id"], part["regression_labels"], part["raw_text"], strict=True):
             row = t.loc[u]
-            assert (row["split"], row["text"], row["dialogue"]) == (ours, text, u.split("$")[0]) and row[
-                "score"
-            ] == score
+            assert (row["split"], row["text"], row["dialogue"]) == (ours, text, u.split("$")[0])
+            assert row["score"] == score
             assert row["label"] == round(float(score)) + 3
     for ours, theirs in (("text", "text"), ("audio", "audio"), ("visual", "vision")):
-        steps = sequences(arrays[ours], found)
+        steps = sequences(arrays[ours], read)
         assert arrays[ours].values.dtype == np.float32 and arrays[ours].lengths.dtype == np.int64
         for u in real:
             np.testing.assert_array_equal(steps[u], real[u][theirs])
@@ -182,7 +181,7 @@ class Touch:
 def test_a_hostile_file_runs_nothing(tmp_path):
     data, _ = release()
     data["test"]["raw_text"] = Touch(tmp_path / "marker")
-    with pytest.raises(pickles.UnsafePickle, match="system"):
+    with pytest.raises(safe_pickle.UnsafePickle, match="system"):
         mmsa.read(dump(tmp_path / "unaligned_50.pkl", data))
     assert not (tmp_path / "marker").exists()
     pickle.loads((tmp_path / "unaligned_50.pkl").read_bytes())

@@ -13,12 +13,12 @@ from merlib.data.table import CorpusError
 def layout(folder, actors=range(1, 25), suffix=".wav"):
     """Empty files under all official names of the speech clips of `actors`."""
     for actor in actors:
-        place = folder / f"Actor_{actor:02d}"
-        place.mkdir(parents=True, exist_ok=True)
+        actor_folder = folder / f"Actor_{actor:02d}"
+        actor_folder.mkdir(parents=True, exist_ok=True)
         for emotion, intensity, statement, repetition in itertools.product(range(1, 9), (1, 2), (1, 2), (1, 2)):
             if (emotion, intensity) != (1, 2):
                 name = f"03-01-{emotion:02d}-{intensity:02d}-{statement:02d}-{repetition:02d}-{actor:02d}"
-                (place / f"{name}{suffix}").touch()
+                (actor_folder / f"{name}{suffix}").touch()
     return folder
 
 
@@ -40,7 +40,7 @@ def test_the_official_layout_is_the_official_corpus(official):
     assert {a for a in of if of[a] == "val"} == set(splits.ACTORS[1])
 
 
-def test_songs_are_passed_over_and_videos_found(tmp_path):
+def test_songs_are_ignored_and_videos_found(tmp_path):
     layout(tmp_path, actors=range(1, 25), suffix=".flac")
     (tmp_path / "Actor_01" / "03-02-05-02-01-02-01.wav").touch()
     (tmp_path / "Actor_01" / "01-01-05-02-01-02-01.mp4").touch()
@@ -57,7 +57,7 @@ def test_songs_are_passed_over_and_videos_found(tmp_path):
         "Actor_01/03-01-01-02-01-01-01.wav",  # neutral is never strong
         "Actor_01/03-01-02-01-01-01-02.wav",  # another actor's
         "Actor_25/03-01-02-01-01-01-25.wav",
-        "Actor_01/01-01-02-01-01-01-01.wav",  # sound of the video
+        "Actor_01/01-01-02-01-01-01-01.wav",  # audio of the video
         "Actor_01/03-01-02-01-01-01-01 (1).wav",
     ],
 )
@@ -69,7 +69,7 @@ def test_a_name_that_is_not_official_is_refused_with_its_file(tmp_path, name):
     assert name in str(error.value)
 
 
-def test_what_is_missing_or_twice_is_said(tmp_path):
+def test_missing_and_duplicate_clips_are_reported(tmp_path):
     with pytest.raises(CorpusError, match="no speech clip; expected Actor_01"):
         ravdess.read(tmp_path)
     layout(tmp_path, actors=[3])

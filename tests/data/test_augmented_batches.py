@@ -18,7 +18,7 @@ PROTOCOL = {"split": "random_811"}
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    """The feature twin of IEMOCAP-8, with an array of changed sound: 1000 more everywhere, and one step longer."""
+    """The feature twin of IEMOCAP-8, with an array of augmented audio: 1000 higher everywhere, and one step longer."""
     corpus, arrays = dialogues.make("iemocap8", scale=0.05)
     features = {}
     for name in ("text", "audio"):
@@ -32,43 +32,45 @@ def dataset() -> Dataset:
 
 
 def rows(split: batches.Utterances) -> dict[str, np.ndarray]:
-    """Utterance -> its sound."""
-    found = {}
+    """Utterance -> its audio."""
+    audio = {}
     for i, utterance in enumerate(split.ids):
         start, steps = int(split.starts["audio"][i]), int(split.steps["audio"][i])
-        found[utterance] = split.features["audio"][start : start + steps].numpy()
-    return found
+        audio[utterance] = split.features["audio"][start : start + steps].numpy()
+    return audio
 
 
 def test_copies_of_rare_classes_join_training_only(dataset):
     plain = inputs.splits(dataset, data=DATA, protocol=PROTOCOL)
-    found = inputs.splits(dataset, data=DATA | {"augment": "minority_train"}, protocol=PROTOCOL)
+    parts = inputs.splits(dataset, data=DATA | {"augment": "minority_train"}, protocol=PROTOCOL)
     label = plain["train"].label.numpy()
     rare = [u for u, is_rare in zip(plain["train"].ids, inputs.minority(label), strict=True) if is_rare]
     assert 0 < len(rare) < len(label) / 2
-    assert found["train"].ids == (*plain["train"].ids, *(f"{u} augmented" for u in rare))
-    assert found["val"].ids == plain["val"].ids and found["test"].ids == plain["test"].ids
-    before, after = rows(plain["train"]), rows(found["train"])
+    assert parts["train"].ids == (*plain["train"].ids, *(f"{u} augmented" for u in rare))
+    assert parts["val"].ids == plain["val"].ids and parts["test"].ids == plain["test"].ids
+    before, after = rows(plain["train"]), rows(parts["train"])
     for u in rare:
         np.testing.assert_array_equal(after[u], before[u])
         np.testing.assert_array_equal(after[f"{u} augmented"][:-1], before[u] + 1000)
-    kinds = dict(zip(found["train"].ids, found["train"].label.tolist(), strict=True))
+    kinds = dict(zip(parts["train"].ids, parts["train"].label.tolist(), strict=True))
     assert all(kinds[f"{u} augmented"] == kinds[u] for u in rare)
-    text = found["train"].steps["text"].tolist()
-    assert text[len(label) :] == [text[found["train"].ids.index(u)] for u in rare], "the words are the same"
+    text = parts["train"].steps["text"].tolist()
+    assert text[len(label) :] == [text[parts["train"].ids.index(u)] for u in rare], (
+        "a copy has the text of its original"
+    )
 
 
 def test_copies_made_before_the_split_land_anywhere(dataset):
-    found = inputs.splits(dataset, data=DATA | {"augment": "minority_before_split"}, protocol=PROTOCOL)
-    where = {u: name for name, split in found.items() for u in split.ids}
+    parts = inputs.splits(dataset, data=DATA | {"augment": "minority_before_split"}, protocol=PROTOCOL)
+    where = {u: name for name, split in parts.items() for u in split.ids}
     copies = [u for u in where if u.endswith(" augmented")]
     apart = [u for u in copies if where[u] != where[u.removesuffix(" augmented")]]
     assert apart and any(where[u] == "test" for u in copies), "training has seen what is tested: that is the reading"
 
 
 def test_statistics_are_those_of_the_training_split_with_its_copies(dataset):
-    found = inputs.splits(dataset, data=DATA | {"augment": "minority_train", "standardize": True}, protocol=PROTOCOL)
-    train = found["train"].batch(torch.arange(len(found["train"])))
+    parts = inputs.splits(dataset, data=DATA | {"augment": "minority_train", "standardize": True}, protocol=PROTOCOL)
+    train = parts["train"].batch(torch.arange(len(parts["train"])))
     train = train["audio"][train["audio_mask"]]
     np.testing.assert_allclose(train.mean(0), 0, atol=1e-3)
     np.testing.assert_allclose(train.std(0), 1, atol=1e-3)

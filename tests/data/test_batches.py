@@ -68,8 +68,8 @@ def test_scaling_is_fitted_on_the_training_split_alone(dataset):
 
 def test_a_constant_feature_stays_finite(dataset):
     flat = np.ones((len(dataset.corpus.table), 3), np.float32)
-    found = splits(Dataset(dataset.corpus, {"text": Feature(flat, None)}), standardize=True)
-    assert torch.isfinite(found["test"].features["text"]).all()
+    parts = splits(Dataset(dataset.corpus, {"text": Feature(flat, None)}), standardize=True)
+    assert torch.isfinite(parts["test"].features["text"]).all()
 
 
 def test_an_absent_modality_is_left_out_and_none_is_an_error(dataset):
@@ -123,11 +123,11 @@ def test_sequences_are_padded_and_masked_and_unlabelled_utterances_left_out(sequ
 def test_scaling_of_sequences_is_fitted_on_the_steps_of_the_training_split(sequences):
     # text's first feature of a, b and the unlabelled x, which trains too
     seen = np.array([0, 1, 2, 10, 20, 21, 22, 23, 24])
-    found = utterances(sequences, standardize=True)["test"].batch(torch.tensor([0]))["text"][0, :, 0]
-    torch.testing.assert_close(found, torch.tensor((np.arange(40, 44) - seen.mean()) / seen.std(ddof=1)).float())
+    scaled = utterances(sequences, standardize=True)["test"].batch(torch.tensor([0]))["text"][0, :, 0]
+    torch.testing.assert_close(scaled, torch.tensor((np.arange(40, 44) - seen.mean()) / seen.std(ddof=1)).float())
 
 
-def test_pictures_stay_bytes_and_are_standardised_in_a_batch(sequences, monkeypatch):
+def test_frames_stay_bytes_and_are_standardised_in_a_batch(sequences, monkeypatch):
     lengths, draw = sequences.features["text"].lengths, np.random.default_rng(0)
     pixels = draw.integers(0, 256, (lengths.sum(), 7), dtype=np.uint8)
     only = Dataset(sequences.corpus, {"text": Feature(pixels, None, lengths)})
@@ -140,12 +140,12 @@ def test_pictures_stay_bytes_and_are_standardised_in_a_batch(sequences, monkeypa
         torch.testing.assert_close(test.batch(torch.tensor([0]))["text"][0], torch.from_numpy(expected).float())
 
 
-def test_pictures_that_are_not_standardised_are_0_to_1(sequences):
+def test_frames_that_are_not_standardised_are_0_to_1(sequences):
     lengths = sequences.features["text"].lengths
     pixels = np.arange(lengths.sum() * 7, dtype=np.uint8).reshape(-1, 7)
     only = Dataset(sequences.corpus, {"text": Feature(pixels, None, lengths)})
-    found = utterances(only)["test"].batch(torch.tensor([0]))["text"][0]
-    torch.testing.assert_close(found, torch.from_numpy(pixels[-4:] / 255).float())
+    frames = utterances(only)["test"].batch(torch.tensor([0]))["text"][0]
+    torch.testing.assert_close(frames, torch.from_numpy(pixels[-4:] / 255).float())
 
 
 def test_states_that_an_encoder_continues_are_read_as_they_are(sequences):
@@ -162,10 +162,10 @@ def test_states_that_an_encoder_continues_are_read_as_they_are(sequences):
     about |= {"weights_sha256": "", "fitted_on": "", "shape": text.values.shape, "dtype": "float32", "sha256": ""}
     for above in (0, 2):
         stamped = Feature(text.values, Passport(**about, layers_above=above), text.lengths)
-        found = utterances(Dataset(sequences.corpus, {"text": stamped}), standardize=True)["test"].batch(
+        batch = utterances(Dataset(sequences.corpus, {"text": stamped}), standardize=True)["test"].batch(
             torch.tensor([0])
         )
-        same = np.array_equal(found["text"][0].numpy(), text.values[-4:])
+        same = np.array_equal(batch["text"][0].numpy(), text.values[-4:])
         assert same == (above == 2)
 
 
@@ -173,15 +173,15 @@ def test_without_a_set_to_validate_on_the_test_set_validates(dataset):
     session = dataset.corpus.table.assign(speaker=np.where(dataset.corpus.table["split"] == "test", "05F", "01M"))
     changed = Dataset(replace(dataset.corpus, table=session), dataset.features)
     data = {"unit": "dialogue", "modalities": "T", "standardize": False, "text": "text"}
-    found = inputs.splits(changed, data=data, protocol={"split": "session5", "validation": "test"})
-    assert found["val"].ids == found["test"].ids and found["test"].ids
-    assert len(found["train"].ids) + len(found["test"].ids) == len(session)
+    parts = inputs.splits(changed, data=data, protocol={"split": "session5", "validation": "test"})
+    assert parts["val"].ids == parts["test"].ids and parts["test"].ids
+    assert len(parts["train"].ids) + len(parts["test"].ids) == len(session)
 
 
-def test_pooling_is_the_mean_and_deviation_of_the_real_steps(sequences):
-    found = utterances(sequences)["test"].pooled()
+def test_pooling_is_the_mean_and_standard_deviation_of_the_real_steps(sequences):
+    pooled = utterances(sequences)["test"].pooled()
     steps = np.array([[40, 4], [41, 4], [42, 4], [43, 4]])
-    torch.testing.assert_close(found[0], torch.tensor([*steps.mean(0), *steps.std(0), 4.0, 0.0]).float())
+    torch.testing.assert_close(pooled[0], torch.tensor([*steps.mean(0), *steps.std(0), 4.0, 0.0]).float())
 
 
 def test_dialogues_of_sequences_are_refused(sequences):
@@ -228,11 +228,11 @@ def test_predictions_are_in_the_order_of_the_split_and_made_of_similar_lengths(m
     text = Feature(np.ones((lengths.sum(), 2), np.float32), None, lengths)
     split = utterances(Dataset(corpus, {"text": text}), modalities="T")["test"]
     monkeypatch.setattr(prediction, "UTTERANCES", 10)
-    found = prediction.predict(Longest(), split)
-    assert found["steps"].tolist() == lengths[2:].tolist()
-    assert (found["padded"] - found["steps"]).max() <= 12
+    outputs = prediction.predict(Longest(), split)
+    assert outputs["steps"].tolist() == lengths[2:].tolist()
+    assert (outputs["padded"] - outputs["steps"]).max() <= 12
     whole = prediction.predict(Longest(), split, batch=38)
-    assert whole["steps"].equal(found["steps"]) and (whole["padded"] == lengths[2:].max()).all()
+    assert whole["steps"].equal(outputs["steps"]) and (whole["padded"] == lengths[2:].max()).all()
 
 
 class Recurrent(torch.nn.Module):

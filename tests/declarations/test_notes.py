@@ -1,4 +1,4 @@
-"""The notes of the papers name code that is there."""
+"""The notes of the papers name code that exists."""
 
 import re
 
@@ -12,9 +12,9 @@ CODE = re.compile(r"`(merlib/[\w/]+\.py)`((?:,? (?:and )?`[A-Za-z_.]+`)*)")
 
 @pytest.mark.parametrize("paper", sorted(path.parent.name for path in FOLDER.glob("*/notes.md")))
 def test_what_the_notes_say_implements_an_equation_exists(paper):
-    found = CODE.findall((FOLDER / paper / "notes.md").read_text())
-    assert found
-    for file, names in found:
+    references = CODE.findall((FOLDER / paper / "notes.md").read_text())
+    assert references
+    for file, names in references:
         source = (FOLDER.parent / file).read_text()
         for name in re.findall(r"`(?:\w+\.)?(\w+)`", names):
             assert re.search(rf"(class|def) {name}\b|^{name} =|self\.{name}\b", source, re.MULTILINE), f"{file}: {name}"

@@ -164,18 +164,18 @@ def test_transitions_follow_the_dialogue_and_the_speaker():
     np.testing.assert_array_equal(dialogue.images[0].get_array()[:2, :2], [[0, 1], [1, 0]])
 
 
-@pytest.mark.parametrize("data, said", [("twin", "SYNTHETIC TWIN"), ("lab", "data: lab")])
-def test_a_figure_says_what_data_it_shows(data, said):
-    assert said in figures.confusions({}, data=data).get_suptitle()
+@pytest.mark.parametrize("data, title", [("twin", "SYNTHETIC TWIN"), ("lab", "data: lab")])
+def test_a_figure_says_what_data_it_shows(data, title):
+    assert title in figures.confusions({}, data=data).get_suptitle()
 
 
 def test_nothing_to_show_is_said_and_no_error():
     nothing = comparison([], [], columns=()).reindex(columns=["row", "label", "column", "printed", "test_peak"])
-    made = [figures.confusions({}, data="lab"), figures.embeddings({}, data="lab")]
-    made += [figures.per_class(nothing, data="lab", rows=[]), figures.selection_gap(nothing, data="lab")]
-    made += [figures.scoreboard(nothing.assign(paper="", table=""), data="lab")]
-    made += [figures.drops(nothing, data="lab"), figures.sweep(nothing, data="lab", x="mu")]
-    assert all(isinstance(f, Figure) and "nothing to show" in f.get_suptitle() for f in made)
+    empty = [figures.confusions({}, data="lab"), figures.embeddings({}, data="lab")]
+    empty += [figures.per_class(nothing, data="lab", rows=[]), figures.selection_gap(nothing, data="lab")]
+    empty += [figures.scoreboard(nothing.assign(paper="", table=""), data="lab")]
+    empty += [figures.drops(nothing, data="lab", base="r0"), figures.sweep(nothing, data="lab", x="mu")]
+    assert all(isinstance(f, Figure) and "nothing to show" in f.get_suptitle() for f in empty)
 
 
 def test_save_writes_equal_figures_as_equal_bytes(tmp_path, monkeypatch):

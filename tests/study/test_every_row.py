@@ -8,7 +8,7 @@ import torch
 from merlib import declarations, registry, study, twins
 from merlib.data import batches
 from merlib.study import runs
-from merlib.training import outcome
+from merlib.training import fitting
 
 # MFCRE's sweep prints mu2 = 0.6 beside mu1 = 0.4: nothing is left for the cross-entropy, so the classifier does not
 # learn.
@@ -26,13 +26,13 @@ def data(tmp_path_factory):
 
 def networks(paper: str, table: str) -> dict[str, runs.Run]:
     """Row and corpus -> the run of each different network of a table, first fold."""
-    found, seen = {}, set()
+    runs_by_name, seen = {}, set()
     for row, corpus, run in study.runs_of(declarations.load(paper), table):
         key = json.dumps([run.recipe["model"], run.recipe["loss"], run.recipe["data"], corpus], sort_keys=True)
         if run.fold == 0 and key not in seen and not registry.is_estimator(run.recipe["model"]["name"]):
             seen.add(key)
-            found[f"{row.id} on {corpus} ({run.recipe['data']['modalities']})"] = run
-    return found
+            runs_by_name[f"{row.id} on {corpus} ({run.recipe['data']['modalities']})"] = run
+    return runs_by_name
 
 
 @pytest.mark.parametrize(("paper", "table"), CASES, ids=["/".join(case) for case in CASES])
@@ -41,7 +41,7 @@ def test_every_parameter_learns_and_every_part_counts(paper, table):
     for name, run in networks(paper, table).items():
         splits = run.splits()
         torch.manual_seed(0)
-        model = registry.build("model", run.recipe["model"], **outcome.given(splits, run.judge))
+        model = registry.build("model", run.recipe["model"], **fitting.given(splits, run.judge))
         train = splits["train"]
         counts = torch.bincount(train.label[train.label >= 0], minlength=len(run.judge.labels))
         given = {"class_counts": counts, "dim": run.recipe["model"].get("dim"), "sentiment": run.judge.sentiment}

@@ -1,4 +1,4 @@
-"""What a table asks of a corpus: every fold, the modalities that are there, noise at test time on one training."""
+"""The runs of a table: every fold, the modalities that the root has, several levels of noise on one training."""
 
 import shutil
 
@@ -21,14 +21,14 @@ def test_a_corpus_with_folds_is_trained_once_a_fold(twin):
 
 
 def test_folds_can_be_shared_out_between_batches(tiny):
-    asked = {"row": "majority", "progress": False}
-    whole = study.run_table("gia_mic", "1", **asked)
+    options = {"row": "majority", "progress": False}
+    whole = study.run_table("gia_mic", "1", **options)
     file = study.records_path("gia_mic", "table1", "twin")
     together = file.read_bytes()
     file.unlink()
-    assert set(study.run_table("gia_mic", "1", folds=(1, 3), **asked)["fold"]) == {1, 3}
+    assert set(study.run_table("gia_mic", "1", folds=(1, 3), **options)["fold"]) == {1, 3}
     assert "partial" in study.compare("gia_mic", "table1", "twin").set_index("row")["doubt"]["majority"].iloc[0]
-    study.run_table("gia_mic", "1", folds=(0, 2, 4), **asked)
+    study.run_table("gia_mic", "1", folds=(0, 2, 4), **options)
     assert set(whole["fold"]) == set(range(5)) and file.read_bytes() == together
 
 
@@ -50,13 +50,13 @@ def test_noise_at_test_time_shares_one_training(twin):
 
 def test_more_noise_is_scored_on_the_network_that_was_trained(twin):
     change = {"train.epochs": 2, "readings.ravdess_split": "clips"}
-    found = {}
+    results = {}
     for row in ("net_audio_10", "net_audio_90"):
         _, _, run = study.runs_of(declarations.load("attsf_net"), "5", row=row, change=change)[0]
-        found[row] = runs.execute(run, progress=False, label="test")
-    assert found["net_audio_10"]["history"] == found["net_audio_90"]["history"]
-    scores = [result["selected"]["val"]["scores"] for result in found.values()]
-    assert scores[0] != scores[1] and list(found["net_audio_10"]["selected"]) == ["val"]
+        results[row] = runs.execute(run, progress=False, label="test")
+    assert results["net_audio_10"]["history"] == results["net_audio_90"]["history"]
+    scores = [result["selected"]["val"]["scores"] for result in results.values()]
+    assert scores[0] != scores[1] and list(results["net_audio_10"]["selected"]) == ["val"]
 
 
 @pytest.fixture
@@ -87,10 +87,10 @@ def test_a_fraction_is_compared_as_a_fraction_and_folds_add_up(places):
         for fold, value in enumerate([80.0, 90.0])
     ]  # fmt: skip
     study.write_records("attsf_net", "table5", "twin", records)
-    found = study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]
-    assert (found["printed"], found["n_folds"]) == (0.8775, 2) and found["reproduced"] == pytest.approx(0.85)
-    assert found["noise"] == pytest.approx(1.96 * (0.85 * 0.15 / 576) ** 0.5)
-    assert found["doubt"] == "partial", "two folds of five"
+    line = study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]
+    assert (line["printed"], line["n_folds"]) == (0.8775, 2) and line["reproduced"] == pytest.approx(0.85)
+    assert line["noise"] == pytest.approx(1.96 * (0.85 * 0.15 / 576) ** 0.5)
+    assert line["doubt"] == "partial", "two folds of five"
     whole, rest = ([records[0] | {"seed": seed, "fold": fold} for fold in range(n)] for seed, n in ((0, 5), (1, 3)))
     study.write_records("attsf_net", "table5", "twin", whole)
     assert study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == ""

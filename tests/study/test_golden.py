@@ -12,18 +12,18 @@ KEPT = json.loads(golden.FILE.read_text(encoding="utf-8"))
 
 @pytest.mark.parametrize("address", KEPT)
 def test_a_version_has_the_numbers_that_it_had(address):
-    kept = KEPT[address]
-    recipe = kept["recipe"]
-    assert kept["versions"] == golden.versions(recipe), (
+    expected = KEPT[address]
+    recipe = expected["recipe"]
+    assert expected["versions"] == golden.versions(recipe), (
         "a version was raised: look at what changed, then write the golden values anew (python tests/study/golden.py)"
     )
     trained = golden.trained(recipe)
-    assert trained["parameters"] == kept["parameters"]
-    for step, expected in zip(trained["losses"], kept["losses"], strict=True):
-        assert step == pytest.approx(expected, rel=1e-9, abs=1e-12), (
+    assert trained["parameters"] == expected["parameters"]
+    for step, losses in zip(trained["losses"], expected["losses"], strict=True):
+        assert step == pytest.approx(losses, rel=1e-9, abs=1e-12), (
             "other numbers under the same version: raise VERSION in the file of the network, the loss or the loop"
         )
-    assert trained["weights"] == pytest.approx(kept["weights"], rel=1e-9)
+    assert trained["weights"] == pytest.approx(expected["weights"], rel=1e-9)
 
 
 def test_every_network_and_loss_has_golden_values():

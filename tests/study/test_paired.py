@@ -28,9 +28,9 @@ def ran(tiny):
     study.run_table("mfcre", "table3", row=["majority", "logistic"], seeds=(0, 1), progress=False)
 
 
-def test_a_line_counts_what_only_one_has_right(ran):
-    found = study.against("mfcre", "table3", "logistic", seeds=(0, 1))
-    assert list(found["other"]) == ["majority"] * 2 and list(found["seed"]) == [0, 1]
+def test_a_line_counts_the_utterances_that_only_one_classifies_correctly(ran):
+    lines = study.against("mfcre", "table3", "logistic", seeds=(0, 1))
+    assert list(lines["other"]) == ["majority"] * 2 and list(lines["seed"]) == [0, 1]
     saved = {}
     for row, _, run in study.runs_of(PAPER, "table3", row=["logistic", "majority"]):
         with np.load(run.folder / "predictions.npz") as arrays:
@@ -40,7 +40,7 @@ def test_a_line_counts_what_only_one_has_right(ran):
         assert u == v
         alone += mine == label != theirs
         beaten += theirs == label != mine
-    line = found.iloc[0]
+    line = lines.iloc[0]
     assert (line["only_this"], line["only_other"], line["n"]) == (alone, beaten, len(saved["logistic"]))
     assert line["accuracy"] - line["accuracy_other"] == pytest.approx(100 * (alone - beaten) / line["n"])
     assert (
@@ -51,16 +51,16 @@ def test_a_line_counts_what_only_one_has_right(ran):
 
 
 def test_the_other_way_round_is_the_same_test(ran):
-    there, back = (
+    forth, back = (
         study.against("mfcre", "table3", a, others=[b]).iloc[0]
         for a, b in (("logistic", "majority"), ("majority", "logistic"))
     )
-    assert (there["only_this"], there["only_other"], there["p"]) == (back["only_other"], back["only_this"], back["p"])
+    assert (forth["only_this"], forth["only_other"], forth["p"]) == (back["only_other"], back["only_this"], back["p"])
 
 
 def test_a_row_that_is_the_same_run_is_no_line(ran, monkeypatch):
-    right = paired._right
-    monkeypatch.setattr(paired, "_right", lambda run: replace(right(run), run="one"))
+    of_run = paired._of_run
+    monkeypatch.setattr(paired, "_of_run", lambda run: replace(of_run(run), run="one"))
     assert study.against("mfcre", "table3", "logistic").empty
 
 
@@ -72,9 +72,11 @@ def test_what_has_not_run_is_named_with_the_command_that_runs_it(ran, capsys):
 
 
 def test_rows_with_other_test_utterances_are_left_out(ran, monkeypatch):
-    right = paired._right
-    shifted = lambda run: right(run) if run.recipe["model"]["name"] == "logistic" else replace(right(run), ids=["else"])
-    monkeypatch.setattr(paired, "_right", shifted)
+    of_run = paired._of_run
+    shifted = lambda run: (
+        of_run(run) if run.recipe["model"]["name"] == "logistic" else replace(of_run(run), ids=["else"])
+    )
+    monkeypatch.setattr(paired, "_of_run", shifted)
     assert study.against("mfcre", "table3", "logistic").empty
     with pytest.raises(ValueError, match="cannot be compared"):
         study.against("mfcre", "table3", "logistic", others=["majority"])

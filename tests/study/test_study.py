@@ -1,7 +1,9 @@
-"""A study on a tiny twin: a run is one training whoever asks, records are tidy, and the report joins them."""
+"""A study on a tiny twin: equal runs are trained once, records are complete, and the report joins them."""
 
 import json
 import math
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -68,8 +70,8 @@ def test_whatever_determines_the_numbers_is_in_the_identity(tiny, other):
 
 
 def test_what_does_not_determine_them_is_not(tiny):
-    asked = planned("table4", "ours", change={"protocol.select": "test_peak"})["meld"]
-    assert asked.id == planned("table4", "ours")["meld"].id
+    run = planned("table4", "ours", change={"protocol.select": "test_peak"})["meld"]
+    assert run.id == planned("table4", "ours")["meld"].id
 
 
 def test_other_feature_values_are_another_run(tiny):
@@ -121,12 +123,12 @@ def test_every_network_and_loss_has_a_version(kind):
 
 def test_records_hold_every_column_both_selections_and_what_was_run(tiny):
     records = study.run_table("mfcre", "table3", row="bigru", seeds=(0, 1), progress=False)
-    there = study.read_records("mfcre", "table3", "twin")
-    assert len(records) == len(there) == 9 * 2 * 2 and not there.duplicated(KEYS).any()
+    saved = study.read_records("mfcre", "table3", "twin")
+    assert len(records) == len(saved) == 9 * 2 * 2 and not saved.duplicated(KEYS).any()
     result = json.loads(next((tiny / "results/cache/runs").glob("*/run.json")).read_text())
-    mine = there[(there["run"] == result["id"]) & (there["selection"] == "val")].set_index("column")["value"]
+    mine = saved[(saved["run"] == result["id"]) & (saved["selection"] == "val")].set_index("column")["value"]
     assert mine["f1_joy"] == pytest.approx(100 * result["selected"]["val"]["scores"]["f1/joy"], abs=1e-4)
-    peaks = there[there["column"] == "weighted_f1"].pivot(index="seed", columns="selection", values="value")
+    peaks = saved[saved["column"] == "weighted_f1"].pivot(index="seed", columns="selection", values="value")
     assert (peaks["test_peak"] >= peaks["val"]).all()
     history = [row["test/weighted_f1"] for row in result["history"]]
     peak = result["selected"]["test_peak"]
@@ -169,7 +171,7 @@ def records_of(row: str, values: dict[str, list[float]], **more) -> list[dict]:
         {"data": "twin", "row": row, "column": "weighted_f1", "fold": 0, "seed": seed, "selection": selection,
         "value": value}
         | {"n": 2610, "features": "text: x (3)", "never_predicted": ""} | more
-        for selection, found in values.items() for seed, value in enumerate(found)
+        for selection, scores in values.items() for seed, value in enumerate(scores)
     ]  # fmt: skip
 
 
@@ -250,3 +252,18 @@ def test_the_report_and_the_scoreboard_say_what_was_recorded(tiny):
     )
     summary = report.summary("twin").set_index(["paper", "table"]).loc["mfcre"]
     assert summary.loc["table3", "below"] == 1 and summary.loc["table4", "not run"] == 28
+
+
+@pytest.mark.parametrize("module", ["declarations", "study.records", "study.comparison", "study.report", "figures"])
+def test_reading_records_and_declarations_imports_no_heavy_library(module):
+    heavy = "torch sklearn scipy librosa matplotlib".split()
+    check = f"import sys, merlib.{module}; print(*[name for name in {heavy} if name in sys.modules])"
+    imported = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True).stdout
+    assert imported.split() == []
+
+
+def test_a_report_compares_every_table_once(tiny, monkeypatch):
+    compared = []
+    monkeypatch.setattr(report, "compare", lambda *address: compared.append(address) or study.compare(*address))
+    report.write("twin")
+    assert len(compared) == len(set(compared)) > len(declarations.papers())

@@ -14,7 +14,7 @@ LABELS = ("a", "b", "c", "d")
 def test_scores_equal_their_definitions(seed):
     rng = np.random.default_rng(seed)
     y_true, y_pred = rng.integers(-1, 4, 200), rng.integers(0, 3, 200)  # d is never predicted; -1 has no label
-    found = metrics.scores(y_true=y_true, y_pred=y_pred, labels=LABELS)
+    scores = metrics.scores(y_true=y_true, y_pred=y_pred, labels=LABELS)
     known = y_true >= 0
     f1, weight = [], []
     for c in range(4):
@@ -23,9 +23,9 @@ def test_scores_equal_their_definitions(seed):
         recall = hit.sum() / max((y_true[known] == c).sum(), 1)
         f1.append(2 * precision * recall / (precision + recall) if precision + recall else 0.0)
         weight.append((y_true[known] == c).mean())
-    assert found["accuracy"] == pytest.approx((y_true == y_pred)[known].mean())
-    assert found["weighted_f1"] == pytest.approx(np.dot(f1, weight))
-    assert [found[f"f1/{label}"] for label in LABELS] == pytest.approx(f1)
+    assert scores["accuracy"] == pytest.approx((y_true == y_pred)[known].mean())
+    assert scores["weighted_f1"] == pytest.approx(np.dot(f1, weight))
+    assert [scores[f"f1/{label}"] for label in LABELS] == pytest.approx(f1)
     assert metrics.never_predicted(y_true=y_true, y_pred=y_pred, labels=LABELS) == ["d"]
     assert metrics.confusion(y_true=y_true, y_pred=y_pred, labels=LABELS).sum() == known.sum()
 
@@ -38,23 +38,23 @@ def test_true_and_predicted_cannot_be_swapped_silently():
 def test_unweighted_accuracy_and_averages_are_scikit_learns():
     rng = np.random.default_rng(0)
     y_true, y_pred = rng.integers(0, 3, 100), rng.integers(0, 3, 100)
-    found = metrics.scores(y_true=y_true, y_pred=y_pred, labels=LABELS[:3])
-    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y_true, y_pred))
+    scores = metrics.scores(y_true=y_true, y_pred=y_pred, labels=LABELS[:3])
+    assert scores["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y_true, y_pred))
     for average in ("macro", "weighted"):
         expected = precision_recall_fscore_support(y_true, y_pred, average=average)
         names = [f"{average}_{name}" for name in ("precision", "recall", "f1")]
-        assert [found[name] for name in names] == pytest.approx(expected[:3])
+        assert [scores[name] for name in names] == pytest.approx(expected[:3])
 
 
 def test_sentiment_by_hand():
     y_true = np.array([-2.6, -0.2, 0.0, 1.4, 3.0])
     predicted = metrics.of_scores(y_score=np.array([-3.4, 0.4, -0.6, 1.0, 2.0]))
     assert predicted["class"].tolist() == [0, 3, 2, 4, 5] and predicted["score"][0] == -3
-    found = metrics.sentiment(y_true=y_true, y_pred=predicted, binary="nonnegative")
-    assert found["acc7"] == pytest.approx(3 / 5)  # -3, 0 and 1 hit; 0 and 3 are missed
-    assert found["acc2"] == pytest.approx(3 / 5)  # -0.2 and 0.0 are on the wrong side
-    assert found["mae"] == pytest.approx(np.mean([0.4, 0.6, 0.6, 0.4, 1.0]))
-    assert found["correlation"] == pytest.approx(np.corrcoef(y_true, predicted["score"])[0, 1])
+    scores = metrics.sentiment(y_true=y_true, y_pred=predicted, binary="nonnegative")
+    assert scores["acc7"] == pytest.approx(3 / 5)  # -3, 0 and 1 hit; 0 and 3 are missed
+    assert scores["acc2"] == pytest.approx(3 / 5)  # -0.2 and 0.0 are on the wrong side
+    assert scores["mae"] == pytest.approx(np.mean([0.4, 0.6, 0.6, 0.4, 1.0]))
+    assert scores["correlation"] == pytest.approx(np.corrcoef(y_true, predicted["score"])[0, 1])
     positive = metrics.sentiment(
         y_true=y_true, y_pred=metrics.of_scores(y_score=predicted["score"], binary="positive"), binary="positive"
     )
@@ -74,7 +74,10 @@ def test_two_heads_decide_two_tasks_and_one_head_decides_both():
 
 
 def test_the_selecting_score_is_better_when_higher_and_errors_when_lower():
-    found = {"accuracy": 0.7, "mae": 0.9, "f1/a": 0.1}
-    assert metrics.Judge(LABELS, "accuracy").worth(found) == 0.7 and metrics.Judge(LABELS, "mae").worth(found) == -0.9
+    scores = {"accuracy": 0.7, "mae": 0.9, "f1/a": 0.1}
+    assert (
+        metrics.Judge(LABELS, "accuracy").selecting_score(scores) == 0.7
+        and metrics.Judge(LABELS, "mae").selecting_score(scores) == -0.9
+    )
     with pytest.raises(ValueError, match="accuracy"):
-        metrics.Judge(LABELS, "wf1").worth(found)
+        metrics.Judge(LABELS, "wf1").selecting_score(scores)

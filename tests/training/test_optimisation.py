@@ -31,15 +31,15 @@ def rates(steps: int = 3, **change) -> list[list[float]]:
     recipe = RECIPE | change
     optimizer = optimisation.optimizer(Net(), recipe)
     schedule = optimisation.Schedule(optimizer, recipe, steps=steps)
-    found = []
+    by_epoch = []
     for _ in range(recipe["epochs"]):
-        found.append([])
+        by_epoch.append([])
         for _ in range(steps):
-            found[-1].append(optimizer.param_groups[0]["lr"])
+            by_epoch[-1].append(optimizer.param_groups[0]["lr"])
             optimizer.step()
             schedule.step()
         schedule.epoch(1.0)
-    return found
+    return by_epoch
 
 
 def test_constant_and_step():
@@ -67,10 +67,10 @@ def test_warmup_then_cosine_by_step_and_by_epoch():
 def test_a_text_encoder_has_its_own_rate_and_vectors_no_decay():
     net = Net()
     change = {"text_lr_factor": 0.1, "text_weight_decay_factor": 0.5, "decay_exempt": "bias_and_norm"}
-    found = {}
+    settings = {}
     for group in optimisation.optimizer(net, RECIPE | change).param_groups:
-        found |= {id(p): (group["lr"], group["weight_decay"]) for p in group["params"]}
-    named = {name: found.get(id(p)) for name, p in net.named_parameters()}
+        settings |= {id(p): (group["lr"], group["weight_decay"]) for p in group["params"]}
+    named = {name: settings.get(id(p)) for name, p in net.named_parameters()}
     assert named["text_encoder.pretrained.weight"] == pytest.approx((0.01, 0.005)) and named[
         "text_encoder.pretrained.bias"
     ] == pytest.approx((0.01, 0))
@@ -84,7 +84,7 @@ def test_a_text_encoder_has_its_own_rate_and_vectors_no_decay():
 )
 def test_unknown_leaves_and_options_are_refused(change):
     with pytest.raises(ValueError, match="there are|unknown"):
-        optimisation.check(RECIPE | change)
+        optimisation.check_section(RECIPE | change)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_unknown_leaves_and_options_are_refused(change):
 )
 def test_numbers_out_of_range_are_refused(change):
     with pytest.raises(ValueError, match=f"train.{next(iter(change))} .*expected a number"):
-        optimisation.check(RECIPE | change)
+        optimisation.check_section(RECIPE | change)
 
 
 def test_batches_of_about_so_many_utterances_take_every_dialogue_once():

@@ -1,11 +1,11 @@
-"""GIA-MIC: gated attention for what each modality has of its own, generators for what all share (Sec. 2, Fig. 1).
+"""GIA-MIC: gated attention for what is specific to each modality, generators for what all share (Sec. 2, Fig. 1).
 
 Shapes: b utterances, m modalities, t steps of a modality (padded), l steps of all modalities of an utterance, one after
-the other, d = dim, c classes. Masks are True on real steps. Every reading of the paper is a keyword; what is chosen and
-why stands in the paper's notes. The GIA blocks are in gia.py, the MIG blocks in mig.py.
+the other, d = dim, c classes. Masks are True on real steps. Every open point of the paper is a leaf of the recipe; the
+notes of the paper say what is chosen, and why.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from merlib import registry
 from merlib.errors import RequestError, one_of
 from merlib.layers.basics import Unchanged
 from merlib.layers.ragged import Joined, masked_mean
-from merlib.papers.gia_mic.generators import Mig
-from merlib.papers.gia_mic.interactive_attention import Msr
+from merlib.papers.gia_mic.generators import InvariantRepresentations, NoInvariantRepresentations
+from merlib.papers.gia_mic.interactive_attention import SpecificRepresentations
 from merlib.pretrained.encoders import AudioEncoder, pretrained_files
 
 VERSION = 1
@@ -29,8 +30,9 @@ Sequences = dict[str, Tensor]
 class Extractors(nn.Module):
     """Sec. 2.2: H_V, H_S and H_T of eq. (1), by a Transformer encoder on the features of pretrained encoders.
 
-    A linear map comes first where a modality's width is not d. With an audio encoder that is not "vectors", the batch's
-    audio is waveform samples (b t 1), which that encoder turns into features.
+    A linear map comes first where a modality's width is not d. audio: `encoder` "vectors" reads stored features; any
+    other is the name of a speech encoder that learns with the network, and the batch's audio is then waveform samples
+    (b t 1). shared: one Transformer encoder for all modalities.
     """
 
     def __init__(
@@ -39,15 +41,16 @@ class Extractors(nn.Module):
     ):  # fmt: skip
         super().__init__()
         if dim % heads:
-            raise RequestError(f"width {dim} is not a multiple of {heads} heads: change dim or extractor_heads")
+            raise RequestError(f"width {dim} is no multiple of {heads} heads: change dim or extractors.heads")
         names = [name for name in ORDER if name in dims]
-        learns = "audio" in dims and audio["encoder"] != "vectors"
-        if learns and dims["audio"] != 1:
-            raise RequestError(
-                f"{audio['encoder']} reads samples, 1 value a step; found {dims['audio']}: take readings.speech = "
-                "fine_tune"
-            )
-        self.encode = nn.ModuleDict({"audio": AudioEncoder(**audio, learns=True)} if learns else {})
+        self.encode = nn.ModuleDict()
+        if "audio" in dims and audio["encoder"] != "vectors":
+            if dims["audio"] != 1:
+                raise RequestError(
+                    f"{audio['encoder']} reads samples, 1 value a step; found {dims['audio']}: take readings.speech = "
+                    "fine_tune"
+                )
+            self.encode["audio"] = registry.bind(AudioEncoder, audio, what="model.extractors.audio", learns=True)
         widths = dims | {name: encode.width for name, encode in self.encode.items()}
         self.steps = steps | {name: encode.frames(steps[name]) for name, encode in self.encode.items()}
         self.project = nn.ModuleDict(
@@ -59,7 +62,7 @@ class Extractors(nn.Module):
         self.extract = nn.ModuleDict({m: one if shared else build(layer()) for m in names})
 
     def forward(self, batch: Sequences) -> tuple[Sequences, Sequences]:
-        """b t d for each modality, and their masks, b t."""
+        """Returns b t d for each modality, and their masks, b t."""
         x, masks = {}, {}
         for name, project in self.project.items():
             value, mask = batch[name], batch[f"{name}_mask"]
@@ -70,27 +73,8 @@ class Extractors(nn.Module):
         return x, masks
 
 
-class Mir(nn.Module):
-    """Modality-invariant representations, eqs. (8)-(12): a generator for each modality, all with one query."""
-
-    def __init__(self, *, names: Sequence[str], dim: int, heads: int, mask_input: str, mig: str, refine: str):
-        super().__init__()
-        of_one = partial(Mig, dim=dim, heads=heads, mask_input=mask_input, mig=mig, refine=refine)
-        self.mig = nn.ModuleDict({name: of_one() for name in names})
-
-    def forward(self, x: Sequences, specific: Sequences, mask: Sequences, joined: Joined) -> list[Tensor]:
-        """x: H_M, specific: H_M^(MSR), b t d each. b l d for each modality."""
-        joint = joined(list(x.values()))  # eq. (8)
-        return [mig(joint, joined.mask, specific[name], mask[name]) for name, mig in self.mig.items()]
-
-
-class NoMir(nn.Module):
-    """Table 2, "w/o MIR": no generators, and nothing for the constraint to act on."""
-
-    def forward(self, x: Sequences, specific: Sequences, mask: Sequences, joined: Joined) -> list[Tensor]:
-        return []
-
-
+SPECIFIC = {"gia": SpecificRepresentations, "none": Unchanged}  # "none": Table 2, "w/o MSR"
+INVARIANT = {"mig": InvariantRepresentations, "none": NoInvariantRepresentations}  # "none": Table 2, "w/o MIR"
 # Eq. (13). The mean of eq. (17) over blocks of equal length is the mean of their means, so that no block is copied.
 JOINS = {
     "concat": lambda specific, invariant: torch.stack([specific, *invariant]).mean(0),
@@ -100,49 +84,45 @@ JOINS = {
 
 def starting_weights(section: dict[str, Any], modalities: Collection[str]) -> dict[str, list[Path]]:
     """Leaf -> the files of the speech encoder that a network of this section fine-tunes."""
-    if "audio" not in modalities or section["audio_encoder"] == "vectors":
+    encoder = section["extractors"]["audio"]["encoder"]
+    if "audio" not in modalities or encoder == "vectors":
         return {}
-    return {"audio_encoder": pretrained_files(section["audio_encoder"])}
+    return {"extractors.audio.encoder": pretrained_files(encoder)}
 
 
 class GiaMic(nn.Module):
     """The network. `forward` returns `logits` b c and `embedding` b d (the average of eq. 17).
 
-    With generators also what the constraint reads, `invariant` b m l d, zero on padding, and `invariant_mask` b 1 l;
-    and their averages `invariant_embedding` b (m d), in the order of `ORDER`. Two or three modalities.
+    With generators it also returns what the constraint reads, `invariant` b m l d, zero on padding, and
+    `invariant_mask` b 1 l; and the averages `invariant_embedding` b (m d), in the order of ORDER. It needs two or three
+    modalities.
 
-    Table 2: msr "none", mir "none". pool_padding: the averages of eq. (17) count zeros up to the longest sequences of
-    the corpus, as if every utterance were padded so far; so even then batch mates are not seen.
+    heads: of the attentions of eqs. (2) and (9). join: eq. (13), of JOINS. pool_padding: the averages of eq. (17) count
+    zeros up to the longest sequences of the corpus, as if every utterance were padded to that length; an utterance
+    still does not see the others of its batch.
     """
 
     starting_weights = staticmethod(starting_weights)
 
     def __init__(
-        self, *, dims: dict[str, int], steps: dict[str, int], classes: int, dim: int, dropout: float,
-        extractor_layers: int, extractor_heads: int, extractor_ff: int, extractor_shared: bool,
-        msr: str, mir: str, heads: int, projections: str, gate_pool: str, gate_bias: str,
-        mask_input: str, mig: str, refine: str, join: str, pool_padding: bool,
-        audio_encoder: str, audio_checkpointing: bool,
+        self, *, dims: dict[str, int], steps: dict[str, int], classes: int, dim: int, heads: int, dropout: float,
+        extractors: dict[str, Any], specific: dict[str, Any], invariant: dict[str, Any], join: str, pool_padding: bool,
     ):  # fmt: skip
         super().__init__()
         if len(dims) < 2:
             raise RequestError(
-                f"GIA-MIC relates modalities to each other; found only {list(dims)}: take concat_pool, or bring another"
+                f"GIA-MIC relates modalities to each other; found only {list(dims)}: take concat_pool, or add another"
             )
         if dim % heads:
-            raise RequestError(f"width {dim} is not a multiple of {heads} heads: change dim or heads")
-        audio = {"encoder": audio_encoder, "checkpointing": audio_checkpointing}
-        self.extractors = Extractors(
-            dims=dims, steps=steps, dim=dim, layers=extractor_layers, heads=extractor_heads,
-            ff=extractor_ff, shared=extractor_shared, dropout=dropout, audio=audio,
-        )  # fmt: skip
-        names, gate = list(self.extractors.project), {"pool": gate_pool, "bias": gate_bias}
-        specific = partial(Msr, names=names, dim=dim, heads=heads, projections=projections, gate=gate)
-        invariant = partial(Mir, names=names, dim=dim, heads=heads, mask_input=mask_input, mig=mig, refine=refine)
-        self.specific = one_of({"gia": specific, "none": Unchanged}, msr, "option of msr")()  # Table 2, "w/o MSR"
-        self.invariant = one_of({"mig": invariant, "none": NoMir}, mir, "option of mir")()
-        self.join = one_of(JOINS, join, "option of join")
-        self.longest = sum(self.extractors.steps[name] for name in names) if pool_padding else None
+            raise RequestError(f"width {dim} is no multiple of {heads} heads: change dim or heads of the model")
+        self.extractors = registry.bind(
+            Extractors, extractors, what="model.extractors", dims=dims, steps=steps, dim=dim, dropout=dropout
+        )
+        sizes = {"names": list(self.extractors.project), "dim": dim, "heads": heads}
+        self.specific = registry.part(SPECIFIC, specific, "model.specific", **sizes)
+        self.invariant = registry.part(INVARIANT, invariant, "model.invariant", **sizes)
+        self.join = one_of(JOINS, join, "option of model.join")
+        self.longest = sum(self.extractors.steps[name] for name in sizes["names"]) if pool_padding else None
         self.head = nn.Linear(dim, classes)  # W_c and b_c of eq. (17)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -150,7 +130,7 @@ class GiaMic(nn.Module):
         joined = Joined(list(mask.values()))
         specific = self.specific(x, mask)
         invariant = self.invariant(x, specific, mask, joined)  # b l d each
-        blocks = [joined(list(specific.values())), *invariant]
+        blocks = [joined(list(specific.values())), *invariant]  # eqs. (7) and (12)
         first, *others = (masked_mean(block, joined.mask, self.longest) for block in blocks)
         z = self.join(first, others)  # b d
         outputs = {"logits": self.head(z), "embedding": z}
@@ -164,22 +144,19 @@ class GiaMic(nn.Module):
 class ConcatPool(nn.Module):
     """Table 2, "Baseline" and the single encoders: feature extractors, averages over time joined, one linear map.
 
-    Any modalities. `forward` returns `logits` b c and `embedding` b (m d).
+    It takes any modalities. `forward` returns `logits` b c and `embedding` b (m d).
     """
 
     starting_weights = staticmethod(starting_weights)
 
     def __init__(
         self, *, dims: dict[str, int], steps: dict[str, int], classes: int, dim: int, dropout: float,
-        extractor_layers: int, extractor_heads: int, extractor_ff: int, extractor_shared: bool, pool_padding: bool,
-        audio_encoder: str, audio_checkpointing: bool,
+        extractors: dict[str, Any], pool_padding: bool,
     ):  # fmt: skip
         super().__init__()
-        audio = {"encoder": audio_encoder, "checkpointing": audio_checkpointing}
-        self.extractors = Extractors(
-            dims=dims, steps=steps, dim=dim, layers=extractor_layers, heads=extractor_heads,
-            ff=extractor_ff, shared=extractor_shared, dropout=dropout, audio=audio,
-        )  # fmt: skip
+        self.extractors = registry.bind(
+            Extractors, extractors, what="model.extractors", dims=dims, steps=steps, dim=dim, dropout=dropout
+        )
         self.longest = self.extractors.steps if pool_padding else {}
         self.head = nn.Linear(dim * len(self.extractors.project), classes)
 

@@ -1,4 +1,7 @@
-"""Focal loss with class weights (MPAF-Net, eq. 8). Shapes: N utterances, c classes. A label of -1 is no label."""
+"""Focal loss with class weights (MPAF-Net, eq. 8).
+
+Shapes: N utterances, c classes. A label of -1 marks an utterance without a label.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -21,10 +24,10 @@ REDUCTIONS = {"mean": torch.mean, "sum": torch.sum}
 
 
 class Focal(nn.Module):
-    """-alpha_y (1 - p_y)^gamma log p_y (eq. 8), the plain mean or sum over the labelled utterances.
+    """-alpha_y (1 - p_y)^gamma log p_y (eq. 8), the mean or the sum over the labelled utterances.
 
-    With gamma 0 and equal weights this is cross-entropy. The mean divides by N, and not by the sum of the weights as
-    PyTorch's weighted cross-entropy, so the scale of the weights is the scale of the loss.
+    With gamma 0 and equal weights this is cross-entropy. The mean divides by N, and not by the sum of the weights, as
+    PyTorch's weighted cross-entropy does: the scale of the weights is the scale of the loss.
     """
 
     def __init__(self, *, class_counts: Sequence[float] | Tensor, class_weights: str, gamma: float, reduction: str):

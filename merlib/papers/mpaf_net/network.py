@@ -1,18 +1,20 @@
 """MPAF-Net: three unimodal vectors and three attended pairs, joined and classified (Sec. 2.3, Fig. 2); its baseline.
 
 Shapes: b utterances, t steps, d the width of a step, h of an encoder's vector, k = dim of a pair, i of what is joined,
-c classes. Every reading of the paper is a keyword; what is chosen and why stands in the paper's notes.
+c classes. Every open point of the paper is a leaf of the recipe; the notes of the paper say what is chosen, and why.
 """
 
 from collections.abc import Sequence
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from merlib import registry
 from merlib.errors import RequestError, one_of
 from merlib.layers.basics import perceptron
-from merlib.papers.mpaf_net.encoders import check_states, encoders, starting_weights
+from merlib.papers.mpaf_net.encoders import unimodal_encoders
+from merlib.papers.mpaf_net.text_encoders import check_states, starting_weights
 
 VERSION = 1
 
@@ -20,6 +22,7 @@ PATHS = {
     "t": ("text",), "a": ("audio",), "v": ("visual",),
     "ta": ("text", "audio"), "tv": ("text", "visual"), "av": ("audio", "visual"),
 }  # fmt: skip
+PAIR_INPUTS = {"after_dropout": False, "before_dropout": True}
 
 
 class Score(nn.Module):
@@ -36,25 +39,28 @@ class Score(nn.Module):
 class Half(nn.Module):
     """No attention: alpha is 1/2, and a pair the mean of its two projections."""
 
-    def __init__(self, *, width: int, hidden: int, layers: int):
+    def __init__(self):
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
         return x.new_full((len(x), 1), 0.5)
 
 
-class Pair(nn.Module):
-    """f_12 = alpha p_1 + (1 - alpha) p_2 of two projected vectors (eqs. 2-6): b h_1, b h_2 -> b k."""
+ATTENTIONS = {"score": Score, "mean": Half}
 
-    def __init__(
-        self, *, widths: Sequence[int], dim: int, attention: str, scorer_dim: int, scorer_layers: int, dropout: float
-    ):
+
+class Pair(nn.Module):
+    """The cross-modal attention module, eqs. (2)-(6): two vectors are projected, and alpha weighs the projections.
+
+    f_12 = alpha p_1 + (1 - alpha) p_2: b h_1, b h_2 -> b k. attention: the name of ATTENTIONS, and its keywords.
+    """
+
+    def __init__(self, *, widths: Sequence[int], dim: int, attention: dict[str, Any], dropout: float):
         super().__init__()
         self.project = nn.ModuleList(
             nn.Sequential(nn.Linear(width, dim), nn.ReLU(), nn.Dropout(dropout)) for width in widths
         )
-        weigh = one_of({"score": Score, "mean": Half}, attention, "attention")
-        self.weigh = weigh(width=sum(widths) + 2 * dim, hidden=scorer_dim, layers=scorer_layers)
+        self.weigh = registry.part(ATTENTIONS, attention, "model.pair.attention", width=sum(widths) + 2 * dim)
 
     def forward(self, f1: Tensor, f2: Tensor) -> Tensor:
         p1, p2 = (project(f) for project, f in zip(self.project, (f1, f2), strict=True))  # eqs. 2-3
@@ -66,51 +72,41 @@ class MpafNet(nn.Module):
     """The network. `forward` returns `logits` b c and `embedding` b i, the joined paths (eq. 7).
 
     dims: modality -> width of a step; steps: modality -> steps of the corpus's longest sequence.
-    paths: the vectors that are joined, of "t a v ta tv av"; one of a modality that is not in `dims` vanishes.
-    attention: "score", or the "mean" of the two projections. pair_input: "after_dropout" or "before_dropout".
+    paths: the vectors that are joined, of "t a v ta tv av"; one of a modality that is not in `dims` is left out.
+    dropout: of the unimodal vectors; `pair` has its own. pair_input: whether the pairs read the unimodal vectors
+    "after_dropout" or "before_dropout".
     """
 
-    PRETRAINED = "text_encoder.pretrained."
     starting_weights, check_states = staticmethod(starting_weights), staticmethod(check_states)
 
     def __init__(
-        self, *, dims: dict[str, int], steps: dict[str, int], classes: int,
-        text_encoder: str, text_layers_tuned: int, text_pool: str, audio_dim: int, visual_dim: int, frame_encoder: str,
-        lstm_layers: int, lstm_directions: int, pack: bool,
-        paths: str, dim: int, attention: str, scorer_dim: int, scorer_layers: int, pair_input: str,
-        head_dim: int, head_layers: int, dropout_encoder: float, dropout_pair: float, dropout_head: float,
+        self, *, dims: dict[str, int], steps: dict[str, int], classes: int, encoders: dict[str, Any], dropout: float,
+        paths: str, dim: int, pair: dict[str, Any], pair_input: str,
+        head_dim: int, head_layers: int, head_dropout: float,
     ):  # fmt: skip
         super().__init__()
-        asked = {path: one_of(PATHS, path, "paths") for path in paths.split()}
-        joined = [modalities for modalities in asked.values() if set(modalities) <= set(dims)]
+        named = [one_of(PATHS, path, "path of model.paths") for path in paths.split()]
+        joined = [modalities for modalities in named if set(modalities) <= set(dims)]
         if not joined:
             raise RequestError(f"paths {paths!r} need other modalities than {sorted(dims)}: choose some that are there")
-        self.modalities = [name for name in dims if any(name in modalities for modalities in joined)]
-        made = encoders(
-            dims={name: dims[name] for name in self.modalities}, steps=steps, text_encoder=text_encoder,
-            text_layers_tuned=text_layers_tuned, text_pool=text_pool, audio_dim=audio_dim, visual_dim=visual_dim,
-            frame_encoder=frame_encoder, lstm_layers=lstm_layers, lstm_directions=lstm_directions, pack=pack,
-        )  # fmt: skip
-        for name, encoder in made.items():
-            self.add_module(f"{name}_encoder", encoder)
-        self.drop = nn.Dropout(dropout_encoder)
-        self.before = one_of({"after_dropout": False, "before_dropout": True}, pair_input, "pair_input")
+        dims = {name: width for name, width in dims.items() if any(name in modalities for modalities in joined)}
+        self.encoders = registry.bind(unimodal_encoders, encoders, what="model.encoders", dims=dims, steps=steps)
+        self.drop = nn.Dropout(dropout)
+        self.pairs_before_dropout = one_of(PAIR_INPUTS, pair_input, "option of model.pair_input")
         self.single = [modalities[0] for modalities in joined if len(modalities) == 1]
-        pair = partial(
-            Pair, dim=dim, attention=attention, scorer_dim=scorer_dim, scorer_layers=scorer_layers, dropout=dropout_pair
-        )
-        self.pairs = nn.ModuleDict(
-            {"_".join(two): pair(widths=[made[name].width for name in two]) for two in joined if len(two) == 2}
-        )
-        width = sum(made[name].width for name in self.single) + dim * len(self.pairs)
-        self.head = perceptron(width=width, hidden=head_dim, layers=head_layers, out=classes, dropout=dropout_head)
+        self.pairs = nn.ModuleDict()
+        for two in (modalities for modalities in joined if len(modalities) == 2):
+            widths = [self.encoders[name].width for name in two]
+            self.pairs["_".join(two)] = registry.bind(Pair, pair, what="model.pair", widths=widths, dim=dim)
+        width = sum(self.encoders[name].width for name in self.single) + dim * len(self.pairs)
+        self.head = perceptron(width=width, hidden=head_dim, layers=head_layers, out=classes, dropout=head_dropout)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        h = {m: self.get_submodule(f"{m}_encoder")(batch[m], batch[f"{m}_mask"]) for m in self.modalities}  # b h
+        h = {name: encode(batch[name], batch[f"{name}_mask"]) for name, encode in self.encoders.items()}  # b h
         dropped = {name: self.drop(value) for name, value in h.items()}
-        seen = h if self.before else dropped
+        paired = h if self.pairs_before_dropout else dropped
         single = [dropped[name] for name in self.single]  # b h
-        pairs = [pair(*(seen[name] for name in two.split("_"))) for two, pair in self.pairs.items()]  # b k
+        pairs = [pair(*(paired[name] for name in two.split("_"))) for two, pair in self.pairs.items()]  # b k
         z = torch.cat(single + pairs, dim=-1)  # eq. 7
         return {"logits": self.head(z), "embedding": z}
 
@@ -118,29 +114,19 @@ class MpafNet(nn.Module):
 class ConcatLstm(nn.Module):
     """The paper's baseline: the unimodal vectors joined (eq. 1) and classified. `forward` returns as MpafNet's."""
 
-    PRETRAINED = "text_encoder.pretrained."
     starting_weights, check_states = staticmethod(starting_weights), staticmethod(check_states)
 
     def __init__(
-        self, *, dims: dict[str, int], steps: dict[str, int], classes: int,
-        text_encoder: str, text_layers_tuned: int, text_pool: str, audio_dim: int, visual_dim: int, frame_encoder: str,
-        lstm_layers: int, lstm_directions: int, pack: bool,
-        head_dim: int, head_layers: int, dropout: float,
+        self, *, dims: dict[str, int], steps: dict[str, int], classes: int, encoders: dict[str, Any], dropout: float,
+        head_dim: int, head_layers: int,
     ):  # fmt: skip
         super().__init__()
-        self.modalities = list(dims)
-        made = encoders(
-            dims=dims, steps=steps, text_encoder=text_encoder, text_layers_tuned=text_layers_tuned, text_pool=text_pool,
-            audio_dim=audio_dim, visual_dim=visual_dim, frame_encoder=frame_encoder, lstm_layers=lstm_layers,
-            lstm_directions=lstm_directions, pack=pack,
-        )  # fmt: skip
-        for name, encoder in made.items():
-            self.add_module(f"{name}_encoder", encoder)
+        self.encoders = registry.bind(unimodal_encoders, encoders, what="model.encoders", dims=dims, steps=steps)
         self.drop = nn.Dropout(dropout)
-        width = sum(encoder.width for encoder in made.values())
+        width = sum(encoder.width for encoder in self.encoders.values())
         self.head = perceptron(width=width, hidden=head_dim, layers=head_layers, out=classes, dropout=dropout)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        h = [self.get_submodule(f"{m}_encoder")(batch[m], batch[f"{m}_mask"]) for m in self.modalities]  # b t d -> b h
+        h = [encode(batch[name], batch[f"{name}_mask"]) for name, encode in self.encoders.items()]  # b t d -> b h
         z = torch.cat([self.drop(value) for value in h], dim=-1)  # eq. 1
         return {"logits": self.head(z), "embedding": z}

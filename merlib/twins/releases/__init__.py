@@ -1,8 +1,8 @@
 """Media twins: synthetic recordings, transcripts and label files of every corpus, in the layout of its release.
 
-Nobody ever said any of it. A speaker has a voice (`voice`) and a face (`face`) of their own; an emotion changes both
-(`manners`), in every utterance by another amount; rooms have noise. `write` makes a few minutes of material a corpus.
-The labels, speakers, splits, times and texts are in the official files, and nowhere else.
+Nothing in them is real. A speaker has a voice (`voice`) and a face (`face`) of their own; an emotion changes both
+(`manners`), by another amount in every utterance; recordings have noise. `write` makes a few minutes of material a
+corpus. The labels, speakers, splits, times and texts are in the official files, and nowhere else.
 """
 
 import importlib
@@ -17,10 +17,10 @@ LAYOUTS = {"iemocap": "iemocap", "ravdess": "ravdess", "meld": "meld", "mosi": "
 
 
 def write(name: str, folder: Path, *, seed: int = 0, scale: float = 1.0) -> None:
-    """Make the media twin of the corpus `name` at `folder`, which appears when it is complete and not before.
+    """Make the media twin of the corpus `name` at `folder`, which appears only when it is complete.
 
     The same name, seed and scale give the same bytes on one machine. `scale` in (0, 1] is the share of the material.
-    Raises ValueError for another name or scale, FileExistsError where something is at `folder` already.
+    Raises RequestError for another name or scale, FileExistsError where something is at `folder` already.
     """
     folder = Path(folder)
     if name not in LAYOUTS or not 0 < scale <= 1:
@@ -28,7 +28,7 @@ def write(name: str, folder: Path, *, seed: int = 0, scale: float = 1.0) -> None
             f"media twin of {name!r} at scale {scale}; expected one of {sorted(LAYOUTS)}, a scale in (0, 1]."
         )
     if folder.exists():
-        raise FileExistsError(f"{folder} is there already; delete it, or name another folder.")
+        raise FileExistsError(f"{folder} exists; delete it, or name another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
     try:

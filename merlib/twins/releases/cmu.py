@@ -8,7 +8,7 @@ MOSI; clips are numbered from 1, and the i-th row of a video's labels is its cli
 
 MOSEI; clips are numbered from 0, and some have no label: a clip's row is the one with its interval:
 
-    Raw/Videos/Segmented/Combined/<video>_<clip>.mp4    Raw/Audio/Full/WAV_16000/<video>.wav, the whole video's sound
+    Raw/Videos/Segmented/Combined/<video>_<clip>.mp4    Raw/Audio/Full/WAV_16000/<video>.wav, the whole video's audio
     Raw/Transcript/Segmented/Combined/<video>.txt       lines `<video>___<clip>___<start>___<end>___<text>`
     CMU_MOSEI_Labels.csd                                "All Labels": sentiment, then six emotions from 0 to 3
 
@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from merlib.twins import dialogues
-from merlib.twins.releases import film, takes
+from merlib.twins.releases import encoding, takes
 from merlib.twins.releases.voice import RATE
 
 FPS = 12
@@ -77,14 +77,14 @@ def fill(name: str, folder: Path, *, seed: int, scale: float) -> None:
             who = takes.actor(f"{name} {video}", female=zlib.crc32(video.encode()) % 2 == 0)
             feeling, strength = _felt(row.score)
             one = takes.take(who, feeling, seconds=row.end - row.start, rng=rng, strength=strength)
-            sound, pictures = takes.clip(one, who, FPS, rng)
-            whole[round(row.start * RATE) :][: len(sound)] = sound[: len(whole) - round(row.start * RATE)]
+            audio, frames = takes.clip(one, who, FPS, rng)
+            whole[round(row.start * RATE) :][: len(audio)] = audio[: len(whole) - round(row.start * RATE)]
             place = raw / ("Video/Segmented" if name == "mosi" else "Videos/Segmented/Combined")
-            film.write_film(place / f"{row.utterance}.mp4", pictures, fps=FPS, sound=sound[:, None])
+            encoding.write_video(place / f"{row.utterance}.mp4", frames, fps=FPS, audio=audio[:, None])
             if name == "mosi":
-                film.write_sound(raw / "Audio" / "WAV_16000" / "Segmented" / f"{row.utterance}.wav", sound)
+                encoding.write_audio(raw / "Audio" / "WAV_16000" / "Segmented" / f"{row.utterance}.wav", audio)
         if name == "mosei":
-            film.write_sound(raw / "Audio" / "Full" / "WAV_16000" / f"{video}.wav", whole)
+            encoding.write_audio(raw / "Audio" / "Full" / "WAV_16000" / f"{video}.wav", whole)
 
 
 def _felt(score: float) -> tuple[str, float]:

@@ -1,8 +1,8 @@
-"""A drawn face: its look is the speaker's, its expression the utterance's, and its mouth opens with the voice.
+"""A drawn face: the speaker determines its look, the utterance its expression, and the mouth opens with the voice.
 
-What does not move is painted once a speaker (`sketch`); brows, eyes and mouth are drawn into a copy for every picture,
-which is then turned, scaled and laid over the background (`show`). All coordinates are of the canvas, `SIDE` square;
-colours are RGB. OpenCV takes coordinates with `BITS` bits behind the point.
+The parts that do not move are painted once a speaker (`sketch`); brows, eyes and mouth are drawn into a copy for every
+frame, which is then rotated, scaled and laid over the background (`show`). All coordinates are of the canvas, which is
+`SIDE` square; colours are RGB. OpenCV takes coordinates with `BITS` bits behind the point.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ WALLS = ((120, 135, 150), (150, 145, 130), (95, 110, 100), (160, 160, 165), (110
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What a speaker's face has of its own: colours, and factors on proportions."""
+    """A speaker's face: colours, and factors on proportions."""
 
     skin: tuple[int, int, int]
     hair: tuple[int, int, int]
@@ -36,16 +36,16 @@ class Look:
 
 
 class Pose(NamedTuple):
-    """Where a face is in the picture."""
+    """Where a face is in the frame."""
 
     x: float  # pixels right of the middle
     y: float  # pixels below it
     turn: float  # degrees
-    size: float  # canvas pixel in picture pixels
+    size: float  # frame pixels to a canvas pixel
 
 
 class Sketch(NamedTuple):
-    """What of a face does not move."""
+    """The parts of a face that do not move."""
 
     look: Look
     head: np.ndarray  # SIDE SIDE 3, uint8
@@ -72,7 +72,7 @@ def look(rng: np.random.Generator, *, female: bool) -> Look:
 
 
 def sketch(who: Look, size: tuple[int, int]) -> Sketch:
-    """The head without brows, eyes and mouth, and the wall of a picture of `size` (w, h) behind it."""
+    """The head without brows, eyes and mouth, and the wall of a frame of `size` (w, h) behind it."""
     skin, wide = np.array(who.skin, dtype=np.float32), who.wide
     head = np.full((SIDE, SIDE, 3), who.hair, dtype=np.float32)
     if not who.long_hair:
@@ -100,7 +100,7 @@ def sketch(who: Look, size: tuple[int, int]) -> Sketch:
 
 
 def show(of: Sketch, expression: Expression, *, mouth: float, blink: bool, pose: Pose) -> np.ndarray:
-    """One picture of a face, h w 3 RGB bytes; `mouth` from 0 (closed) to 1."""
+    """One frame of a face, h w 3 RGB bytes; `mouth` from 0 (closed) to 1."""
     head, (h, w) = of.head.copy(), of.wall.shape[:2]
     for side in (-1, 1):
         _eye(head, of.look, side, 0.05 if blink else np.clip(1 + 0.30 * expression.lids, 0.35, 1.45))
@@ -116,11 +116,11 @@ def show(of: Sketch, expression: Expression, *, mouth: float, blink: bool, pose:
 def _wall(who: Look, size: tuple[int, int]) -> np.ndarray:
     """The background with the speaker's shoulders, h w 3 bytes."""
     w, h = size
-    picture = np.linspace(0.8, 1.15, h)[:, None, None] * np.full((h, w, 3), who.wall)
-    picture = np.clip(picture, 0, 255).astype(np.uint8)
+    frame = np.linspace(0.8, 1.15, h)[:, None, None] * np.full((h, w, 3), who.wall)
+    frame = np.clip(frame, 0, 255).astype(np.uint8)
     shirt = tuple(int(255 - c) // 2 for c in who.wall)
-    cv2.ellipse(picture, (w // 2, h + h // 8), (int(0.45 * w), int(0.3 * h)), 0, 0, 360, shirt, -1, cv2.LINE_AA)
-    return picture
+    cv2.ellipse(frame, (w // 2, h + h // 8), (int(0.45 * w), int(0.3 * h)), 0, 0, 360, shirt, -1, cv2.LINE_AA)
+    return frame
 
 
 def _eye(head: np.ndarray, who: Look, side: int, opening: float) -> None:
@@ -165,14 +165,14 @@ def _ring(x: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
     return np.round(points * (1 << BITS)).astype(np.int32)
 
 
-def _line(picture: np.ndarray, points: np.ndarray, colour: tuple, thickness: int) -> None:
+def _line(frame: np.ndarray, points: np.ndarray, colour: tuple, thickness: int) -> None:
     points = np.round(points * (1 << BITS)).astype(np.int32)
-    cv2.polylines(picture, [points], False, colour, thickness, cv2.LINE_AA, BITS)
+    cv2.polylines(frame, [points], False, colour, thickness, cv2.LINE_AA, BITS)
 
 
-def _ellipse(picture: np.ndarray, middle: tuple, axes: tuple, colour: tuple) -> None:
+def _ellipse(frame: np.ndarray, middle: tuple, axes: tuple, colour: tuple) -> None:
     middle, axes = (tuple(round(v * (1 << BITS)) for v in pair) for pair in (middle, axes))
-    cv2.ellipse(picture, middle, axes, 0, 0, 360, colour, -1, cv2.LINE_AA, BITS)
+    cv2.ellipse(frame, middle, axes, 0, 0, 360, colour, -1, cv2.LINE_AA, BITS)
 
 
 def _soft(ellipses: list[tuple], blur: float) -> np.ndarray:

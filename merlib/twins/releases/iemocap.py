@@ -1,4 +1,4 @@
-"""IEMOCAP's media twin: five sessions of two actors, both in every picture, with majority labels and raters' lines.
+"""IEMOCAP's media twin: five sessions of two actors, both in every frame, with majority labels and raters' lines.
 
     Session1..5/dialog/EmoEvaluation/<dialogue>.txt       times, utterance, majority, [V, A, D]; the raters' lines
     Session1..5/dialog/transcriptions/<dialogue>.txt      `utterance [start-end]: text`
@@ -19,7 +19,7 @@ import pandas as pd
 
 from merlib.corpora.iemocap import default_split, side
 from merlib.twins import parts
-from merlib.twins.releases import face, film, takes
+from merlib.twins.releases import encoding, face, takes
 from merlib.twins.releases.voice import RATE
 
 FPS = 10
@@ -54,7 +54,7 @@ def table(*, seed: int, scale: float) -> pd.DataFrame:
     parts.move(labels, codes.index("dis"), [(split == "train") & (rows["speaker"] == a) for a in ("01M", "03M")])
     rows["majority"] = [codes[k] for k in labels]
     names = tuple(name for name, _ in CODES.values())
-    drawn = rng.integers(6, size=len(rows))  # what is acted where no majority of raters agrees, or on something else
+    drawn = rng.integers(6, size=len(rows))  # acted where raters have no majority, or one for another emotion
     acted = pd.Series([codes.index(c) if c in CODES else d for c, d in zip(rows["majority"], drawn, strict=True)])
     rows["emotion"], rows["text"] = acted.map(dict(enumerate(names))), parts.sentences(acted, names, rng)
     words = rows["text"].str.split().str.len()
@@ -76,14 +76,14 @@ def fill(name: str, folder: Path, *, seed: int, scale: float) -> None:
         cast = {a: takes.actor(f"iemocap {dialogue[3:5]}{a}", female=a == "F") for a in "FM"}
         acts = {a: _acts(rows[rows["speaker"].str[-1] == a], cast[a], rng) for a in "FM"}
         samples = round((rows["end"].max() + 0.3) * RATE)
-        sound = _mixed(acts, dialogue, samples, rng)  # s 2
+        audio = _mixed(acts, dialogue, samples, rng)  # s 2
         for row in rows.itertuples():
             wav = session / "sentences" / "wav" / dialogue / f"{row.utterance}.wav"
-            cut = sound[round(row.start * RATE) : round(row.end * RATE)]
-            film.write_sound(wav, cut.mean(axis=1))
+            cut = audio[round(row.start * RATE) : round(row.end * RATE)]
+            encoding.write_audio(wav, cut.mean(axis=1))
         count = round(samples / RATE * FPS)
-        pictures = _two_shot(acts, cast, dialogue, count, rng)
-        film.write_film(session / "dialog" / "avi" / "DivX" / f"{dialogue}.avi", pictures, fps=FPS, sound=sound)
+        frames = _two_shot(acts, cast, dialogue, count, rng)
+        encoding.write_video(session / "dialog" / "avi" / "DivX" / f"{dialogue}.avi", frames, fps=FPS, audio=audio)
 
 
 def _turns(rng: np.random.Generator, per_session: int) -> pd.DataFrame:
@@ -108,12 +108,12 @@ def _counts(total: int) -> np.ndarray:
     """Rows of each majority label: the shares of the release, and enough of each rare class."""
     least = np.minimum(list(RELEASED.values()), FEW)
     counts = np.maximum(parts.apportion(tuple(RELEASED.values()), total), least)
-    counts[np.argmax(counts)] -= counts.sum() - total  # the unagreed, of whom there are most
+    counts[np.argmax(counts)] -= counts.sum() - total  # utterances without a majority label, the most frequent case
     return counts
 
 
 def _acts(rows: pd.DataFrame, who: takes.Actor, rng: np.random.Generator) -> list[tuple[float, takes.Take]]:
-    """What one actor does: start in seconds, and take."""
+    """The takes of one actor: start in seconds, and take."""
     return [
         (
             r.start,
@@ -124,19 +124,19 @@ def _acts(rows: pd.DataFrame, who: takes.Actor, rng: np.random.Generator) -> lis
 
 
 def _mixed(acts: dict, dialogue: str, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """The dialogue's sound, s 2: each actor's microphone hears the other one too, at a quarter."""
-    sound = np.zeros((samples, 2), dtype=np.float64)
+    """The dialogue's audio, s 2: each actor's microphone also records the other one, at a quarter of the amplitude."""
+    audio = np.zeros((samples, 2), dtype=np.float64)
     for actor, done in acts.items():
         near = 0 if side(f"{dialogue}_{actor}000") == "left" else 1
         for start, one in done:
             first = round(start * RATE)
-            sound[first : first + len(one.sound), near] += one.sound
-            sound[first : first + len(one.sound), 1 - near] += 0.25 * one.sound
-    return np.clip(sound + takes.room(samples, rng)[:, None], -1, 1).astype(np.float32)
+            audio[first : first + len(one.audio), near] += one.audio
+            audio[first : first + len(one.audio), 1 - near] += 0.25 * one.audio
+    return np.clip(audio + takes.room(samples, rng)[:, None], -1, 1).astype(np.float32)
 
 
 def _two_shot(acts: dict, cast: dict, dialogue: str, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """The pictures of both actors, left and right half."""
+    """The frames of both actors, left and right half."""
     halves = {}
     for actor, done in acts.items():
         shown = takes.acting(done, count, FPS)
@@ -147,7 +147,7 @@ def _two_shot(acts: dict, cast: dict, dialogue: str, count: int, rng: np.random.
 
 
 def _rated(rows: pd.DataFrame, rng: np.random.Generator) -> str:
-    """A file of EmoEvaluation: of every turn the majority, and what three raters and the actor said."""
+    """A file of EmoEvaluation: the majority label of every turn, and the labels of three raters and the actor."""
     words = [word for _, word in CODES.values()]
     lines = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]", ""]
     for r in rows.itertuples():

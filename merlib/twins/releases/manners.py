@@ -1,6 +1,6 @@
-"""How an emotion sounds and looks in the media twins: numbers chosen after what is known of acted speech.
+"""Voice and expression of each emotion in the media twins: numbers chosen after the literature on acted speech.
 
-`how(name, strength)` goes from neutral towards the emotion, and beyond it where the strength is above 1.
+`how(name, strength)` interpolates from neutral to the emotion, and extrapolates where the strength is above 1.
 """
 
 from typing import NamedTuple
@@ -9,18 +9,18 @@ import numpy as np
 
 
 class Tone(NamedTuple):
-    """How something is said."""
+    """The manner of speaking."""
 
     pitch: float  # factor on the speaker's own
     range: float  # octaves that the pitch moves
     energy: float  # decibels above the speaker's usual
     tempo: float  # syllables a second
     tilt: float  # decibels that the source loses in an octave
-    breath: float  # share of breath in the sound
+    breath: float  # share of breath in the audio
 
 
 class Expression(NamedTuple):
-    """What a face shows; 0 is at rest."""
+    """The expression of a face; 0 is at rest."""
 
     brows: float  # raised, -1 to 1
     frown: float  # inner ends of the brows drawn down (1) or up (-1)

@@ -16,7 +16,7 @@ import pandas as pd
 from merlib.corpora.meld import FILES
 from merlib.data.official import LABELS
 from merlib.twins import dialogues
-from merlib.twins.releases import film, takes
+from merlib.twins.releases import encoding, takes
 
 FPS = 12
 SHARE = 0.022  # of the utterances, at scale 1
@@ -50,9 +50,9 @@ def fill(name: str, folder: Path, *, seed: int, scale: float) -> None:
             rng = takes.generator(seed, row.utterance)
             who = takes.actor(f"meld {row.speaker}", female=_female(row.speaker))
             one = takes.take(who, LABELS[name][row.label], seconds=row.end - row.start, rng=rng)
-            sound, pictures = takes.clip(one, who, FPS, rng)
+            audio, frames = takes.clip(one, who, FPS, rng)
             file = folder / clips / f"{row.utterance.removeprefix(f'{part}_')}.mp4"
-            film.write_film(file, pictures, fps=FPS, sound=sound[:, None])
+            encoding.write_video(file, frames, fps=FPS, audio=audio[:, None])
             if row.utterance == cut:
                 file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 

@@ -1,6 +1,6 @@
 """RAVDESS's media twin: speech clips of 24 actors, odd men and even women, named as released.
 
-    Actor_01 .. Actor_24 / 03-01-EE-II-SS-RR-AA.wav, and 01-01-EE-II-SS-RR-AA.mp4 with picture and the same sound
+    Actor_01 .. Actor_24 / 03-01-EE-II-SS-RR-AA.wav, and 01-01-EE-II-SS-RR-AA.mp4 with frame and the same audio
 
 At scale 1 an actor has 22 of the 60 clips: three of each emotion, one of neutral. Strong intensity is acted stronger.
 """
@@ -11,7 +11,7 @@ import pandas as pd
 
 from merlib.data.official import LABELS
 from merlib.twins import dialogues
-from merlib.twins.releases import film, takes
+from merlib.twins.releases import encoding, takes
 
 FPS = 12
 SHARE = 1 / 3  # of the clips, at scale 1
@@ -30,7 +30,7 @@ def fill(name: str, folder: Path, *, seed: int, scale: float) -> None:
         who = takes.actor(f"ravdess {row.speaker}", female=int(row.speaker) % 2 == 0)
         strength = STRENGTHS[row.utterance.split("-")[3]]
         one = takes.take(who, LABELS[name][row.label], seconds=rng.uniform(0.85, 1.15), rng=rng, strength=strength)
-        sound, pictures = takes.clip(one, who, FPS, rng)
+        audio, frames = takes.clip(one, who, FPS, rng)
         file = folder / f"Actor_{row.speaker}" / f"{row.utterance}.wav"
-        film.write_sound(file, sound)
-        film.write_film(file.with_name(f"01{file.stem[2:]}.mp4"), pictures, fps=FPS, sound=sound[:, None])
+        encoding.write_audio(file, audio)
+        encoding.write_video(file.with_name(f"01{file.stem[2:]}.mp4"), frames, fps=FPS, audio=audio[:, None])

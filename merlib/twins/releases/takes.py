@@ -1,6 +1,6 @@
-"""Actors and what they do before the camera: utterances with sound, and the pictures of a face over time.
+"""Actors before the camera: the audio of their utterances, and the frames of a face over time.
 
-Shapes: s samples, p pictures, 5 the values of an `Expression`.
+Shapes: s samples, p frames, 5 the values of an `Expression`.
 """
 
 import zlib
@@ -14,28 +14,28 @@ from merlib.twins.releases import face, manners, voice
 from merlib.twins.releases.manners import Expression
 from merlib.twins.releases.voice import LEVEL, RATE, STEP
 
-SIZE = (160, 120)  # w h of the picture of one face
+SIZE = (160, 120)  # w h of the frame of one face
 LISTENING = 0.4  # share of an expression that stays when its speaker is silent
 
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """A speaker: how they sound, and how they look."""
+    """A speaker: a voice and a look."""
 
     voice: voice.Voice
     look: face.Look
 
 
 class Take(NamedTuple):
-    """One utterance: its sound, how far the mouth is open through it, and what the face shows."""
+    """One utterance: its audio, how far the mouth is open at each time, and the expression of the face."""
 
-    sound: np.ndarray  # s
+    audio: np.ndarray  # s
     mouth: np.ndarray  # control frames of `voice`
     face: Expression
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
-    """Random numbers of their own for the recording `name`: it is the same whatever else is made."""
+    """The random numbers of the recording `name`, which do not depend on other recordings."""
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
@@ -60,7 +60,7 @@ def room(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def acting(takes: list[tuple[float, Take]], count: int, fps: int) -> tuple[np.ndarray, np.ndarray]:
-    """What one actor shows (p 5), and how far the mouth is open (p), in `count` pictures with takes at given seconds.
+    """An actor's expression (p 5) and mouth opening (p) in `count` frames, with takes at given seconds.
 
     An expression grows to the middle of its utterance, and a part of it stays until the next.
     """
@@ -77,7 +77,7 @@ def acting(takes: list[tuple[float, Take]], count: int, fps: int) -> tuple[np.nd
 
 
 def faces(who: face.Sketch, shown: np.ndarray, mouth: np.ndarray, fps: int, rng: np.random.Generator) -> Iterator:
-    """The pictures of a face, h w 3 RGB bytes, of p; it sways, nods while it speaks, and blinks now and then."""
+    """The p frames of a face, h w 3 RGB bytes; it sways, nods while it speaks, and blinks now and then."""
     time = np.arange(len(mouth)) / fps
     pace, phase, wide = rng.uniform(0.1, 0.5, (3, 1)), rng.random((3, 1)), np.array([[4.0], [1.5], [2.5]])
     x, y, turn = rng.normal(scale=wide / 2) + wide * np.sin(2 * np.pi * (pace * time + phase))
@@ -88,7 +88,7 @@ def faces(who: face.Sketch, shown: np.ndarray, mouth: np.ndarray, fps: int, rng:
 
 
 def clip(one: Take, who: Actor, fps: int, rng: np.random.Generator) -> tuple[np.ndarray, Iterator[np.ndarray]]:
-    """A recording of one take alone: its sound with the room's (s), and its pictures."""
-    shown, mouth = acting([(0.0, one)], max(2, round(len(one.sound) / RATE * fps)), fps)
-    sound = np.clip(one.sound + room(len(one.sound), rng), -1, 1).astype(np.float32)
-    return sound, faces(face.sketch(who.look, SIZE), shown, mouth, fps, rng)
+    """A recording of one take alone: its audio with the noise of the room (s), and its frames."""
+    shown, mouth = acting([(0.0, one)], max(2, round(len(one.audio) / RATE * fps)), fps)
+    audio = np.clip(one.audio + room(len(one.audio), rng), -1, 1).astype(np.float32)
+    return audio, faces(face.sketch(who.look, SIZE), shown, mouth, fps, rng)

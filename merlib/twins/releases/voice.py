@@ -26,7 +26,7 @@ WIDTHS = (90.0, 120.0, 180.0)  # bandwidths in Hz
 
 @dataclass(frozen=True, kw_only=True)
 class Voice:
-    """What a speaker's voice has of its own."""
+    """The voice of a speaker."""
 
     pitch: float  # Hz, at rest
     tract: float  # factor on the formants; a shorter vocal tract has higher ones
@@ -54,13 +54,13 @@ def speak(who: Voice, tone: Tone, *, seconds: float, rng: np.random.Generator) -
     pitch = who.pitch * tone.pitch * 2 ** (tone.range * _melody(time, bump @ (stress - stress.mean()), rng))
     vowel = np.array(VOWELS)[rng.integers(len(VOWELS), size=number)] * who.tract  # n 3
     formants = (bump @ vowel + 1e-6 * vowel.mean(axis=0)) / (bump.sum(axis=1, keepdims=True) + 1e-6)  # f 3
-    sound = _voiced(pitch, loud, formants, tone.tilt + who.tilt, round(seconds * RATE))
-    sound /= np.sqrt(np.mean(sound**2))
+    audio = _voiced(pitch, loud, formants, tone.tilt + who.tilt, round(seconds * RATE))
+    audio /= np.sqrt(np.mean(audio**2))
     hiss = np.exp(-(((time[:, None] - centre + 0.45 * width) / (0.12 * width)) ** 2)) @ (rng.random(number) < 0.5)
-    sound += _breath(loud * tone.breath * 2 + 0.5 * hiss, len(sound), rng)
-    sound *= LEVEL * 10 ** (tone.energy / 20)
+    audio += _breath(loud * tone.breath * 2 + 0.5 * hiss, len(audio), rng)
+    audio *= LEVEL * 10 ** (tone.energy / 20)
     jaw = (vowel[:, 0] / who.tract - 270) / 460  # a high first formant is an open mouth
-    return np.tanh(sound).astype(np.float32), np.clip(bump @ (stress * (0.35 + 0.65 * jaw)), 0, 1)
+    return np.tanh(audio).astype(np.float32), np.clip(bump @ (stress * (0.35 + 0.65 * jaw)), 0, 1)
 
 
 def _melody(time: np.ndarray, accents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -79,11 +79,11 @@ def _voiced(pitch: np.ndarray, loud: np.ndarray, formants: np.ndarray, tilt: flo
     gain = loud * 10 ** (-tilt * np.log2(k) / 20)[:, None] * (hertz < TOP)
     for formant, width in zip(formants.T, WIDTHS, strict=True):
         gain *= formant**2 / np.sqrt((formant**2 - hertz**2) ** 2 + (width * hertz) ** 2)
-    sound, phasor = np.zeros(samples), np.ones(samples, dtype=complex)
+    audio, phasor = np.zeros(samples), np.ones(samples, dtype=complex)
     for weight in gain:
         phasor *= first
-        sound += np.interp(place, frames, weight) * phasor.imag
-    return sound
+        audio += np.interp(place, frames, weight) * phasor.imag
+    return audio
 
 
 def _breath(share: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,149 @@
+"""Clips a second and peak memory of MFCC and ComParE, merlib's beside the plain loop over files.
+
+    python benchmarks/audio.py [FOLDER] [--clips 200] [--json FILE]
+
+FOLDER holds audio files, also in subfolders (RAVDESS, for instance); without one, noise is made. The settings
+are ATTSF-Net's: 12 MFCC of 3.6 s. Each row is measured in a process of its own, one after the other, after a first clip
+that is not counted; several workers are counted with their start. `decode` reads the audio and does nothing with it:
+no extraction can be faster with one worker.
+"""
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pandas as pd
+import soundfile
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without an installation too
+
+from side_by_side import alone, show
+
+from merlib.data import table
+from merlib.features import decoding, pipeline
+from merlib.features.audio import ComParE, Mfcc, MfccSteps
+from merlib.features.decoding import AUDIO_FILES, Clip
+
+HOW = Mfcc(16000, 3.6, "center", 12, "hamming", 50, 30, 2048)
+
+
+def decode(files: list[Path]) -> None:
+    for file in files:
+        decoding.audio(Clip(file.stem, file), rate=HOW.rate)
+
+
+def plain_mfcc(files: list[Path]) -> None:
+    """The loop of the field's scripts."""
+    for file in files:
+        samples, _ = librosa.load(file, sr=16000)
+        samples = librosa.util.fix_length(samples, size=57600)
+        librosa.feature.mfcc(
+            y=samples, sr=16000, n_mfcc=12, n_fft=2048, win_length=800, hop_length=480, window="hamming"
+        )
+
+
+def mfcc(files: list[Path], workers: int = 1) -> None:
+    """The pipeline: each result stored, failures recorded, the array written with its passport."""
+    names = [f"clip{i}" for i in range(len(files))]
+    rows = pd.DataFrame({"utterance": names, "dialogue": names, "speaker": "01", "label": 0, "split": "train"})
+    media = Path(os.path.commonpath([file.parent for file in files]))
+    audio = [file.relative_to(media).as_posix() for file in files]
+    corpus = table.build("ravdess", rows.assign(audio=audio), source="benchmark")
+    with tempfile.TemporaryDirectory() as made:
+        how = {"extractor": MfccSteps(settings=HOW), "media": media, "name": "audio", "workers": workers}
+        pipeline.into(Path(made) / "corpus", corpus, **how, progress=False)
+
+
+def mfcc_two_workers(files: list[Path]) -> None:
+    mfcc(files, workers=2)
+
+
+def plain_compare(files: list[Path]) -> None:
+    import opensmile
+
+    smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
+    for file in files:
+        smile.process_file(file)
+
+
+def compare(files: list[Path]) -> None:
+    extractor = ComParE()
+    for file in files:
+        extractor(Clip(file.stem, file))
+
+
+ROWS = (decode, plain_mfcc, mfcc, mfcc_two_workers, plain_compare, compare)
+AGAINST = {"mfcc": "plain_mfcc", "mfcc_two_workers": "plain_mfcc", "compare": "plain_compare"}
+
+
+def measure(work, files: list[Path]) -> dict[str, float | str]:
+    """One row, in this process; `cpu_seconds` adds up processes and threads, and hardly depends on other work."""
+    work(files[:1])
+    before, began = os.times(), time.perf_counter()
+    work(files)
+    seconds, after = time.perf_counter() - began, os.times()
+    own, workers = (
+        resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return {
+        "row": work.__name__,
+        "clips_per_second": len(files) / seconds,
+        "ms_per_clip": 1000 * seconds / len(files),
+        "cpu_ms_per_clip": 1000 * sum(b - a for a, b in zip(before[:4], after[:4], strict=True)) / len(files),
+        "peak_mb": own,
+        "peak_mb_of_a_worker": workers,
+    }
+
+
+def noise(folder: Path, count: int) -> list[Path]:
+    """Clips of 3 to 5 s."""
+    draw = np.random.default_rng(0)
+    files = [folder / f"{i:04d}.wav" for i in range(count)]
+    for file in files:
+        soundfile.write(file, 0.1 * draw.standard_normal(draw.integers(48000, 80000)), 16000)
+    return files
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--clips", type=int, default=200)
+    names = [row.__name__ for row in ROWS]
+    parser.add_argument("--rows", nargs="+", choices=names, default=names)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    if find_spec("opensmile") is None:
+        print(
+            "without opensmile, the ComParE rows are left out: pip install opensmile (its licence allows research only)"
+        )
+        args.rows = [name for name in args.rows if "compare" not in name]
+    with tempfile.TemporaryDirectory() as made:
+        every = sorted(f.resolve() for f in args.folder.rglob("*") if f.suffix in AUDIO_FILES) if args.folder else []
+        files = (
+            every[:: max(1, len(every) // args.clips)][: args.clips] if args.folder else noise(Path(made), args.clips)
+        )
+        if not files:
+            raise SystemExit(f"{args.folder}: no audio file below it; expected one of {AUDIO_FILES}")
+        found: dict[str, dict] = {}
+        for work in (row for row in ROWS if row.__name__ in args.rows):
+            row = alone(measure, work, files)
+            plain = found.get(AGAINST.get(work.__name__, ""))
+            if plain:
+                row["times_faster"] = plain["ms_per_clip"] / row["ms_per_clip"]
+                row["times_less_cpu"] = plain["cpu_ms_per_clip"] / row["cpu_ms_per_clip"]
+            found[work.__name__] = row
+            show(row)
+    if args.json:
+        args.json.write_text(json.dumps({"clips": len(files), "rows": list(found.values())}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

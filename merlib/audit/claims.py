@@ -1,0 +1,125 @@
+"""Checks of what the text claims: the relation that a claim states, on the intervals of the numbers that it names."""
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from merlib import declarations
+from merlib.audit.printed import Finding, Interval, finding, interval, is_score, number, percent, point, scale, show
+from merlib.declarations.schema import Cell, Claim, Paper
+
+APPROXIMATE = re.compile(r"\b(about|approximately|nearly|roughly|almost)\b", re.IGNORECASE)
+
+
+class Violation(NamedTuple):
+    """Why a claimed relation does not hold; `value` and `possible` are the recomputed number and its interval."""
+
+    message: str
+    severity: str = "error"
+    value: float | None = None
+    possible: Interval | None = None
+
+
+def claim_findings(paper: Paper) -> Iterator[Finding]:
+    """The claims that do not hold; a claim that calls itself approximate is a note, never an error."""
+    known = declarations.addresses(paper)
+    for claim in paper.claims:
+        cells = [known[address] for address in claim.of]
+        violation = _violation(paper, claim, cells) if cells and claim.kind != "constant" else None
+        if violation is None:
+            continue
+        cell = known.get(f"claims/{claim.id}") or cells[0].model_copy(
+            update={"table": "claims", "row": claim.id, "column": "value", "printed": None}
+        )
+        note = f" ({claim.note})" if claim.note else ""
+        yield finding(
+            cell, claim.kind, "note" if APPROXIMATE.search(claim.says) else violation.severity,
+            value=violation.value, possible=violation.possible,
+            message=f"{claim.where}: {claim.says}. {violation.message}{note}",
+        )  # fmt: skip
+
+
+def _violation(paper: Paper, claim: Claim, cells: list[Cell]) -> Violation | None:
+    """None where the relation holds."""
+    if claim.kind == "best":
+        return _not_best(paper, claim, cells[0])
+    if claim.kind == "order":
+        return _out_of_order(claim, cells)
+    if claim.kind == "equal" and claim.printed is None:
+        pairs = [(a, b) for i, a in enumerate(cells) for b in cells[i + 1 :] if not _equal(a, b)]
+        return Violation(f"{show(pairs[0][0])} is not {show(pairs[0][1])}.") if pairs else None
+    stated = interval(claim.printed, exact=not any(is_score(c) for c in cells))
+    for by in sorted({1.0, *(1 / scale(c) for c in cells)}):  # a text may print percent of a table in fractions
+        possible, formula = _recomputed(claim, [Interval(*(end * by for end in percent(c))) for c in cells], cells)
+        negated = Interval(-stated.high, -stated.low)  # a text may leave out the sign of a difference
+        if stated.meets(possible) or (claim.kind in ("difference", "relative") and negated.meets(possible)):
+            return None
+    computed = formula if claim.kind in ("value", "equal") else f"{formula} is {_in_words(possible)}"
+    return Violation(f"{computed}; {claim.printed} is printed.", value=possible.middle, possible=possible)
+
+
+def _recomputed(claim: Claim, ends: list[Interval], cells: list[Cell]) -> tuple[Interval, str]:
+    """The interval of the claimed number, computed from the cells' intervals `ends`, and the formula in words."""
+    names = [show(c) for c in cells]
+    if claim.kind == "difference":
+        return Interval(ends[0].low - ends[1].high, ends[0].high - ends[1].low), f"{names[0]} - {names[1]}"
+    if claim.kind == "relative":
+        corners = [100 * (a - b) / b for a in ends[0] for b in ends[1] if b]
+        return Interval(min(corners), max(corners)), f"100 ({names[0]} - {names[1]}) / {cells[1].printed}"
+    if claim.kind == "sum":
+        return Interval(sum(e.low for e in ends), sum(e.high for e in ends)), " + ".join(names)
+    other = next((e for e in ends if not e.meets(interval(claim.printed, exact=not is_score(cells[0])))), ends[0])
+    return other, names[ends.index(other)]
+
+
+def _in_words(of: Interval) -> str:
+    return f"{of.middle:.4g}" if of.high - of.low < 1e-9 else f"between {of.low:.6g} and {of.high:.6g}"
+
+
+def _equal(a: Cell, b: Cell) -> bool:
+    return percent(a).meets(percent(b)) if is_score(a) or is_score(b) else number(a.printed) == number(b.printed)
+
+
+def rivals(paper: Paper, claim: Claim, cell: Cell) -> list[Cell]:
+    """The cells that a `best` claim compares with: the same column of the rows `among`."""
+    table = paper.tables[cell.table]
+    rows = claim.among if isinstance(claim.among, list) else [
+        row.id for row in table.row if claim.among == "all" or row.cited
+    ]  # fmt: skip
+    cells = declarations.cells(paper, cell.table)
+    return [c for c in cells if c.column == cell.column and c.row in rows and c.row != cell.row]
+
+
+def _contradiction(high: Cell, low: Cell) -> tuple[str, str] | None:
+    """How the digits contradict high > low (`reversed` or `equal`) and the severity; None where they do not.
+
+    Digits that no rounding can bring into order are an error. Digits of one precision in the wrong order are a note:
+    they may still round from numbers in the right order, but not by one rule of rounding.
+    """
+    if percent(high).high < percent(low).low:
+        return "reversed", "error"
+    if number(high.printed) == number(low.printed) and high.unit == low.unit:
+        return "equal", "note"
+    precisions = {(c.unit, number(c.printed).as_tuple().exponent) for c in (high, low)}
+    return ("reversed", "note") if len(precisions) == 1 and point(high) < point(low) else None
+
+
+def _not_best(paper: Paper, claim: Claim, cell: Cell) -> Violation | None:
+    word = "low" if claim.lowest else "high"
+    for other in sorted(rivals(paper, claim, cell), key=lambda c: percent(c).middle, reverse=not claim.lowest):
+        if contradiction := _contradiction(other, cell) if claim.lowest else _contradiction(cell, other):
+            kind, severity = contradiction
+            relation = {"reversed": f"{word}er than", "equal": f"as {word} as"}[kind]
+            return Violation(f"{show(other)} is {relation} {show(cell)}.", severity)
+    return None
+
+
+def _out_of_order(claim: Claim, cells: list[Cell]) -> Violation | None:
+    for first, second in pairwise(cells):
+        high, low = (second, first) if claim.lowest else (first, second)
+        if contradiction := _contradiction(high, low):
+            kind, severity = contradiction
+            equal = f"{show(first)} and {show(second)} are printed equal."
+            return Violation(equal if kind == "equal" else f"{show(high)} is not above {show(low)}.", severity)
+    return None

@@ -1,0 +1,244 @@
+"""Faces in the frames of a recording: detection by a Haar cascade or MTCNN, and crops as extractors.
+
+An extractor gives one row of pixels a face, integers from 0 to 255 in a byte each; `faces(clip)` also says where the
+faces are, and which frames have none. A box is left, top, right, bottom in pixels, NaN where no face is detected.
+
+Shapes: n frames of h x w pixels, RGB in bytes; m faces of size x size.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from merlib.errors import one_of
+from merlib.features import decoding
+from merlib.features.decoding import Clip, MediaError
+from merlib.files import sha256
+from merlib.pretrained import mtcnn
+
+CASCADE = Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"
+TOGETHER = 32  # frames in a batch for MTCNN; with their integral images, all that memory holds of a video
+
+
+@cache
+def _cascade() -> cv2.CascadeClassifier:
+    cv2.setNumThreads(1)  # the pipeline has a process for every core
+    return cv2.CascadeClassifier(str(CASCADE))
+
+
+def haar(frames: np.ndarray, *, scale: float = 1.1, neighbors: int = 3, min_face: int = 24) -> np.ndarray:
+    """The largest frontal face of each frame by OpenCV's Haar cascade: n h w 3 -> n 4. The defaults are OpenCV's."""
+    boxes = np.full((len(frames), 4), np.nan, np.float32)
+    for i, frame in enumerate(frames):
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        detected = _cascade().detectMultiScale(grey, scale, neighbors, minSize=(min_face, min_face))
+        if len(detected):
+            x, y, width, height = max(detected.tolist(), key=lambda box: (box[2] * box[3], box))
+            boxes[i] = x, y, x + width, y + height
+    return boxes
+
+
+@cache
+def network(min_face: int, factor: float, thresholds: tuple[float, float, float], device: str) -> mtcnn.Mtcnn:
+    """MTCNN with its published weights, loaded once a process."""
+    detector = mtcnn.Mtcnn(min_face=min_face, factor=factor, thresholds=thresholds)
+    return detector.load().to(device)
+
+
+def detect(
+    frames: np.ndarray,
+    *,
+    min_face: int = 20,
+    factor: float = 0.709,
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
+    device: str = "cpu",
+) -> mtcnn.Detections:
+    """Every face by MTCNN, of all frames together: n h w 3 -> boxes, probabilities, landmarks, on the CPU.
+
+    min_face: side of the smallest square that is proposed, in pixels; twice is up to four times as fast. The defaults
+    are facenet-pytorch's, whose weights are used.
+    """
+    faces = network(min_face, factor, thresholds, device)(torch.from_numpy(np.ascontiguousarray(frames)))
+    return mtcnn.Detections(**{name: value.cpu() for name, value in vars(faces).items()})
+
+
+def one_face(frames: np.ndarray, *, choose: str = "largest", **settings) -> np.ndarray:
+    """One face a frame by MTCNN, the "largest" or the most "probable": n h w 3 -> n 4. settings: of `detect`."""
+    one_of(("largest", "probable"), choose, "way to choose a face")
+    faces, boxes = detect(frames, **settings), np.full((len(frames), 4), np.nan, np.float32)
+    box = faces.box.numpy()
+    edges = np.array([frames.shape[2], frames.shape[1]])
+    inside = (np.minimum(box[:, 2:].astype(int), edges) > np.maximum(box[:, :2].astype(int), 0)).all(1)
+    rank = (box[:, 2:] - box[:, :2]).prod(1) if choose == "largest" else faces.score.numpy()
+    for k in np.argsort(rank, kind="stable"):  # the best one last
+        if inside[k]:
+            boxes[faces.frame[k]] = box[k]
+    return boxes
+
+
+def crop(frame: np.ndarray, box: np.ndarray, *, size: int, margin: int = 0, grey: bool = False) -> np.ndarray:
+    """The box of a frame, as far as it is inside, resized by area: h w 3 -> size size 3, or size size if `grey`.
+
+    margin: how many of the crop's `size` pixels lie outside of the box, half of them at each side.
+    """
+    around = margin * (box[2:] - box[:2]) / (size - margin) / 2
+    left, top = np.maximum(box[:2] - around, 0).astype(int)
+    right, bottom = np.minimum(box[2:] + around, frame.shape[1::-1]).astype(int)
+    part = frame[top:bottom, left:right]
+    part = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY) if grey else part
+    return cv2.resize(part, (size, size), interpolation=cv2.INTER_AREA)
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """The m faces of one clip, in order of time.
+
+    In a frame without a face, an extractor that holds boxes uses the box of the frame before again (of the first face,
+    at the beginning); any other leaves the frame out.
+    """
+
+    pixels: np.ndarray  # m size size, or m size size 3; bytes
+    box: np.ndarray  # m 4, pixels of the recording
+    frames: int  # frames in which a face was looked for
+    missing: tuple[int, ...]  # the numbers of those without a face
+
+
+def follow(
+    frames: Iterable[np.ndarray],
+    look: Callable[[np.ndarray], np.ndarray],
+    cut: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    *,
+    hold: bool,
+    together: int,
+    most: int | None = None,
+) -> Faces:
+    """The faces of consecutive frames, `together` at a time, until there are `most`. MediaError where there is none.
+
+    look: a detector, n h w 3 -> n 4. cut: a frame and a box to pixels. hold: what happens without a face (`Faces`).
+    """
+    pixels, boxes, missing, early, last, count = [], [], [], [], None, 0
+    for batch in batches(frames, together):
+        for frame, box in zip(batch, look(batch), strict=True):
+            count += 1
+            if np.isnan(box).any():
+                missing.append(count - 1)
+                if last is None or not hold:
+                    early += [frame] if hold else []
+                    continue
+                box = last
+            pixels += [cut(one, box) for one in (*early, frame)]
+            boxes += [box] * (len(early) + 1)
+            early, last = [], box
+            if most is not None and len(pixels) >= most:
+                return Faces(np.stack(pixels[:most]), np.stack(boxes[:most]), count, tuple(missing))
+    if not pixels:
+        raise MediaError(f"no face in {count} frames")
+    return Faces(np.stack(pixels), np.stack(boxes), count, tuple(missing))
+
+
+def batches(frames: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """Consecutive frames, `count` together: n h w 3."""
+    frames = iter(frames)
+    while batch := list(islice(frames, count)):
+        if len({frame.shape for frame in batch}) > 1:
+            raise MediaError("its frames change their size")
+        yield np.stack(batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HaarFaces:
+    """The largest face of every frame, grey, `frames` of them (MPAF-Net, Sec. 3.1.2).
+
+    Later ones are cut off; where there are fewer, the last is repeated. A frame without a face is left out; the paper
+    does not say. t d = frames (size size), 0 to 255. `scale`, `neighbors` and `min_face` are OpenCV's defaults, which
+    the paper does not give either; detection time falls with the square of `min_face`.
+    """
+
+    frames: int = 150
+    size: int = 64
+    scale: float = 1.1
+    neighbors: int = 3
+    min_face: int = 24  # pixels
+    active: bool = False  # look only in the half where the speaker is
+    modality: str = "visual"
+
+    def faces(self, clip: Clip) -> Faces:
+        look = partial(haar, scale=self.scale, neighbors=self.neighbors, min_face=self.min_face)
+        cut = partial(crop, size=self.size, grey=True)
+        frames = decoding.frames(clip if self.active else clip.whole)
+        return follow(frames, look, cut, hold=False, together=1, most=self.frames)
+
+    def __call__(self, clip: Clip) -> np.ndarray:
+        pixels = self.faces(clip).pixels
+        steps = np.minimum(np.arange(self.frames), len(pixels) - 1)
+        return pixels[steps].reshape(self.frames, -1)
+
+    def about(self) -> dict[str, str]:
+        how = f"scale {self.scale:g}, {self.neighbors} neighbours, from {self.min_face} pixels"
+        how += ", the speaker's half" if self.active else ""
+        return {
+            "extractor": f"Haar cascade's largest face, grey {self.size}x{self.size}, {self.frames} frames ({how})",
+            "version": f"opencv {cv2.__version__}",
+            "weights_sha256": sha256(CASCADE),
+            "trained_on": "frontal faces (OpenCV's own)",
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class MtcnnFaces:
+    """One face a frame by MTCNN, in colour. t d = frames (3 size size), 0 to 255: red, green, blue.
+
+    spread: `frames` frames from all over the clip (ATTSF-Net: 15, Sec. IV-B); otherwise its first `frames` (GIA-MIC:
+    180), or all. hold: in a frame without a face, the box of the frame before is cropped (as in the code that ATTSF-Net
+    comes from); otherwise the frame is left out. choose and the rest: see `one_face`, `detect` and `crop`.
+    """
+
+    frames: int | None = 15
+    spread: bool = True
+    size: int = 224
+    margin: int = 0
+    hold: bool = True
+    active: bool = True  # look only in the half where the speaker is, if the recording names it
+    choose: str = "largest"
+    min_face: int = 20
+    factor: float = 0.709
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
+    device: str = "cpu"
+    modality: str = "visual"
+
+    @property
+    def settings(self) -> dict:
+        """The settings of the detector."""
+        return {name: getattr(self, name) for name in ("min_face", "factor", "thresholds", "device")}
+
+    def sampled(self, clip: Clip) -> Iterable[np.ndarray]:
+        """The frames in which faces are looked for."""
+        clip = clip if self.active else clip.whole
+        return decoding.frames(clip, count=self.frames) if self.spread else islice(decoding.frames(clip), self.frames)
+
+    def faces(self, clip: Clip) -> Faces:
+        look = partial(one_face, choose=self.choose, **self.settings)
+        cut = partial(crop, size=self.size, margin=self.margin)
+        return follow(self.sampled(clip), look, cut, hold=self.hold, together=TOGETHER)
+
+    def __call__(self, clip: Clip) -> np.ndarray:
+        pixels = self.faces(clip).pixels
+        return pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1)  # m s s 3 -> m (3 s s)
+
+    def about(self) -> dict[str, str]:
+        which = f"{self.frames or 'all'} frames{' over the clip' if self.spread else ''}"
+        gaps = "held" if self.hold else "left out"
+        how = f"from {self.min_face} pixels, pyramid {self.factor:g}, thresholds {self.thresholds}"
+        how += f", margin {self.margin}" + ("" if self.active else ", of the whole frame")
+        return {
+            "extractor": f"MTCNN's {self.choose} face, {self.size}x{self.size}, {which}, gaps {gaps} ({how})",
+            "version": f"merlib's MTCNN, torch {torch.__version__}",
+            "weights_sha256": sha256(*mtcnn.weights()),
+            "trained_on": "WIDER FACE, CelebA",
+        }

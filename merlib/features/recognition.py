@@ -1,0 +1,208 @@
+"""Transcripts by a speech recogniser, and their word error rate (GIA-MIC Sec. 3.2: Whisper, 20.48 % on IEMOCAP).
+
+The recogniser is Whisper tiny.en from a package, or another Whisper, wav2vec 2.0, HuBERT or WavLM (these with a CTC
+head), by hub name or folder. It decodes greedily: the same audio gives the same words, except for ties within rounding
+where clips are in other batches.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import pandas as pd
+import torch
+import transformers
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+from merlib.data.store import FeatureError
+from merlib.features import decoding, speech
+from merlib.features.decoding import Clip, MediaError
+from merlib.files import atomic, sha256
+from merlib.pretrained import encoders
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recogniser:
+    """Speech to text; its model is loaded once a process, when it is first needed."""
+
+    encoder: str = speech.TINY  # or a hub name or folder
+    longest: int = 128  # tokens of one piece of 30 s, for Whisper: a second of speech has about three
+    device: str = "cpu"
+
+    @torch.inference_mode()
+    def of(self, recordings: Sequence[np.ndarray]) -> list[str]:
+        """The words of every recording, s float32 at 16 kHz."""
+        if _is_whisper(self.encoder):
+            return self._by_whisper(recordings)
+        processor, net, _ = _ctc(self.encoder, self.device)
+        texts = []
+        for samples in recordings:  # one by one, without padding
+            values = processor(samples, sampling_rate=speech.RATE, return_tensors="pt").input_values
+            texts += processor.batch_decode(net(values.to(self.device)).logits.argmax(-1))
+        return [text.strip() for text in texts]
+
+    def _by_whisper(self, recordings: Sequence[np.ndarray]) -> list[str]:
+        """Whisper reads a recording that is longer than 30 s in pieces of that length."""
+        model, pieces = speech.whisper(self.encoder, self.device), [speech.windows(samples) for samples in recordings]
+        spectra = model.spectra([piece for part in pieces for piece in part])
+        real = torch.ones(len(spectra), spectra.shape[-1], dtype=torch.long, device=spectra.device)
+        ids = model.net.generate(spectra, attention_mask=real, max_length=self.longest, num_beams=1, do_sample=False)
+        texts = iter(model.tokenizer.batch_decode(ids, skip_special_tokens=True))
+        return [" ".join(next(texts).strip() for _ in part) for part in pieces]
+
+    def about(self) -> dict[str, str]:
+        """Its part of a passport: extractor, version, weights_sha256 and trained_on."""
+        of_whisper = _is_whisper(self.encoder)
+        model = speech.whisper(self.encoder, self.device).about if of_whisper else _ctc(self.encoder, self.device)[2]
+        return model | {"extractor": f"{model['extractor']} transcripts, greedy, {self.longest} tokens"}
+
+
+def transcribe(clips: Iterable[Clip], file: Path, *, recogniser: Recogniser, batch: int = 8) -> dict[str, Any]:
+    """Write the transcripts of `clips` to the CSV `file` (utterance, text); returns the content of FILE.json beside it.
+
+    Every text is written to FILE.part at once, and an interrupted run continues from there; the CSV appears when it is
+    complete. A clip that cannot be used has the text "" and its reason among the `failures`. batch: clips at once.
+    Raises FeatureError when FILE was made by another recogniser or from other clips: texts are never mixed.
+    """
+    clips, file = list(clips), Path(file)
+    part, beside = (file.with_name(f"{file.name}.{kind}") for kind in ("part", "json"))
+    about = recogniser.about()
+    keys = {clip.utterance: _key(clip, about) for clip in clips}
+    inputs = hashlib.sha256("".join(keys.values()).encode()).hexdigest()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{file.name}.lock")):  # of two runs at once, the second reads what the first wrote
+        if file.exists():
+            return _written(file, beside, inputs)
+        rows = _unfinished(part, keys)
+        left = [clip for clip in clips if clip.utterance not in rows]
+        with part.open("a", encoding="utf-8") as log, tqdm(total=len(clips), initial=len(rows), unit="clip") as bar:
+            for i in range(0, len(left), batch):
+                for row in _rows(left[i : i + batch], recogniser):
+                    rows[row["utterance"]] = row
+                    log.write(json.dumps(row | {"key": keys[row["utterance"]]}) + "\n")
+                log.flush()
+                bar.update(len(left[i : i + batch]))
+        ordered = [rows[clip.utterance] for clip in clips]
+        failures = [{k: row[k] for k in ("utterance", "file", "reason")} for row in ordered if "reason" in row]
+        with atomic(file) as table:
+            pd.DataFrame(ordered, columns=["utterance", "text"]).to_csv(table, index=False)
+            about |= {"utterances": len(rows), "failures": failures, "inputs": inputs, "sha256": sha256(table)}
+            with atomic(beside) as description:
+                description.write_text(json.dumps(about, indent=1) + "\n")
+        part.unlink()
+    return about
+
+
+def _rows(clips: Sequence[Clip], recogniser: Recogniser) -> list[dict[str, str]]:
+    """Utterance, file and text of each clip; where there is none, "" and the reason."""
+    rows, audio = [{"utterance": clip.utterance, "file": clip.file.name, "text": ""} for clip in clips], {}
+    for i, clip in enumerate(clips):
+        try:
+            audio[i] = decoding.audio(clip, rate=speech.RATE)
+        except MediaError as error:
+            rows[i]["reason"] = str(error)
+    for i, text in zip(audio, recogniser.of(list(audio.values())) if audio else [], strict=True):
+        rows[i]["text"] = text
+    return rows
+
+
+def _key(clip: Clip, about: Mapping[str, str]) -> str:
+    """A hash of what determines a transcript: the recogniser, the clip, and its file's size and date."""
+    status = clip.file.stat() if clip.file.exists() else None
+    file = [status.st_size, status.st_mtime_ns] if status else []
+    inputs = json.dumps([dict(about), str(clip.file), clip.start, clip.end, file], sort_keys=True)
+    return hashlib.sha256(inputs.encode()).hexdigest()
+
+
+def _unfinished(part: Path, keys: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The rows that an interrupted run has written for these keys, by utterance; an incomplete last line is removed."""
+    if not part.exists():
+        return {}
+    lines = part.read_bytes().splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
+        with atomic(part) as whole:
+            whole.write_bytes(b"".join(lines))
+    try:
+        rows = [json.loads(line) for line in lines]
+    except json.JSONDecodeError as error:
+        raise FeatureError(f"{part} is damaged ({error}). Delete it; its clips are then transcribed again.") from None
+    return {row["utterance"]: row for row in rows if row.pop("key") == keys.get(row["utterance"])}
+
+
+def _written(file: Path, beside: Path, inputs: str) -> dict[str, Any]:
+    """The description of a transcript file; FeatureError if it has other inputs or was edited."""
+    about = json.loads(beside.read_text()) if beside.exists() else {}
+    if (about.get("inputs"), about.get("sha256")) != (inputs, sha256(file)):
+        what = "is of another recogniser or of other clips, or was edited"
+        raise FeatureError(f"{file} {what}. Delete it, or name another file.")
+    return about
+
+
+@dataclass(frozen=True)
+class WordErrors:
+    """Counts over a corpus; `rate` is the number of all errors divided by the number of words in the reference."""
+
+    rate: float
+    substitutions: int
+    deletions: int
+    insertions: int
+    words: int
+    utterances: int
+
+
+def word_errors(*, reference: Mapping[str, str], recognised: Mapping[str, str]) -> WordErrors:
+    """Errors of the recognised texts, by utterance id, both normalised; every utterance of `reference` needs one.
+
+    Where the reference has no words, all recognised words are insertions.
+    """
+    if absent := [u for u in reference if u not in recognised]:
+        raise FeatureError(
+            f"{len(absent)} of {len(reference)} utterances have no transcript, first {absent[:3]}. Add them."
+        )
+    pairs = [(normalised(reference[u]), normalised(recognised[u])) for u in reference]
+    with_words = [(spoken, text) for spoken, text in pairs if spoken]
+    if not with_words:
+        raise FeatureError(f"no words in the reference of {len(reference)} utterances; a rate needs some.")
+    counts = jiwer.process_words(*map(list, zip(*with_words, strict=True)))
+    added = counts.insertions + sum(len(text.split()) for spoken, text in pairs if not spoken)
+    words = counts.hits + counts.substitutions + counts.deletions
+    wrong = counts.substitutions + counts.deletions + added
+    return WordErrors(wrong / words, counts.substitutions, counts.deletions, added, words, len(pairs))
+
+
+def normalised(text: str) -> str:
+    """Lower-case words of letters, digits and apostrophes, without remarks such as [LAUGHTER]; no accents."""
+    plain = unicodedata.normalize("NFKD", re.sub(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>", " ", text)).replace("’", "'")
+    letters = "".join(c for c in plain.lower() if not unicodedata.combining(c))
+    return " ".join(word for w in re.sub(r"[^\w']|_", " ", letters).split() if (word := w.strip("'")))
+
+
+@cache
+def _is_whisper(encoder: str) -> bool:
+    if encoder == speech.TINY:
+        return True
+    return transformers.AutoConfig.from_pretrained(encoders.located(encoder)).model_type == "whisper"
+
+
+@cache
+def _ctc(encoder: str, device: str) -> tuple[transformers.Wav2Vec2Processor, torch.nn.Module, dict[str, str]]:
+    """The processor, the network and the part of a passport of a model with a CTC head."""
+    folder = encoders.located(encoder)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    if not any(name.endswith("ForCTC") for name in config.architectures or ()):
+        what = f"is {config.architectures}; expected a Whisper, or a model with a CTC head (...ForCTC)"
+        raise FeatureError(f"{encoder} {what}. Choose one that was fine-tuned to transcribe.")
+    net = transformers.AutoModelForCTC.from_pretrained(folder, dtype=torch.float32).eval().to(device)
+    about = {"extractor": Path(encoder).name, "version": f"transformers {transformers.__version__}"}
+    about |= {"weights_sha256": sha256(*encoders.weights(folder)), "trained_on": "unknown"}
+    return transformers.Wav2Vec2Processor.from_pretrained(folder), net, about

@@ -1,0 +1,99 @@
+"""Printed beside reproduced: classes, ablations, the gap between two selections, and the scoreboard."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from merlib.figures.style import COLOURS, OURS, PEAK, PRINTED, canvas
+
+
+def per_class(comparison: pd.DataFrame, *, data: str, rows: Sequence[str]) -> Figure:
+    """F1 of each emotion (columns f1_<emotion>), printed (hatched) beside reproduced: one panel per row."""
+    figure, axes = canvas("F1 of each emotion", data, len(rows), size=(5.2, 3.6))
+    for ax, row in zip(axes, rows, strict=True):
+        lines = comparison[(comparison["row"] == row) & comparison["column"].str.startswith("f1_")]
+        emotions = lines["column"].str.removeprefix("f1_").tolist()
+        x, colours = np.arange(len(lines)), [COLOURS[emotion] for emotion in emotions]
+        printed, reproduced, spread = (lines[name].astype(float) for name in ("printed", "reproduced", "spread"))
+        ax.bar(x - 0.2, printed, 0.38, color="white", edgecolor=colours, hatch="///", label="printed")
+        style = {"color": colours, "edgecolor": "black", "label": "reproduced"}
+        ax.bar(x + 0.2, reproduced, 0.38, yerr=spread, capsize=3, **style)
+        ax.set_xticks(x, emotions, rotation=30)
+        ax.set(title=lines["label"].iloc[0], ylim=(0, 100), ylabel="F1 (%)")
+        ax.legend(ncols=2, fontsize=8)
+    return figure
+
+
+def drops(comparison: pd.DataFrame, *, data: str, base: str) -> Figure:
+    """What each ablation costs: its score minus that of the full model (the row `base`), one panel per column."""
+    columns = list(dict.fromkeys(comparison.loc[comparison["row"] == base, "column"]))
+    title = "Change of the score against the full model"
+    # the labels stand beside the first panel
+    width = 3.7 + 0.07 * max(map(len, comparison["label"]), default=0) / max(len(columns), 1)
+    figure, axes = canvas(title, data, len(columns), size=(width, 3.8), sharex=True, sharey=True)
+    for ax, column in zip(axes, columns, strict=True):
+        lines = comparison[comparison["column"] == column].set_index("row")
+        full, others = lines.loc[base], lines.drop(index=base)
+        y = np.arange(len(others))[::-1]
+        both = np.hypot(others["spread"].astype(float), float(full["spread"]))
+        for name, colour, shift, bars in (("printed", PRINTED, 0.2, None), ("reproduced", OURS, -0.2, both)):
+            change = others[name].astype(float) - float(full[name])
+            ax.barh(y + shift, change, 0.38, xerr=bars, capsize=2, color=colour, label=name)
+        ax.set_yticks(y, others["label"])
+        ax.set(title=column.replace("_", " "), xlabel="points")
+        ax.axvline(0, color="black", lw=0.8)
+    for ax in axes[:1]:
+        ax.legend(fontsize=8)
+    return figure
+
+
+def selection_gap(comparison: pd.DataFrame, *, data: str, column: str = "weighted_f1") -> Figure:
+    """What choosing the epoch on the test set adds: for every row that has run, both scores and the printed one."""
+    lines = comparison[(comparison["column"] == column) & comparison["test_peak"].notna()][::-1]
+    title = f"{column.replace('_', ' ')}: selected on validation, or at the test peak"
+    figure, axes = canvas(title, data, min(len(lines), 1), size=(8.5, 0.42 * len(lines) + 1.6))
+    for ax in axes:
+        _dumbbells(ax, np.arange(len(lines)), lines)
+        ax.set_yticks(np.arange(len(lines)), lines["label"])
+        ax.set(xlabel="%", ylim=(-0.6, len(lines) - 0.4))
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def scoreboard(board: pd.DataFrame, *, data: str) -> Figure:
+    """The groups of `report.scoreboard` that have printed scores, with their floors, in two columns of even length."""
+    groups = []
+    for name, lines in board.groupby(["paper", "table", "column"], sort=False):
+        if lines["printed"].notna().any():
+            heading, gap = (pd.DataFrame({"label": [text]}) for text in (" ".join(name), ""))
+            groups.append(pd.concat([heading, lines, gap]))
+    ends = np.cumsum([len(lines) for lines in groups])
+    first = int(np.abs(ends - ends[-1] / 2).argmin()) + 1 if groups else 0
+    columns = [pd.concat(part) for part in (groups[:first], groups[first:]) if part]
+    height = max(map(len, columns), default=0)
+    figure, axes = canvas(
+        "Printed, reproduced, floors", data, len(columns), size=(8.0, 0.2 * height + 1.2), sharex=True
+    )
+    for ax, lines in zip(axes, columns, strict=True):
+        _dumbbells(ax, np.arange(len(lines)), lines)
+        ax.set_yticks(range(len(lines)), lines["label"], fontsize=8)
+        for label, is_heading in zip(ax.get_yticklabels(), lines["paper"].isna(), strict=True):
+            label.set_fontweight("bold" if is_heading else "normal")
+        ax.tick_params("y", length=0)
+        ax.grid(axis="x", lw=0.3)
+        ax.set(xlabel="%", ylim=(height - 0.5, -0.6))
+    for ax in axes[:1]:
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+def _dumbbells(ax: Axes, y: np.ndarray, lines: pd.DataFrame) -> None:
+    """Draw lines of a comparison at heights y: selected on validation, with the spread; test peak; printed score."""
+    scores = lines[["reproduced", "spread", "test_peak", "printed"]].astype(float)
+    ax.hlines(y, scores["reproduced"], scores["test_peak"], color="black", lw=1)
+    ax.errorbar(scores["reproduced"], y, xerr=scores["spread"], fmt="none", ecolor=OURS, elinewidth=1, capsize=2)
+    for name, colour, marker in (("reproduced", OURS, "o"), ("test_peak", PEAK, "*"), ("printed", PRINTED, "s")):
+        ax.plot(scores[name], y, marker, color=colour, ms=8, mec="black", label=name.replace("_", " "))

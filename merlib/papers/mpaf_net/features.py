@@ -1,0 +1,38 @@
+"""MPAF-Net's extraction settings: BERT tokens, MFCC, and grey faces by a Haar cascade (Sec. 3.1.2)."""
+
+from typing import Any
+
+from merlib.features import audio, faces
+
+ENCODERS = ("text",)  # modalities whose pretrained weights can be replaced
+
+
+def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
+    """Modality -> extractor; of text: the options of `text.encode`. weights: names or paths instead of the paper's."""
+    encoder = weights.get("text", "bert-base-uncased")
+    haar = faces.HaarFaces(frames=data["frames"], size=data["frame_size"], active=data["face"] == "active_side")
+    return {
+        "text": {"encoder": encoder, "pool": "tokens", "max_tokens": data["text_tokens"]},
+        "audio": audio.MfccSteps(settings=mfcc(data)),
+        "visual": haar,
+    }
+
+
+def offline(data: dict) -> dict[str, Any]:
+    """Modality -> an extractor whose weights come with a package: only the text has others."""
+    return {}
+
+
+def mfcc(data: dict) -> audio.Mfcc:
+    """The settings of the MFCC (Sec. 3.1.2)."""
+    rate = 1000 * data["audio_khz"]
+    return audio.Mfcc(
+        rate=rate,
+        seconds=data["audio_seconds"],
+        cut="start",  # longer signals are truncated
+        coefficients=data["mfcc"],
+        window="hann",  # librosa's default, as are the window's length and the shift
+        window_ms=1000 * data["mfcc_window"] / rate,
+        shift_ms=1000 * data["mfcc_hop"] / rate,
+        fft=data["mfcc_window"],
+    )

@@ -1,0 +1,148 @@
+"""Arrays of a corpus in a data root: from its recordings by a paper's extractors, from its text by an encoder.
+
+Each paper's `features` module says what it extracts. There are two kinds of its extractors. `paper`: with the encoders
+that the paper names, from the hub or from a path. `offline`: the same pipeline with weights that come with packages
+(MiniLM, Whisper tiny, mini-XCEPTION) where the paper's do not; the passport says which.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from merlib import declarations, registry
+from merlib.corpora import prepared
+from merlib.data import folders, store
+from merlib.data.store import FeatureError
+from merlib.data.table import Corpus, CorpusError
+from merlib.declarations.schema import LETTERS
+from merlib.errors import DeclarationError, one_of
+from merlib.features import augment, pipeline, text
+from merlib.features.extractors import on_device
+
+
+def declared_data(paper: str, corpus: str, change: dict[str, Any] | None = None, *, data: str = "") -> dict[str, Any]:
+    """The section `data` of a paper's base recipe for a corpus (of the root `data`), with a change laid over it."""
+    declared = declarations.load(paper)
+    if corpus not in declared.corpora:
+        raise DeclarationError(f"{paper} has no {corpus}: it has {', '.join(declared.corpora)}")
+    return declarations.base_recipe(declared, corpus, data=data, change=change)["data"]
+
+
+def extractors(
+    paper: str, corpus: str, *, kind: str = "paper", weights: dict[str, str] | None = None, data: dict | None = None
+) -> dict[str, Any]:
+    """Modality -> the extractor of a paper's array; of text, the options of `text.encode`.
+
+    kind: paper or offline (see the module). weights: hub names or paths instead of the paper's, by modality.
+    data: the section of a recipe, by default that of the paper's base recipe for the corpus.
+    """
+    weights = weights or {}
+    data = data or declared_data(paper, corpus)
+    one_of(("paper", "offline"), kind, "kind of extractors")
+    settings = registry.features(paper)
+    own = settings.extractors(data, weights)
+    installed = settings.offline(data) if kind == "offline" else {}
+    if kind == "offline" and "text" in own:
+        installed["text"] = own["text"] | {"encoder": "minilm"}
+    if unused := sorted(set(weights) - (set(settings.ENCODERS) - set(installed))):
+        raise DeclarationError(
+            f"{paper}, kind {kind}: nothing reads weights of {', '.join(unused)}; {', '.join(settings.ENCODERS)} have "
+            "encoders, and offline takes those that come with packages"
+        )
+    return own | installed
+
+
+def extract(
+    data: str, corpus: str, paper: str, *, media: Path, modalities: str = "TAV", names: dict[str, str] | None = None,
+    kind: str = "paper", weights: dict[str, str] | None = None, change: dict[str, Any] | None = None,
+    augmented: bool = False, workers: int = 1, device: str = "cpu",
+) -> dict[str, Path]:  # fmt: skip
+    """Make a paper's arrays of a corpus in the data root `data`; returns their files by modality.
+
+    media: the folder that the media paths of the corpus are relative to. names: of the arrays, by modality (default: as
+    in the recipe). change: laid over the base recipe, such as `{"readings.face": "active"}`. augmented: of augmented
+    recordings, audio and video only, as `<name>_augmented`. device: of the networks among the extractors.
+    """
+    section = declared_data(paper, corpus, change)
+    makers = extractors(paper, corpus, kind=kind, weights=weights, data=section)
+    makers = augment.augmented(makers) if augmented else makers
+    arrays = {
+        m: (names or {}).get(m, section[m]) + "_augmented" * augmented
+        for letter, m in LETTERS.items()
+        if letter in modalities and m in makers
+    }
+    if not arrays:
+        raise DeclarationError(f"{paper}: nothing to make of {modalities}; it makes {', '.join(makers)}")
+    if len(set(arrays.values())) < len(arrays):
+        raise DeclarationError(
+            f"one name for several arrays: {arrays}. Extract one modality at a time (--modalities A)."
+        )
+    files = {}
+    for modality, name in arrays.items():
+        if modality == "text":
+            files[modality] = encode_text(data, corpus, name=name, device=device, **makers[modality])
+        else:
+            extractor = on_device(makers[modality], device)
+            files[modality] = extract_array(data, corpus, extractor=extractor, media=media, name=name, workers=workers)
+    return files
+
+
+def extract_array(data: str, corpus: str, **options: Any) -> Path:
+    """Run an extractor over a corpus of the root `data`, with the options of `pipeline.into`; returns the file."""
+    loaded = folders.dataset(data, corpus, features=()).corpus
+    return pipeline.into(folders.root_path(data) / corpus, loaded, **options)
+
+
+def failures(data: str, corpus: str, name: str) -> pd.DataFrame:
+    """The recordings that could not be used for the feature `name`: utterance, file, reason."""
+    return pd.read_csv(folders.root_path(data) / corpus / "features" / f"{name}.failures.csv", dtype=str)
+
+
+def encode_text(
+    data: str, corpus: str, *, name: str, texts: Mapping[str, str] | None = None, texts_from: str = "", **options: Any
+) -> Path:
+    """Encode the text of a corpus of the root `data`, with the options of `text.encode`, as its feature `name`.
+
+    texts: another transcript, such as a recogniser's, of every utterance by id; it may have further ids.
+    texts_from: the origin of those texts, for the passport. Returns the file.
+    Raises CorpusError where every text is empty, and FeatureError where `name` is an array of another encoder.
+    """
+    folder = folders.root_path(data) / corpus
+    loaded = folders.dataset(data, corpus, features=()).corpus
+    source = loaded if texts is None else _transcribed(loaded, texts, texts_from)
+    origin = "" if texts is None else f", {texts_from or 'another transcript'}"
+    if not source.table["text"].str.strip().any():
+        raise CorpusError(
+            f"{corpus}: no utterance has a transcript{origin}. Import it with one, or bring one with --from."
+        )
+    array = text.encode(source, **options)
+    array = replace(array, extractor=array.extractor + origin)
+    file = store.path(folder, name)
+    if file.exists() and (passport := store.read_passport(file)).extractor != array.extractor:
+        raise FeatureError(
+            f"{file} holds {passport.summary()}. Give this one ({array.extractor}) another --name, or delete the file."
+        )
+    return store.add(folder, loaded, name, array)
+
+
+def _transcribed(corpus: Corpus, texts: Mapping[str, str], texts_from: str) -> Corpus:
+    """The corpus with other transcripts, by utterance id."""
+    if absent := [u for u in corpus.ids if u not in texts]:
+        what = f"{len(absent)} of {len(corpus.ids)} utterances of {corpus.name}, first {absent[:3]}"
+        raise CorpusError(
+            f"{texts_from or 'texts'}: no transcript for {what}. Add them, empty where nothing was recognised."
+        )
+    return replace(corpus, table=corpus.table.assign(text=[texts[u] for u in corpus.ids]))
+
+
+def transcripts(file: Path, *, ids: str, texts: str) -> dict[str, str]:
+    """The column `texts` of a CSV file by its column `ids`, for `encode_text`."""
+    raw = prepared.read_csv(file)
+    if missing := sorted({ids, texts} - set(raw)):
+        raise CorpusError(f"{file}: columns {missing} are not there; found {list(raw)}. Name two of these.")
+    if twice := list(raw[ids][raw[ids].duplicated()][:3]):
+        raise CorpusError(f"{file}: ids that are there twice, first {twice}. Keep one row of each.")
+    return dict(zip(raw[ids], raw[texts], strict=True))

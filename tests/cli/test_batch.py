@@ -1,0 +1,124 @@
+"""The batch: every notebook on a tiny twin; what is planned; nothing runs twice; a kill changes no bit."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import tiny_study
+from filelock import FileLock
+from tiny_study import ROOT, batch, environment
+
+SOURCES = {p.relative_to(ROOT / "notebooks").with_suffix("").as_posix() for p in ROOT.glob("notebooks/**/*.ipynb")}
+MFCRE = {
+    "mfcre/1_preprocess", "mfcre/2_train_table2", "mfcre/2_train_table3", "mfcre/3_ablations_table4",
+    "mfcre/3_ablations_table5", "mfcre/4_figures",
+}  # fmt: skip
+
+
+def output_of(command, env) -> str:
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory) -> Path:
+    """The folder of a finished batch, executed once for all workers of a test session."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "study"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "results" / "twin" / "report.md").exists():
+            tiny_study.declare(folder)
+            output_of(batch(folder, data="twin", paper="", table="", seeds="0"), environment(folder))
+    return folder
+
+
+def executed(folder: Path) -> dict[str, nbformat.NotebookNode]:
+    root = folder / "results" / "twin" / "notebooks"
+    copies = {p.relative_to(root).with_suffix("").as_posix(): p for p in root.glob("**/*.ipynb")}
+    return {name: nbformat.read(path, as_version=4) for name, path in copies.items()}
+
+
+def outputs(notebook) -> list:
+    """The outputs of the code cells without their progress bars, which differ between batches that share the cores."""
+    everything = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return [output for output in everything if output.get("name") != "stderr"]
+
+
+def records(folder: Path, table: str) -> pd.DataFrame:
+    """The columns of a table's records that a second computation must give again to the last bit."""
+    table = pd.read_csv(folder / "results" / "twin" / "records" / "mfcre" / f"{table}.csv", dtype=str)
+    return table[["row", "column", "seed", "selection", "value", "epoch", "run", "never_predicted"]]
+
+
+def test_every_notebook_runs_and_shows_what_it_computed(study):
+    done = executed(study)
+    assert {name for name in done if name.startswith("mfcre/")} == MFCRE
+    assert SOURCES == {re.sub(r"_table\w+$", "", name) for name in done}
+    for name, notebook in done.items():
+        assert all(output.output_type != "error" for output in outputs(notebook)), name
+        assert notebook.metadata["merlib"]["parameters"]["data"] == "twin"
+    for name in set(done) - {"00_start_here", "01_audit"}:
+        assert any("image/png" in output.get("data", {}) for output in outputs(done[name])), name
+
+
+def test_executed_notebooks_do_not_tell_whose_machine_made_them(study):
+    for name, notebook in executed(study).items():
+        for place in (str(ROOT), str(study)):
+            assert place not in nbformat.writes(notebook), f"{name} shows the folder {place}"
+
+
+def test_records_and_figures_of_every_table_are_there(study):
+    results = study / "results" / "twin"
+    assert {p.stem for p in (results / "records" / "mfcre").iterdir()} == set(tiny_study.ROWS)
+    figures = {p.stem for p in (results / "figures" / "mfcre").glob("*.png")}
+    assert {"iemocap6_classes", "meld_transitions", "table2_ours_curves", "table3_per_class"} <= figures
+    assert {"table2_selection_gap", "table4_ablations", "table5_alpha", "fig6_confusion_ours"} <= figures
+    assert {"tsne_ours", "umap_ours"} <= figures
+    assert "table4" in (results / "report.md").read_text()
+    assert not list(results.glob("**/*.part")) and not list(results.glob("**/*.failed.ipynb"))
+
+
+def test_an_unchanged_batch_does_nothing(study):
+    assert "Nothing to be done" in output_of(batch(study, data="twin", seeds="0"), environment(study))
+
+
+def test_a_change_is_due_and_nothing_else(study):
+    planned = output_of(batch(study, "--dry-run", data="twin", table="2,4", seeds="0,1"), environment(study))
+    assert {"mfcre_2_train_table2", "mfcre_3_ablations_table4"} <= set(planned.split())
+    assert "mfcre_2_train_table3" not in planned and "mfcre_4_figures" not in planned and "start_here" not in planned
+
+
+def test_what_does_not_exist_is_refused(study):
+    command = batch(study, "--dry-run", data="twin", table="40", seeds="0")
+    done = subprocess.run(command, env=environment(study), capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "'table40' is no table of" in done.stderr + done.stdout
+
+
+def test_killed_and_resumed_by_two_batches_at_once_it_ends_with_the_same_bits(study, tmp_path):
+    tiny_study.declare(tmp_path)
+    env = environment(tmp_path, MERLIB_CHECKPOINT_SECONDS="0", MERLIB_DATA=str(study / "data"))
+    command = batch(tmp_path, data="twin", paper="mfcre", table="4", seeds="0")
+    piped = {"env": env, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    first = subprocess.Popen(command, start_new_session=True, **piped)
+    runs = tmp_path / "results" / "cache" / "runs"
+    while first.poll() is None and len(list(runs.glob("*/run.json"))) < 2:
+        time.sleep(0.02)
+    os.killpg(first.pid, signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL and not executed(tmp_path), "killed too late to test anything"
+    both = [subprocess.Popen(command, **piped) for _ in range(2)]
+    logs = [one.communicate()[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0], logs
+    assert sorted("Nothing to be done" in log for log in logs) == [False, True], "one works, the other waits"
+    pd.testing.assert_frame_equal(records(tmp_path, "table4"), records(study, "table4"))
+    name = "mfcre/3_ablations_table4"
+    assert outputs(executed(tmp_path)[name]) == outputs(executed(study)[name])
+    for run in runs.iterdir():
+        twin = study / "results" / "cache" / "runs" / run.name / "predictions.npz"
+        assert (run / "predictions.npz").read_bytes() == twin.read_bytes()

@@ -1,0 +1,288 @@
+"""The command line is a contract: exit codes, and one JSON document on standard output."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from functools import partial
+from importlib import metadata
+
+import pandas as pd
+import pytest
+
+from merlib import cli, declarations, study, twins
+from merlib.cli import arguments
+from merlib.places import commit, results_folder
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    try:
+        cli.main(list(arguments))
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("MERLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MERLIB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(twins, "SCALE", 0.04)
+
+
+def test_cells_lists_every_printed_number_with_its_recipe(capsys):
+    code, out, _ = run(capsys, "cells", "--json")
+    listed = json.loads(out)
+    assert code == 0 and len(listed) > 400
+    assert {"paper", "table", "row", "column", "printed", "kind", "corpus", "metric", "recipe", "recorded"} <= set(
+        listed[0]
+    )
+    cell = next(c for c in listed if (c["table"], c["row"], c["column"]) == ("table4", "wo_simam", "iemocap_accuracy"))
+    assert cell["printed"] == "78.76" and cell["recorded"] == []
+    assert cell["recipe"]["model"]["context"]["attention"] == "none"
+    assert next(c for c in listed if c["row"] == "sdt")["recipe"] is None
+
+
+def test_compare_and_doctor_print_one_json_document(capsys):
+    code, out, _ = run(capsys, "compare", "mfcre", "table4", "--json")
+    assert code == 0
+    columns = {
+        "row",
+        "column",
+        "printed",
+        "reproduced",
+        "spread",
+        "n_seeds",
+        "n_folds",
+        "test_peak",
+        "difference",
+        "data",
+        "features",
+    }
+    assert columns <= set(json.loads(out)[0]) and len(json.loads(out)) == 32
+    code, out, _ = run(capsys, "doctor", "--json")
+    assert code == 0 and {"roots", "missing", "access"} <= set(json.loads(out))
+    code, out, _ = run(capsys, "doctor")
+    assert code == 0 and "IEMOCAP" in out and "licence" in out.lower() or "release form" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "mfcr", "table4"], "'mfcr' is no paper"),
+        (["run", "mfcre", "table4", "wo_everything"], "wo_simam"),
+        (["run", "mfcre", "table4", "ours", "--set", "model.context.cel.name=lstm"], "did you mean"),
+        (["run", "mfcre", "table4", "ours", "--set", "model.context.cell.name"], "key=value"),
+        (["run", "mfcre", "table4", "ours", "--set", "model.context.cell.name=gru"], "mlstm"),
+        (["run", "mfcre", "table4", "ours", "--seeds", "0,x"], "'0,x': give integers"),
+        (["run"], "Missing argument 'PAPER/TABLE/ROW'"),
+        (["run", "mfcre"], "name a table"),
+        (["run", "mfcre/table4/wo_sinam"], "'wo_sinam' is no row of mfcre/table4; .*did you mean 'wo_simam'"),
+        (["run", "mfcre/tabel4/ours"], "'tabel4' is no table of mfcre; .*did you mean 'table4'"),
+        (["run", "mfcre/settings"], "'settings' is no table of mfcre"),
+        (["run", "mfcre/table4/ours/iemocap_accuracy"], "an address is paper/table/row"),
+        (["run", "mfcre/table4/ours", "mfcre/table5/tau_0_5"], "name rows of one table"),
+        (["run", "mfcre/table4/ours", "--folds", ""], "'': give integers"),
+        (["run", "mfcre/table4/ours", "table5/tau_0_5"], "name rows of one table"),
+        (["run", "mfcre/table4", "--device", "tpu"], "'tpu' is not one of 'cpu', 'cuda'"),
+        (["against", "mfcre/table4"], "name a row"),
+        (["cells", "mfcr/table4"], "'mfcr' is no paper; .*did you mean 'mfcre'"),
+        (["cells", "mfcre/setings"], "did you mean 'settings'"),
+        (["audit", "mfcre/table40"], "'table40' is no table of mfcre"),
+        (["audit", "mfcre/table4", "--write"], "takes no paper, found 'mfcre/table4'"),
+        (["notebook", "a.ipynb", "b.ipynb", "-p", "count"], "-p takes two words"),
+        (["notebook", "a.ipynb", "b.ipynb", "-p", "count", "1", "-p", "x y", "1"], "-p takes two words"),
+        (["data", "extract", "lab", "meld", "--recipe", "mfcre", "--workers", "65"], "less than or equal to 64"),
+        (["run", "mfcre", "table4", "ours", "--set", "train.schedule=cosine"], "train.schedule 'cosine': there are"),
+        (["run", "mfcre", "table4", "ours", "--set", "protocol.split=foo"], "protocol.split 'foo': there are"),
+        (["run", "mfcre", "table4", "ours", "--set", "train.epochs=2.5"], "whole number|integer"),
+        (["run", "mfcre", "table4", "ours", "--set", "lr=1e-3"], "section.name"),
+        (["compare", "mfcre", "table40"], "table4"),
+        (["compare", "mfcre", "table4", "--data", "reall"], "'reall' is no data root; there are: twin, twin_media"),
+        (["report", "--data", "reall"], "'reall' is no data root"),
+        (["data", "import", "csv", "nothing.csv", "mine"], "'csv' is no kind of source; there are: .*meld"),
+        (["data", "text", "twin", "iemocap6"], "the root 'twin' is synthetic"),
+        (["data", "extract", "twin_media", "iemocap6", "--recipe", "mfcre"], "the root 'twin_media' is synthetic"),
+        (["data", "extract", "lab", "meld", "--recipe", "mfcre", "--modalities", "audio"], "T text, A audio, V visual"),
+        (["nonsense"], "No such command 'nonsense'"),
+        ([], "Missing command"),
+    ],
+)
+def test_bad_arguments_exit_with_2_and_say_what_would_be_right(capsys, arguments, says):
+    code, out, err = run(capsys, *arguments)
+    assert code == 2 and out == "" and re.search(says, err)
+    assert "Traceback" not in err and not results_folder("reall").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "rows"),
+    [
+        (["mfcre", "table4", "ours"], ("ours",)),
+        (["mfcre", "4", "ours"], ("ours",)),
+        (["mfcre/table4/ours"], ("ours",)),
+        (["mfcre/4/ours"], ("ours",)),
+        (["mfcre", "table4/ours"], ("ours",)),
+        (["mfcre/table4"], ()),
+        (["mfcre", "table4"], ()),
+        (["mfcre/table4/"], ()),
+        (["mfcre/table4/wo_simam", "ours"], ("wo_simam", "ours")),
+        (["mfcre/table4", "wo_simam", "ours"], ("wo_simam", "ours")),
+        (["mfcre", "table4", "wo_simam", "ours"], ("wo_simam", "ours")),
+        (["mfcre/table4/wo_simam", "mfcre/table4/ours"], ("wo_simam", "ours")),
+        (["mfcre/table4/wo_simam", "mfcre/4/ours"], ("wo_simam", "ours")),
+        (["mfcre", "table4/wo_simam", "table4/ours"], ("wo_simam", "ours")),
+    ],
+    ids=" ".join,
+)
+def test_an_address_is_one_word_or_its_parts_with_blanks(words, rows):
+    assert arguments.address(words) == ("mfcre", "table4", rows)
+
+
+def test_an_address_may_stop_early():
+    assert arguments.address([]) == ("", "", ()) and arguments.address(["mfcre"]) == ("mfcre", "", ())
+    assert arguments.address(["mfcre/settings/train.batch"], text=True) == ("mfcre", "settings", ("train.batch",))
+
+
+def test_every_command_takes_an_address(capsys, monkeypatch):
+    assert run(capsys, "compare", "mfcre/table4", "--json") == run(capsys, "compare", "mfcre", "table4", "--json")
+    rows = json.loads(run(capsys, "compare", "mfcre/table4/wo_simam", "ours", "--json")[1])
+    assert {line["row"] for line in rows} == {"wo_simam", "ours"} and len(rows) == 8
+    cells = json.loads(run(capsys, "cells", "mfcre/table4/wo_simam", "--json")[1])
+    assert {(c["paper"], c["table"], c["row"]) for c in cells} == {("mfcre", "table4", "wo_simam")} and len(cells) == 4
+    every = json.loads(run(capsys, "audit", "hff", "--json")[1])
+    assert every and {finding["paper"] for finding in every} == {"hff"}
+    table = every[0]["table"]
+    some = json.loads(run(capsys, "audit", f"hff/{table}", "--json")[1])
+    assert some == [finding for finding in every if finding["table"] == table]
+    calls = []
+    monkeypatch.setattr(twins, "ensure", lambda data, corpora: calls.append((data, list(corpora))))
+    monkeypatch.setattr(study, "run_table", lambda paper, table, *, row, **_: calls.append(row) or pd.DataFrame())
+    run(capsys, "run", "mfcre/table4/wo_simam", "ours")
+    assert calls == [("twin", ["iemocap6", "meld"]), ("wo_simam", "ours")], "the twin is made before anything reads"
+
+
+def test_against_makes_the_twin_and_says_what_has_not_run(capsys):
+    code, out, err = run(capsys, "against", "mfcre/table4/wo_simam", "ours")
+    assert code == 1 and out == "" and "no predictions of wo_simam, ours, seed 0" in err
+    assert "merlib run mfcre table4 wo_simam ours" in err
+
+
+@pytest.mark.parametrize("command", ["cells", "audit", "compare mfcre/table4", "doctor"])
+def test_json_is_one_document_and_standard_output_holds_nothing_else(command, tmp_path):
+    record = {"data": "lab", "row": "ours", "column": "iemocap_accuracy", "fold": 0, "seed": 0, "selection": "val"}
+    study.write_records("mfcre", "table4", "lab", [record | {"value": 70.0, "n": 100}])
+    done = merlib(*command.split(), "--json")
+    json.loads(done.stdout)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+
+
+def merlib(*words: str, **env: str) -> subprocess.CompletedProcess:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "merlib", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | env)
+
+
+def test_version_is_that_of_the_package_and_the_commit(capsys):
+    assert run(capsys, "--version") == (0, f"merlib {metadata.version('merlib')}, commit {commit()}\n", "")
+
+
+def test_help_is_plain_and_says_what_a_command_does(capsys):
+    code, out, _ = run(capsys, "--help")
+    assert code == 0 and "Train the missing runs" in out and "--install-completion" in out and "--version" in out
+    assert run(capsys, "-h")[1] == out
+    code, out, _ = run(capsys, "data", "text", "-h")
+    assert code == 0 and "cls_mean" in out and out.isascii()
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("mf", {"mfcre"}),
+        ("mfcre table9", {"table9"}),
+        ("mfcre/table9", {"mfcre/table9"}),
+        ("mfcre/table4/wo_si", {"mfcre/table4/wo_simam", "mfcre/table4/wo_simam_alone"}),
+        ("mfcre table4 ours wo_sw", {"wo_swfc"}),
+        ("mfcre/table4/ours wo_sw", {"wo_swfc"}),
+        ("mfcre/table4/ours mfcre/table4/wo_sw", {"mfcre/table4/wo_swfc"}),
+        ("mfcre/table4 --data twin_", {"twin_media"}),
+        ("mfcre/table4 --data la", {"lab"}),
+        ("nothing/ta", set()),
+    ],
+)
+def test_the_shell_completes_addresses_and_data_roots(typed, offered, tmp_path):
+    (tmp_path / "data" / "lab" / "meld").mkdir(parents=True)
+    (tmp_path / "data" / "lab" / "meld" / "corpus.json").touch()
+    words = f"merlib run {typed}"
+    env = {"_MERLIB_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    done = merlib(**env)
+    assert set(done.stdout.split()) == offered and done.stderr == ""
+
+
+def test_completion_help_and_version_load_nothing_heavy():
+    code = "import sys; import merlib.cli; print([m for m in ('torch', 'pandas', 'numpy', 'rich') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", ["cells", "audit mpaf_net", "compare mfcre/table4", "doctor"])
+def test_commands_that_only_read_load_no_torch(command):
+    code = f"import sys; from merlib import cli; cli.app({command.split()}, standalone_mode=False); "
+    code += "print([m for m in ('torch', 'sklearn', 'librosa', 'transformers') if m in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "[]" and done.stdout
+
+
+def test_a_defect_keeps_its_plain_traceback(tmp_path):
+    (tmp_path / "broken.py").write_text(
+        "from merlib import cli, declarations\ndeclarations.papers = lambda: int('no number')\ncli.main(['cells'])\n"
+    )
+    done = subprocess.run([sys.executable, tmp_path / "broken.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("Traceback (most recent call last):")
+    assert "ValueError: invalid literal" in done.stderr and "\u2500" not in done.stderr
+
+
+def test_a_value_error_that_is_not_of_our_saying_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(declarations, "papers", partial(int, "no number"))
+    with pytest.raises(ValueError, match="no number"):
+        cli.main(["cells"])
+
+
+def test_what_is_quoted_or_left_out_is_not_called_recorded(capsys):
+    code, out, _ = run(capsys, "run", "mfcre", "table2", "sdt")
+    assert code == 0 and "nothing to record" in out and "recorded in" not in out
+    assert not results_folder("twin").exists()
+
+
+def test_compare_says_where_there_are_records(capsys):
+    record = {"data": "lab", "row": "ours", "column": "iemocap_accuracy", "fold": 0, "seed": 0, "selection": "val"}
+    study.write_records("mfcre", "table4", "lab", [record | {"value": 70.0, "n": 100}])
+    assert run(capsys, "compare", "mfcre", "4")[2] == "nothing of mfcre/table4 has run on 'twin': choose --data lab\n"
+    assert run(capsys, "compare", "mfcre", "5")[2] == ""
+
+
+def test_without_git_the_commit_is_what_the_environment_says(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("MERLIB_COMMIT", "abc")
+    assert commit.__wrapped__() == "abc"
+
+
+def test_a_number_of_a_notebook_arrives_as_one(capsys, monkeypatch):
+    calls = []
+    monkeypatch.setattr("merlib.cli.headless.run", lambda *call: calls.append(call))
+    words = ["-p", "table", "table4", "-p", "rate", "-0.5", "-p", "seeds", "[0, 1]", "-p", "flags", "a=b"]
+    assert run(capsys, "notebook", "in.ipynb", "out.ipynb", *words)[0] == 0
+    ((source, target, parameters),) = calls
+    assert (source.name, target.name) == ("in.ipynb", "out.ipynb")
+    assert parameters == {"table": "table4", "rate": -0.5, "seeds": [0, 1], "flags": "a=b"}
+
+
+def test_a_run_that_cannot_be_done_exits_with_1(capsys, tmp_path):
+    code, _, err = run(capsys, "data", "import", "prepared", str(tmp_path / "nothing.toml"), "mine")
+    assert code == 1 and "nothing.toml" in err and "Traceback" not in err
+
+
+def test_a_root_without_the_corpora_says_so(capsys):
+    code, _, err = run(capsys, "run", "mfcre", "table4", "--data", "nowhere")
+    assert code == 1 and "nowhere" in err and "merlib doctor" in err

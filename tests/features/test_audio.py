@@ -1,0 +1,131 @@
+"""Features of audio are those of librosa, of HFF's equations and of openSMILE, and what cannot be used is said."""
+
+import pickle
+import sys
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+
+from merlib.data.store import FeatureError
+from merlib.features import audio
+from merlib.features.audio import CepstralSteps, ComParE, Mel, Mfcc, MfccSteps
+from merlib.features.decoding import Clip, MediaError
+
+ATTSF = Mfcc(16000, 3.6, "center", 12, "hamming", 50, 30, 2048)
+MPAF = Mfcc(16000, 8, "start", 40, "hann", 128, 32, 2048)
+SMALL = Mel(rate=2000, window="hamming", window_ms=20, shift_ms=10, fft=64, filters=8)
+
+
+def speechlike(seconds: float, seed: int = 0, rate: int = 16000) -> np.ndarray:
+    """A tone that rises and falls, in noise."""
+    draw, time = np.random.default_rng(seed), np.arange(round(seconds * rate)) / rate
+    tone = np.sin(2 * np.pi * (150 + 10 * seed) * time + 6 * np.sin(7 * time)) * (1 + np.sin(9 * time)) / 4
+    return (tone + 0.01 * draw.normal(size=len(time))).astype(np.float32)
+
+
+@pytest.fixture
+def clip(tmp_path) -> Clip:
+    """Two channels at 22.05 kHz."""
+    both = np.stack([speechlike(1.3, 1, 22050), speechlike(1.3, 2, 22050)], axis=1)
+    soundfile.write(tmp_path / "one.wav", both, 22050)
+    return Clip("one", tmp_path / "one.wav")
+
+
+@pytest.mark.parametrize("how", [ATTSF, MPAF], ids=["attsf_net", "mpaf_net"])
+def test_mfcc_have_the_bits_of_librosa_also_beside_a_louder_recording(how):
+    recordings = [speechlike(1.0), 1e-4 * speechlike(9.3, 1), speechlike(3.6, 2)]
+    for found, samples in zip(audio.mfcc(recordings, settings=how), recordings, strict=True):
+        expected = librosa.feature.mfcc(
+            y=audio.fitted(samples, settings=how), sr=how.rate, n_mfcc=how.coefficients, n_fft=how.fft,
+            win_length=how.samples(how.window_ms), hop_length=how.samples(how.shift_ms), window=how.window,
+        )  # fmt: skip
+        np.testing.assert_array_equal(found, expected.T)
+
+
+EXTRACTORS = [MfccSteps(settings=MPAF), CepstralSteps(coefficients=13), ComParE()]
+
+
+@pytest.mark.parametrize("extractor", EXTRACTORS, ids=lambda e: type(e).__name__)
+def test_an_extractor_reads_a_clip_and_travels_to_other_processes(clip, extractor, tmp_path):
+    if isinstance(extractor, ComParE):
+        pytest.importorskip("opensmile", reason="openSMILE is an optional extra")
+    found = extractor(clip)
+    assert found.ndim == 2 and len(found) and found.dtype == np.float32 and np.isfinite(found).all()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(extractor))(clip), found)
+    assert extractor.modality == "audio"
+    assert set(extractor.about()) == {"extractor", "version", "weights_sha256", "trained_on"}
+    (tmp_path / "bad.wav").write_bytes(b"")
+    for file in ("bad.wav", "absent.wav"):
+        with pytest.raises(MediaError, match="cannot be read as audio"):
+            extractor(Clip("bad", tmp_path / file))
+
+
+def test_what_settles_the_values_is_in_the_passport():
+    said = [CepstralSteps(settings=settings, coefficients=8).about()["extractor"] for settings in (Mel(), SMALL)]
+    assert said[0] != said[1] == "8 MFCC (HFF eqs. 1-5), 8 mel filters, hamming 20/10 ms, fft 64, 2000 Hz"
+
+
+def test_cepstra_are_the_equations_of_hff():
+    """Eqs. (1) to (5) of Sec. 3.1, letter by letter, in frames around every shift."""
+    samples = speechlike(0.12, rate=2000)
+    half, shift, length, count = SMALL.fft // 2, 20, 40, SMALL.filters
+    x = np.pad(samples.astype(np.float64), half)
+    n = np.arange(length)
+    window = np.pad(0.54 - 0.46 * np.cos(2 * np.pi * n / length), (SMALL.fft - length) // 2)
+    f = np.arange(half + 1) * SMALL.rate / SMALL.fft
+    mel = 2595 * np.log10(1 + f / 700)  # (2)
+    edge = 700 * (10 ** (np.linspace(0, mel[-1], count + 2) / 2595) - 1)
+    expected = []
+    for t in range(0, len(samples) + 1, shift):
+        place = np.arange(t, t + SMALL.fft)
+        wave = np.exp(-2j * np.pi * f[:, None] / SMALL.rate * place)
+        spectrum = (x[place] * window * wave).sum(axis=1)  # (1)
+        energy = []
+        for m in range(count):
+            rise, fall = (f - edge[m]) / (edge[m + 1] - edge[m]), (edge[m + 2] - f) / (edge[m + 2] - edge[m + 1])
+            energy.append((abs(spectrum) ** 2 * np.clip(np.minimum(rise, fall), 0, None)).sum())  # (3)
+        level = np.log(energy)  # (4)
+        m = np.arange(1, count + 1)
+        expected.append([(level * np.cos((m - 0.5) * k * np.pi / count)).sum() for k in range(5)])  # (5)
+    found = audio.cepstra(audio.log_mel(samples, settings=SMALL), coefficients=5)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_log_mel_needs_no_length_and_recordings_do_not_mix():
+    both = np.stack([speechlike(0.7), 1e-3 * speechlike(0.7, 3)])
+    found = audio.log_mel(both, settings=Mel())
+    for one, samples in zip(found, both, strict=True):
+        np.testing.assert_allclose(audio.log_mel(samples, settings=Mel()), one, rtol=1e-5, atol=1e-5)
+    for samples in (both[0, :1], both[0, :300], np.zeros(900, np.float32)):
+        assert np.isfinite(audio.log_mel(samples, settings=Mel())).all()
+        assert len(audio.log_mel(samples, settings=Mel())) == 1 + len(samples) // 160
+
+
+def test_functionals_are_openSMILEs_own(clip, tmp_path):
+    opensmile = pytest.importorskip("opensmile", reason="openSMILE is an optional extra")
+    recordings = [speechlike(0.8, k) for k in range(2)]
+    found = audio.compare(recordings, rate=16000)
+    smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
+    for i, samples in enumerate(recordings):
+        soundfile.write(tmp_path / f"{i}.wav", samples, 16000, subtype="FLOAT")
+        np.testing.assert_allclose(found[i], smile.process_file(tmp_path / f"{i}.wav").to_numpy()[0], rtol=1e-4)
+    assert found.shape == (2, len(smile.feature_names)) and found.dtype == np.float32
+    with pytest.raises(MediaError, match=r"0\.050 s of audio"):
+        audio.compare([speechlike(0.05)], rate=16000)
+
+
+def test_functionals_without_openSMILE_say_what_to_install(monkeypatch):
+    audio._opensmile.cache_clear()
+    monkeypatch.setitem(sys.modules, "opensmile", None)
+    for ask in (ComParE().about, lambda: ComParE().of(speechlike(1))):
+        with pytest.raises(FeatureError, match="research only: read that, then pip install opensmile"):
+            ask()
+
+
+def test_settings_that_cannot_be_are_refused():
+    with pytest.raises(FeatureError, match="expected cut center or start"):
+        Mfcc(16000, 3.6, "middle", 12, "hann", 50, 30, 2048)
+    with pytest.raises(FeatureError, match="41 coefficients of 40 mel filters"):
+        CepstralSteps(coefficients=41).of(speechlike(0.2))
