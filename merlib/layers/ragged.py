@@ -27,10 +27,11 @@ def masked_mean(x: Tensor, mask: Tensor, longest: int | None = None) -> Tensor:
     return (x * mask.unsqueeze(-1)).sum(1) / count
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """softmax(q k^T / sqrt(d / heads)) v over the real steps of k and v. q: b t d; k, v: b s d; mask: b s. b t d."""
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, heads: int) -> Tensor:
+    """softmax(q k^T / sqrt(d / heads)) v. q: b t d; k, v: b s d; mask: b s, their real steps (None: all). b t d."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # b t d -> b h t e
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None]).transpose(1, 2).flatten(-2)
+    keys = None if mask is None else mask[:, None, None]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=keys).transpose(1, 2).flatten(-2)
 
 
 def last_state(x: Tensor, mask: Tensor) -> Tensor:
