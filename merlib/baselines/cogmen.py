@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib.baselines.dialoguegcn import relations, send, window_edges
-from merlib.baselines.fusion_parts import normalise
 from merlib.baselines.grouped_gru import uniform
 from merlib.errors import RequestError
 from merlib.layers.attention import Rows
+from merlib.layers.basics import normalise
 
 VERSION = 1
 
@@ -63,21 +63,10 @@ class Cogmen(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        dims: dict[str, int],
-        classes: int,
-        speakers: int,
-        context_layers: int,
-        context_heads: int,
-        context_ff: int,
-        dim: int,
-        window_past: int,
-        window_future: int,
-        graph_heads: int,
-        mask_padding: bool,
+        self, *, dims: dict[str, int], classes: int, speakers: int, context_layers: int, context_heads: int,
+        context_ff: int, dim: int, window_past: int, window_future: int, graph_heads: int, mask_padding: bool,
         dropout: float,
-    ):
+    ):  # fmt: skip
         super().__init__()
         self.modalities, self.speakers, self.mask_padding = tuple(dims), speakers, mask_padding
         self.window = {"past": window_past, "future": window_future}

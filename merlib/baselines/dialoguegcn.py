@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from merlib.baselines.dialoguernn import DialogueRnnContext
 from merlib.baselines.grouped_gru import uniform
 from merlib.errors import RequestError
+from merlib.layers.ragged import recurrent
 from merlib.registry import bind, part
 
 VERSION = 1
@@ -64,10 +64,7 @@ class RecurrentContext(nn.Module):
         self.rnn = cell(width, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
 
     def forward(self, x: Tensor, speaker: Tensor, mask: Tensor) -> Tensor:
-        if not self.mask_padding:
-            return self.rnn(x)[0]
-        packed = pack_padded_sequence(x, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+        return recurrent(self.rnn, x, mask) if self.mask_padding else self.rnn(x)[0]
 
 
 class DialogueRnnStates(nn.Module):
@@ -78,18 +75,10 @@ class DialogueRnnStates(nn.Module):
     ):
         super().__init__()
         self.rnn = DialogueRnnContext(
-            streams=1,
-            directions=2,
-            dim=width,
-            global_dim=global_dim,
-            party_dim=party_dim,
-            emotion_dim=hidden,
-            parties=parties,
-            attention={"name": "general"},
-            listener=False,
-            recurrent_dropout=recurrent_dropout,
+            streams=1, directions=2, dim=width, global_dim=global_dim, party_dim=party_dim, emotion_dim=hidden,
+            parties=parties, attention={"name": "general"}, listener=False, recurrent_dropout=recurrent_dropout,
             through_padding=False,
-        )
+        )  # fmt: skip
 
     def forward(self, x: Tensor, speaker: Tensor, mask: Tensor) -> Tensor:
         return self.rnn(x[None], speaker, mask)[0]
@@ -157,14 +146,9 @@ class DialogueGcn(nn.Module):
         super().__init__()
         self.modalities = tuple(dims)
         self.context = part(
-            CONTEXTS,
-            context,
-            "model.context",
-            width=sum(dims.values()),
-            parties=speakers,
-            mask_padding=mask_padding,
+            CONTEXTS, context, "model.context", width=sum(dims.values()), parties=speakers, mask_padding=mask_padding,
             dropout=dropout,
-        )
+        )  # fmt: skip
         width = 2 * context["hidden"]
         self.graph = bind(Graph, graph, what="model.graph", width=width, parties=speakers)
         width, dim = width + graph["dim"], graph["dim"]  # of a context beside its graph state, and of the state alone

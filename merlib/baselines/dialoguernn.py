@@ -7,21 +7,114 @@ For utterance u_t of party s (global state g, party states q, emotion state e, a
     q_{t,i} = q_{t-1,i}, or GRU_l([u_t; q_{t,s}], q_{t-1,i}) with listener states (the released code's input)
     e_t     = GRU_e(q_{t,s}, e_{t-1})
 Shapes: m streams, s networks (streams x directions), b dialogues, n turns, p parties, c classes, N utterances in all,
-k dialogues that reach a turn. Only g, c and q depend on the turn before: products with u and all inputs of e are
-computed for all turns at once, and all networks share one loop.
+k dialogues that reach a turn, t turns before it, d and g widths of u and g. Only g, c and q depend on the turn before:
+products with u and all inputs of e are computed for all turns at once, and all networks share one loop.
+
+An attention (Sec. 3.3.1) serves s networks of one shape at once. It has `query` (of all utterances, before the loop),
+`begin` (the memory before the first turn), `read` (c of this turn) and `write` (adds this turn's g).
 """
 
+import math
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.baselines.dialoguernn_attention import ATTENTIONS
-from merlib.baselines.grouped_gru import GroupedGru, Turns, gru
+from merlib.baselines.grouped_gru import GroupedGru, Turns, gru, uniform
 from merlib.registry import bind, part
 
 VERSION = 1
+
+
+class SimpleContext(nn.Module):
+    """score = w . g_j does not depend on u_t, so the attention is a running mean and needs no list of past states."""
+
+    def __init__(self, *, networks: int, global_dim: int):
+        super().__init__()
+        self.weight = uniform(networks, global_dim, 1, fan_in=global_dim)
+
+    def query(self, u: Tensor) -> Tensor:
+        return u
+
+    def begin(self, g: Tensor) -> tuple[Tensor, Tensor]:
+        return g, g.new_full((*g.shape[:2], 1), -math.inf)  # the mean, and the log of its total weight
+
+    def read(self, past: tuple[Tensor, Tensor], query: Tensor) -> Tensor:
+        return past[0][:, : query.shape[1]]
+
+    def write(self, past: tuple[Tensor, Tensor], g: Tensor) -> tuple[Tensor, Tensor]:
+        mean, total = (x[:, : g.shape[1]] for x in past)
+        score = g @ self.weight  # s k 1
+        return torch.lerp(mean, g, torch.sigmoid(score - total)), torch.logaddexp(total, score)
+
+
+class MatchingContext(nn.Module):
+    """Attention of u_t over all earlier global states; `score` says how well an utterance and a state match."""
+
+    def __init__(self, *, score: nn.Module):
+        super().__init__()
+        self.score = score
+
+    def query(self, u: Tensor) -> Tensor:
+        return self.score.query(u)
+
+    def begin(self, g: Tensor) -> list[Tensor]:
+        return [g]
+
+    def read(self, past: list[Tensor], query: Tensor) -> Tensor:
+        g = torch.stack([x[:, : query.shape[1]] for x in past[1:] or past], dim=2)  # s k t g; c_1 reads the zero state
+        return torch.einsum("skt,sktg->skg", self.score(g, query[:, :, None]).softmax(dim=2), g)
+
+    def write(self, past: list[Tensor], g: Tensor) -> list[Tensor]:
+        return [*past, g]
+
+
+class GeneralScore(nn.Module):
+    """(W u_t + b) . g_j, without b unless `bias`."""
+
+    def __init__(self, *, networks: int, dim: int, global_dim: int, bias: bool):
+        super().__init__()
+        self.weight = uniform(networks, global_dim, dim, fan_in=dim)
+        self.bias = uniform(networks, 1, global_dim, fan_in=dim) if bias else None
+
+    def query(self, u: Tensor) -> Tensor:
+        query = u @ self.weight.mT  # s N d -> s N g
+        return query if self.bias is None else query + self.bias
+
+    def forward(self, g: Tensor, query: Tensor) -> Tensor:
+        return (g * query).sum(-1)
+
+
+class ConcatScore(nn.Module):
+    """v . tanh(W [g_j; u_t])."""
+
+    def __init__(self, *, networks: int, dim: int, global_dim: int, hidden: int):
+        super().__init__()
+        self.state = uniform(networks, hidden, global_dim, fan_in=global_dim + dim)
+        self.utterance = uniform(networks, hidden, dim, fan_in=global_dim + dim)
+        self.vector = uniform(networks, hidden, fan_in=hidden)
+
+    def query(self, u: Tensor) -> Tensor:
+        return u @ self.utterance.mT  # s N d -> s N a
+
+    def forward(self, g: Tensor, query: Tensor) -> Tensor:
+        return torch.einsum("skta,sa->skt", torch.tanh(g @ self.state.mT[:, None] + query), self.vector)
+
+
+def general(*, networks: int, dim: int, global_dim: int, bias: bool) -> MatchingContext:
+    return MatchingContext(score=GeneralScore(networks=networks, dim=dim, global_dim=global_dim, bias=bias))
+
+
+def concat(*, networks: int, dim: int, global_dim: int, hidden: int) -> MatchingContext:
+    return MatchingContext(score=ConcatScore(networks=networks, dim=dim, global_dim=global_dim, hidden=hidden))
+
+
+ATTENTIONS = {
+    "simple": SimpleContext, "general": partial(general, bias=False),
+    "general2": partial(general, bias=True), "concat": concat,
+}  # fmt: skip
 
 
 class DialogueRnnContext(nn.Module):
@@ -33,20 +126,9 @@ class DialogueRnnContext(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        streams: int,
-        directions: int,
-        dim: int,
-        global_dim: int,
-        party_dim: int,
-        emotion_dim: int,
-        parties: int,
-        attention: dict[str, Any],
-        listener: bool,
-        recurrent_dropout: float,
-        through_padding: bool,
-    ):
+        self, *, streams: int, directions: int, dim: int, global_dim: int, party_dim: int, emotion_dim: int,
+        parties: int, attention: dict[str, Any], listener: bool, recurrent_dropout: float, through_padding: bool,
+    ):  # fmt: skip
         super().__init__()
         self.directions, self.parties, self.through_padding = directions, parties, through_padding
         s = streams * directions
@@ -54,9 +136,8 @@ class DialogueRnnContext(nn.Module):
         self.party_cell = GroupedGru(networks=s, inputs=dim + global_dim, hidden=party_dim)
         self.emotion_cell = GroupedGru(networks=s, inputs=party_dim, hidden=emotion_dim)
         self.listener_cell = GroupedGru(networks=s, inputs=dim + party_dim, hidden=party_dim) if listener else None
-        self.attention = part(
-            ATTENTIONS, attention, "model.context.attention", networks=s, dim=dim, global_dim=global_dim
-        )
+        sizes = {"networks": s, "dim": dim, "global_dim": global_dim}
+        self.attention = part(ATTENTIONS, attention, "model.context.attention", **sizes)
         self.drop = nn.Dropout(recurrent_dropout)
 
     def forward(self, x: Tensor, speaker: Tensor, mask: Tensor) -> Tensor:
@@ -123,15 +204,9 @@ class DialogueRnn(nn.Module):
         super().__init__()
         self.modalities = tuple(dims)
         self.context = bind(
-            DialogueRnnContext,
-            context,
-            what="model.context",
-            streams=1,
-            directions=2,
-            dim=sum(dims.values()),
-            parties=speakers,
-            through_padding=False,
-        )
+            DialogueRnnContext, context, what="model.context", streams=1, directions=2, dim=sum(dims.values()),
+            parties=speakers, through_padding=False,
+        )  # fmt: skip
         width = 2 * self.context.emotion_cell.hidden
         self.match = nn.Linear(width, width) if emotion_attention else None
         self.embed = nn.Linear(width, hidden_dim)

@@ -8,7 +8,8 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from merlib.layers.ragged import recurrent
 
 VERSION = 1
 
@@ -56,9 +57,7 @@ class BiGru(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         x = torch.cat([batch[name] for name in self.modalities], dim=-1)  # b n i
-        lengths = batch["mask"].sum(1).cpu()  # packed: padding is skipped
-        packed = pack_padded_sequence(self.drop(x), lengths, batch_first=True, enforce_sorted=False)
-        z, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.shape[1])  # b n 2h
+        z = recurrent(self.rnn, self.drop(x), batch["mask"])  # b n 2h
         return {"logits": self.classify(self.drop(z)), "embedding": z}
 
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.baselines.fusion_parts import Scores, last_state
 from merlib.errors import RequestError
+from merlib.layers.basics import Scores
 from merlib.layers.cross_entropy import TaskLoss
+from merlib.layers.ragged import last_state
 
 VERSION = 1
 
@@ -53,33 +54,18 @@ class Iccn(nn.Module):
     """Scores from text and its views with audio and video; the loss makes `view_<modality>` (b k) correlate."""
 
     def __init__(
-        self,
-        *,
-        dims: dict[str, int],
-        classes: int,
-        sentiment: bool,
-        text_hidden: int,
-        audio_hidden: int,
-        visual_hidden: int,
-        kernel: int,
-        channels: int,
-        view_dim: int,
-        dropout: float,
-    ):
+        self, *, dims: dict[str, int], classes: int, sentiment: bool, text_hidden: int, audio_hidden: int,
+        visual_hidden: int, kernel: int, channels: int, view_dim: int, dropout: float,
+    ):  # fmt: skip
         super().__init__()
         if "text" not in dims or len(dims) < 2:
             raise RequestError(f"ICCN multiplies text by other modalities, got {', '.join(dims)}: choose TA, TV or TAV")
         hidden = {"text": text_hidden, "audio": audio_hidden, "visual": visual_hidden}
-        self.encode = nn.ModuleDict(
-            {name: Encoder(dim=d, hidden=hidden[name], kernel=kernel) for name, d in dims.items()}
-        )
-        self.views = nn.ModuleDict(
-            {
-                name: View(text=text_hidden, other=hidden[name], channels=channels, out=view_dim)
-                for name in dims
-                if name != "text"
-            }
-        )
+        encoders = {name: Encoder(dim=d, hidden=hidden[name], kernel=kernel) for name, d in dims.items()}
+        self.encode = nn.ModuleDict(encoders)
+        self.views = nn.ModuleDict()
+        for name in (name for name in dims if name != "text"):
+            self.views[name] = View(text=text_hidden, other=hidden[name], channels=channels, out=view_dim)
         self.drop = nn.Dropout(dropout)
         self.classify = Scores(dim=text_hidden + view_dim * len(self.views), classes=classes, sentiment=sentiment)
 
@@ -115,14 +101,9 @@ class IccnLoss(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        class_counts: Sequence[float] | Tensor,
-        class_weights: str,
-        binary: str,
-        correlation: float,
+        self, *, class_counts: Sequence[float] | Tensor, class_weights: str, binary: str, correlation: float,
         ridge: float,
-    ):
+    ):  # fmt: skip
         super().__init__()
         if ridge <= 0:
             raise RequestError(f"ridge {ridge} leaves covariances that cannot be inverted: give a positive number")

@@ -1,7 +1,6 @@
 """LSTMs over sequences of unequal length: early fusion (one LSTM over all modalities), late fusion (one per modality).
 
-MPAF-Net compares itself with both (Table 5) and describes neither: how lengths are made equal, and how decisions are
-combined, are options. Shapes: b utterances, t steps (padded), s common steps, d width of a step, h of a state,
+Shapes: b utterances, t steps (padded), s common steps, d width of a step, h of a state,
 m modalities, c classes. Masks (b t) are True on real steps, which come first.
 """
 
@@ -18,34 +17,22 @@ from merlib.layers.ragged import LastState
 VERSION = 1
 
 
-class Average(nn.Module):
+def average(x: Tensor, mask: Tensor, steps: int) -> Tensor:
     """The means of `steps` equal segments of each sequence: b t d -> b s d. A shorter sequence repeats its steps."""
-
-    def __init__(self, *, steps: int):
-        super().__init__()
-        self.steps = steps
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        length = mask.sum(1).view(-1, 1, 1)
-        segment = torch.arange(self.steps, device=x.device).view(1, -1, 1)
-        begin, end = segment * length // self.steps, -(-(segment + 1) * length // self.steps)  # b s 1
-        step = torch.arange(x.shape[1], device=x.device)
-        inside = ((step >= begin) & (step < end)).to(x.dtype)  # b s t
-        return inside / inside.sum(-1, keepdim=True) @ x
+    length = mask.sum(1).view(-1, 1, 1)
+    segment = torch.arange(steps, device=x.device).view(1, -1, 1)
+    begin, end = segment * length // steps, -(-(segment + 1) * length // steps)  # b s 1
+    step = torch.arange(x.shape[1], device=x.device)
+    inside = ((step >= begin) & (step < end)).to(x.dtype)  # b s t
+    return inside / inside.sum(-1, keepdim=True) @ x
 
 
-class Truncate(nn.Module):
+def truncate(x: Tensor, mask: Tensor, steps: int) -> Tensor:
     """The first `steps` steps, with zeros after the end of a shorter sequence: b t d -> b s d."""
-
-    def __init__(self, *, steps: int):
-        super().__init__()
-        self.steps = steps
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return F.pad(x * mask.unsqueeze(-1), (0, 0, 0, self.steps - x.shape[1]))  # a negative pad truncates
+    return F.pad(x * mask.unsqueeze(-1), (0, 0, 0, steps - x.shape[1]))  # a negative pad truncates
 
 
-ALIGNMENTS = {"average": Average, "truncate": Truncate}
+ALIGNMENTS = {"average": average, "truncate": truncate}
 
 
 class EfLstm(nn.Module):
@@ -60,32 +47,24 @@ class EfLstm(nn.Module):
     ):  # fmt: skip
         super().__init__()
         self.modalities = tuple(dims)
-        self.align = one_of(ALIGNMENTS, align, "option of model.align")(steps=common_steps)
+        self.align, self.steps = one_of(ALIGNMENTS, align, "option of model.align"), common_steps
         self.lstm = nn.LSTM(sum(dims.values()), dim, layers, batch_first=True)
         self.drop = nn.Dropout(dropout)
         self.head = perceptron(width=dim, hidden=head_dim, out=classes, dropout=dropout)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        x = torch.cat([self.align(batch[name], batch[f"{name}_mask"]) for name in self.modalities], dim=-1)  # b s d
+        aligned = [self.align(batch[name], batch[f"{name}_mask"], self.steps) for name in self.modalities]
+        x = torch.cat(aligned, dim=-1)  # b s d
         z = self.drop(self.lstm(x)[0][:, -1])  # b h
         return {"logits": self.head(z), "embedding": z}
 
 
-class MeanLogits(nn.Module):
-    """The mean of the logits over modalities: m b c -> b c."""
-
-    def forward(self, logits: Tensor) -> Tensor:
-        return logits.mean(0)
-
-
-class MeanProbabilities(nn.Module):
+def mean_probabilities(logits: Tensor) -> Tensor:
     """The logarithm of the mean probability, whose softmax is that mean: m b c -> b c."""
-
-    def forward(self, logits: Tensor) -> Tensor:
-        return logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
+    return logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
 
 
-DECISIONS = {"mean_logits": MeanLogits, "mean_probabilities": MeanProbabilities}
+DECISIONS = {"mean_logits": lambda logits: logits.mean(0), "mean_probabilities": mean_probabilities}
 
 
 class LfLstm(nn.Module):
@@ -99,10 +78,9 @@ class LfLstm(nn.Module):
             {name: LastState(width=width, dim=dim, layers=layers, directions=1) for name, width in dims.items()}
         )
         self.drop = nn.Dropout(dropout)
-        self.heads = nn.ModuleDict(
-            {name: perceptron(width=dim, hidden=head_dim, out=classes, dropout=dropout) for name in dims}
-        )
-        self.decide = one_of(DECISIONS, decision, "option of model.decision")()
+        head = {"width": dim, "hidden": head_dim, "out": classes, "dropout": dropout}
+        self.heads = nn.ModuleDict({name: perceptron(**head) for name in dims})
+        self.decide = one_of(DECISIONS, decision, "option of model.decision")
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         states = {name: self.drop(lstm(batch[name], batch[f"{name}_mask"])) for name, lstm in self.lstms.items()}  # b h

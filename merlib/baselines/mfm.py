@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.baselines.fusion_parts import Scores, last_state
 from merlib.baselines.mfn import MemoryFusion
-from merlib.layers.basics import perceptron
+from merlib.layers.basics import Scores, perceptron
 from merlib.layers.cross_entropy import TaskLoss
+from merlib.layers.ragged import last_state
 from merlib.registry import bind
 
 VERSION = 1
@@ -72,18 +72,15 @@ class Mfm(nn.Module):
         codes, factors = bind(widths, codes, what="model.codes"), bind(widths, factors, what="model.factors")
         self.code = nn.Linear(self.fuse.width, codes["label"])
         self.encode = nn.ModuleDict({name: Encoder(dim=d, code=codes[name]) for name, d in dims.items()})
-        self.factor = nn.ModuleDict(
-            {
-                name: perceptron(width=codes[name], hidden=factors[name], out=factors[name], dropout=dropout)
-                for name in ("label", *dims)
-            }
-        )
-        self.decode = nn.ModuleDict(
-            {name: Decoder(factors=factors["label"] + factors[name], dim=d) for name, d in dims.items()}
-        )
-        self.embed = nn.Linear(factors["label"], factors["label"])
+        self.factor = nn.ModuleDict()
+        for name in ("label", *dims):
+            sizes = {"width": codes[name], "hidden": factors[name], "out": factors[name]}
+            self.factor[name] = perceptron(**sizes, dropout=dropout)
+        label = factors["label"]
+        self.decode = nn.ModuleDict({name: Decoder(factors=label + factors[name], dim=d) for name, d in dims.items()})
+        self.embed = nn.Linear(label, label)
         self.drop = nn.Dropout(head_dropout)
-        self.classify = Scores(dim=factors["label"], classes=classes, sentiment=sentiment)
+        self.classify = Scores(dim=label, classes=classes, sentiment=sentiment)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         codes = {"label": self.code(self.fuse(batch))}
@@ -122,16 +119,9 @@ class MfmLoss(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        class_counts: Sequence[float] | Tensor,
-        class_weights: str,
-        binary: str,
-        reconstruction_text: float,
-        reconstruction_audio: float,
-        reconstruction_visual: float,
-        mmd: float,
-    ):
+        self, *, class_counts: Sequence[float] | Tensor, class_weights: str, binary: str, reconstruction_text: float,
+        reconstruction_audio: float, reconstruction_visual: float, mmd: float,
+    ):  # fmt: skip
         super().__init__()
         self.decide = TaskLoss(class_counts=class_counts, class_weights=class_weights, binary=binary)
         self.weights = {"text": reconstruction_text, "audio": reconstruction_audio, "visual": reconstruction_visual}

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.baselines.fusion_parts import Scores, last_state
 from merlib.errors import RequestError
-from merlib.layers.basics import perceptron
+from merlib.layers.basics import Scores, perceptron
+from merlib.layers.ragged import last_state
 from merlib.registry import bind
 
 VERSION = 1
@@ -48,19 +48,9 @@ class MemoryFusion(nn.Module):
     """The last states of the LSTMs of the modalities present, and of the memory between them: b (sum h + m)."""
 
     def __init__(
-        self,
-        *,
-        dims: dict[str, int],
-        text_hidden: int,
-        audio_hidden: int,
-        visual_hidden: int,
-        dim: int,
-        attention_dim: int,
-        proposal_dim: int,
-        retain_dim: int,
-        update_dim: int,
-        dropout: float,
-    ):
+        self, *, dims: dict[str, int], text_hidden: int, audio_hidden: int, visual_hidden: int, dim: int,
+        attention_dim: int, proposal_dim: int, retain_dim: int, update_dim: int, dropout: float,
+    ):  # fmt: skip
         super().__init__()
         self.dim = dim
         hidden = {"text": text_hidden, "audio": audio_hidden, "visual": visual_hidden}

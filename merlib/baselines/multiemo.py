@@ -26,38 +26,18 @@ class UnimodalContext(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        modalities: Sequence[str],
-        speakers: int,
-        dim: int,
-        directions: int,
-        global_dim: int,
-        party_dim: int,
-        emotion_dim: int,
-        mask_padding: bool,
-        recurrent_dropout: float,
-        dropout: float,
-    ):
+        self, *, modalities: Sequence[str], speakers: int, dim: int, directions: int, global_dim: int, party_dim: int,
+        emotion_dim: int, mask_padding: bool, recurrent_dropout: float, dropout: float,
+    ):  # fmt: skip
         super().__init__()
         if directions == 1 and emotion_dim != dim:
-            raise RequestError(
-                f"one direction has no output layer: emotion_dim is {emotion_dim}, set it to dim = {dim}"
-            )
+            raise RequestError(f"one direction has no output layer: emotion_dim {emotion_dim}, set it to dim = {dim}")
         self.modalities = tuple(modalities)
         self.rnn = DialogueRnnContext(
-            streams=len(self.modalities),
-            directions=directions,
-            dim=dim,
-            global_dim=global_dim,
-            party_dim=party_dim,
-            emotion_dim=emotion_dim,
-            parties=speakers,
-            attention={"name": "simple"},
-            listener=False,
-            recurrent_dropout=recurrent_dropout,
-            through_padding=not mask_padding,
-        )
+            streams=len(self.modalities), directions=directions, dim=dim, global_dim=global_dim, party_dim=party_dim,
+            emotion_dim=emotion_dim, parties=speakers, attention={"name": "simple"}, listener=False,
+            recurrent_dropout=recurrent_dropout, through_padding=not mask_padding,
+        )  # fmt: skip
         self.out = nn.ModuleDict(
             {name: nn.Linear(2 * emotion_dim, dim) if directions == 2 else nn.Identity() for name in self.modalities}
         )
@@ -87,26 +67,11 @@ class MultiEmo(nn.Module):
         super().__init__()
         self.project = nn.ModuleDict({name: nn.Linear(width, dim) for name, width in dims.items()})
         contextual = [name for name in dims if text_context or name != "text"]
-        self.context = part(
-            CONTEXTS,
-            context if contextual else {"name": "none"},
-            "model.context",
-            modalities=contextual,
-            speakers=speakers,
-            dim=dim,
-            mask_padding=mask_padding,
-            dropout=dropout,
-        )
-        self.fusion = bind(
-            MultiAttn,
-            fusion,
-            what="model.fusion",
-            modalities=tuple(dims),
-            dim=dim,
-            dropout=dropout,
-            mask_padding=mask_padding,
-        )
-        self.head = bind(Head, head, what="model.head", modalities=len(dims), dim=dim, classes=classes, dropout=dropout)
+        context = context if contextual else {"name": "none"}
+        shared = {"dim": dim, "mask_padding": mask_padding, "dropout": dropout}
+        self.context = part(CONTEXTS, context, "model.context", modalities=contextual, speakers=speakers, **shared)
+        self.fusion = bind(MultiAttn, fusion, what="model.fusion", modalities=tuple(dims), **shared)
+        self.head = bind(Head, head, what="model.head", modalities=len(dims), classes=classes, **shared)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         x = {name: project(batch[name]) for name, project in self.project.items()}  # b n d

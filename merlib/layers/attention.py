@@ -106,16 +106,9 @@ class MultiAttn(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        modalities: Sequence[str],
-        dim: int,
-        heads: int,
-        ff: int,
-        layers: int,
-        dropout: float,
+        self, *, modalities: Sequence[str], dim: int, heads: int, ff: int, layers: int, dropout: float,
         mask_padding: bool,
-    ):
+    ):  # fmt: skip
         super().__init__()
         self.mask_padding = mask_padding
         layer = {"sources": len(modalities) - 1, "dim": dim, "heads": heads, "ff": ff, "dropout": dropout}

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def perceptron(*, width: int, hidden: int, out: int, dropout: float, layers: int = 1) -> nn.Sequential:
@@ -31,6 +32,26 @@ class Head(nn.Module):
         """fused: b n m d. Returns the class scores b n c and the embedding z b n d."""
         z = self.embed(torch.flatten(fused, start_dim=-2))  # b n m d -> b n (m d), eq. 6
         return self.classify(z), z
+
+
+def normalise(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
+    """Batch normalisation, b d; a training batch of one row has no variance and uses the running statistics."""
+    if norm.training and len(x) == 1:
+        return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+    return norm(x)
+
+
+class Scores(nn.Module):
+    """`logits` b c of an embedding b d; on sentiment corpora also `logits_binary` b 2, negative against the rest."""
+
+    def __init__(self, *, dim: int, classes: int, sentiment: bool):
+        super().__init__()
+        self.classes = nn.Linear(dim, classes)
+        self.binary = nn.Linear(dim, 2) if sentiment else None
+
+    def forward(self, z: Tensor) -> dict[str, Tensor]:
+        scores = {"logits": self.classes(z)}
+        return scores if self.binary is None else scores | {"logits_binary": self.binary(z)}
 
 
 class Unchanged(nn.Module):

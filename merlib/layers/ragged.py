@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from merlib.errors import RequestError
 
@@ -27,10 +27,22 @@ def masked_mean(x: Tensor, mask: Tensor, longest: int | None = None) -> Tensor:
     return (x * mask.unsqueeze(-1)).sum(1) / count
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """softmax(q k^T / sqrt(d / heads)) v over the real steps of k and v. q: b t d; k, v: b s d; mask: b s. b t d."""
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, heads: int) -> Tensor:
+    """softmax(q k^T / sqrt(d / heads)) v. q: b t d; k, v: b s d; mask: b s, their real steps (None: all). b t d."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # b t d -> b h t e
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None]).transpose(1, 2).flatten(-2)
+    keys = None if mask is None else mask[:, None, None]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=keys).transpose(1, 2).flatten(-2)
+
+
+def last_state(x: Tensor, mask: Tensor) -> Tensor:
+    """The state of a forward recurrence at the last real step: b t d -> b d."""
+    return x[torch.arange(len(x), device=x.device), mask.sum(1) - 1]
+
+
+def recurrent(rnn: nn.RNNBase, x: Tensor, mask: Tensor) -> Tensor:
+    """The states of an LSTM or GRU that runs over the real steps alone, b t h, zero on padding."""
+    packed = pack_padded_sequence(x, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
 class LastState(nn.Module):

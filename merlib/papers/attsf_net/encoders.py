@@ -5,6 +5,7 @@ encoder of a modality takes (x, mask) and returns both; every sequence comes pad
 """
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,25 +16,13 @@ from merlib import registry
 from merlib.errors import RequestError, one_of
 from merlib.layers.attention import sinusoid
 from merlib.layers.ragged import resampled
-from merlib.papers.attsf_net.video import VISUAL
-
-
-class Vectors(nn.Module):
-    """Steps that are vectors already pass unchanged."""
-
-    def __init__(self, *, width: int, steps: int):
-        super().__init__()
-        self.width, self.steps = width, steps
-
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        return x, mask
+from merlib.papers.attsf_net.video import VISUAL, Vectors
 
 
 class AudioCnn(nn.Module):
     """Convolution over time, batch norm, ReLU and max-pooling, four times (Sec. III-B): b t w -> b t' c.
 
-    Shorter utterances are padded with zeros to the longest one. A step of the result is real where it depends on a real
-    step.
+    A step of the result is real where it depends on a real step.
     """
 
     def __init__(
@@ -50,18 +39,11 @@ class AudioCnn(nn.Module):
                 f"the audio CNN needs longer sequences, found {steps} steps at most: set model.encoder.audio.name to "
                 '"vectors", or bring frame features (MFCC)'
             )
-        pairs = zip([width, *channels], channels, strict=False)
-        self.layers = nn.Sequential(
-            *(
-                nn.Sequential(
-                    nn.Conv1d(i, o, kernel, stride=stride, padding=padding, bias=False),  # batch norm has the bias
-                    nn.BatchNorm1d(o),
-                    nn.ReLU(),
-                    nn.MaxPool1d(pool, pool_stride),
-                )
-                for i, o in pairs
-            )
-        )
+        self.layers = nn.Sequential()
+        for i, o in pairwise([width, *channels]):
+            convolve = nn.Conv1d(i, o, kernel, stride=stride, padding=padding, bias=False)  # batch norm has the bias
+            layer = nn.Sequential(convolve, nn.BatchNorm1d(o), nn.ReLU(), nn.MaxPool1d(pool, pool_stride))
+            self.layers.append(layer)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         real = mask.to(x.dtype).unsqueeze(1)
@@ -131,15 +113,10 @@ class TimeAxis(nn.Module):
 TO_LENGTH = {"conv": FrameConv, "interpolate": Interpolate, "lstm": TimeAxis}
 
 
-def learned(length: int, dim: int) -> Tensor:
-    return nn.Parameter(0.02 * torch.randn(length, dim))
-
-
-def waves(length: int, dim: int) -> Tensor:
-    return nn.Buffer(sinusoid(torch.zeros(length, dim)), persistent=False)
-
-
-POSITIONS = {"learned": learned, "sinusoid": waves}
+POSITIONS = {  # l d
+    "learned": lambda length, dim: nn.Parameter(0.02 * torch.randn(length, dim)),
+    "sinusoid": lambda length, dim: nn.Buffer(sinusoid(torch.zeros(length, dim)), persistent=False),
+}
 
 
 class Embed(nn.Module):

@@ -12,22 +12,7 @@ def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
     """Modality -> extractor; of text: the options of `text.encode`. weights: names or paths instead of the paper's."""
     spread = one_of({"clip": True, "start": False}, data["frame_window"], "option of frame_window")
     crops = faces.MtcnnFaces(frames=data["frames"], size=data["face_size"], spread=spread)
-    network = {"weights": weights["visual"]} if "visual" in weights else {}
-    return {
-        "text": {"encoder": weights.get("text", "bert-base-uncased"), "pool": "tokens"},
-        "audio": audio.MfccSteps(settings=mfcc(data)),
-        "visual": crops if data["visual"] == "faces" else vision.EfficientFaces(faces=crops, **network),
-    }
-
-
-def offline(data: dict) -> dict[str, Any]:
-    """Modality -> an extractor whose weights come with a package."""
-    return {} if data["visual"] == "faces" else {"visual": vision.FerFaces(frames=min(data["frames"], 15))}
-
-
-def mfcc(data: dict) -> audio.Mfcc:
-    """The settings of the MFCC (Sec. III-A)."""
-    return audio.Mfcc(
+    mfcc = audio.Mfcc(  # Sec. III-A
         rate=data["audio_rate"],
         seconds=data["audio_seconds"],
         cut=data["audio_window"],
@@ -37,3 +22,14 @@ def mfcc(data: dict) -> audio.Mfcc:
         shift_ms=data["mfcc_shift_ms"],
         fft=data["mfcc_fft"],
     )
+    network = {"weights": weights["visual"]} if "visual" in weights else {}
+    return {
+        "text": {"encoder": weights.get("text", "bert-base-uncased"), "pool": "tokens"},
+        "audio": audio.MfccSteps(settings=mfcc),
+        "visual": crops if data["visual"] == "faces" else vision.EfficientFaces(faces=crops, **network),
+    }
+
+
+def offline(data: dict) -> dict[str, Any]:
+    """Modality -> an extractor whose weights come with a package."""
+    return {} if data["visual"] == "faces" else {"visual": vision.FerFaces(frames=min(data["frames"], 15))}

@@ -3,6 +3,8 @@
 Shapes: N utterances of a batch, d = dim, c classes (1 where the target is a score). A label of -1 means none.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,42 +21,22 @@ def symmetric_kl(mean_p: Tensor, var_p: Tensor, mean_q: Tensor, var_q: Tensor) -
     return ((var_p + distance) / var_q + (var_q + distance) / var_p) / 2 - 1
 
 
-class Batch(nn.Module):
+def batch(p: Tensor, q: Tensor, *, eps: float) -> Tensor:
     """Mean and variance of each dimension over the batch (eq. 14); 0 for a single utterance, which has no variance."""
-
-    def __init__(self, *, dim: int, eps: float):
-        super().__init__()
-        self.eps = eps
-
-    def forward(self, p: Tensor, q: Tensor) -> Tensor:
-        """p, q: N d. Returns a scalar, the mean over the dimensions."""
-        if len(p) < 2:
-            return p.new_zeros(())
-        moments = [m for x in (p, q) for m in (x.mean(0), x.var(0, unbiased=False) + self.eps)]
-        return symmetric_kl(*moments).mean()
+    if len(p) < 2:
+        return p.new_zeros(())
+    return symmetric_kl(*(m for x in (p, q) for m in (x.mean(0), x.var(0, unbiased=False) + eps))).mean()
 
 
-class Sample(nn.Module):
+def sample(p: Tensor, q: Tensor, *, eps: float) -> Tensor:
     """One mean and one variance for each utterance, over its d entries; a mean over utterances."""
-
-    def __init__(self, *, dim: int, eps: float):
-        super().__init__()
-        self.eps = eps
-
-    def forward(self, p: Tensor, q: Tensor) -> Tensor:
-        moments = [m for x in (p, q) for m in (x.mean(1), x.var(1, unbiased=False) + self.eps)]
-        return symmetric_kl(*moments).mean()
+    return symmetric_kl(*(m for x in (p, q) for m in (x.mean(1), x.var(1, unbiased=False) + eps))).mean()
 
 
-class Softmax(nn.Module):
+def softmax(p: Tensor, q: Tensor) -> Tensor:
     """The d entries as logits of a categorical distribution; a mean over utterances."""
-
-    def __init__(self, *, dim: int, eps: float):
-        super().__init__()
-
-    def forward(self, p: Tensor, q: Tensor) -> Tensor:
-        log_p, log_q = p.log_softmax(1), q.log_softmax(1)
-        return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(1).mean()
+    log_p, log_q = p.log_softmax(1), q.log_softmax(1)
+    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(1).mean()
 
 
 class Learned(nn.Module):
@@ -72,7 +54,12 @@ class Learned(nn.Module):
         return symmetric_kl(*moments).mean()
 
 
-SIMILARITIES = {"batch": Batch, "sample": Sample, "softmax": Softmax, "learned": Learned}
+SIMILARITIES = {  # of branch and token, N d each -> a scalar
+    "batch": lambda dim, eps: partial(batch, eps=eps),
+    "sample": lambda dim, eps: partial(sample, eps=eps),
+    "softmax": lambda dim, eps: softmax,
+    "learned": lambda dim, eps: Learned(dim=dim, eps=eps),
+}
 TASKS = {
     "cross_entropy": lambda logits, target: F.cross_entropy(logits, target["label"]),
     "l1": lambda logits, target: F.l1_loss(logits.squeeze(-1), target["score"]),

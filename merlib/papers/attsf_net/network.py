@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from merlib import registry
 from merlib.errors import one_of
-from merlib.papers.attsf_net.avam import AVAMS
-from merlib.papers.attsf_net.cmb import CMBS
+from merlib.papers.attsf_net.cross_attention import CMBS, SABS, NoSab
 from merlib.papers.attsf_net.encoders import Encoder
-from merlib.papers.attsf_net.sab import SABS, NoSab
+from merlib.papers.attsf_net.transformer import AVAMS
 from merlib.pretrained.weights import located
 
 VERSION = 1
@@ -85,9 +84,8 @@ class AttsfNet(nn.Module):
         self.pair = [name for name in dims if name != "text"]
         shared = {"dim": dim, "dropout": dropout, "transformer": transformer}
 
-        self.encoder = registry.bind(
-            Encoder, encoder, what="model.encoder", dims=dims, steps=steps, dim=dim, dropout=dropout
-        )
+        given = {"dims": dims, "steps": steps, "dim": dim, "dropout": dropout}
+        self.encoder = registry.bind(Encoder, encoder, what="model.encoder", **given)
         self.cmb = registry.part(CMBS, cmb, "model.cmb", names=self.pair, **shared)
         main = [*self.cmb.sources]  # modalities with a main branch
         length = self.encoder.length
@@ -101,9 +99,8 @@ class AttsfNet(nn.Module):
         width = 1 if sentiment else classes
         with_head = [name for name in auxiliary if name in main or (name == "text" and self.avam.text_head)]
         streams = len({*auxiliary, *main}) + self.sab.classify
-        self.heads = nn.ModuleDict(
-            {name: nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, width)) for name in with_head}
-        )
+        heads = {name: nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, width)) for name in with_head}
+        self.heads = nn.ModuleDict(heads)
         self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(streams * dim, width))
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,14 +1,17 @@
-"""The attention and the transformer layer that CMB, SAB and AVAM of ATTSF-Net are made of (Sec. III-C, Fig. 2).
+"""Attention and transformer layer of ATTSF-Net (Sec. III-C, Fig. 2), and AVAM (Sec. III-E), which consists of them.
 
-Shapes: b utterances, l steps (every sequence has all of them, without padding), k query steps, d = dim, h heads.
+Shapes: b utterances, l steps (every sequence has all of them, without padding), k query steps, d = dim.
 """
 
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from merlib import registry
 from merlib.errors import RequestError, one_of
-
-ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU}
+from merlib.layers.ragged import attend
 
 
 class Attention(nn.Module):
@@ -17,43 +20,26 @@ class Attention(nn.Module):
     def __init__(self, *, dim: int, heads: int, output: bool):
         super().__init__()
         if dim % heads:
-            raise RequestError(
-                f"attention width {dim} is not a multiple of {heads} heads: change dim or the number of heads"
-            )
+            raise RequestError(f"attention width {dim} is not a multiple of {heads} heads: change dim or the heads")
         self.heads = heads
         self.query, self.key, self.value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
         self.output = nn.Linear(dim, dim) if output else nn.Identity()
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query: b k d; key and value: b l d. Returns b k d."""
-        maps = ((self.query, query), (self.key, key), (self.value, value))
-        q, k, v = (
-            project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project, x in maps
-        )  # b n d -> b h n (d/h)
-        return self.output(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2))
-
-
-class SelfAttention(nn.Module):
-    """The standard multi-head attention of a sequence to itself: b l d -> b l d."""
-
-    def __init__(self, *, dim: int, heads: int):
-        super().__init__()
-        self.attend = Attention(dim=dim, heads=heads, output=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.attend(x, x, x)
+        return self.output(attend(self.query(query), self.key(key), self.value(value), None, self.heads))
 
 
 class SingleAttention(nn.Module):
     """Self-attention of a sequence of one vector: the softmax is 1, so only the value and output maps are left."""
 
-    def __init__(self, *, dim: int, heads: int):
+    def __init__(self, *, dim: int):
         super().__init__()
         self.value = nn.Linear(dim, dim, bias=False)
         self.output = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.output(self.value(x))
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return self.output(self.value(value))
 
 
 class AddNorm(nn.Module):
@@ -79,13 +65,57 @@ class TransformerLayer(nn.Module):
         single: bool = False,
     ):  # fmt: skip
         super().__init__()
-        self.attend = (SingleAttention if single else SelfAttention)(dim=dim, heads=heads)
-        act = one_of(ACTIVATIONS, activation, "option of model.transformer.activation")()
+        self.attend = SingleAttention(dim=dim) if single else Attention(dim=dim, heads=heads, output=True)
+        act = one_of({"gelu": nn.GELU, "relu": nn.ReLU}, activation, "option of model.transformer.activation")()
         self.feed_forward = nn.Sequential(nn.Linear(dim, ff), act, nn.Dropout(dropout), nn.Linear(ff, dim))
         self.after_attention, self.after_feed_forward = (
             AddNorm(dim=dim, dropout=dropout, residual_dropout=residual_dropout) for _ in range(2)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.after_attention(x, self.attend(x))
+        x = self.after_attention(x, self.attend(x, x, x))
         return self.after_feed_forward(x, self.feed_forward(x))
+
+
+LETTERS = {"text": "T", "audio": "A", "visual": "V"}  # of the modalities in a recipe
+
+
+def auxiliary_branches(names: Sequence[str], main: Sequence[str], modalities: str) -> list[str]:
+    """Which modalities have an auxiliary module: those without a main branch, and those that `modalities` names."""
+    return [name for name in names if name not in main or LETTERS[name] in modalities]
+
+
+class Avam(nn.Module):
+    """Audio-Visual Auxiliary Modules (Sec. III-E): per modality, a transformer encoder and its mean over time.
+
+    modalities: letters of the modalities with a main branch that have a module (Table VII). Text always has one
+    (Sec. IV-B). text_head: whether text has a classification head and loss of its own, as audio and video have.
+    """
+
+    def __init__(
+        self, *, names: Sequence[str], main: Sequence[str], modalities: str, text_head: bool, layers: int, ff: int,
+        dim: int, dropout: float, transformer: dict[str, Any],
+    ):  # fmt: skip
+        super().__init__()
+        layer = partial(
+            registry.bind, TransformerLayer, transformer, what="model.transformer", dim=dim, ff=ff, dropout=dropout
+        )
+        self.names, self.text_head = auxiliary_branches(names, main, modalities), text_head
+        self.encode = nn.ModuleDict({name: nn.Sequential(*(layer() for _ in range(layers))) for name in self.names})
+
+    def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: encode(x[name]).mean(1) for name, encode in self.encode.items()}  # b l d -> b d
+
+
+class TemporalPooling(nn.Module):
+    """The auxiliary module of ref. [27] (Table VIII): the mean over time alone."""
+
+    def __init__(self, *, names: Sequence[str], main: Sequence[str], modalities: str, text_head: bool):
+        super().__init__()
+        self.names, self.text_head = auxiliary_branches(names, main, modalities), text_head
+
+    def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: x[name].mean(1) for name in self.names}  # b l d -> b d
+
+
+AVAMS = {"transformer": Avam, "temporal_pooling": TemporalPooling}

@@ -13,23 +13,29 @@ from torch.nn import functional as F
 
 from merlib import registry
 from merlib.errors import RequestError
+from merlib.layers.attention import Rows
 from merlib.pretrained.efficientface import EfficientFace, load_weights
 
 
-class FaceVectors(nn.Module):
-    """Frames that are vectors already pass unchanged; images are refused."""
+class Vectors(nn.Module):
+    """Steps that are vectors already pass unchanged."""
 
     def __init__(self, *, width: int, steps: int):
         super().__init__()
-        if width >= 3 * 32**2:
-            raise RequestError(
-                f"frames of {width} values are images, not vectors: take readings.visual = fine_tune or freeze, or "
-                "extract vectors from them with a pretrained network"
-            )
         self.width, self.steps = width, steps
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         return x, mask
+
+
+def face_vectors(*, width: int, steps: int) -> Vectors:
+    """Refuses images."""
+    if width >= 3 * 32**2:
+        raise RequestError(
+            f"frames of {width} values are images, not vectors: take readings.visual = fine_tune or freeze, or "
+            "extract vectors from them with a pretrained network"
+        )
+    return Vectors(width=width, steps=steps)
 
 
 class Augment(nn.Module):
@@ -90,11 +96,10 @@ class Faces(nn.Module):
         return self
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        frames = x[mask].unflatten(-1, (3, self.pixels, self.pixels))  # b t (3 h h) -> n 3 h h
+        rows = Rows(mask)
+        frames = rows.pack(x).unflatten(-1, (3, self.pixels, self.pixels))  # b t (3 h h) -> n 3 h h
         vectors = self.network(self.augment(frames, mask.nonzero()[:, 0]))  # n 3 h h -> n 1024
-        places = mask.flatten().nonzero().squeeze(1)
-        padded = vectors.new_zeros(mask.numel(), self.width).index_copy(0, places, vectors)
-        return padded.unflatten(0, mask.shape), mask
+        return rows.unpack(vectors), mask
 
 
-VISUAL = {"efficientface": Faces, "vectors": FaceVectors}
+VISUAL = {"efficientface": Faces, "vectors": face_vectors}

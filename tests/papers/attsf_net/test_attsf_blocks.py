@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib import registry
-from merlib.papers.attsf_net.cmb import Cmb, CmbLayer, PreNormBlock, SimilarityEnhancement
+from merlib.papers.attsf_net.cross_attention import Cmb, CmbLayer, PreNormBlock, Sab, SimilarityEnhancement
 from merlib.papers.attsf_net.encoders import AudioCnn, FrameConv, Interpolate, TimeAxis
 from merlib.papers.attsf_net.network import FUSIONS
-from merlib.papers.attsf_net.sab import Sab
-from merlib.papers.attsf_net.transformer import Attention, SelfAttention, SingleAttention, TransformerLayer
+from merlib.papers.attsf_net.transformer import Attention, SingleAttention, TransformerLayer
 from merlib.papers.attsf_net.video import Augment, Faces
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
@@ -56,18 +55,18 @@ def test_cross_attention_is_equation_6_head_by_head():
 
 def test_self_attention_is_torchs_multi_head_attention_and_of_one_vector_a_linear_map():
     torch.manual_seed(0)
-    mine, theirs = SelfAttention(dim=8, heads=2).double(), nn.MultiheadAttention(8, 2, batch_first=True).double()
+    mine = Attention(dim=8, heads=2, output=True).double()
+    theirs = nn.MultiheadAttention(8, 2, batch_first=True).double()
     with torch.no_grad():
-        theirs.in_proj_weight.copy_(
-            torch.cat([m.weight for m in (mine.attend.query, mine.attend.key, mine.attend.value)])
-        )
+        theirs.in_proj_weight.copy_(torch.cat([m.weight for m in (mine.query, mine.key, mine.value)]))
         theirs.in_proj_bias.zero_()
-        theirs.out_proj.load_state_dict(mine.attend.output.state_dict())
+        theirs.out_proj.load_state_dict(mine.output.state_dict())
     x = draw(3, 5, 8)
-    torch.testing.assert_close(mine(x), theirs(x, x, x)[0], **EXACT)
-    single = SingleAttention(dim=8, heads=2).double()
-    single.value, single.output = mine.attend.value, mine.attend.output
-    torch.testing.assert_close(single(x[:, :1]), mine(x[:, :1]), **EXACT)
+    torch.testing.assert_close(mine(x, x, x), theirs(x, x, x)[0], **EXACT)
+    single = SingleAttention(dim=8).double()
+    single.value, single.output = mine.value, mine.output
+    first = (x[:, :1],) * 3
+    torch.testing.assert_close(single(*first), mine(*first), **EXACT)
 
 
 def normed(x: Tensor) -> Tensor:
@@ -81,7 +80,7 @@ def test_a_layer_of_the_cmb_is_equations_7_to_9(key):
     x, source = draw(2, 5, 8), draw(2, 5, 8)
     attended = layer.cross(x, {"own": x, "other": source}[key], source)
     bar = normed(x + attended)  # eq. (7)
-    tilde = normed(layer.encode.attend(bar) + bar)  # eq. (8)
+    tilde = normed(layer.encode.attend(bar, bar, bar) + bar)  # eq. (8)
     torch.testing.assert_close(layer(x, source), normed(layer.encode.feed_forward(tilde) + tilde), **EXACT)  # eq. (9)
 
 
@@ -130,7 +129,7 @@ def test_the_sab_is_equations_11_to_13(query):
         visual = layer.visual(u, v, v)
         audio = layer.audio(u if query == "sum" else visual, a, a)
         tilde = normed(audio + {"nested": 0, "nested_residual": u, "sum": visual}[query])  # eq. (11)
-        tilde = normed(layer.encode.attend(tilde) + tilde)  # eq. (12)
+        tilde = normed(layer.encode.attend(tilde, tilde, tilde) + tilde)  # eq. (12)
         u = normed(layer.encode.feed_forward(tilde) + tilde)  # eq. (13)
     torch.testing.assert_close(sab({"audio": a, "visual": v})["token"], u[:, 0], **EXACT)
 

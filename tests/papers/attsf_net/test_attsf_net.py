@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from merlib import declarations, registry, study, twins
 from merlib.errors import DeclarationError
-from merlib.papers.attsf_net.avam import TemporalPooling
-from merlib.papers.attsf_net.cmb import SimilarityEnhancement
+from merlib.papers.attsf_net.cross_attention import SimilarityEnhancement
 from merlib.papers.attsf_net.loss import SIMILARITIES
+from merlib.papers.attsf_net.transformer import TemporalPooling
 
 PAPER = declarations.load("attsf_net")
 DIMS = {"text": 6, "audio": 5, "visual": 4}
@@ -95,9 +95,7 @@ def test_every_parameter_of_a_declared_row_receives_gradient(case):
     loss(model(batch), batch)["loss"].backward()
     parameters = [*model.named_parameters(), *loss.named_parameters()]
     many = recipe["model"]["sab"]["tokens"] == "length"  # self-attention among tokens fades: see test_attsf_blocks.py
-    learning = [
-        (n, p) for n, p in parameters if not (many and re.match(r"sab.*encode\.attend\.attend\.(query|key)", n))
-    ]
+    learning = [(n, p) for n, p in parameters if not (many and re.match(r"sab.*encode\.attend\.(query|key)", n))]
     missing = [name for name, p in learning if p.grad is None or not p.grad.abs().sum() > 1e-12]
     assert not missing and all(p.grad.isfinite().all() for _, p in parameters)
 
@@ -266,7 +264,7 @@ def both_ways(p, q) -> Tensor:
 def test_similarity_is_the_symmetric_divergence(reading):
     torch.manual_seed(0)
     p, q, eps = draw(6, 4), 2 * draw(6, 4) + 1, 1e-5
-    similarity = SIMILARITIES[reading](dim=4, eps=eps).double()
+    similarity = SIMILARITIES[reading](dim=4, eps=eps)
     if reading == "batch":
         expected = both_ways(*(Independent(normals(x, 0, eps), 1) for x in (p, q))) / 4
     elif reading == "sample":
@@ -274,7 +272,7 @@ def test_similarity_is_the_symmetric_divergence(reading):
     elif reading == "softmax":
         expected = both_ways(*(Categorical(logits=x) for x in (p, q))).mean()
     else:
-        means = [similarity.moments(x).chunk(2, dim=1) for x in (p, q)]
+        means = [similarity.double().moments(x).chunk(2, dim=1) for x in (p, q)]
         expected = both_ways(*(Normal(m, (v.exp() + eps).sqrt()) for m, v in means)).mean()
     torch.testing.assert_close(similarity(p, q), expected, **EXACT)
     torch.testing.assert_close(similarity(p, p), torch.zeros(()).double(), **EXACT)

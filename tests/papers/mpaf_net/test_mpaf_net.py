@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from transformers import BertConfig, BertModel
 
 from merlib import declarations, registry
-from merlib.baselines.lstm import Average, Truncate
+from merlib.baselines.lstm import average, truncate
 from merlib.declarations.leaves import flat
 from merlib.errors import DeclarationError
 from merlib.papers.mpaf_net.encoders import Extend
@@ -202,9 +202,7 @@ def test_focal_loss_and_its_gradient_are_finite_where_a_network_is_sure(gamma):
 def test_sequences_meet_in_common_steps(steps):
     batch = utterances()
     x, mask = batch["audio"], batch["audio_mask"]
-    for i, (averaged, cut) in enumerate(
-        zip(Average(steps=steps)(x, mask), Truncate(steps=steps)(x, mask), strict=True)
-    ):
+    for i, (averaged, cut) in enumerate(zip(average(x, mask, steps), truncate(x, mask, steps), strict=True)):
         one = alone(batch, i)["audio"][0]
         assert_close(averaged, F.adaptive_avg_pool1d(one.T, steps).T, **EXACT)
         assert_close(cut[: len(one)], one[:steps], **EXACT)
