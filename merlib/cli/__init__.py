@@ -14,28 +14,26 @@ import typer
 
 from merlib import declarations
 from merlib.cli import arguments, data
-from merlib.cli.arguments import AsJson, Changes, Device, OptionalWords, Root, Seeds, Words
+from merlib.cli.arguments import AsJson, Changes, Device, Folds, OptionalWords, Parameters, Root, Seeds, Words
 from merlib.errors import MerlibError, one_of
 from merlib.places import commit
 
-app = typer.Typer(
-    rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
-)
+HELP = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=HELP)
 app.add_typer(data.app, name="data")
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"merlib {version('merlib')}, commit {commit()}")
         raise typer.Exit
 
 
+VERSION = typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and the commit.")
+
+
 @app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and the commit.")
-    ] = False,
-) -> None:
+def _options(version: Annotated[bool, VERSION] = False) -> None:
     """Printed numbers of papers, their recipes and their verdicts."""
 
 
@@ -124,7 +122,7 @@ def against(words: Words, seeds: Seeds = "0", as_json: AsJson = False, data: Roo
     paper, table, (row, *others) = arguments.address(words, needs=3)
     _check_root(data)
     twins.ensure(data, declarations.load(paper).corpora)
-    lines = study.against(paper, table, row, others=others, data=data, seeds=arguments.integers(seeds))
+    lines = study.against(paper, table, row, others=others, data=data, seeds=seeds)
     print(lines.to_json(orient="records") if as_json else lines.round(4).to_string(index=False))
 
 
@@ -132,7 +130,7 @@ def against(words: Words, seeds: Seeds = "0", as_json: AsJson = False, data: Roo
 def run(
     words: Words,
     seeds: Seeds = "0",
-    folds: Annotated[str | None, typer.Option(metavar="N,N", help="Folds, from 0. Default: all.")] = None,
+    folds: Folds = None,
     device: Device = None,
     changes: Changes = None,
     data: Root = "twin",
@@ -144,10 +142,11 @@ def run(
     from merlib import study, twins
 
     paper, table, rows = arguments.address(words, needs=2)
-    numbers = {"seeds": arguments.integers(seeds), "folds": () if folds is None else arguments.integers(folds)}
-    change = arguments.assignments(changes or ()) or None
+    change = dict(changes or ()) or None
     twins.ensure(data, declarations.load(paper).corpora)
-    records = study.run_table(paper, table, row=rows, data=data, device=device, change=change, **numbers)
+    records = study.run_table(
+        paper, table, row=rows, data=data, seeds=seeds, folds=folds or (), device=device, change=change
+    )
     if records.empty:
         return print("nothing to record: these rows are quoted by the paper, or left out for the reason above")
     shown = ["row", "column", "seed", "selection", "value", "epoch", "never_predicted"]
@@ -156,20 +155,14 @@ def run(
 
 
 @app.command(cls=arguments.WithPairs)
-def notebook(
-    source: Path,
-    target: Path,
-    parameters: Annotated[
-        list[str] | None, typer.Option("-p", metavar="KEY VALUE", help="A parameter; repeatable.")
-    ] = None,
-) -> None:
+def notebook(source: Path, target: Path, parameters: Parameters = None) -> None:
     """Execute a notebook, with parameters.
 
     An unknown parameter, or one of another type than its default, is refused before anything runs.
     """
     from merlib.cli import headless
 
-    headless.run(source, target, arguments.assignments(parameters or ()))
+    headless.run(source, target, dict(parameters or ()))
 
 
 @app.command()

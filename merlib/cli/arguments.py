@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
@@ -35,25 +35,25 @@ def address(words: Sequence[str], *, needs: int = 0, text: bool = False) -> Addr
     text: also allow `settings`, `facts` and `claims`, the tables of numbers that a paper prints in its text.
     Raises RequestError for a part that is missing or unknown; the message lists near matches.
     """
-    paths = [word.strip("/").split("/") for word in words]
-    if long := ["/".join(path) for path in paths if len(path) > len(PARTS)]:
-        raise RequestError(f"{long[0]!r}: an address is {'/'.join(PARTS)}")
-    parts: list[str] = []
-    while paths and len(parts) < 2:
-        parts += paths.pop(0)
-    if len(parts) + len(paths) < needs:
+    parts, further = [], [word.strip("/") for word in words]
+    while further and len(parts) < 2:
+        parts += further.pop(0).split("/")
+    if len(parts) > len(PARTS):
+        raise RequestError(f"{'/'.join(parts)!r}: an address is {'/'.join(PARTS)}")
+    if len(parts) + len(further) < needs:
         raise RequestError(f"name a {PARTS[len(parts)]}, as in mfcre/table4/ours: an address is {'/'.join(PARTS)}")
     if not parts:
         return Address()
     paper = declarations.load(parts[0])
     if len(parts) == 1:
         return Address(paper.id)
-    table = _numbered(parts[1])
+    table, rows = _numbered(parts[1]), parts[2:]
     known = one_of(_rows(paper, text), table, f"table of {paper.id}")
-    for *place, row in paths:
-        if place and [*place[:-1], _numbered(place[-1])] != [paper.id, table][-len(place) :]:
-            raise RequestError(f"{'/'.join([*place, row])!r} is no row of {paper.id}/{table}: name rows of one table")
-    rows = [*parts[2:], *(path[-1] for path in paths)]
+    for word in further:
+        place, _, row = word.rpartition("/")
+        if _numbered(place) not in ("", table, f"{paper.id}/{table}"):
+            raise RequestError(f"{word!r} is no row of {paper.id}/{table}: name rows of one table")
+        rows.append(row)
     return Address(paper.id, table, tuple(one_of(known, row, f"row of {paper.id}/{table}") for row in rows))
 
 
@@ -66,20 +66,9 @@ def _rows(paper: Paper, text: bool) -> dict[str, list[str]]:
     return rows
 
 
-def _numbered(table: str) -> str:
-    """`4` is short for `table4`."""
-    return f"table{table}" if table.isdigit() else table
-
-
-def assignments(texts: Iterable[str]) -> dict[str, Any]:
-    """`key=value` each, the value read by `literal`."""
-    values = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise RequestError(f"{text!r}: write key=value, such as train.lr=1e-3 or readings.cell=slstm")
-        values[key] = literal(value)
-    return values
+def _numbered(place: str) -> str:
+    """`4` is short for `table4`, and `mfcre/4` for `mfcre/table4`."""
+    return re.sub(r"(^|/)(\d+)$", r"\1table\2", place)
 
 
 class WithPairs(TyperCommand):
@@ -95,25 +84,28 @@ class WithPairs(TyperCommand):
         return super().parse_args(ctx, joined)
 
 
-def literal(text: str) -> Any:
-    """A TOML literal (1e-3, true, "text", [0, 1]); anything else is the text itself."""
+def assignment(text: str) -> tuple[str, Any]:
+    """`key=value`, whose value is a TOML literal (1e-3, true, "text", [0, 1]) or, if it is none, the text itself."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r}: write key=value, such as train.lr=1e-3 or readings.cell=slstm")
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        return text
+        return key, value
 
 
 def modalities(text: str) -> str:
     """Letters of T text, A audio, V visual."""
     if not text or set(text) - set(LETTERS):
-        raise RequestError(f"{text!r}: write letters of T text, A audio, V visual, such as AV")
+        raise typer.BadParameter(f"{text!r}: write letters of T text, A audio, V visual, such as AV")
     return text
 
 
 def integers(text: str) -> tuple[int, ...]:
     """Non-negative integers, comma-separated."""
     if not all(re.fullmatch("[0-9]{1,9}", part) for part in text.split(",")):
-        raise RequestError(f"{text!r}: give integers of at most nine digits, such as 0,1,2")
+        raise typer.BadParameter(f"{text!r}: give integers of at most nine digits, such as 0,1,2")
     return tuple(map(int, text.split(",")))
 
 
@@ -137,11 +129,6 @@ def complete_address(ctx: typer.Context, incomplete: str) -> list[str]:
     return ["/".join([*place, name]) for name in names]
 
 
-def complete_root() -> list[str]:
-    """For the shell: the data roots."""
-    return data_roots()
-
-
 def _words(help: str) -> typer.models.ArgumentInfo:
     return typer.Argument(metavar="PAPER/TABLE/ROW", help=help, show_default=False, autocompletion=complete_address)
 
@@ -150,13 +137,12 @@ PLACE = "An address, or its parts with blanks: mfcre table4 ours. Further rows o
 Words = Annotated[list[str], _words(PLACE)]
 OptionalWords = Annotated[list[str] | None, _words(f"{PLACE} Default: everything.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
-Root = Annotated[
-    str,
-    typer.Option(help="Data root: a folder below data/ (or MERLIB_DATA).", autocompletion=complete_root),
-]
-Seeds = Annotated[str, typer.Option(metavar="N,N", help="Seeds, comma-separated.")]
+ROOT = "Data root: a folder below data/ (or MERLIB_DATA)."
+Root = Annotated[str, typer.Option(help=ROOT, autocompletion=data_roots)]
+Seeds = Annotated[tuple, typer.Option(parser=integers, metavar="N,N", help="Seeds, comma-separated.")]
+Folds = Annotated[tuple | None, typer.Option(parser=integers, metavar="N,N", help="Folds, from 0. Default: all.")]
 Device = Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Default: cuda where there is one.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A leaf or a reading of the recipe, such as readings.cell=slstm."),
-]
+LEAF = "A leaf or a reading of the recipe, such as readings.cell=slstm."
+Changes = Annotated[list[tuple] | None, typer.Option("--set", parser=assignment, metavar="KEY=VALUE", help=LEAF)]
+PAIR = typer.Option("-p", parser=assignment, metavar="KEY VALUE", help="A parameter; repeatable.")
+Parameters = Annotated[list[tuple] | None, PAIR]

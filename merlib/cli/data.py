@@ -7,15 +7,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from merlib.cli.arguments import Changes, assignments, complete_root, modalities
+from merlib.cli.arguments import Changes, assignment, data_roots, modalities
 
 app = typer.Typer(help="Bring corpora, recordings and features in.", rich_markup_mode=None)
 
-Target = Annotated[str, typer.Argument(metavar="ROOT", help="The data root.", autocompletion=complete_root)]
+Target = Annotated[str, typer.Argument(metavar="ROOT", help="The data root.", autocompletion=data_roots)]
 Corpus = Annotated[str, typer.Argument(help="The corpus, by its name in the root.")]
 Media = Annotated[
     Path | None, typer.Option(help="Folder of the recordings. Default: that from which the corpus was imported.")
 ]
+LETTERS = "Letters of T text, A audio, V visual."
+Letters = Annotated[str, typer.Option("--modalities", parser=modalities, metavar="LETTERS", help=LETTERS)]
+NAMES = "A hub name or path instead of the paper's: audio=/models/wavlm"
+Weights = Annotated[list[tuple] | None, typer.Option(parser=assignment, metavar="MODALITY=WEIGHTS", help=NAMES)]
 Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run, if they can be moved.")]
 
 
@@ -74,12 +78,9 @@ def extract(
     corpus: Corpus,
     recipe: Annotated[str, typer.Option(metavar="PAPER", help="The paper whose settings are used.")],
     media: Media = None,
-    letters: Annotated[str, typer.Option("--modalities", help="Letters of T text, A audio, V visual.")] = "TAV",
+    letters: Letters = "TAV",
     kind: Annotated[Literal["paper", "offline"], typer.Option(help="offline: weights from packages.")] = "paper",
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MODALITY=WEIGHTS", help="A hub name or path instead of the paper's: audio=/models/wavlm"),
-    ] = None,
+    weights: Weights = None,
     changes: Changes = None,
     name: Annotated[str | None, typer.Option(help="Name of the array. Default: as the recipe names it.")] = None,
     augmented: Annotated[bool, typer.Option("--augmented", help="From augmented recordings.")] = False,
@@ -94,9 +95,9 @@ def extract(
 
     imports.refuse_synthetic(data)
     paths = extract.extract(
-        data, corpus, recipe, modalities=modalities(letters), media=_media(data, corpus, media), kind=kind,
+        data, corpus, recipe, media=_media(data, corpus, media), modalities=letters, kind=kind,
         names=dict.fromkeys(("text", "audio", "visual"), name) if name else None, augmented=augmented,
-        weights=assignments(weights or ()), change=assignments(changes or ()), workers=workers, device=device,
+        weights=dict(weights or ()), change=dict(changes or ()), workers=workers, device=device,
     )  # fmt: skip
     for modality, path in paths.items():
         print(path)

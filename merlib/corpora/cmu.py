@@ -33,8 +33,7 @@ class Release:
 
     labels: str
     folds: str
-    transcripts: str
-    suffix: str
+    transcripts: str  # `*` stands for a video
     fields: str  # the fields of a line of a transcript, after the name of its video
     separator: str
     video: str
@@ -45,8 +44,7 @@ RELEASES = {
     "mosi": Release(
         labels="CMU_MOSI_Opinion_Labels.csd",
         folds="cmu_mosi_std_folds.py",
-        transcripts="Raw/Transcript/Segmented",
-        suffix=".annotprocessed",
+        transcripts="Raw/Transcript/Segmented/*.annotprocessed",
         fields="clip text",
         separator="_DELIM_",
         video="Raw/Video/Segmented/{}.mp4",
@@ -55,8 +53,7 @@ RELEASES = {
     "mosei": Release(
         labels="CMU_MOSEI_Labels.csd",
         folds="cmu_mosei_std_folds.py",
-        transcripts="Raw/Transcript/Segmented/Combined",
-        suffix=".txt",
+        transcripts="Raw/Transcript/Segmented/Combined/*.txt",
         fields="clip start end text",
         separator="___",
         video="Raw/Videos/Segmented/Combined/{}.mp4",
@@ -69,12 +66,11 @@ def read(source: Path, name: str) -> Corpus:
     """The corpus `name`, mosi or mosei, in the folder `source`: every clip that has a transcript and a fold."""
     source, release = Path(source), RELEASES[name]
     labels, folds = _labels(source / release.labels), _folds(source / release.folds)
-    files = transcripts(source, release)
+    files = visible(source, release.transcripts)
     if not files:
-        raise CorpusError(f"{source / release.transcripts}: no {release.suffix} file; unpack the transcripts there.")
+        raise CorpusError(f"{source / release.transcripts}: no such file; unpack the transcripts there.")
     rows = pd.concat([_clips(file, release, labels) for file in files], ignore_index=True)
-    rows["split"] = rows["dialogue"].map(folds)
-    rows = rows.dropna(subset="split")
+    rows = rows.assign(split=rows["dialogue"].map(folds)).dropna(subset="split")
     for column, pattern in (("video", release.video), ("audio", release.audio)):
         rows[column] = [media_path(source / pattern.format(u), source) if pattern else "" for u in rows["utterance"]]
     rows["speaker"] = rows["dialogue"]  # every video has one speaker
@@ -84,19 +80,14 @@ def read(source: Path, name: str) -> Corpus:
 def expected(folder: Path, name: str) -> dict[str, list[str]]:
     """The files that the transcripts and labels of a release name, by kind."""
     release = RELEASES[name]
-    clips = [f"{file.stem}_{clip}" for file in transcripts(folder, release) for clip in _lines(file, release)["clip"]]
-    labels = folder / release.labels
+    files, labels = visible(folder, release.transcripts), folder / release.labels
+    clips = [f"{file.stem}_{clip}" for file in files for clip in _lines(file, release)["clip"]]
     videos = sorted(_labels(labels)) if labels.exists() else []
     return {
         "lists of folds": [release.folds],
-        "transcripts": [f"{release.transcripts}/{video}{release.suffix}" for video in videos],
+        "transcripts": [release.transcripts.replace("*", video) for video in videos],
         "videos": [release.video.format(clip) for clip in clips],
     }
-
-
-def transcripts(source: Path, release: Release) -> list[Path]:
-    """The transcripts, one file per video."""
-    return visible(source / release.transcripts, f"*{release.suffix}")
 
 
 def _labels(file: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -146,14 +137,11 @@ def _clips(file: Path, release: Release, labels: dict) -> pd.DataFrame:
     lines, video = _lines(file, release), file.stem
     scores, times = labels.get(video, (np.zeros(0), np.zeros((0, 2))))
     if "start" in lines:
-        lines = lines.astype({"start": float, "end": float})
-        spans = zip(lines["start"], lines["end"], strict=True)
-        matches = [np.flatnonzero((np.abs(times - span) < TOLERANCE).all(axis=1)) for span in spans]
-        lines["score"] = [scores[rows[0]] if len(rows) else np.nan for rows in matches]
-    else:
-        if len(scores) and len(scores) != len(lines):
-            raise CorpusError(f"{file}: {len(lines)} clips, but {len(scores)} labels. Take both from one release.")
-        lines["start"], lines["end"] = times.T if len(times) else np.full((2, len(lines)), np.nan)
-        lines["score"] = scores if len(scores) else np.nan
-    lines["utterance"], lines["dialogue"] = [f"{video}_{clip}" for clip in lines["clip"]], video
-    return lines[["utterance", "dialogue", "text", "start", "end", "score"]]
+        spans = lines[["start", "end"]].astype(float)
+        matches = [np.flatnonzero((np.abs(times - span) < TOLERANCE).all(axis=1)) for span in spans.to_numpy()]
+        lines[["start", "end"]], lines["score"] = spans, [scores[rows[0]] if len(rows) else np.nan for rows in matches]
+    elif len(scores) == len(lines):
+        lines["start"], lines["end"], lines["score"] = *times.T, scores
+    elif len(scores):
+        raise CorpusError(f"{file}: {len(lines)} clips, but {len(scores)} labels. Take both from one release.")
+    return lines.drop(columns="clip").assign(utterance=[f"{video}_{clip}" for clip in lines["clip"]], dialogue=video)

@@ -29,10 +29,8 @@ SHORT = {  # labels of the raters
 MERGED = {"iemocap4": {"exc": "happy"}}  # labels of the raters that become another class
 MAJORITY = ("iemocap6_majority", "iemocap4", "iemocap8")  # the corpora of the majority labels
 TEST_SESSION = "Ses05"
-RATED = re.compile(
-    r"^\[(?P<start>[\d.]+) - (?P<end>[\d.]+)\]\t(?P<utterance>Ses\S+)\t(?P<majority>\w+)\t", re.MULTILINE
-)
-TURN = re.compile(r"^(?P<utterance>Ses\d\d[FM]_\S+) \[[\d.]+-[\d.]+\]: ?(?P<text>.*)$", re.MULTILINE)
+RATED = re.compile(r"(?m)^\[(?P<start>[\d.]+) - (?P<end>[\d.]+)\]\t(?P<utterance>Ses\S+)\t(?P<majority>\w+)\t")
+TURN = re.compile(r"(?m)^(?P<utterance>Ses\d\d[FM]_\S+) \[[\d.]+-[\d.]+\]: ?(?P<text>.*)$")
 
 
 def default_split(dialogues: Iterable[str], *, seed: int = 5, per_session: int = 3) -> dict[str, str]:
@@ -50,12 +48,9 @@ def default_split(dialogues: Iterable[str], *, seed: int = 5, per_session: int =
 
 
 def read(source: Path, *, name: str = "iemocap6_majority", labels: Mapping[str, str] | None = None) -> Corpus:
-    """A corpus in the official layout.
+    """The corpus `name`, one of `MAJORITY` or iemocap6, from the folder `source` that holds Session1 to Session5.
 
-    Args:
-        source: the folder that holds Session1 to Session5.
-        name: one of `MAJORITY`, or iemocap6.
-        labels: for iemocap6, the class of every utterance of the conversational release: the corpus has exactly these.
+    labels: for iemocap6, the class of every utterance of the conversational release: the corpus has exactly these.
     """
     source = Path(source)
     if name not in MAJORITY and (name != "iemocap6" or labels is None):
@@ -65,23 +60,17 @@ def read(source: Path, *, name: str = "iemocap6_majority", labels: Mapping[str, 
         )
     sessions = [source / f"Session{i}" for i in range(1, 6)]
     if missing := [s.name for s in sessions if not (s / "dialog" / "EmoEvaluation").is_dir()]:
-        raise CorpusError(
-            f"{source}: {missing} have no dialog/EmoEvaluation; expected all five sessions of the full release."
-        )
+        raise CorpusError(f"{source}: {missing} have no dialog/EmoEvaluation; expected all five sessions.")
     rows = pd.DataFrame([row for session in sessions for row in _session(session, source)])
     if rows.empty:
-        raise CorpusError(
-            f"{source}: dialog/EmoEvaluation of all sessions has no Ses*.txt with ratings. Unpack the full release."
-        )
+        raise CorpusError(f"{source}: no dialog/EmoEvaluation has a Ses*.txt with ratings. Unpack the full release.")
     if labels is None:
-        classes = {short: MERGED.get(name, {}).get(short, label) for short, label in SHORT.items()}
-        rows["label"] = rows["majority"].map(
-            {s: LABELS[name].index(c) for s, c in classes.items() if c in LABELS[name]}
-        )
+        classes = rows["majority"].map(SHORT | MERGED.get(name, {}))
     elif unknown := sorted(set(labels) - set(rows["utterance"])):
         raise CorpusError(f"{source}: {len(unknown)} labelled utterances are not in the release, first {unknown[:3]}.")
     else:
-        rows["label"] = rows["utterance"].map({u: LABELS[name].index(c) for u, c in labels.items()})
+        classes = rows["utterance"].map(labels)
+    rows["label"] = classes.map({c: i for i, c in enumerate(LABELS[name])})
     rows = rows.dropna(subset="label")
     rows["split"] = rows["dialogue"].map(default_split(rows["dialogue"]))
     return build(name, rows, source=f"official layout, {'majority' if labels is None else 'given'} labels")
@@ -92,7 +81,7 @@ def _session(session: Path, source: Path) -> list[dict]:
     rows = []
     for file in sorted((session / "dialog" / "EmoEvaluation").glob("Ses*.txt")):
         script = session / "dialog" / "transcriptions" / file.name
-        required(script, f"a transcription for {file.name}. Unpack the full release.")
+        required(script, "a transcription. Unpack the full release.")
         rated = {m["utterance"]: m for m in RATED.finditer(file.read_text(encoding="latin-1"))}
         turns = {m["utterance"]: m["text"].strip() for m in TURN.finditer(script.read_text(encoding="latin-1"))}
         if missing := sorted(set(rated) - set(turns)):
@@ -100,11 +89,10 @@ def _session(session: Path, source: Path) -> list[dict]:
         avi = session / "dialog" / "avi" / "DivX" / f"{file.stem}.avi"
         for name in (u for u in turns if u in rated):
             wav = session / "sentences" / "wav" / file.stem / f"{name}.wav"
+            start, end = float(rated[name]["start"]), float(rated[name]["end"])
             row = {"utterance": name, "dialogue": file.stem, "speaker": name[3:5] + name.rsplit("_", 1)[1][0]}
-            row |= {"text": turns[name], "majority": rated[name]["majority"]}
-            row |= {"start": float(rated[name]["start"]), "end": float(rated[name]["end"])}
-            video = media_path(avi, source)
-            video = video and recordings.part(video, row["start"], row["end"], side(name))
+            row |= {"text": turns[name], "majority": rated[name]["majority"], "start": start, "end": end}
+            video = media_path(avi, source) and recordings.part(media_path(avi, source), start, end, side(name))
             rows.append(row | {"audio": media_path(wav, source), "video": video})
     return rows
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merlib.corpora import cmu, iemocap, meld, ravdess
+from merlib.corpora.reading import visible
 
 LISTED = 5  # missing files that are named
 
@@ -35,7 +36,7 @@ class Layout:
 
 
 def as_text(about: dict) -> str:
-    """The report of `Layout.about` as text."""
+    """The report of `Layout.about` in words."""
     if "error" in about:
         return f"{about['folder']} looks like {about['kind']}, but cannot be used: {about['error']}"
     counts = ", ".join(f"{n} {kind}" for kind, n in about["counts"].items())
@@ -46,14 +47,9 @@ def as_text(about: dict) -> str:
 
 def survey(base: Path, *, depth: int = 3) -> list[Layout]:
     """The official releases in `base` and in the folders below it, `depth` deep."""
-    base = Path(base)
-    if not base.is_dir():
-        return []
     layouts = [layout for kind in LAYOUTS if (layout := _layout_or_error(kind, base))]
-    if layouts:
-        return layouts
-    below = sorted(f for f in base.iterdir() if f.is_dir() and f.name[0] != ".") if depth else []
-    return [layout for folder in below for layout in survey(folder, depth=depth - 1)]
+    below = [folder for folder in visible(base, "*") if folder.is_dir()] if depth and not layouts else []
+    return layouts + [layout for folder in below for layout in survey(folder, depth=depth - 1)]
 
 
 def _layout_or_error(kind: str, folder: Path) -> Layout | None:
@@ -66,12 +62,9 @@ def _layout_or_error(kind: str, folder: Path) -> Layout | None:
 
 def _layout(kind: str, folder: Path, groups: dict[str, list[str]]) -> Layout:
     """The layout of a release whose files, by kind, should be `groups`."""
-    counts, missing = {}, []
-    for files_kind, files in groups.items():
-        absent = [file for file in files if not (folder / file).exists()]
-        counts[files_kind] = len(files) - len(absent)
-        missing += absent
-    return Layout(kind, folder, counts, tuple(missing))
+    missing = {name: [file for file in files if not (folder / file).exists()] for name, files in groups.items()}
+    counts = {name: len(files) - len(missing[name]) for name, files in groups.items()}
+    return Layout(kind, folder, counts, tuple(file for files in missing.values() for file in files))
 
 
 def _iemocap(folder: Path) -> Layout | None:
@@ -103,12 +96,10 @@ def _ravdess(folder: Path) -> Layout | None:
 
 
 def _meld(folder: Path) -> Layout | None:
-    tables = [f"{part}_sent_emo.csv" for part in meld.FILES]
-    if not any((folder / table).exists() for table in tables):
-        return None
-    parts = [part for part, table in zip(meld.FILES, tables, strict=True) if (folder / table).exists()]
+    tables = {part: f"{part}_sent_emo.csv" for part in meld.FILES}
+    parts = [part for part, table in tables.items() if (folder / table).exists()]
     videos = [video for part in parts for video in meld.videos(folder, part)]
-    return _layout("meld", folder, {"tables": tables} | _optional_videos(folder, videos))
+    return _layout("meld", folder, {"tables": [*tables.values()]} | _optional_videos(folder, videos)) if parts else None
 
 
 def _optional_videos(folder: Path, videos: list[str]) -> dict[str, list[str]]:
@@ -118,7 +109,7 @@ def _optional_videos(folder: Path, videos: list[str]) -> dict[str, list[str]]:
 
 def _cmu(kind: str, folder: Path) -> Layout | None:
     release = cmu.RELEASES[kind]
-    if not (folder / release.labels).exists() and not cmu.transcripts(folder, release):
+    if not (folder / release.labels).exists() and not visible(folder, release.transcripts):
         return None
     return _layout(kind, folder, {"label files": [release.labels]} | cmu.expected(folder, kind))
 

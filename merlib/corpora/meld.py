@@ -32,8 +32,7 @@ codecs.register_error("cp1252", lambda e: (e.object[e.start : e.end].decode("cp1
 
 def read(source: Path) -> Corpus:
     """The seven-class corpus from the three CSV files in the folder `source`."""
-    rows = pd.concat([_split(Path(source), part) for part in FILES], ignore_index=True)
-    return build("meld", rows, source="official CSV files")
+    return build("meld", pd.concat([_split(Path(source), part) for part in FILES]), source="official CSV files")
 
 
 def videos(source: Path, part: str) -> list[str]:

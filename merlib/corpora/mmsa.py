@@ -37,15 +37,11 @@ def read(path: Path) -> tuple[Corpus, dict[str, Array]]:
     order = rows.assign(first=rows.groupby("dialogue", sort=False).ngroup()).sort_values(["first", "clip"]).index
     widths = tuple(parts["train"][theirs].shape[2] for theirs in ("audio", "vision"))
     if widths not in WIDTHS:
-        raise CorpusError(
-            f"{path}: audio and vision have {widths} columns; expected one of {WIDTHS}. Bring other features in as a "
-            "prepared table."
-        )
+        raise CorpusError(f"{path}: audio and vision have {widths} columns; expected one of {list(WIDTHS)}.")
     aligned = not any("audio_lengths" in part for part in parts.values())
-    version = named_with_hash(path)
-    corpus = build(WIDTHS[widths], rows.loc[order].drop(columns="clip"), source=version)
     spans = {split: _spans(part, aligned) for split, part in parts.items()}
-    return corpus, {m: _array(m, parts, spans, order, aligned, version, path) for m in THEIRS}
+    corpus = build(WIDTHS[widths], rows.loc[order].drop(columns="clip"), source=named_with_hash(path))
+    return corpus, {m: _array(m, parts, spans, order, aligned, path) for m in THEIRS}
 
 
 def _parts(path: Path) -> Parts:
@@ -59,9 +55,9 @@ def _parts(path: Path) -> Parts:
         if missing := [key for key in NEEDED if key not in part]:
             raise CorpusError(f"{path}: {split} has no {missing}; found {sorted(part)}. Is this a file of MMSA?")
         for theirs in THEIRS.values():
-            part[theirs] = np.asarray(part[theirs])
-            if part[theirs].ndim != 3 or part[theirs].dtype.kind != "f" or len(part[theirs]) != len(part["id"]):
-                stored = f"{part[theirs].dtype} of shape {part[theirs].shape} for {len(part['id'])} ids"
+            part[theirs] = values = np.asarray(part[theirs])
+            if values.ndim != 3 or values.dtype.kind != "f" or len(values) != len(part["id"]):
+                stored = f"{values.dtype} of shape {values.shape} for {len(part['id'])} ids"
                 raise CorpusError(f"{path}: {split}/{theirs} is {stored}; expected floats of shape (n, t, d).")
     sizes = {split: len(part["id"]) for split, part in parts.items()}
     if sizes["train"] < max(sizes["valid"], sizes["test"]):
@@ -112,7 +108,7 @@ def _real_steps(values: np.ndarray, lengths: np.ndarray | None) -> tuple[np.ndar
     return start, stop
 
 
-def _array(modality: str, parts: Parts, spans: dict, order: pd.Index, aligned: bool, version: str, path: Path) -> Array:
+def _array(modality: str, parts: Parts, spans: dict, order: pd.Index, aligned: bool, path: Path) -> Array:
     """The sequences of one modality in table order: values (sum of lengths, d) and lengths (n)."""
     theirs, sequences, n_not_finite = THEIRS[modality], [], 0
     if len({part[theirs].shape[2] for part in parts.values()}) > 1:
@@ -126,10 +122,10 @@ def _array(modality: str, parts: Parts, spans: dict, order: pd.Index, aligned: b
             sequence[not_finite] = 0
             n_not_finite += int(not_finite.sum())
             sequences.append(sequence)
-    sequences = [sequences[i] for i in order]
     extractor = f"{EXTRACTORS[modality]}, {'aligned' if aligned else 'unaligned'}"
     if n_not_finite:
         print(f"{path.name}: {n_not_finite} values of {theirs} that are not finite set to 0")
         extractor += f", {n_not_finite} values that are not finite set to 0"
+    sequences = [sequences[i] for i in order]
     lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-    return Array(np.concatenate(sequences), modality, extractor, version=version, lengths=lengths)
+    return Array(np.concatenate(sequences), modality, extractor, version=named_with_hash(path), lengths=lengths)

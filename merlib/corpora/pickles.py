@@ -34,26 +34,18 @@ LAYOUTS = {
     ("meld", 10): (*SHARED, "visual", "sentences", "train", "test", "other labels"),
 }
 MELD_STARTS = {"train": 0, "dev": 1039, "test": 1153}
-THIS_CORPUS = "labels of this corpus"
-ORIGINS = {  # the extractor of the vectors, and what it was trained on
-    "conv-emotion": {
-        "text": ("conv-emotion text CNN", THIS_CORPUS),
-        "audio": ("conv-emotion openSMILE, reduced", "unknown"),
-        "visual": ("conv-emotion visual", "unknown"),
-    },
-    "multiemo": {
-        "text": ("MultiEMO EmoBERTa", THIS_CORPUS),
-        "audio": ("MultiEMO openSMILE, reduced", "unknown"),
-        "visual": ("MultiEMO VisExtNet", "unknown"),
-    },
+EXTRACTORS = {  # of the vectors of each release
+    "conv-emotion": {"text": "text CNN", "audio": "openSMILE, reduced", "visual": "visual"},
+    "MultiEMO": {"text": "EmoBERTa", "audio": "openSMILE, reduced", "visual": "VisExtNet"},
 }
 
 
 def conv_emotion(path: Path) -> tuple[Corpus, dict[str, Array]]:
     """Corpus and features of IEMOCAP_features.pkl, MELD_features_raw.pkl or MELD_features_raw1.pkl."""
-    items = _items(Path(path))
-    corpus, rows = _corpus(items, Path(path))
-    return corpus, {m: _array("conv-emotion", m, items[m], rows, Path(path)) for m in MODALITIES if m in items}
+    path = Path(path)
+    items = _items(path)
+    corpus, rows = _corpus(items, path)
+    return corpus, {m: _array("conv-emotion", m, items[m], rows, path) for m in MODALITIES if m in items}
 
 
 def multiemo(folder: Path) -> tuple[Corpus, dict[str, Array]]:
@@ -61,7 +53,7 @@ def multiemo(folder: Path) -> tuple[Corpus, dict[str, Array]]:
     speakers = Path(folder) / "Speakers.pkl"
     corpus, rows = _corpus(_items(speakers), speakers)
     files = {m: Path(folder) / f"{m.capitalize()}Features.pkl" for m in MODALITIES}
-    return corpus, {m: _array("multiemo", m, load(file), rows, file) for m, file in files.items()}
+    return corpus, {m: _array("MultiEMO", m, load(file), rows, file) for m, file in files.items()}
 
 
 def _items(path: Path) -> dict:
@@ -83,9 +75,7 @@ def _corpus(items: dict, path: Path) -> tuple[Corpus, list[tuple]]:
     top = len(LABELS[name]) - 1
     labels = [each for each in labels if max((int(k) for turns in each.values() for k in turns), default=0) == top]
     if len(labels) != 1:
-        raise CorpusError(
-            f"{path}: found {len(labels)} label items with classes 0 to {top}; expected one. Another release?"
-        )
+        raise CorpusError(f"{path}: found {len(labels)} label items with classes 0 to {top}, not one. Another release?")
     rows = [(d, t) for d in sorted(items["speakers"]) for t in range(len(labels[0][d]))]
     row_of = _iemocap_row if name == "iemocap6" else _meld_row
     table = pd.DataFrame([row_of(items, d, t) for d, t in rows])
@@ -118,5 +108,6 @@ def _array(release: str, modality: str, vectors: Mapping, rows: list[tuple], pat
         values = np.stack([np.asarray(vectors[d][t], dtype=np.float32) for d, t in rows])
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise CorpusError(f"{path}: {modality} has no vector of one width for every turn: {error!r}.") from None
-    extractor, trained_on = ORIGINS[release][modality]
+    extractor = f"{release} {EXTRACTORS[release][modality]}"
+    trained_on = "labels of this corpus" if modality == "text" else "unknown"
     return Array(values, modality, extractor, version=named_with_hash(path), trained_on=trained_on)

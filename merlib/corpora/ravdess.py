@@ -31,14 +31,10 @@ def read(source: Path) -> Corpus:
     files = [f for f in visible(source, "Actor_*/*") if f.suffix in (".wav", ".flac")]
     rows = [row for row in (_clip(file, source) for file in files) if row]
     if not rows:
-        raise CorpusError(
-            f"{source}: no speech clip; expected Actor_01 to Actor_24 with files such as 03-01-01-01-01-01-01.wav."
-        )
+        raise CorpusError(f"{source}: no speech clip; expected Actor_01/03-01-01-01-01-01-01.wav and its like.")
     table = pd.DataFrame(rows)
     if duplicates := list(table["audio"][table["utterance"].duplicated()][:3]):
-        raise CorpusError(
-            f"{source}: clips that are there twice, as wav and flac, first {duplicates}. Keep one of each."
-        )
+        raise CorpusError(f"{source}: clips are there twice, as wav and flac, first {duplicates}. Keep one of each.")
     table["split"] = splits.assign(table, {"split": "actors"})
     return build("ravdess", table, source="official layout, speech")
 
@@ -53,9 +49,8 @@ def clips() -> Iterator[str]:
 def _clip(file: Path, source: Path) -> dict | None:
     """The row of one audio file; None for a song."""
     name = NAME.fullmatch(file.stem)
-    official = name and name["modality"] == "3" and 1 <= int(name["actor"]) <= 24
-    official = official and f"Actor_{name['actor']}" == file.parent.name
-    if not official or (name["emotion"], name["intensity"]) == ("1", "2"):
+    official = name and name["modality"] == "3" and f"Actor_{name['actor']}" == file.parent.name
+    if not official or not 1 <= int(name["actor"]) <= 24 or (name["emotion"], name["intensity"]) == ("1", "2"):
         raise CorpusError(
             f"{file}: no name of a clip of {file.parent.name}; expected 03-01-EMOTION-INTENSITY-STATEMENT-REPETITION-"
             "ACTOR, two digits each. Restore the official name, or remove the file."

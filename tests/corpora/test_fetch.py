@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from merlib.corpora import downloads, fetch
-from merlib.corpora.downloads import RemoteFile
+from merlib.corpora import fetch
+from merlib.corpora.fetch import RemoteFile
 from merlib.data.table import CorpusError
 
 BODY = bytes(range(256)) * 4000
@@ -57,8 +57,8 @@ def remote(server, name="a.bin", **known) -> RemoteFile:
 
 
 def download(server, folder, **known):
-    session = downloads.http_session()
-    return downloads.download(remote(server, **known), folder, session=session, progress=False)
+    session = fetch.http_session()
+    return fetch.download(remote(server, **known), folder, session=session, progress=False)
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -66,7 +66,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(publisher, tmp_path, r
     publisher.stops_after, publisher.ranges = 300_000, ranges
     with pytest.raises(CorpusError, match="262144 bytes are kept.*call again to continue"):
         download(publisher, tmp_path)
-    assert (tmp_path / "a.bin.part").stat().st_size == 262_144 == 4 * downloads.BLOCK
+    assert (tmp_path / "a.bin.part").stat().st_size == 262_144 == 4 * fetch.BLOCK
     assert not (tmp_path / "a.bin").exists()
     assert download(publisher, tmp_path).read_bytes() == BODY
     assert publisher.requests[-1] == ("/a.bin", 262_144 if ranges else 0)
@@ -86,7 +86,7 @@ def test_a_record_s_own_list_gives_sizes_and_checksums(publisher, tmp_path):
     names = ("Audio_Speech_Actors_01-24.zip", "Audio_Song_Actors_01-24.zip")
     listed = [{"key": n, "size": 5, "checksum": "md5:abc", "links": {"self": f"http://x/{n}"}} for n in names]
     publisher.files["/" + fetch.RAVDESS] = json.dumps({"files": listed}).encode()
-    session, base = downloads.http_session(), f"http://127.0.0.1:{publisher.server_port}/"
+    session, base = fetch.http_session(), f"http://127.0.0.1:{publisher.server_port}/"
     speech = RemoteFile(names[0], f"http://x/{names[0]}", 5, "abc")
     assert fetch.files("ravdess", session=session, base=base) == [speech], "no songs"
     publisher.files["/" + fetch.RAVDESS] = b"<html>"
@@ -106,18 +106,18 @@ def test_archives_are_unpacked_within_the_folder_only(tmp_path):
         entry = tarfile.TarInfo("MELD.Raw/train.tar.gz")
         entry.size = len(inner.getvalue())
         tar.addfile(entry, io.BytesIO(inner.getvalue()))
-    downloads.unpack(outer, tmp_path / "out")
+    fetch.unpack(outer, tmp_path / "out")
     assert [p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()] == [
         "MELD.Raw/train_splits/dia0_utt0.mp4"
     ]
     with zipfile.ZipFile(tmp_path / "in" / "slip.zip", "w") as archive:
         archive.writestr("../../slipped.txt", "x")
-    downloads.unpack(tmp_path / "in" / "slip.zip", tmp_path / "out")
+    fetch.unpack(tmp_path / "in" / "slip.zip", tmp_path / "out")
     assert not list(tmp_path.glob("slipped*")) and not list(tmp_path.parent.glob("slipped*"))
     with tarfile.open(tmp_path / "in" / "slip.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("../slipped.txt"), io.BytesIO())
     with pytest.raises(CorpusError, match="cannot be unpacked"):
-        downloads.unpack(tmp_path / "in" / "slip.tar", tmp_path / "out")
+        fetch.unpack(tmp_path / "in" / "slip.tar", tmp_path / "out")
 
 
 def test_what_is_unpacked_is_not_unpacked_again(tmp_path, publisher, monkeypatch):
@@ -146,4 +146,4 @@ def _full(*_):
 
 def test_a_full_disk_is_reported_before_anything_is_fetched(tmp_path, monkeypatch):
     with pytest.raises(CorpusError, match="GB are needed"):
-        downloads.require_space(tmp_path, [RemoteFile("big", "http://x", size=1 << 60)])
+        fetch.require_space(tmp_path, [RemoteFile("big", "http://x", size=1 << 60)])
