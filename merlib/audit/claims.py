@@ -82,7 +82,7 @@ def _equal(a: Cell, b: Cell) -> bool:
     return percent(a).meets(percent(b)) if is_score(a) or is_score(b) else number(a.printed) == number(b.printed)
 
 
-def _rivals(paper: Paper, claim: Claim, cell: Cell) -> list[Cell]:
+def rivals(paper: Paper, claim: Claim, cell: Cell) -> list[Cell]:
     """The cells that a `best` claim compares with, the best first: the same column of the rows `among`."""
     table, rows = paper.tables[cell.table], claim.among
     if not isinstance(rows, list):
@@ -108,7 +108,7 @@ def _contradiction(high: Cell, low: Cell) -> tuple[str, str] | None:
 
 def _not_best(paper: Paper, claim: Claim, cell: Cell) -> Violation | None:
     word = "low" if claim.lowest else "high"
-    for other in _rivals(paper, claim, cell):
+    for other in rivals(paper, claim, cell):
         if contradiction := _contradiction(other, cell) if claim.lowest else _contradiction(cell, other):
             kind, severity = contradiction
             relation = {"reversed": f"{word}er than", "equal": f"as {word} as"}[kind]
@@ -130,7 +130,7 @@ def gain_findings(paper: Paper, evaluated: list[Evaluation]) -> Iterator[Finding
     """The claimed gains within the sampling noise of the higher score; a gain that is claimed twice is noted once."""
     seen = set()
     for claim in paper.claims:
-        pair = _compared_scores(paper, claim)
+        pair = compared_scores(paper, claim)
         n = size_of(paper, pair[0], evaluated) if pair and pair not in seen else None
         seen.add(pair)
         if n is None:
@@ -144,7 +144,7 @@ def gain_findings(paper: Paper, evaluated: list[Evaluation]) -> Iterator[Finding
             yield finding(_at_claim(high, claim), "power", "note", message, value=point(low), possible=noise)
 
 
-def _compared_scores(paper: Paper, claim: Claim) -> tuple[Cell, Cell] | None:
+def compared_scores(paper: Paper, claim: Claim) -> tuple[Cell, Cell] | None:
     """The two scores whose difference is the gain, the higher first; None where a claim is of no gain.
 
     A claimed difference names both; the gain of a best score is over its runner-up.
@@ -152,7 +152,7 @@ def _compared_scores(paper: Paper, claim: Claim) -> tuple[Cell, Cell] | None:
     known = declarations.addresses(paper)
     cells = [known[address] for address in claim.of]
     if claim.kind == "best" and is_score(cells[0]) and not claim.lowest:
-        cells += _rivals(paper, claim, cells[0])[:1]
+        cells += rivals(paper, claim, cells[0])[:1]
     elif claim.kind not in ("difference", "relative"):
         return None
     if len(cells) != 2 or not all(is_score(c) and c.metric not in ("mae", "correlation") for c in cells):
