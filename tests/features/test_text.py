@@ -14,7 +14,7 @@ from merlib.data import folders, table
 from merlib.data.store import FeatureError
 from merlib.features import text
 from merlib.files import sha256
-from merlib.papers.mpaf_net.text_encoders import TunedText
+from merlib.papers.mpaf_net.encoders import TunedText
 from merlib.roots import extract
 from merlib.twins import dialogues
 
