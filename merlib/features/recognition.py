@@ -24,7 +24,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from merlib.data.store import FeatureError
-from merlib.features import decoding, speech
+from merlib.features import decoding, extractors, speech
 from merlib.features.decoding import Clip, MediaError
 from merlib.files import atomic, sha256
 from merlib.pretrained import encoders
@@ -166,9 +166,8 @@ def word_errors(*, reference: Mapping[str, str], recognised: Mapping[str, str]) 
     Where the reference has no words, all recognised words are insertions.
     """
     if absent := [u for u in reference if u not in recognised]:
-        raise FeatureError(
-            f"{len(absent)} of {len(reference)} utterances have no transcript, first {absent[:3]}. Add them."
-        )
+        what = f"{len(absent)} of {len(reference)} utterances have no transcript, first {absent[:3]}"
+        raise FeatureError(f"{what}. Add them.")
     pairs = [(normalised(reference[u]), normalised(recognised[u])) for u in reference]
     with_words = [(spoken, text) for spoken, text in pairs if spoken]
     if not with_words:
@@ -203,6 +202,6 @@ def _ctc(encoder: str, device: str) -> tuple[transformers.Wav2Vec2Processor, tor
         what = f"is {config.architectures}; expected a Whisper, or a model with a CTC head (...ForCTC)"
         raise FeatureError(f"{encoder} {what}. Choose one that was fine-tuned to transcribe.")
     net = transformers.AutoModelForCTC.from_pretrained(folder, dtype=torch.float32).eval().to(device)
-    about = {"extractor": Path(encoder).name, "version": f"transformers {transformers.__version__}"}
-    about |= {"weights_sha256": sha256(*encoders.weights(folder)), "trained_on": "unknown"}
+    version = f"transformers {transformers.__version__}"
+    about = extractors.origin(Path(encoder).name, version, "unknown", *encoders.weights(folder))
     return transformers.Wav2Vec2Processor.from_pretrained(folder), net, about

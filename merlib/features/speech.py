@@ -1,6 +1,6 @@
 """Pretrained speech encoders as extractors: Whisper, and WavLM, HuBERT or wav2vec 2.0.
 
-Whisper is `tiny.en`, which a package installs, or any other by hub name or folder; the others go by hub name or folder.
+Each by hub name or folder; Whisper `tiny.en` comes with a package.
 
 Shapes: n recordings of s samples at 16 kHz, t steps, d hidden width.
 """
@@ -72,8 +72,8 @@ def whisper(encoder: str = TINY, device: str = "cpu") -> Whisper:
         net = transformers.WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
         prepare = transformers.WhisperFeatureExtractor.from_pretrained(folder)
         tokenizer, digest = transformers.AutoTokenizer.from_pretrained(folder), sha256(*encoders.weights(folder))
-    origin = {"extractor": f"Whisper {Path(encoder).name}", "version": version, "weights_sha256": digest}
-    return Whisper(net.to(device), prepare, tokenizer, origin | {"trained_on": WEB})
+    about = {"extractor": f"Whisper {Path(encoder).name}", "version": version, "weights_sha256": digest}
+    return Whisper(net.to(device), prepare, tokenizer, about | {"trained_on": WEB})
 
 
 @dataclass(frozen=True, kw_only=True)

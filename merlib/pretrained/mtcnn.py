@@ -101,19 +101,13 @@ class Detections:
 
 
 class Mtcnn(nn.Module):
-    """Frames, n h w 3 RGB bytes -> every face in them. The defaults are those of facenet-pytorch.
+    """Frames, n h w 3 RGB bytes -> every face in them.
 
     min_face: side of the smallest square that P-Net proposes, in pixels. factor: from a level of the pyramid to the
     next. thresholds: least probability after each stage.
     """
 
-    def __init__(
-        self,
-        *,
-        min_face: int = 20,
-        factor: float = 0.709,
-        thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
-    ):
+    def __init__(self, *, min_face: int, factor: float, thresholds: tuple[float, float, float]):
         super().__init__()
         self.min_face, self.factor, self.thresholds = min_face, factor, thresholds
         self.pnet, self.rnet, self.onet = PNet(), RNet(), ONet()
@@ -199,7 +193,6 @@ def averaged(sums: Tensor, frame: Tensor, box: Tensor, size: int) -> Tensor:
     """Boxes of integer pixels (k 4), each resized by area to a square: k 3 size size, float32."""
     (top, bottom), (left, right) = (_bins(box[:, i + 2] - box[:, i], size) for i in (1, 0))
     top, bottom, left, right = top + box[:, 1:2], bottom + box[:, 1:2], left + box[:, :1], right + box[:, :1]
-
     flat = sums.view(-1, 3)
 
     def at(y: Tensor, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from merlib.corpora import cmu, iemocap, meld, ravdess
 from merlib.features import decoding, faces
 from merlib.twins import releases
 from merlib.twins.releases import cmu as cmu_twin
-from merlib.twins.releases import encoding, face, manners, takes, voice
+from merlib.twins.releases import face, takes, voice
 from merlib.twins.releases import iemocap as iemocap_twin
 from merlib.twins.releases import meld as meld_twin
 from merlib.twins.releases import ravdess as ravdess_twin
@@ -73,7 +73,7 @@ def test_a_twin_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     def fails(file, *arguments, **settings):
         raise OSError("no space left")
 
-    monkeypatch.setattr(encoding, "write_video", fails)
+    monkeypatch.setattr(takes, "write_video", fails)
     with pytest.raises(OSError, match="no space"):
         releases.write("mosi", tmp_path / "twin", scale=0.01)
     assert not list(tmp_path.iterdir())
@@ -94,7 +94,7 @@ def test_a_video_gives_back_what_was_written(tmp_path, suffix, channels):
     who = takes.actor("somebody", female=True)
     audio, frames = takes.clip(takes.take(who, "neutral", seconds=1.0, rng=rng), who, 10, rng)
     frames = list(frames)
-    encoding.write_video(tmp_path / f"a{suffix}", frames, fps=10, audio=np.repeat(audio[:, None], channels, axis=1))
+    takes.write_video(tmp_path / f"a{suffix}", frames, fps=10, audio=np.repeat(audio[:, None], channels, axis=1))
     clip = decoding.Clip("a", tmp_path / f"a{suffix}")
     seen, heard = np.stack(list(decoding.frames(clip))), decoding.audio(clip, rate=voice.RATE)[: len(audio)]
     assert len(seen) == len(frames) == 10 and decoding.duration(clip) == pytest.approx(1.0, abs=0.05)
@@ -232,7 +232,7 @@ def test_simple_statistics_of_the_audio_and_pixels_of_the_face_tell_emotions_of_
 
 def test_pitch_is_the_speakers_times_the_tones_and_energy_is_in_decibels():
     """The oracle of the pitch is librosa's YIN."""
-    tone = manners.MANNERS["neutral"][0]._replace(range=0.05, breath=0.01)
+    tone = voice.MANNERS["neutral"][0]._replace(range=0.05, breath=0.01)
     for female in (True, False):
         who = takes.actor("x", female=female).voice
         for factor in (0.9, 1.3):
@@ -251,7 +251,7 @@ def test_the_mouth_opens_with_the_voice():
     one = takes.take(who, "neutral", seconds=1.2, rng=rng)
     level = np.sqrt(np.mean(one.audio.reshape(len(one.mouth), -1) ** 2, axis=1))
     assert np.corrcoef(level, one.mouth)[0, 1] > 0.5
-    sketch, rest = face.sketch(who.look, takes.SIZE), manners.Expression(0, 0, 0, 0, 0)
+    sketch, rest = face.sketch(who.look, takes.SIZE), voice.Expression(0, 0, 0, 0, 0)
     dark = [
         (
             face.show(sketch, rest, mouth=m, blink=False, pose=face.Pose(0, 0, 0, 1))[76:100, 60:100].sum(axis=2) < 200

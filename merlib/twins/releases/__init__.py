@@ -1,8 +1,8 @@
 """Media twins: synthetic recordings, transcripts and label files of every corpus, in the layout of its release.
 
-Nothing in them is real. A speaker has a voice (`voice`) and a face (`face`) of their own; an emotion changes both
-(`manners`), by another amount in every utterance; recordings have noise. `write` makes a few minutes of material a
-corpus. The labels, speakers, splits, times and texts are in the official files, and nowhere else.
+Nothing in them is real. A speaker has a voice (`voice`) and a face (`face`) of their own; an emotion changes both, by
+another amount in every utterance; recordings have noise (`takes`). `write` makes a few minutes of material a corpus.
+The labels, speakers, splits, times and texts are in the official files, and nowhere else.
 """
 
 import importlib
@@ -24,9 +24,8 @@ def write(name: str, folder: Path, *, seed: int = 0, scale: float = 1.0) -> None
     """
     folder = Path(folder)
     if name not in LAYOUTS or not 0 < scale <= 1:
-        raise RequestError(
-            f"media twin of {name!r} at scale {scale}; expected one of {sorted(LAYOUTS)}, a scale in (0, 1]."
-        )
+        expected = f"expected one of {sorted(LAYOUTS)}, and a scale in (0, 1]"
+        raise RequestError(f"media twin of {name!r} at scale {scale}; {expected}.")
     if folder.exists():
         raise FileExistsError(f"{folder} exists; delete it, or name another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)

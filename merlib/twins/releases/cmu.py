@@ -28,18 +28,13 @@ import numpy as np
 import pandas as pd
 
 from merlib.twins import dialogues
-from merlib.twins.releases import encoding, takes
+from merlib.twins.releases import takes
 from merlib.twins.releases.voice import RATE
 
-FPS = 12
 SHARES = {"mosi": 0.12, "mosei": 0.012}  # of the utterances, at scale 1
 SEQUENCES = {
-    "mosi": ("CMU_MOSI_Opinion_Labels.csd", "Opinion Segment Labels", ("sentiment",)),
-    "mosei": (
-        "CMU_MOSEI_Labels.csd",
-        "All Labels",
-        ("sentiment", "happy", "sad", "anger", "surprise", "disgust", "fear"),
-    ),
+    "mosi": ("CMU_MOSI_Opinion_Labels.csd", "Opinion Segment Labels", ["sentiment"]),
+    "mosei": ("CMU_MOSEI_Labels.csd", "All Labels", "sentiment happy sad anger surprise disgust fear".split()),
 }
 FOLDS = {"train": "standard_train_fold", "val": "standard_valid_fold", "test": "standard_test_fold"}
 UNLABELLED = 0.1  # share of MOSEI's clips that have a transcript only
@@ -75,22 +70,16 @@ def fill(name: str, folder: Path, *, seed: int, scale: float) -> None:
         for row in clips.itertuples():
             rng = takes.generator(seed, row.utterance)
             who = takes.actor(f"{name} {video}", female=zlib.crc32(video.encode()) % 2 == 0)
-            feeling, strength = _felt(row.score)
-            one = takes.take(who, feeling, seconds=row.end - row.start, rng=rng, strength=strength)
-            audio, frames = takes.clip(one, who, FPS, rng)
-            whole[round(row.start * RATE) :][: len(audio)] = audio[: len(whole) - round(row.start * RATE)]
             place = raw / ("Video/Segmented" if name == "mosi" else "Videos/Segmented/Combined")
-            encoding.write_video(place / f"{row.utterance}.mp4", frames, fps=FPS, audio=audio[:, None])
+            score = 0.0 if np.isnan(row.score) else row.score
+            acted = {"emotion": "happy" if score > 0 else "sad", "strength": 0.7 * abs(score) / 3}
+            length = row.end - row.start
+            audio = takes.record(place / f"{row.utterance}.mp4", who, seconds=length, rng=rng, **acted)
+            whole[round(row.start * RATE) :][: len(audio)] = audio[: len(whole) - round(row.start * RATE)]
             if name == "mosi":
-                encoding.write_audio(raw / "Audio" / "WAV_16000" / "Segmented" / f"{row.utterance}.wav", audio)
+                takes.write_audio(raw / "Audio" / "WAV_16000" / "Segmented" / f"{row.utterance}.wav", audio)
         if name == "mosei":
-            encoding.write_audio(raw / "Audio" / "Full" / "WAV_16000" / f"{video}.wav", whole)
-
-
-def _felt(score: float) -> tuple[str, float]:
-    """The emotion that a score is acted with, and its strength."""
-    score = 0.0 if np.isnan(score) else score
-    return ("happy" if score > 0 else "sad"), 0.7 * abs(score) / 3
+            takes.write_audio(raw / "Audio" / "Full" / "WAV_16000" / f"{video}.wav", whole)
 
 
 def _transcript(folder: Path, name: str, video: str, clips: pd.DataFrame) -> None:
@@ -104,7 +93,6 @@ def _transcript(folder: Path, name: str, video: str, clips: pd.DataFrame) -> Non
 
 
 def _labels(folder: Path, name: str, rows: pd.DataFrame) -> None:
-    """The computational sequence of the labels."""
     file, root, columns = SEQUENCES[name]
     with h5py.File(folder / file, "w") as sequence:
         for video, clips in rows[rows["labelled"]].groupby("dialogue"):
@@ -115,11 +103,8 @@ def _labels(folder: Path, name: str, rows: pd.DataFrame) -> None:
                 values[:, 1], values[:, 2] = np.round(np.maximum(score, 0), 2), np.round(np.maximum(-score, 0), 2)
             sequence[f"{root}/data/{video}/features"] = values
             sequence[f"{root}/data/{video}/intervals"] = clips[["start", "end"]].to_numpy(dtype=np.float64)
-        for key, value in {
-            "root name": root,
-            "dimension names": list(columns),
-            "dataset name": f"CMU-{name.upper()}",
-        }.items():
+        metadata = {"root name": root, "dimension names": columns, "dataset name": f"CMU-{name.upper()}"}
+        for key, value in metadata.items():
             sequence.create_dataset(f"{root}/metadata/{key}", data=[json.dumps(value)], dtype=h5py.string_dtype())
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from merlib.twins.releases.manners import Expression
+from merlib.twins.releases.voice import Expression
 
 SIDE, BITS = 128, 4
 MIDDLE, EYES, NOSE, MOUTH = 64.0, 58.0, 77.0, 92.0  # across; and down

@@ -16,9 +16,8 @@ import pandas as pd
 from merlib.corpora.meld import FILES
 from merlib.data.official import LABELS
 from merlib.twins import dialogues
-from merlib.twins.releases import encoding, takes
+from merlib.twins.releases import takes
 
-FPS = 12
 SHARE = 0.022  # of the utterances, at scale 1
 WOMEN, MEN = ("Rachel", "Phoebe", "Monica"), ("Joey", "Ross", "Chandler")
 SENTIMENT = {"neutral": "neutral", "joy": "positive"}  # surprise is either; the others are negative
@@ -48,17 +47,15 @@ def fill(name: str, folder: Path, *, seed: int, scale: float) -> None:
         _sheet(rows[rows["split"] == split], seed).to_csv(folder / f"{part}_sent_emo.csv", index=False)
         for row in rows[(rows["split"] == split) & (rows["utterance"] != missing)].itertuples():
             rng = takes.generator(seed, row.utterance)
-            who = takes.actor(f"meld {row.speaker}", female=_female(row.speaker))
-            one = takes.take(who, LABELS[name][row.label], seconds=row.end - row.start, rng=rng)
-            audio, frames = takes.clip(one, who, FPS, rng)
+            guest_female = row.speaker not in MEN and zlib.crc32(row.speaker.encode()) % 2 == 0  # by chance
+            who = takes.actor(f"meld {row.speaker}", female=row.speaker in WOMEN or guest_female)
             file = folder / clips / f"{row.utterance.removeprefix(f'{part}_')}.mp4"
-            encoding.write_video(file, frames, fps=FPS, audio=audio[:, None])
+            takes.record(file, who, LABELS[name][row.label], seconds=row.end - row.start, rng=rng)
             if row.utterance == cut:
                 file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
 def _sheet(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """One of the three files."""
     emotion = rows["label"].map(dict(enumerate(LABELS["meld"])))
     either = pd.Series(np.random.default_rng([seed, 3]).choice(["positive", "negative"], len(rows)), index=rows.index)
     sentiment = emotion.map(SENTIMENT).fillna("negative").where(emotion != "surprise", either)
@@ -76,8 +73,3 @@ def _clock(seconds: float) -> str:
     """`hh:mm:ss,mmm`."""
     whole = round(seconds * 1000)
     return f"{whole // 3_600_000:02d}:{whole // 60_000 % 60:02d}:{whole // 1000 % 60:02d},{whole % 1000:03d}"
-
-
-def _female(speaker: str) -> bool:
-    """Of a guest, by chance."""
-    return speaker in WOMEN or (speaker not in MEN and zlib.crc32(speaker.encode()) % 2 == 0)

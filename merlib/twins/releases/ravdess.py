@@ -11,9 +11,8 @@ import pandas as pd
 
 from merlib.data.official import LABELS
 from merlib.twins import dialogues
-from merlib.twins.releases import encoding, takes
+from merlib.twins.releases import takes
 
-FPS = 12
 SHARE = 1 / 3  # of the clips, at scale 1
 STRENGTHS = {"01": 0.8, "02": 1.25}  # by the name's intensity
 
@@ -29,8 +28,7 @@ def fill(name: str, folder: Path, *, seed: int, scale: float) -> None:
         rng = takes.generator(seed, row.utterance)
         who = takes.actor(f"ravdess {row.speaker}", female=int(row.speaker) % 2 == 0)
         strength = STRENGTHS[row.utterance.split("-")[3]]
-        one = takes.take(who, LABELS[name][row.label], seconds=rng.uniform(0.85, 1.15), rng=rng, strength=strength)
-        audio, frames = takes.clip(one, who, FPS, rng)
-        file = folder / f"Actor_{row.speaker}" / f"{row.utterance}.wav"
-        encoding.write_audio(file, audio)
-        encoding.write_video(file.with_name(f"01{file.stem[2:]}.mp4"), frames, fps=FPS, audio=audio[:, None])
+        wav = folder / f"Actor_{row.speaker}" / f"{row.utterance}.wav"
+        mp4, seconds = wav.with_name(f"01{wav.stem[2:]}.mp4"), rng.uniform(0.85, 1.15)
+        emotion = LABELS[name][row.label]
+        takes.write_audio(wav, takes.record(mp4, who, emotion, seconds=seconds, rng=rng, strength=strength))
