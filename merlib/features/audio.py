@@ -30,6 +30,10 @@ class AudioExtractor:
 
     modality: ClassVar[str] = "audio"
 
+    @property
+    def rate(self) -> int:  # Hz; an extractor without `settings` has its own
+        return self.settings.rate
+
     def __call__(self, clip: Clip) -> np.ndarray:
         return self.of(decoding.audio(clip, rate=self.rate))
 
@@ -97,10 +101,6 @@ class MfccSteps(AudioExtractor):
 
     settings: Mfcc
 
-    @property
-    def rate(self) -> int:
-        return self.settings.rate
-
     def of(self, samples: np.ndarray) -> np.ndarray:
         return mfcc([samples], settings=self.settings)[0]
 
@@ -157,10 +157,6 @@ class CepstralSteps(AudioExtractor):
 
     settings: Mel = Mel()
     coefficients: int = 40
-
-    @property
-    def rate(self) -> int:
-        return self.settings.rate
 
     def of(self, samples: np.ndarray) -> np.ndarray:
         return cepstra(log_mel(samples, settings=self.settings), coefficients=self.coefficients)

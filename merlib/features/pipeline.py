@@ -42,22 +42,14 @@ CHUNK = 4  # recordings that a worker takes at once
 
 @dataclass(frozen=True)
 class Item:
-    """One recording to process: where it is, and a hash of extractor, settings and file, which names its result."""
+    """One recording: where it is, a hash of extractor, settings and file, and the result, once there is one."""
 
     utterance: str
     text: str
     clip: Clip | None
     key: str
-    reason: str = ""  # why there is no clip
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of one recording: a file with its steps, or the reason why there is none."""
-
-    item: Item
-    part: Path | None
-    reason: str = ""
+    part: Path | None = None  # the file of its steps, named by the key
+    reason: str = ""  # why there is none
 
 
 def into(
@@ -87,7 +79,7 @@ def into(
             first = f"none of {len(outcomes)} recordings below {media} can be used"
             raise FeatureError(f"{corpus.name}: {first}: {'; '.join(reasons)}. Is this the folder of the recordings?")
         with atomic(array.with_name(f"{name}.failures.csv")) as part:  # first: where the array is, its failures are too
-            rows = [(outcome.item.utterance, outcome.item.text, outcome.reason) for outcome in failed]
+            rows = [(outcome.utterance, outcome.text, outcome.reason) for outcome in failed]
             pd.DataFrame(rows, columns=["utterance", "file", "reason"]).to_csv(part, index=False)
         store.add(home, corpus, name, replace(_assembled(outcomes, extractor, parts / "all"), inputs=inputs))
         shutil.rmtree(parts)
@@ -113,16 +105,16 @@ def _item(utterance: str, text: str, settings: str, folder: Path) -> Item:
         key, reason = f"{settings} {utterance} {text} {status.st_size} {status.st_mtime_ns}", ""
     except MediaError as error:
         clip, key, reason = None, f"{utterance} {text} {error}", str(error)
-    return Item(utterance, text, clip, hashlib.sha256(key.encode()).hexdigest(), reason)
+    return Item(utterance, text, clip, hashlib.sha256(key.encode()).hexdigest(), reason=reason)
 
 
-def _all(work: Callable, items: list[Item], workers: int, name: str, progress: bool) -> Iterator[Outcome]:
+def _all(work: Callable, items: list[Item], workers: int, name: str, progress: bool) -> Iterator[Item]:
     """The outcome of each item, in their order; the progress bar counts failures."""
     bar = tqdm(total=len(items), desc=name, unit="file", disable=not progress)
-    outcomes: dict[int, list[Outcome]] = {}
+    outcomes: dict[int, list[Item]] = {}
     failed = 0
 
-    def note(i: int, chunk: list[Outcome]) -> None:
+    def note(i: int, chunk: list[Item]) -> None:
         nonlocal failed
         outcomes[i] = chunk
         failed += sum(outcome.part is None for outcome in chunk)
@@ -175,26 +167,26 @@ def _as_worker(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _some(items: list[Item], *, extractor: Extractor, parts: Path) -> list[Outcome]:
+def _some(items: list[Item], *, extractor: Extractor, parts: Path) -> list[Item]:
     return [_one(item, extractor, parts) for item in items]
 
 
-def _one(item: Item, extractor: Extractor, parts: Path) -> Outcome:
+def _one(item: Item, extractor: Extractor, parts: Path) -> Item:
     part = parts / f"{item.key[:32]}.npy"
     if item.clip is None or part.exists():
-        return Outcome(item, part if item.clip else None, item.reason)
+        return replace(item, part=part if item.clip else None)
     try:
         values = extractor(item.clip)
         if values.ndim != 2 or not len(values) or not store.is_storable(values.dtype) or not np.isfinite(values).all():
             raise MediaError(f"gave {values.dtype} {values.shape}, which is empty or not finite")
     except MediaError as error:
-        return Outcome(item, None, str(error))
+        return replace(item, reason=str(error))
     with atomic(part) as file, file.open("wb") as opened:
         np.save(opened, values)
-    return Outcome(item, part)
+    return replace(item, part=part)
 
 
-def _assembled(outcomes: list[Outcome], extractor: Extractor, file: Path) -> Array:
+def _assembled(outcomes: list[Item], extractor: Extractor, file: Path) -> Array:
     """The array of all utterances, in `file` and not in memory; a failed one has one step of zeros."""
     heads = [_head(outcome.part) if outcome.part else None for outcome in outcomes]
     width = {head[1] for head in heads if head}
@@ -206,7 +198,7 @@ def _assembled(outcomes: list[Outcome], extractor: Extractor, file: Path) -> Arr
         for part in (outcome.part for outcome in outcomes):
             (np.load(part).astype(kind, copy=False) if part else np.zeros((1, *width), kind)).tofile(whole)
     values = np.memmap(file, dtype=kind, mode="r", shape=(lengths.sum(), *width))
-    failed = tuple(outcome.item.utterance for outcome in outcomes if outcome.part is None)
+    failed = tuple(outcome.utterance for outcome in outcomes if outcome.part is None)
     about = extractor.about() | {"fitted_on": "nothing", "failed": failed}
     return Array(values, extractor.modality, lengths=None if (lengths == 1).all() else lengths, **about)
 

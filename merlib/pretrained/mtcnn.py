@@ -8,6 +8,7 @@ Shapes: n frames of h x w pixels; k boxes (left, top, right, bottom) in pixels, 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from merlib.errors import RequestError
 from merlib.pretrained.boxes import shifted, squared, suppress
 from merlib.pretrained.weights import frozen, packaged
 
+_pool = partial(F.max_pool2d, stride=2, ceil_mode=True)
 CELL, STRIDE = 12, 2  # pixels that one output of P-Net reads, and from output to output
 CHUNK = 1 << 19  # pixels of frames that are computed together; more is slower on a processor with a small cache
 FILES = ("pnet.pt", "rnet.pt", "onet.pt")
@@ -26,10 +28,6 @@ FILES = ("pnet.pt", "rnet.pt", "onet.pt")
 def weights() -> list[Path]:
     """The files of the published weights, in the package facenet-pytorch."""
     return [packaged("facenet-pytorch", f"data/{name}") for name in FILES]
-
-
-def _pool(x: Tensor, size: int) -> Tensor:
-    return F.max_pool2d(x, size, 2, ceil_mode=True)
 
 
 def _flat(x: Tensor) -> Tensor:

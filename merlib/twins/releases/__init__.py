@@ -5,15 +5,17 @@ another amount in every utterance; recordings have noise (`takes`). `write` make
 The labels, speakers, splits, times and texts are in the official files, and nowhere else.
 """
 
-import importlib
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from merlib.errors import RequestError
+from merlib.twins.releases import clips, iemocap
 
-LAYOUTS = {"iemocap": "iemocap", "ravdess": "ravdess", "meld": "meld", "mosi": "cmu", "mosei": "cmu"}
+LAYOUTS = {
+    "iemocap": iemocap.iemocap, "ravdess": clips.ravdess, "meld": clips.meld, "mosi": clips.cmu, "mosei": clips.cmu,
+}  # fmt: skip
 
 
 def write(name: str, folder: Path, *, seed: int = 0, scale: float = 1.0) -> None:
@@ -32,7 +34,7 @@ def write(name: str, folder: Path, *, seed: int = 0, scale: float = 1.0) -> None
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
     try:
         part.chmod(0o755)
-        importlib.import_module(f"{__name__}.{LAYOUTS[name]}").fill(name, part, seed=seed, scale=scale)
+        LAYOUTS[name](name, part, seed=seed, scale=scale)
         os.rename(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)

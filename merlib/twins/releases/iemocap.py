@@ -41,7 +41,7 @@ FELT = {  # valence, activation and dominance, 1 to 5, of raters: chosen
 }  # fmt: skip
 
 
-def table(*, seed: int, scale: float) -> pd.DataFrame:
+def rows_of(*, seed: int, scale: float) -> pd.DataFrame:
     """Every turn in order: utterance, dialogue, speaker, majority (code), emotion as acted, text, start and end."""
     rng = np.random.default_rng([seed, 1])
     rows = _turns(rng, max(4, round(DIALOGUES / 5 * scale)))
@@ -65,9 +65,9 @@ def table(*, seed: int, scale: float) -> pd.DataFrame:
     return rows
 
 
-def fill(name: str, folder: Path, *, seed: int, scale: float) -> None:
+def iemocap(name: str, folder: Path, *, seed: int, scale: float) -> None:
     """Write the release into the empty `folder`."""
-    for dialogue, rows in table(seed=seed, scale=scale).groupby("dialogue", sort=False):
+    for dialogue, rows in rows_of(seed=seed, scale=scale).groupby("dialogue", sort=False):
         session, rng = folder / f"Session{dialogue[4]}", takes.generator(seed, dialogue)
         lines = "".join(f"{r.utterance} [{r.start:08.4f}-{r.end:08.4f}]: {r.text}\n" for r in rows.itertuples())
         for kind, text in (("EmoEvaluation", _rated(rows, rng)), ("transcriptions", lines)):
