@@ -56,8 +56,7 @@ def detect(
 ) -> mtcnn.Detections:  # fmt: skip
     """Every face by MTCNN, of all frames together: n h w 3 -> boxes, probabilities, landmarks, on the CPU.
 
-    min_face: side of the smallest square that is proposed, in pixels; twice is up to four times as fast. The defaults
-    are facenet-pytorch's, whose weights are used.
+    min_face: side of the smallest square that is proposed, in pixels. The defaults are facenet-pytorch's.
     """
     faces = network(min_face, factor, thresholds, device)(torch.from_numpy(np.ascontiguousarray(frames)))
     return mtcnn.Detections(**{name: value.cpu() for name, value in vars(faces).items()})
@@ -144,9 +143,8 @@ def batches(frames: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
 class HaarFaces:
     """The largest face of every frame, grey, `frames` of them (MPAF-Net, Sec. 3.1.2).
 
-    Later ones are cut off; where there are fewer, the last is repeated. A frame without a face is left out; the paper
-    does not say. t d = frames (size size), 0 to 255. `scale`, `neighbors` and `min_face` are OpenCV's defaults, which
-    the paper does not give either; detection time falls with the square of `min_face`.
+    Later ones are cut off; where there are fewer, the last is repeated. t d = frames (size size), 0 to 255. The paper
+    does not say that a frame without a face is left out, nor the cascade's settings: these are OpenCV's defaults.
     """
 
     frames: int = 150

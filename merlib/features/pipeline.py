@@ -2,8 +2,7 @@
 
 Each result is a file in `parts/` beside the features until the array is complete, named by a hash of extractor,
 settings and recording: after an interruption only missing results are computed, and those whose inputs have changed.
-Memory holds one recording a worker, also when the array is assembled. Any number of workers gives the same bits: each
-computes with one thread.
+Memory holds one recording a worker. Any number of workers gives the same bits: each computes with one thread.
 
 A recording that cannot be used is always reported: `<name>.failures.csv` lists utterance, file and reason, the passport
 names the utterances, and their row is one step of zeros, which a recipe keeps (`data.on_failure = "zero"`) or discards.

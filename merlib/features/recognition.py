@@ -51,7 +51,6 @@ class Recogniser:
         return [text.strip() for text in texts]
 
     def _by_whisper(self, recordings: Sequence[np.ndarray]) -> list[str]:
-        """Whisper reads a recording that is longer than 30 s in pieces of that length."""
         model, pieces = speech.whisper(self.encoder, self.device), [speech.windows(samples) for samples in recordings]
         spectra = model.spectra([piece for part in pieces for piece in part])
         real = torch.ones(len(spectra), spectra.shape[-1], dtype=torch.long, device=spectra.device)
@@ -60,7 +59,7 @@ class Recogniser:
         return [" ".join(next(texts).strip() for _ in part) for part in pieces]
 
     def about(self) -> dict[str, str]:
-        """Its part of a passport: extractor, version, weights_sha256 and trained_on."""
+        """Its part of a passport (`extractors.origin`)."""
         of_whisper = _is_whisper(self.encoder)
         model = speech.whisper(self.encoder, self.device).about if of_whisper else _ctc(self.encoder, self.device)[2]
         return model | {"extractor": f"{model['extractor']} transcripts, greedy, {self.longest} tokens"}
@@ -103,7 +102,6 @@ def transcribe(clips: Iterable[Clip], file: Path, *, recogniser: Recogniser, bat
 
 
 def _rows(clips: Sequence[Clip], recogniser: Recogniser) -> list[dict[str, str]]:
-    """Utterance, file and text of each clip; where there is none, "" and the reason."""
     rows, audio = [{"utterance": clip.utterance, "file": clip.file.name, "text": ""} for clip in clips], {}
     for i, clip in enumerate(clips):
         try:

@@ -49,8 +49,8 @@ def encode(
         encoder: "minilm", or the folder or hub name of an encoder that AutoModel and AutoTokenizer can load.
         pool: "cls", the first token's state; "mean", the masked mean of the states; "cls_mean", the first followed by
             the second, 2 d (HFF eq. 12); or "tokens", all states, from the first token ([CLS] or <s>) on.
-        layer: whose states: the last layer's, or those after so many layers (0: the embeddings). A network that tunes
-            the upper layers itself (`papers.mpaf_net.encoders.TunedEncoder`) reads the tokens of the layer below them.
+        layer: whose states: the last layer's, or those after so many layers (0: the embeddings), for a network that
+            tunes the layers above itself (`papers.mpaf_net.encoders.TunedEncoder`).
         context: "alone" or "dialogue" (see the module).
         over: what "mean" (also of "cls_mean") and "tokens" cover in a dialogue window: "current", the words of the
             current utterance (for "tokens" after the first token), or "all" tokens. Alone, they always cover all

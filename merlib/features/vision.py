@@ -29,8 +29,7 @@ BORDER = 40  # pixels around a frame, for faces at its edge, as in the package f
 class ClipFaces:
     """CLIP's embedding of one face a frame (GIA-MIC, Sec. 3.1: 180 frames, ViT-L/14, t 768).
 
-    encoder: a hub name, or a folder. The first 180 frames, as in the code whose protocol the paper follows; in a frame
-    without a face, the box of the frame before is cropped.
+    encoder: a hub name, or a folder. The first 180 frames, as in the code whose protocol the paper follows.
     """
 
     encoder: str = "openai/clip-vit-large-patch14"
@@ -141,8 +140,8 @@ def _fer_file() -> Path:
 class ResNetFrames:
     """The mean of a ResNet's vectors of whole frames, all or `frames` of them (HFF, eqs. 13-15): 1 512.
 
-    A ResNet-18 averages over places and then over frames: eq. (15) read over channels would leave one number. weights:
-    with torchvision's names, see `resnet.published`.
+    It averages over places and then over frames: eq. (15) read over channels would leave one number.
+    weights: see `resnet.published`.
     """
 
     weights: str

@@ -3,6 +3,7 @@
 Shapes: n images of 64 x 64 pixels, grey, in -1..1; c channels. Read from the Keras file, which has no code in it.
 """
 
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,11 +15,8 @@ from torch.nn import functional as F
 from merlib.pretrained.weights import fit, frozen
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # of FER2013, in its order
+norm = partial(nn.BatchNorm2d, eps=1e-3)  # Keras' epsilon
 SIZE, WIDTHS = 64, (8, 16, 32, 64, 128)
-
-
-def norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3)  # Keras' epsilon
 
 
 def separable(inputs: int, outputs: int) -> nn.Sequential:

@@ -54,10 +54,6 @@ def tiny(folder: Path) -> transformers.WhisperForConditionalGeneration:
     return net.eval()
 
 
-def tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
-    return transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
-
-
 def tensors(file: Path) -> dict[str, np.ndarray]:
     """The variables of a CTranslate2 model file (format 6: float32, float16 or integers), aliases among them.
 

@@ -1,7 +1,4 @@
-"""Arrays of a corpus in a data root: from its recordings by a paper's extractors, from its text by an encoder.
-
-Each paper's `features` module says what it extracts.
-"""
+"""Arrays of a corpus in a data root: from its recordings by a paper's extractors, from its text by an encoder."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -38,8 +38,7 @@ def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
     """Read `source` as `kind` (of `KINDS`), check it against the official counts, and write it into the root `data`.
 
     Importing the same again changes nothing. Features from several sources may share a root if their tables agree in
-    ids, labels and splits; another table needs another root. Returns the files of the corpus and of the features
-    imported.
+    ids, labels and splits. Returns the files of the corpus and of the features imported.
     """
     refuse_synthetic(data)
     corpora = _read(kind, one_of(KINDS, kind, "kind of source"), Path(source))
@@ -64,7 +63,6 @@ def _read(kind: str, read: Callable, source: Path) -> list:
 
 
 def _written(corpus: Corpus, arrays: Mapping[str, Array], source: str | Path, data: str) -> list[Path]:
-    """Check a corpus and write it, with its arrays, into the root `data`."""
     table.expect(corpus)
     folder = folders.root_path(data) / corpus.name
     recorded = (corpus.table[["audio", "video"]] != "").any(axis=None) and Path(source).is_dir()

@@ -110,7 +110,6 @@ def _counts(total: int) -> np.ndarray:
 
 
 def _acts(rows: pd.DataFrame, who: takes.Actor, rng: np.random.Generator) -> list[tuple[float, takes.Take]]:
-    """The takes of one actor: start in seconds, and take."""
     done = []
     for r in rows.itertuples():
         strength = 0.6 if r.majority == "xxx" else 1
@@ -131,7 +130,6 @@ def _mixed(acts: dict, dialogue: str, samples: int, rng: np.random.Generator) ->
 
 
 def _two_shot(acts: dict, cast: dict, dialogue: str, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """The frames of both actors, left and right half."""
     halves = {}
     for actor, done in acts.items():
         shown = takes.acting(done, count, FPS)
