@@ -81,8 +81,7 @@ def _row(clip: Clip, extractor, most: int) -> np.ndarray:
 
 
 def extracted(paper: str, corpus: str, data: str) -> pd.DataFrame:
-    """From recordings to arrays: print a paper's extractors with their settings, display how long the recordings of the
-    root are, and return what became of each array (`report`); every failure is in `<array>.failures.csv` too.
+    """Print a paper's extractors, display how long the recordings of the root are, and return `report` of its arrays.
 
     The root `twin` has no recordings; those of `twin_media` are synthetic, in the layouts of the releases.
     """
@@ -96,11 +95,7 @@ def extracted(paper: str, corpus: str, data: str) -> pd.DataFrame:
 
 
 def examples(paper: str, corpus: str, data: str) -> None:
-    """Display one recording's audio and what an extractor makes of it, and the faces that a cascade finds in four.
-
-    Only of synthetic recordings: faces and voices of a licensed corpus may not be passed on. The extractors are those
-    whose weights come with packages.
-    """
+    """Display one recording's audio and what an offline extractor makes of it, and the faces of four, if synthetic."""
     release = folders.recordings(data, corpus) if data in TWINS else None
     if release is None:
         return

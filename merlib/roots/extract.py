@@ -1,7 +1,4 @@
-"""Arrays of a corpus in a data root: from its recordings by a paper's extractors, from its text by an encoder.
-
-Each paper's `features` module says what it extracts; `merlib.features.extractors` has the two kinds of its extractors.
-"""
+"""Arrays of a corpus in a data root: from its recordings by a paper's extractors, from its text by an encoder."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -34,17 +31,12 @@ def extract(
     section = declared_data(paper, corpus, change)
     makers = extractors(paper, corpus, kind=kind, weights=weights, data=section)
     makers = augment.augmented(makers) if augmented else makers
-    arrays = {
-        m: (names or {}).get(m, section[m]) + "_augmented" * augmented
-        for letter, m in LETTERS.items()
-        if letter in modalities and m in makers
-    }
+    wanted = [m for letter, m in LETTERS.items() if letter in modalities and m in makers]
+    arrays = {m: (names or {}).get(m, section[m]) + "_augmented" * augmented for m in wanted}
     if not arrays:
         raise DeclarationError(f"{paper}: nothing to make of {modalities}; it makes {', '.join(makers)}")
     if len(set(arrays.values())) < len(arrays):
-        raise DeclarationError(
-            f"one name for several arrays: {arrays}. Extract one modality at a time (--modalities A)."
-        )
+        raise DeclarationError(f"one name for several arrays: {arrays}. Extract one modality at a time (--modalities).")
     files = {}
     for modality, name in arrays.items():
         if modality == "text":
@@ -80,26 +72,20 @@ def encode_text(
     source = loaded if texts is None else _transcribed(loaded, texts, texts_from)
     origin = "" if texts is None else f", {texts_from or 'another transcript'}"
     if not source.table["text"].str.strip().any():
-        raise CorpusError(
-            f"{corpus}: no utterance has a transcript{origin}. Import it with one, or bring one with --from."
-        )
+        raise CorpusError(f"{corpus}: no utterance has a transcript{origin}. Import it with one, or add --from.")
     array = text.encode(source, **options)
     array = replace(array, extractor=array.extractor + origin)
     file = store.path(folder, name)
     if file.exists() and (passport := store.read_passport(file)).extractor != array.extractor:
-        raise FeatureError(
-            f"{file} holds {passport.summary()}. Give this one ({array.extractor}) another --name, or delete the file."
-        )
+        remedy = f"Give this one ({array.extractor}) another --name, or delete the file."
+        raise FeatureError(f"{file} holds {passport.summary()}. {remedy}")
     return store.add(folder, loaded, name, array)
 
 
 def _transcribed(corpus: Corpus, texts: Mapping[str, str], texts_from: str) -> Corpus:
-    """The corpus with other transcripts, by utterance id."""
     if absent := [u for u in corpus.ids if u not in texts]:
         what = f"{len(absent)} of {len(corpus.ids)} utterances of {corpus.name}, first {absent[:3]}"
-        raise CorpusError(
-            f"{texts_from or 'texts'}: no transcript for {what}. Add them, empty where nothing was recognised."
-        )
+        raise CorpusError(f"{texts_from or 'texts'}: no transcript for {what}. Add them, empty for none.")
     return replace(corpus, table=corpus.table.assign(text=[texts[u] for u in corpus.ids]))
 
 
