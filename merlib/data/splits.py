@@ -86,21 +86,9 @@ def _sessions(table, protocol, validation, fold) -> np.ndarray:
     return np.select([test, val], ["test", "val"], "train")
 
 
-def _actor(table, protocol, validation, fold) -> np.ndarray:
-    return _by_speaker(table, protocol["test_actor"], protocol["val_actor"])
-
-
 def _each_actor(table, protocol, validation, fold) -> np.ndarray:
     test = sorted(table["speaker"].unique())[fold]
     return _by_speaker(table, test, test[:-1] + {"F": "M", "M": "F"}[test[-1]])
-
-
-def _random_811(table, protocol, validation, fold) -> np.ndarray:
-    return _at_random(table, parts=10, fold=0)
-
-
-def _clips(table, protocol, validation, fold) -> np.ndarray:
-    return _at_random(table, parts=5, fold=fold)
 
 
 def _actors(table, protocol, validation, fold) -> np.ndarray:
@@ -132,6 +120,8 @@ def _one_of(validation: str, known: tuple[str, ...]) -> None:
 
 
 PROTOCOLS = {
-    "corpus": _corpus, "session5": _session5, "sessions": _sessions, "actor": _actor, "each_actor": _each_actor,
-    "random_811": _random_811, "actors": _actors, "clips": _clips,
+    "corpus": _corpus, "session5": _session5, "sessions": _sessions, "each_actor": _each_actor, "actors": _actors,
+    "actor": lambda table, protocol, *_: _by_speaker(table, protocol["test_actor"], protocol["val_actor"]),
+    "random_811": lambda table, *_: _at_random(table, parts=10, fold=0),
+    "clips": lambda table, protocol, validation, fold: _at_random(table, parts=5, fold=fold),
 }  # fmt: skip
