@@ -18,8 +18,12 @@ DOUBTS = {
     "mixed": "Seeds or folds from more than one recipe, set of features or state of the code",
     "uncommitted": "Run with a changed working copy, which no commit holds",
 }
-
-
+TWIN_CAVEAT = "**Synthetic twin**: these numbers show that everything runs, and nothing about the papers' claims."
+CAVEAT = (
+    "Printed numbers come from the papers' own features, reproduced ones from the features named in each table; a "
+    "difference mixes both. `reproduced` is selected on validation; `test_peak` is what selection on the test set "
+    "would have given."
+)
 Board = tuple[Paper, Table, pd.DataFrame]  # a table, and `compare` of it
 
 
@@ -98,7 +102,14 @@ def write(data: str) -> Path:
 
     root, boards = results_folder(data), _boards(data)
     figures.save(figures.scoreboard(_scoreboard(boards), data=data), data, "", "scoreboard")
-    lines = [f"# Printed beside reproduced, on `{data}`", "", _caveat(data), "", _markdown(_summary(boards)), ""]
+    lines = [
+        f"# Printed beside reproduced, on `{data}`",
+        "",
+        TWIN_CAVEAT if data in TWINS else CAVEAT,
+        "",
+        _markdown(_summary(boards)),
+        "",
+    ]
     for board in boards:
         lines += _section(*board)
     for figure in sorted((root / "figures").rglob("*.png")):
@@ -132,17 +143,6 @@ def write_scoreboard(readme: Path, data: str) -> None:
     before, after = text.split(start)[0], text.split(end)[1]
     with atomic(readme) as part:
         part.write_text(f"{before}{start}{_markdown(scoreboard(data))}\n{end}{after}", encoding="utf-8")
-
-
-def _caveat(data: str) -> str:
-    """How to read the numbers of a data root."""
-    if data in TWINS:
-        return "**Synthetic twin**: these numbers show that everything runs, and nothing about the papers' claims."
-    return (
-        "Printed numbers come from the papers' own features, reproduced ones from the features named in each table; a "
-        "difference mixes both. `reproduced` is selected on validation; `test_peak` is what selection on the test set "
-        "would have given."
-    )
 
 
 def _markdown(board: pd.DataFrame) -> str:

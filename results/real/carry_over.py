@@ -27,7 +27,7 @@ SAME = ["row", "column", "fold", "seed", "selection"]  # what a record is about
 def planned(paper: declarations.Paper, table: str, data: str, seeds: list[int]) -> list[study.Planned]:
     """The runs that the table asks for today, for every recorded seed; none where the root has none of its corpora."""
     try:
-        return [each for seed in seeds for each in study.plan.plan(paper, table, data=data, seed=seed)[0]]
+        return [each for seed in seeds for each in study.tables.plan(paper, table, data=data, seed=seed)[0]]
     except CorpusError:
         return []
 
