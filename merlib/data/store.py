@@ -167,13 +167,8 @@ def write(folder: Path, values: np.ndarray, passport: Passport, lengths: np.ndar
     tensors = {"values": np.ascontiguousarray(values)}
     if lengths is not None:
         tensors["lengths"] = np.ascontiguousarray(lengths)
-    with atomic(target) as part:
-        try:
-            save_file(tensors, part, {"passport": json.dumps(asdict(passport))})
-        except SafetensorError as error:
-            raise OSError(
-                f"{target} could not be written ({error}): free space and run again; what is done is kept"
-            ) from error
+    with atomic(target, when_full=SafetensorError) as part:
+        save_file(tensors, part, {"passport": json.dumps(asdict(passport))})
     return target
 
 

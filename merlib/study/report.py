@@ -86,7 +86,7 @@ def summary(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
 
 
 def write(data: str) -> Path:
-    """results/<data>/report.md: the summary, each table that has records, printed beside reproduced, and all figures."""
+    """results/<data>/report.md: the summary, the tables that have records, printed beside reproduced, and figures."""
     from merlib import figures
 
     root, boards = results_folder(data), _boards(data)
