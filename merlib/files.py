@@ -9,11 +9,12 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, *, when_full: type[Exception] | tuple = ()) -> Iterator[Path]:
     """A temporary file beside `path`, which replaces it when the block succeeds and is deleted when it fails.
 
     A process that is killed leaves `path` as it was, and a `.part` file that nothing reads; of two processes that write
-    at the same time, the file of the later one remains.
+    at the same time, the file of the later one remains. when_full: what the writer raises on a full disk, instead of
+    OSError.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,6 +27,10 @@ def atomic(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         part.chmod(0o644)
         os.replace(part, path)
+    except when_full as error:
+        raise OSError(
+            f"{path} could not be written ({error}): free space and run again; what is done is kept"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 

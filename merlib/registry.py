@@ -68,9 +68,14 @@ def _table(kind: str) -> dict[str, str]:
     return table
 
 
+def _places(kind: str) -> dict[str, str]:
+    """Name -> "module:attribute" of all that a recipe's section `kind`, `model` or `loss`, may name."""
+    return {name: place for table, of in KINDS.items() if of == kind for name, place in _table(table).items()}
+
+
 def module_of(kind: str, name: str) -> ModuleType:
     """The module of a network or estimator (kind "model"), or of a loss ("loss")."""
-    return importlib.import_module(_place(kind, name).split(":")[0])
+    return importlib.import_module(one_of(_places(kind), name, kind).split(":")[0])
 
 
 def version(kind: str, name: str) -> int:
@@ -85,19 +90,12 @@ def is_estimator(name: str) -> bool:
 
 def names(kind: str) -> list[str]:
     """Every name that a recipe's section `model` or `loss` may have."""
-    return sorted(name for table, of in KINDS.items() if of == kind for name in _table(table))
+    return sorted(_places(kind))
 
 
 def constructor(kind: str, name: str) -> Callable:
     """The class or function behind a name of a recipe's section `model` or `loss`."""
-    module, attribute = _place(kind, name).split(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def _place(kind: str, name: str) -> str:
-    return one_of(
-        {n: place for table, of in KINDS.items() if of == kind for n, place in _table(table).items()}, name, kind
-    )
+    return getattr(module_of(kind, name), _places(kind)[name].split(":")[1])
 
 
 def build(kind: str, section: Mapping[str, Any], **given: Any) -> Any:

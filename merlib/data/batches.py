@@ -11,7 +11,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-MODALITIES = ("text", "audio", "visual")
 Batch = dict[str, Tensor]
 
 
@@ -62,7 +61,7 @@ class Dialogues(Items):
         return batch | {"mask": mask, "speaker": self.speaker[index] * mask}
 
     def real(self, values: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The values of the real utterances of a batch, without padding: b n ... -> u ..."""
+        """The values of the real utterances of a batch: b n ... -> u ..."""
         return {name: value[batch["mask"]] for name, value in values.items()}
 
     def positions(self, items: Tensor) -> Tensor:

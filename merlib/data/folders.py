@@ -28,7 +28,6 @@ class Dataset:
 
 
 def root_path(data: str) -> Path:
-    """The folder of the data root `data`."""
     return data_folder() / data
 
 

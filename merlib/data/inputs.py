@@ -17,7 +17,7 @@ from merlib.data.folders import Dataset
 from merlib.data.official import SPLITS
 from merlib.data.store import Feature, take
 from merlib.declarations.schema import LETTERS
-from merlib.errors import RequestError
+from merlib.errors import RequestError, one_of
 
 VERSION = 1  # raise it when a change here alters the numbers of a run
 
@@ -27,9 +27,8 @@ BLOCK = 1 << 26  # values whose mean and standard deviation are computed at a ti
 def arrays(data: dict[str, Any]) -> dict[str, str]:
     """modality -> the feature array that the section `data` of a recipe reads for it."""
     if unknown := sorted(set(data["modalities"]) - set(LETTERS)):
-        raise RequestError(
-            f"data.modalities {data['modalities']!r} has {unknown}: write letters of T text, A audio, V visual"
-        )
+        what = f"data.modalities {data['modalities']!r} has {unknown}"
+        raise RequestError(f"{what}: write letters of T text, A audio, V visual")
     return {m: data[m] for letter, m in LETTERS.items() if letter in data["modalities"]}
 
 
@@ -54,22 +53,20 @@ def splits(
     By dialogue, utterances without a label stay as context; by utterance they are left out.
     Raises RequestError when no modality is left.
     """
-    if data["unit"] not in (units := {"dialogue": _dialogues, "utterance": _utterances}):
-        raise RequestError(f"data.unit {data['unit']!r}: there are {sorted(units)}")
+    by_unit = one_of({"dialogue": _dialogues, "utterance": _utterances}, data["unit"], "data.unit")
     source = _labelled(dataset, data, protocol, fold)
     if data.get("augment", "none") != "none":
         source = _with_copies(source, dataset, data, protocol, fold)
     flat = {m: _flat(feature) for m, feature in source.features.items()}
     scales = {}
-    if data["standardize"]:
-        scales = {
-            m: _scale(values, np.repeat(source.split == "train", lengths))
-            for m, (values, lengths) in flat.items() if not source.features[m].layers_above
-        }  # fmt: skip
+    for m, (values, lengths) in flat.items():
+        if data["standardize"] and not source.features[m].layers_above:
+            mean, std = moments(values, torch.from_numpy(np.repeat(source.split == "train", lengths)))
+            scales[m] = mean, std.where(std > 1e-6, 1.0)
     target = {"label": torch.from_numpy(source.label).to(device)}
     if source.table["score"].notna().any():
         target["score"] = torch.tensor(source.table["score"].fillna(0.0).to_numpy(np.float32), device=device)
-    return units[data["unit"]](source.table, source.split, flat, scales, target, device)
+    return by_unit(source.table, source.split, flat, scales, target, device)
 
 
 @dataclass(frozen=True)
@@ -87,9 +84,8 @@ def _labelled(dataset: Dataset, data: dict[str, Any], protocol: dict[str, Any], 
     names = arrays(data)
     features = {m: dataset.features[name] for m, name in names.items() if name in dataset.features}
     if not features:
-        raise RequestError(
-            f"{dataset.corpus.name} has none of {names}, only {sorted(dataset.features)}. Run `merlib doctor`."
-        )
+        what = f"{dataset.corpus.name} has none of {names}, only {sorted(dataset.features)}"
+        raise RequestError(f"{what}. Run `merlib doctor`.")
     table = dataset.corpus.table
     label = table["label"].to_numpy(np.int64)
     label = np.where(label < data.get("classes", len(dataset.corpus.labels)), label, -1)
@@ -114,9 +110,8 @@ def _with_copies(source: Source, dataset: Dataset, data: dict, protocol: dict, f
     """The same, with an augmented copy of every utterance of a rare class (of those that train, or of all)."""
     names, when = augmented(data), data["augment"]
     if absent := [name for m, name in names.items() if m in source.features and name not in dataset.features]:
-        raise RequestError(
-            f"data.augment {when!r} needs the arrays {absent}: `merlib data extract ... --augmented` makes them"
-        )
+        remedy = "`merlib data extract ... --augmented` makes them"
+        raise RequestError(f"data.augment {when!r} needs the arrays {absent}: {remedy}")
     if data["unit"] != "utterance":
         raise RequestError("data.augment copies single utterances: use it with data.unit utterance")
     known = source.label >= 0
@@ -152,13 +147,8 @@ def moments(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return tuple(torch.cat(part) for part in zip(*by_block, strict=True))
 
 
-def _scale(values: Tensor, train: np.ndarray) -> tuple[Tensor, Tensor]:
-    mean, std = moments(values, torch.from_numpy(train))
-    return mean, std.where(std > 1e-6, 1.0)
-
-
 def _utterances(table, split: np.ndarray, features, scales, target, device: str) -> dict[str, Utterances]:
-    """The labelled utterances of each split, on arrays that all splits share."""
+    """The labelled utterances of each split."""
     shared = {m: values.to(device) for m, (values, _) in features.items()}
     scales = {m: tuple(value.to(device) for value in scale) for m, scale in scales.items()}
     steps = {m: lengths.to(device) for m, (_, lengths) in features.items()}
@@ -168,22 +158,19 @@ def _utterances(table, split: np.ndarray, features, scales, target, device: str)
     for name in SPLITS:
         index = torch.from_numpy(np.flatnonzero(known & protocols.members(split, name))).to(device)
         by_split[name] = Utterances(
-            features=shared,
-            scales=scales,
-            starts={m: v[index] for m, v in starts.items()},
-            steps={m: v[index] for m, v in steps.items()},
+            features=shared, scales=scales,
+            starts={m: v[index] for m, v in starts.items()}, steps={m: v[index] for m, v in steps.items()},
             target={k: v[index] for k, v in target.items()},
             ids=tuple(table["utterance"].to_numpy()[index.cpu().numpy()]),
-        )
+        )  # fmt: skip
     return by_split
 
 
 def _dialogues(table, split: np.ndarray, features, scales, target, device: str) -> dict[str, Dialogues]:
     """The dialogues of each split, with the unlabelled utterances among them."""
     if long := sorted(m for m, (_, lengths) in features.items() if (lengths != 1).any()):
-        raise RequestError(
-            f"data.unit dialogue reads one vector per utterance, but {long} are sequences: pool them first"
-        )
+        what = f"data.unit dialogue reads one vector per utterance, but {long} are sequences"
+        raise RequestError(f"{what}: pool them first")
     vectors = {m: as_float32(values) for m, (values, _) in features.items()}
     vectors |= {m: (vectors[m] - mean) / std for m, (mean, std) in scales.items()}
     by_split = {}
@@ -201,8 +188,6 @@ def _dialogues(table, split: np.ndarray, features, scales, target, device: str) 
             features={m: values[index].to(device) for m, values in vectors.items()},
             target={k: v[index.to(device)] for k, v in target.items()},
             speaker=torch.tensor(speaker.to_numpy(np.int64), device=device),
-            rows=torch.tensor(rows, device=device),
-            lengths=torch.from_numpy(lengths),
-            ids=tuple(part["utterance"]),
-        )
+            rows=torch.tensor(rows, device=device), lengths=torch.from_numpy(lengths), ids=tuple(part["utterance"]),
+        )  # fmt: skip
     return by_split

@@ -85,12 +85,8 @@ ACCESS = {
     "mosei": "CMU-MOSEI (research only): the CMU-MultimodalSDK, github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK, has "
     "features, labels and the standard folds.",
 }
-
-
 # Whether a score is in the second class of ACC-2; with "excluded", scores of zero do not count at all.
-ABOVE = {
-    "nonnegative": lambda score: score >= 0, "positive": lambda score: score > 0, "excluded": lambda score: score > 0,
-}  # fmt: skip
+ABOVE = {"nonnegative": lambda score: score >= 0} | dict.fromkeys(("positive", "excluded"), lambda score: score > 0)
 
 
 def sentiment_class(score: np.ndarray) -> np.ndarray:

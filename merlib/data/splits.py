@@ -20,15 +20,15 @@ import numpy as np
 import pandas as pd
 
 from merlib.data.table import CorpusError
-from merlib.errors import RequestError
+from merlib.errors import RequestError, one_of
 
 FOLDS = {"sessions": 5, "each_actor": 10, "actors": 5, "clips": 5}  # the others have one
 ACTORS = ((2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (10, 11, 12, 19, 20), (8, 17, 21, 23, 24), (1, 4, 9, 22))
+DRAWN = "protocol.validation of this split"
 SEED = 2023  # of every random split here, so that a protocol is the same for all seeds of a study
 
 
 def folds(protocol: dict[str, Any]) -> int:
-    """How many folds a protocol has."""
     return FOLDS.get(protocol["split"], 1)
 
 
@@ -38,11 +38,10 @@ def assign(table: pd.DataFrame, protocol: dict[str, Any], fold: int = 0) -> np.n
     Raises RequestError for an unknown protocol or fold, CorpusError where the table does not fit the protocol.
     """
     split, validation = protocol["split"], protocol.get("validation", "corpus")
-    if split not in PROTOCOLS:
-        raise RequestError(f"protocol.split {split!r}: there are {sorted(PROTOCOLS)}")
+    draw = one_of(PROTOCOLS, split, "protocol.split")
     if not 0 <= fold < folds(protocol):
         raise RequestError(f"fold {fold}: protocol.split {split!r} has folds 0 to {folds(protocol) - 1}")
-    names = PROTOCOLS[split](table, protocol, validation, fold)
+    names = draw(table, protocol, validation, fold)
     expected = {"train", "test"} if validation == "test" else {"train", "val", "test"}
     if empty := sorted(expected - set(names)):
         raise CorpusError(f"protocol.split {split!r}, fold {fold}: no utterance for {empty}; is this the whole corpus?")
@@ -58,14 +57,14 @@ def _corpus(table, protocol, validation, fold) -> np.ndarray:
     names = table["split"].to_numpy(str)
     if validation == "corpus":
         return names
-    _one_of(validation, ("corpus", "random_5_percent"))
+    one_of(("corpus", "random_5_percent"), validation, DRAWN)
     pool = table.loc[names != "test", "dialogue"].unique()
     drawn = np.random.default_rng(SEED).permutation(pool)[: max(1, round(0.05 * len(pool)))]
     return np.where(names == "test", "test", np.where(table["dialogue"].isin(drawn), "val", "train"))
 
 
 def _session5(table, protocol, validation, fold) -> np.ndarray:
-    _one_of(validation, ("corpus", "session_4", "test"))
+    one_of(("corpus", "session_4", "test"), validation, DRAWN)
     if validation == "corpus":
         return table["split"].to_numpy(str)
     session = _session(table)
@@ -79,28 +78,16 @@ def _sessions(table, protocol, validation, fold) -> np.ndarray:
     if validation == "next_session":
         val = session == (fold + 1) % 5 + 1
     else:
-        _one_of(validation, ("next_session", "random_10_percent"))
+        one_of(("next_session", "random_10_percent"), validation, DRAWN)
         pool = table.loc[~test, "dialogue"].unique()
         drawn = np.random.default_rng([SEED, fold]).permutation(pool)[: max(1, round(0.1 * len(pool)))]
         val = table["dialogue"].isin(drawn).to_numpy()
     return np.select([test, val], ["test", "val"], "train")
 
 
-def _actor(table, protocol, validation, fold) -> np.ndarray:
-    return _by_speaker(table, protocol["test_actor"], protocol["val_actor"])
-
-
 def _each_actor(table, protocol, validation, fold) -> np.ndarray:
     test = sorted(table["speaker"].unique())[fold]
     return _by_speaker(table, test, test[:-1] + {"F": "M", "M": "F"}[test[-1]])
-
-
-def _random_811(table, protocol, validation, fold) -> np.ndarray:
-    return _at_random(table, parts=10, fold=0)
-
-
-def _clips(table, protocol, validation, fold) -> np.ndarray:
-    return _at_random(table, parts=5, fold=fold)
 
 
 def _actors(table, protocol, validation, fold) -> np.ndarray:
@@ -126,12 +113,9 @@ def _session(table) -> np.ndarray:
     return table["speaker"].str[:2].astype(int).to_numpy()  # IEMOCAP's speakers are 01F to 05M
 
 
-def _one_of(validation: str, known: tuple[str, ...]) -> None:
-    if validation not in known:
-        raise RequestError(f"protocol.validation {validation!r}: there are {known} for this split")
-
-
 PROTOCOLS = {
-    "corpus": _corpus, "session5": _session5, "sessions": _sessions, "actor": _actor, "each_actor": _each_actor,
-    "random_811": _random_811, "actors": _actors, "clips": _clips,
+    "corpus": _corpus, "session5": _session5, "sessions": _sessions, "each_actor": _each_actor, "actors": _actors,
+    "actor": lambda table, protocol, *_: _by_speaker(table, protocol["test_actor"], protocol["val_actor"]),
+    "random_811": lambda table, *_: _at_random(table, parts=10, fold=0),
+    "clips": lambda table, protocol, validation, fold: _at_random(table, parts=5, fold=fold),
 }  # fmt: skip

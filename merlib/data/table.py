@@ -1,21 +1,82 @@
-"""Corpora built from the rows of a reader, and their two files in a data root; the columns are those of `corpus`."""
+"""A corpus: one table of utterances, the same columns for every corpus, checked, and kept in two files of a data root.
+
+Columns, one row per utterance, dialogues one after the other and turns in order within each:
+
+    utterance  unique id                          label       index into `Corpus.labels`, -1 for none
+    dialogue   id of the conversation             split       train, val or test
+    turn       0, 1, 2, ... within the dialogue   start, end  seconds, NaN when unknown
+    speaker    name or code of the speaker        text, audio, video  transcript; media paths below the source; or ""
+    score      sentiment in [-3, 3] of the corpora `official.SENTIMENT`, whose labels follow from it; NaN elsewhere
+"""
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from merlib.data import official
-from merlib.data.checks import check_corpus, expect
-from merlib.data.corpus import DTYPES, MODALITIES, Array, Corpus, CorpusError
+from merlib.data.official import SPLITS
+from merlib.errors import MerlibError
 from merlib.files import atomic, sha256
 
-__all__ = [
-    "DTYPES", "MODALITIES", "Array", "Corpus", "CorpusError", "build", "check_corpus", "expect", "load", "save",
-    "source", "with_recordings",
-]  # fmt: skip
+DTYPES = {
+    "utterance": "str", "dialogue": "str", "turn": "int64", "speaker": "str", "label": "int64", "split": "str",
+    "start": "float64", "end": "float64", "text": "str", "audio": "str", "video": "str", "score": "float64",
+}  # fmt: skip
+MODALITIES = ("text", "audio", "visual")
+
+
+class CorpusError(MerlibError, ValueError):
+    """A corpus that is not as expected; the message says what was found, what was expected and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """A corpus: its table (columns: see the module), its classes in label order, and its source."""
+
+    name: str
+    labels: tuple[str, ...]
+    table: pd.DataFrame
+    source: str
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Utterance ids in table order: the order of every feature array."""
+        return tuple(self.table["utterance"])
+
+    def counts(self) -> dict:
+        """Utterances, dialogues and utterances of each class, per split, as plain integers."""
+        parts = {s: self.table[self.table["split"] == s] for s in SPLITS}
+        classes = range(len(self.labels))
+        return {
+            "utterances": {s: len(part) for s, part in parts.items()},
+            "dialogues": {s: part["dialogue"].nunique() for s, part in parts.items()},
+            "classes": {s: [int((part["label"] == i).sum()) for i in classes] for s, part in parts.items()},
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Array:
+    """A feature array on its way into a file: values in table order, and what its passport says of their origin.
+
+    Values are (n, ...), one row per utterance; or, with `lengths` (n, int64, each 1 or more), sequences: (sum of
+    lengths, ...), the steps of one utterance one after the other. The other fields: see `store.Passport`.
+    """
+
+    values: np.ndarray
+    modality: str
+    extractor: str
+    version: str = "unknown"
+    weights_sha256: str = ""
+    trained_on: str = "unknown"
+    fitted_on: str = "unknown"
+    lengths: np.ndarray | None = None
+    failed: tuple[str, ...] = ()
+    inputs: str = ""
+    layers_above: int = 0
 
 
 def build(name: str, rows: pd.DataFrame, source: str) -> Corpus:
@@ -32,7 +93,7 @@ def build(name: str, rows: pd.DataFrame, source: str) -> Corpus:
     turns = rows.groupby("dialogue").cumcount()
     rest = dict.fromkeys(DTYPES, "") | {"turn": turns, "start": np.nan, "end": np.nan, "score": np.nan}
     rows = rows.assign(**{c: rest[c] for c in DTYPES if c not in rows})[list(DTYPES)].astype(DTYPES)
-    corpus = Corpus(name=name, labels=official.LABELS[name], table=rows, source=source)
+    corpus = Corpus(name, official.LABELS[name], rows, source)
     check_corpus(corpus)
     return corpus
 
@@ -48,7 +109,6 @@ def with_recordings(corpus: Corpus, layout: Corpus) -> Corpus:
 
 def save(corpus: Corpus, folder: Path) -> None:
     """Write `utterances.parquet` and `corpus.json` (which holds the parquet's hash) into `folder`, each atomically."""
-    folder = Path(folder)
     with atomic(folder / "utterances.parquet") as part:
         corpus.table.to_parquet(part, index=False)
         digest = sha256(part)
@@ -59,9 +119,7 @@ def save(corpus: Corpus, folder: Path) -> None:
 
 def load(folder: Path) -> Corpus:
     """Read what `save` wrote; a missing or damaged file, or two files that do not belong together, is a CorpusError."""
-    folder = Path(folder)
-    again = "import the corpus again"
-    about_file, table_file = folder / "corpus.json", folder / "utterances.parquet"
+    about_file, table_file, again = folder / "corpus.json", folder / "utterances.parquet", "import the corpus again"
     try:
         about = json.loads(about_file.read_text())
         actual, expected = sha256(table_file), about["table_sha256"]
@@ -76,8 +134,7 @@ def load(folder: Path) -> Corpus:
     if list(table) != list(DTYPES):
         what = f"has columns {list(table)}, expected {list(DTYPES)}: written by another version"
         raise CorpusError(f"{table_file} {what}; delete {folder} and {again}.")
-    table = table.astype(DTYPES)
-    corpus = Corpus(name=about["name"], labels=tuple(about["labels"]), table=table, source=about["source"])
+    corpus = Corpus(about["name"], tuple(about["labels"]), table.astype(DTYPES), about["source"])
     check_corpus(corpus)
     return corpus
 
@@ -85,6 +142,83 @@ def load(folder: Path) -> Corpus:
 def source(folder: Path) -> str:
     """The source of the corpus saved in `folder`, from its `corpus.json` alone; "" where that has none."""
     try:
-        return json.loads((Path(folder) / "corpus.json").read_text())["source"]
+        return json.loads((folder / "corpus.json").read_text())["source"]
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         return ""
+
+
+def check_corpus(corpus: Corpus) -> None:
+    """Raise CorpusError unless ids are unique, labels and splits known, dialogues whole and turns 0, 1, 2, ...
+
+    Speakers of IEMOCAP and RAVDESS have the names by which the protocols split them (`official.SPEAKERS`), and a
+    dialogue of IEMOCAP belongs to one session. The six-class protocol of IEMOCAP tests on speakers that are not in the
+    training set, which is checked; other corpora are split anew by every paper. Scores are in [-3, 3] and determine the
+    label; only sentiment corpora have them.
+    """
+    t, last = corpus.table, len(corpus.labels) - 1
+
+    def demand(good: pd.Series, what: str, remedy: str) -> None:
+        if not good.all():
+            first = list(t["utterance"][~good][:3])
+            raise CorpusError(f"{corpus.name}: {what}: {(~good).sum()} rows, first {first}. {remedy}")
+
+    demand(~t["utterance"].duplicated(), "duplicate utterance ids", "Make them unique, from dialogue and turn.")
+    demand(t["label"].between(-1, last), f"labels outside -1 to {last}", f"Map them to {corpus.labels}.")
+    demand(t["split"].isin(SPLITS), f"splits other than {SPLITS}", "Map the source's names to these.")
+    whole = t["split"] == t.groupby("dialogue")["split"].transform("first")
+    demand(whole, "dialogues that cross splits", "Split by dialogue: context must not leak into the test set.")
+    block = t["dialogue"].ne(t["dialogue"].shift()).cumsum()
+    in_order = t["turn"] == t.groupby(block).cumcount()
+    demand(in_order, "turns that are not 0, 1, 2, ...", "Sort by dialogue and turn; renumber.")
+    demand(~t.duplicated(["dialogue", "turn"]), "dialogues in several pieces", "Put each dialogue's rows together.")
+    _check_speakers(corpus.name, t, demand)
+    if corpus.name not in official.SENTIMENT:
+        demand(t["score"].isna(), "scores where the corpus has none", f"Only {official.SENTIMENT} have them.")
+        return
+    good = t["score"].isna() | t["score"].between(-3, 3)
+    demand(good, "scores outside -3 to 3", "Scale them, or leave them out.")
+    rounded = t["label"] == official.sentiment_class(t["score"])
+    demand(rounded, "labels that are not the rounded score", "Leave the label out: build makes it.")
+
+
+def _check_speakers(name: str, t: pd.DataFrame, demand: Callable) -> None:
+    """Check names and sessions of speakers, and that the test speakers of six-class IEMOCAP are in no other split."""
+    if name in official.SPEAKERS:
+        good = t["speaker"].str.fullmatch(official.SPEAKERS[name])
+        names = "01F to 05M, session and sex" if name.startswith("iemocap") else "01 to 24"
+        demand(good, f"speakers such as {list(t['speaker'][~good][:1])}", f"Name them as the release does, {names}.")
+    if name.startswith("iemocap"):
+        session = t["speaker"].str[:2]
+        same = session == session.groupby(t["dialogue"]).transform("first")
+        demand(same, "dialogues of two sessions", "A dialogue is between the two speakers of a session: correct them.")
+    if name in ("iemocap6", "iemocap6_majority"):
+        tests = t["split"] == "test"
+        unseen = ~tests | ~t["speaker"].isin(set(t["speaker"][~tests]))
+        demand(unseen, "test speakers who also train", "Test on Session 5 only.")
+
+
+def expect(corpus: Corpus) -> None:
+    """Raise CorpusError unless the corpus has the utterances, dialogues and classes that `official` counts.
+
+    Counts are of a split, or of a group of splits (`official.GROUPS`).
+    """
+    t, name = corpus.table, corpus.name
+    classes, dialogues = official.CLASSES.get(name, {}), official.DIALOGUES.get(name, {})
+    totals = official.UTTERANCES.get(name) or {group: sum(of_class) for group, of_class in classes.items()}
+    wrong = []
+    for group, total in totals.items():
+        part = t[t["split"].isin(official.GROUPS.get(group, (group,)))]
+        actual, expected = f"{len(part)} utterances", f"{total} utterances"
+        if group in dialogues:
+            actual += f" in {part['dialogue'].nunique()} dialogues"
+            expected += f" in {dialogues[group]} dialogues"
+        if group in classes:
+            actual += f", by class {[int((part['label'] == i).sum()) for i in range(len(corpus.labels))]}"
+            expected += f", by class {list(classes[group])}"
+        if actual != expected and len(part) != official.ALSO.get(name, {}).get(group):
+            wrong.append(f"{group} has {actual}; expected {expected}")
+    scored = int(t["score"].notna().sum())
+    if scored < official.SCORED.get(name, 0):
+        wrong.append(f"{scored} utterances have a score; expected {official.SCORED[name]} or more")
+    if wrong:
+        raise CorpusError(f"{name} from {corpus.source}: {'; '.join(wrong)}. {official.REMEDY[name]}")

@@ -22,12 +22,9 @@ def sourced(tree: Mapping[str, Any], corpora: Collection[str]) -> dict[str, tupl
         elif "." not in name:
             raise DeclarationError(f"{name!r} is no leaf: write section.name, such as train.lr (see papers/README.md)")
         else:
-            leaves[name] = tuple(value) if _has_source(value) else (value, "")
+            has_source = isinstance(value, list) and len(value) == 2 and isinstance(value[1], str)
+            leaves[name] = tuple(value) if has_source else (value, "")
     return leaves
-
-
-def _has_source(leaf: Any) -> bool:
-    return isinstance(leaf, list) and len(leaf) == 2 and isinstance(leaf[1], str)
 
 
 def flat(tree: Mapping[str, Any], corpora: Collection[str]) -> dict[str, Any]:
@@ -51,16 +48,14 @@ def checked(key: str, value: Any, leaves: Mapping[str, Any]) -> Any:
     """The value, if a leaf of that name is declared and has a value of the same type; otherwise DeclarationError."""
     if key not in leaves:
         near = difflib.get_close_matches(key, leaves, n=3)
-        raise DeclarationError(
-            f"unknown recipe key {key!r}; " + (f"did you mean {near}?" if near else f"there are: {sorted(leaves)}")
-        )
+        hint = f"did you mean {near}?" if near else f"there are: {sorted(leaves)}"
+        raise DeclarationError(f"unknown recipe key {key!r}; {hint}")
     actual, declared = ({_kind(v) for v in (x.values() if isinstance(x, dict) else [x])} for x in (value, leaves[key]))
     if key.split(".")[0] in ("data", "protocol"):  # seconds and percents may be fractions where an integer is declared
         actual, declared = ({kind.replace("integer", "number") for kind in kinds} for kinds in (actual, declared))
     if not actual <= declared | ({"integer"} if "number" in declared else set()):
-        raise DeclarationError(
-            f"{key} = {value!r} is a {actual}; expected a {declared}, as the declared {leaves[key]!r}"
-        )
+        expected = f"expected a {declared}, as the declared {leaves[key]!r}"
+        raise DeclarationError(f"{key} = {value!r} is a {actual}; {expected}")
     return value
 
 

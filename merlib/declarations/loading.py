@@ -10,8 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from merlib.declarations.printed import addresses, cell_of, row_cells
-from merlib.declarations.recipes import recipe
+from merlib.declarations.recipes import addresses, cells, recipe, row_cells
 from merlib.declarations.schema import SCORES, Cell, Claim, Column, Paper, Row, Table
 from merlib.errors import DeclarationError, one_of
 from merlib.places import CHECKOUT
@@ -74,14 +73,14 @@ def _readings_table(paper: Paper) -> Table:
 
     A reading with a context has a row for its default option too, with which the other options are compared.
     """
-    printed = [
-        cell_of(paper, t, r, c, None) for t in paper.tables.values() for r in t.row for c in r.reported if r.runs
-    ]
-    headline = dict.fromkeys((c.corpus, c.metric) for c in printed if c.metric in SCORES and c.corpus in paper.corpora)
+    printed = {
+        (cell.corpus, cell.metric)
+        for name, table in paper.tables.items() for cell in cells(paper, name) if table.find(cell.row).runs
+    }  # fmt: skip
     columns = {
         f"{corpus}_{metric}": Column(metric=metric, label=f"{corpus} {metric}", corpus=corpus)
-        for corpus, metric in sorted(headline, key=lambda pair: (paper.corpora.index(pair[0]), SCORES.index(pair[1])))
-    }
+        for corpus in paper.corpora for metric in SCORES if (corpus, metric) in printed
+    }  # fmt: skip
     rows = [Row(id="default", label="All default readings")]
     for name, reading in paper.readings.items():
         leaves = {leaf for option in reading.options.values() for leaf in paper.flat(option)}

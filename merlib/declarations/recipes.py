@@ -1,16 +1,21 @@
-"""The recipe behind a row: sections `model`, `loss`, `train`, `data` and `protocol`, resolved for one corpus.
+"""The cells of a paper, each with an address, `paper/table/row`, and the recipe behind a row.
 
-It is merged in this order: the paper's leaves, the default readings, the base of another system, the readings that the
-row or the caller chooses, the scale of a synthetic root, the leaves that the row sets, those that the caller sets.
+A recipe has the sections `model`, `loss`, `train`, `data` and `protocol`, resolved for one corpus. It is merged in this
+order: the paper's leaves, the default readings, the base of another system, the readings that the row or the caller
+chooses, the scale of a synthetic root, the leaves that the row sets, those that the caller sets.
 """
 
+import re
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
-from merlib.declarations.leaves import checked, for_corpus, nested
-from merlib.declarations.schema import LETTERS, Paper, Row
+from merlib.declarations.leaves import checked, for_corpus, nested, sourced
+from merlib.declarations.schema import LETTERS, Cell, Paper, Row, Table
 from merlib.errors import one_of
 
+AVERAGED = {(m, a): f"{a}_{m}" for m in ("f1", "precision", "recall") for a in ("macro", "weighted")}
+PRINTED = re.compile(r"(Sec\.|Table|eqs?\.|Fig\.|Abstract)")  # a source that starts so is a place in the paper
 SECTIONS = ("model", "loss", "train", "data", "protocol")
 
 
@@ -25,9 +30,8 @@ def recipe(
     change: leaves (`{"train.lr": 1e-3}`) or readings (`{"readings.cell": "slstm"}`) that override those of the row.
     Raises DeclarationError for an unknown key or reading, or a value of another type than the declared one.
     """
-    changes = (
-        ({"data.modalities": modalities} if modalities else {}) | paper.flat(row.change) | paper.flat(change or {})
-    )
+    of_column = {"data.modalities": modalities} if modalities else {}
+    changes = of_column | paper.flat(row.change) | paper.flat(change or {})
     base = one_of(paper.base, row.base, f"base of {paper.id}") if row.base else {}
     shared, replaced = tuple(paper.shares.get(row.base, ())), {"model", "loss"} & set(base)
 
@@ -62,12 +66,11 @@ def base_recipe(paper: Paper, corpus: str, *, data: str = "", change: dict[str, 
 
 def needs(papers: list[Paper]) -> dict[str, dict[str, list[str]]]:
     """{paper: {corpus: modalities}}: what the base recipe of each paper reads."""
-
-    def modalities(paper: Paper, corpus: str) -> list[str]:
-        letters = base_recipe(paper, corpus)["data"]["modalities"]
-        return [modality for letter, modality in LETTERS.items() if letter in letters]
-
-    return {paper.id: {corpus: modalities(paper, corpus) for corpus in paper.corpora} for paper in papers}
+    letters = {p.id: {corpus: base_recipe(p, corpus)["data"]["modalities"] for corpus in p.corpora} for p in papers}
+    return {
+        paper: {corpus: [m for letter, m in LETTERS.items() if letter in named] for corpus, named in of_corpus.items()}
+        for paper, of_corpus in letters.items()
+    }
 
 
 def _scale(paper: Paper, data: str) -> dict[str, Any]:
@@ -86,10 +89,8 @@ def overruled(paper: Paper, corpus: str, data: str, *changes: dict[str, Any]) ->
     result = {}
     for name, option in _chosen(paper, leaves).items():
         reading = paper.readings[name]
-        default, chosen = (
-            {k: for_corpus(v, corpus) for k, v in paper.flat(reading.options[o]).items()}
-            for o in (reading.default, option)
-        )
+        options = (paper.flat(reading.options[name]) for name in (reading.default, option))
+        default, chosen = ({k: for_corpus(v, corpus) for k, v in leaves.items()} for leaves in options)
         result |= {k: v for k, v in chosen.items() if k in twin and v not in (default[k], twin[k])}
     return result
 
@@ -112,3 +113,67 @@ def changed(paper: Paper, *changes: dict[str, Any]) -> dict[str, Any]:
     leaves = _leaves(paper, changes)
     options = [paper.readings[name].options[option] for name, option in _chosen(paper, leaves).items()]
     return _leaves(paper, options) | leaves
+
+
+def cells(paper: Paper, table: str | None = None) -> list[Cell]:
+    """Every printed number of a paper: its tables, those of paper.toml (tables `settings`, `facts`), and `claims`."""
+    if table is None:
+        return [c for name in paper.tables for c in cells(paper, name)] + _setting_cells(paper) + _claim_cells(paper)
+    t = paper.table(table)
+    return [cell_of(paper, t, row, name, printed) for row in t.row for name, printed in row.reported.items()]
+
+
+def row_cells(paper: Paper, table: Table, row: Row) -> list[Cell]:
+    """The cells of a row, one per column; also those without a printed number, since a run fills the whole row."""
+    reported = table.find(row.same_as).reported if row.same_as else row.reported
+    names = row.reported if row.kind == "fact" else table.columns
+    return [cell_of(paper, table, row, name, reported.get(name)) for name in names]
+
+
+def recipe_of(paper: Paper, cell: Cell) -> dict[str, dict] | None:
+    """The recipe behind a printed number; None where it is quoted or a fact."""
+    row = paper.tables[cell.table].find(cell.row) if cell.table in paper.tables else None
+    if row is None or not row.runs or row.kind != "own":
+        return None
+    return recipe(paper, row, cell.corpus, modalities=cell.modalities)
+
+
+def addresses(paper: Paper) -> dict[str, Cell]:
+    """{address within the paper: printed number}: `table4/ours.meld_accuracy`, `settings/train.batch.meld`."""
+    named = {"settings", "facts", "claims"}  # a single value of these needs no column
+    columns = (("" if c.table in named and c.column == "value" else f".{c.column}", c) for c in cells(paper))
+    return {f"{c.table}/{c.row}{column}": c for column, c in columns}
+
+
+def cell_of(paper: Paper, table: Table, row: Row, name: str, printed: str | None) -> Cell:
+    """The cell of a row in the column `name`."""
+    column = one_of(table.columns, name, f"column of {table.id}")
+    corpus = column.corpus or row.corpus or (paper.corpora[0] if len(paper.corpora) == 1 else None)
+    kind = "cited" if row.cited else "fact" if row.kind == "fact" else "own" if row.reported else "added"
+    emotion = one_of(column.emotion, corpus, "corpus") if isinstance(column.emotion, dict) else column.emotion
+    return Cell(
+        paper=paper.id, table=table.id, row=row.id, column=name, printed=printed, kind=kind, corpus=corpus,
+        metric=AVERAGED.get((column.metric, row.average), column.metric), emotion=emotion or row.emotion,
+        modalities=column.modalities, fold=column.fold, unit=column.unit,
+    )  # fmt: skip
+
+
+def _setting_cells(paper: Paper) -> list[Cell]:
+    """The numbers of recipe, readings and facts whose source is a place in the paper."""
+    settings = [("settings", paper.recipe), ("facts", paper.facts)]
+    settings += [("settings", option) for reading in paper.readings.values() for option in reading.options.values()]
+    cell_by_leaf = {}
+    for table, tree in settings:
+        for key, (value, source) in sourced(tree, paper.corpora).items():
+            for corpus, number in (value if isinstance(value, dict) else {None: value}).items():
+                if PRINTED.match(source) and isinstance(number, (int, Decimal)) and not isinstance(number, bool):
+                    cell_by_leaf[table, key, corpus] = Cell(
+                        paper=paper.id, table=table, row=key, column=corpus or "value", printed=format(number, "f")
+                        if isinstance(number, Decimal) else str(number), kind="fact", corpus=corpus, metric="setting",
+                    )  # fmt: skip
+    return list(cell_by_leaf.values())
+
+
+def _claim_cells(paper: Paper) -> list[Cell]:
+    shared = {"paper": paper.id, "table": "claims", "column": "value", "kind": "fact", "corpus": None}
+    return [Cell(**shared, row=c.id, printed=c.printed, metric=c.kind) for c in paper.claims if c.printed is not None]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from merlib.declarations.leaves import flat
 from merlib.errors import one_of
@@ -14,8 +14,7 @@ AVERAGES = Literal[
 ]  # fmt: skip
 LETTERS = {"T": "text", "A": "audio", "V": "visual"}  # of the modalities, in declarations and commands
 SCORES: tuple[str, ...] = get_args(AVERAGES)  # of a whole test set; accuracy is also called WA, balanced accuracy UA
-OF_A_CLASS = Literal["f1", "precision", "recall"]
-OTHERS = Literal["count", "parameters", "seconds", "loss", "setting"]
+OTHERS = Literal["f1", "precision", "recall", "count", "parameters", "seconds", "loss", "setting"]
 
 
 class Strict(BaseModel):
@@ -27,13 +26,11 @@ class Strict(BaseModel):
 class Column(Strict):
     """What a column of a table measures. Where rows differ in `corpus`, `emotion` or `average`, they name it."""
 
-    metric: AVERAGES | OF_A_CLASS | OTHERS
+    metric: AVERAGES | OTHERS
     label: str
     corpus: str | None = None
     emotion: str | dict[str, str] | None = None
-    modalities: str | None = Field(
-        None, description="T, A, V or several of them: the modalities that the network of the column reads"
-    )
+    modalities: str | None = None  # T, A, V or several of them: what the network of the column reads
     unit: Literal["percent", "fraction", "count"] = "percent"
     fold: int | str | None = None
 
@@ -48,13 +45,11 @@ class Row(Strict):
     reference: str | None = None
     corpus: str | None = None
     emotion: str | None = None
-    average: Literal["macro", "weighted"] | None = Field(
-        None, description="how its precision, recall and f1 are averaged"
-    )
+    average: Literal["macro", "weighted"] | None = None  # how its precision, recall and f1 are averaged
     reported: dict[str, str] = {}
-    bold: list[str] = Field([], description="columns whose cell is printed in bold, or otherwise marked as best")
-    same_as: str | None = Field(None, description="row whose printed numbers this added row is compared with")
-    base: str | None = Field(None, description="another system of paper.toml's [base.*], trained by us")
+    bold: list[str] = []  # columns whose cell is printed in bold, or otherwise marked as best
+    same_as: str | None = None  # the row whose printed numbers this added row is compared with
+    base: str | None = None  # another system of paper.toml's [base.*], trained by us
     change: dict[str, Any] = {}
 
     @property
@@ -86,8 +81,8 @@ class Claim(Strict):
     kind: Literal["value", "difference", "relative", "sum", "equal", "best", "order", "constant"]
     printed: str | None = None
     of: list[str] = []
-    among: str | list[str] = Field("all", description="best: the rows that of[0] is compared with; all, cited, or ids")
-    lowest: bool = Field(False, description="best and order: the lower number is the better one, as for errors")
+    among: str | list[str] = "all"  # best: the rows that of[0] is compared with; all, cited, or ids
+    lowest: bool = False  # best and order: the lower number is the better one, as for errors
     note: str = ""
 
 
@@ -119,9 +114,7 @@ class Paper(Strict):
     shares: dict[str, list[str]] = {}
     twin: dict[str, Any]
     twin_media: dict[str, Any] = {}
-    twin_media_arrays: list[str] = Field(
-        [], description="corpora whose arrays in twin_media have this paper's settings"
-    )
+    twin_media_arrays: list[str] = []  # corpora whose arrays in twin_media have this paper's settings
     tables: dict[str, Table]
     claims: list[Claim] = []
 

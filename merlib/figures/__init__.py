@@ -10,10 +10,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "comparisons": ["drops", "per_class", "scoreboard", "selection_gap"],
-        "corpora": ["corpus_shape", "transitions"],
-        "curves": ["learning_curves", "sweep"],
-        "predictions": ["confusions", "embeddings", "project"],
+        "comparisons": ["drops", "per_class", "scoreboard", "selection_gap", "sweep"],
+        "runs": ["confusions", "corpus_shape", "embeddings", "learning_curves", "project", "transitions"],
         "style": ["COLOURS", "OURS", "PEAK", "PRINTED", "canvas", "save"],
     },
 )

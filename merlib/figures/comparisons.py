@@ -1,4 +1,4 @@
-"""Printed beside reproduced: classes, ablations, the gap between two selections, and the scoreboard."""
+"""Printed beside reproduced: classes, ablations, sweeps, the gap between two selections, and the scoreboard."""
 
 from collections.abc import Sequence
 
@@ -30,10 +30,10 @@ def per_class(comparison: pd.DataFrame, *, data: str, rows: Sequence[str]) -> Fi
 def drops(comparison: pd.DataFrame, *, data: str, base: str) -> Figure:
     """What each ablation costs: its score minus that of the full model (the row `base`), one panel per column."""
     columns = list(dict.fromkeys(comparison.loc[comparison["row"] == base, "column"]))
-    title = "Change of the score against the full model"
     # the labels stand beside the first panel
     width = 3.7 + 0.07 * max(map(len, comparison["label"]), default=0) / max(len(columns), 1)
-    figure, axes = canvas(title, data, len(columns), size=(width, 3.8), sharex=True, sharey=True)
+    title, size = "Change of the score against the full model", (width, 3.8)
+    figure, axes = canvas(title, data, len(columns), size=size, sharex=True, sharey=True)
     for ax, column in zip(axes, columns, strict=True):
         lines = comparison[comparison["column"] == column].set_index("row")
         full, others = lines.loc[base], lines.drop(index=base)
@@ -63,6 +63,31 @@ def selection_gap(comparison: pd.DataFrame, *, data: str, column: str = "weighte
     return figure
 
 
+def sweep(comparison: pd.DataFrame, *, data: str, x: str) -> Figure:
+    """How the score moves with the hyperparameter `x`, printed beside reproduced; one panel per column of the table.
+
+    Rows must be labelled `name = value`. Each line is drawn around its own mean over the sweep (given in the legend),
+    so that both shapes share one scale; the bars are one standard deviation over seeds and folds.
+    """
+    columns = list(dict.fromkeys(comparison["column"]))
+    figure, axes = canvas(f"Sweep of {x}", data, len(columns), size=(3.9, 3.6), sharey=True)
+    for ax, column in zip(axes, columns, strict=True):
+        lines = comparison[comparison["column"] == column]
+        ticks = np.arange(len(lines))
+        for name, colour, marker in (("printed", PRINTED, "s"), ("reproduced", OURS, "o")):
+            value = lines[name].astype(float)
+            bars = {"yerr": lines["spread"].astype(float), "capsize": 3} if name == "reproduced" else {}
+            mean = f"mean {value.mean():.2f}" if value.notna().any() else "absent"
+            ax.errorbar(ticks, value - value.mean(), color=colour, marker=marker, label=f"{name}: {mean}", **bars)
+        ax.set_xticks(ticks, [label.split("=")[-1].strip() for label in lines["label"]], rotation=45)
+        ax.set(title=column.replace("_", " "), xlabel=x)
+        ax.axhline(0, color="black", lw=0.5)
+        ax.legend(fontsize=8)
+    for ax in axes[:1]:
+        ax.set_ylabel("points above the mean of the sweep")
+    return figure
+
+
 def scoreboard(board: pd.DataFrame, *, data: str) -> Figure:
     """The groups of `report.scoreboard` that have printed scores, with their floors, in two columns of even length."""
     groups = []
@@ -74,9 +99,8 @@ def scoreboard(board: pd.DataFrame, *, data: str) -> Figure:
     first = int(np.abs(ends - ends[-1] / 2).argmin()) + 1 if groups else 0
     columns = [pd.concat(part) for part in (groups[:first], groups[first:]) if part]
     height = max(map(len, columns), default=0)
-    figure, axes = canvas(
-        "Printed, reproduced, floors", data, len(columns), size=(8.0, 0.2 * height + 1.2), sharex=True
-    )
+    size = (8.0, 0.2 * height + 1.2)
+    figure, axes = canvas("Printed, reproduced, floors", data, len(columns), size=size, sharex=True)
     for ax, lines in zip(axes, columns, strict=True):
         _dumbbells(ax, np.arange(len(lines)), lines)
         ax.set_yticks(range(len(lines)), lines["label"], fontsize=8)

@@ -1,9 +1,8 @@
 """A study: cells of a table -> runs -> records -> printed beside reproduced.
 
-    plan        the runs of a table on a data root
+    tables      the runs of a table on a data root, and their records
     identity    the id of a run
     runs        one run, from the cache or trained now
-    tables      the runs of a table, and their records
     records     the files of records
     comparison  printed beside reproduced, for one table
     paired      two rows on the same test utterances
@@ -16,14 +15,13 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["comparison", "identity", "paired", "plan", "records", "report", "runs", "tables"],
+    submodules=["comparison", "identity", "paired", "records", "report", "runs", "tables"],
     submod_attrs={
         "comparison": ["compare"],
         "paired": ["against"],
-        "plan": ["Planned", "runs_of"],
         "records": ["read_records", "recorded", "records_path", "write_records"],
         "report": ["scoreboard", "summary"],
         "runs": ["Run", "execute"],
-        "tables": ["run_table"],
+        "tables": ["run_table", "runs_of"],
     },
 )

@@ -7,7 +7,7 @@ import pandas as pd
 
 from merlib import declarations
 from merlib.data import splits
-from merlib.declarations import Cell, Paper, Row
+from merlib.declarations import Cell
 from merlib.study.records import PLAIN, read_records
 
 COLUMNS = [
@@ -39,7 +39,8 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
             line = {"row": row.id, "label": row.label, "column": cell.column, "data": data}
             line["printed"] = float("nan") if cell.printed is None else float(cell.printed)
             if row.runs:
-                protocol = _protocol(declared, row, cell.corpus) if len(of_cell) else {}
+                has_protocol = len(of_cell) and row.kind != "fact"
+                protocol = declarations.recipe(declared, row, cell.corpus)["protocol"] if has_protocol else {}
                 line |= _reproduced(of_cell, protocol, cell)
             lines.append(line)
     board = pd.DataFrame(lines, columns=[c for c in COLUMNS if c not in ("verdict", "difference")])
@@ -47,11 +48,6 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     board["difference"] = (board["reproduced"].astype(float) - board["printed"].astype(float)).round(4)
     board["verdict"] = [_verdict(line) for line in board.itertuples()]
     return board[COLUMNS]
-
-
-def _protocol(paper: Paper, row: Row, corpus: str) -> dict:
-    """The section `protocol` of a row; a fact has none."""
-    return {} if row.kind == "fact" else declarations.recipe(paper, row, corpus)["protocol"]
 
 
 def _reproduced(records: pd.DataFrame, protocol: dict, cell: Cell) -> dict:
@@ -93,7 +89,6 @@ def _doubts(records: pd.DataFrame, folds: int) -> Iterator[str]:
 
 
 def _verdict(line) -> str:
-    """`within`, `below` or `above`, `not run`, or "" where nothing is printed; see `compare`."""
     if pd.isna(line.printed):
         return ""
     if pd.isna(line.reproduced):

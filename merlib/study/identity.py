@@ -73,5 +73,4 @@ def _sha256(path: Path, size: int, changed: int) -> str:
 
 @cache
 def _of_corpus(dataset: folders.Dataset) -> str:
-    """Of what a fit reads of the utterance table."""
     return of_text(dataset.corpus.table[READ].to_csv(index=False))

@@ -13,8 +13,8 @@ import pandas as pd
 from merlib import declarations
 from merlib.declarations import Paper
 from merlib.errors import RequestError
-from merlib.study.plan import runs_of
 from merlib.study.runs import Run
+from merlib.study.tables import runs_of
 
 COLUMNS = ["other", "corpus", "seed", "n_folds", "n", "accuracy", "accuracy_other", "only_this", "only_other", "p"]
 
@@ -56,8 +56,8 @@ def against(
             folds = sorted(this.keys() & other.keys())
             same_run = all(this[k].run == other[k].run for k in folds)  # the row itself, or a row with the same recipe
             if not same_run and all(this[k].ids == other[k].ids for k in folds):
-                pair = [np.concatenate([system[k].correct for k in folds]) for system in (this, other)]
-                lines.append({"other": name, "corpus": corpus, "seed": seed, "n_folds": len(folds)} | _line(*pair))
+                pair = (np.concatenate([system[k].correct for k in folds]) for system in (this, other))
+                lines.append([name, corpus, seed, len(folds), *_numbers(*pair)])
     if others and not lines:
         raise RequestError(
             f"{row} and {', '.join(others)} cannot be compared: name rows of one corpus and protocol, and other runs"
@@ -93,9 +93,7 @@ def _of_run(run: Run) -> Predictions:
         return Predictions(run.id, saved["ids"][known].tolist(), (predicted == saved["y_true"])[known])
 
 
-def _line(this: np.ndarray, other: np.ndarray) -> dict[str, float]:
-    """The numbers of two systems, from whether each is correct, u bools."""
-    return {
-        "n": len(this), "accuracy": 100 * this.mean(), "accuracy_other": 100 * other.mean(),
-        "only_this": int((this & ~other).sum()), "only_other": int((other & ~this).sum()), "p": mcnemar(this, other),
-    }  # fmt: skip
+def _numbers(this: np.ndarray, other: np.ndarray) -> list[float]:
+    """The columns from `n` on, from whether each of two systems is correct, u bools."""
+    only_this, only_other = int((this & ~other).sum()), int((other & ~this).sum())
+    return [len(this), 100 * this.mean(), 100 * other.mean(), only_this, only_other, mcnemar(this, other)]

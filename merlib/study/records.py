@@ -41,9 +41,8 @@ def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
         records = pd.read_csv(io.StringIO(text), keep_default_na=False, na_values={"value": [""], "epoch": [""]})
         _check(records, data)
     except (ValueError, KeyError) as error:  # pandas' own errors are ValueErrors
-        raise RecordsError(
-            f"{path}: {error}. Expected the records that `merlib run` writes; take back a version that it wrote."
-        ) from None
+        expected = "Expected the records that `merlib run` writes; take back a version that it wrote."
+        raise RecordsError(f"{path}: {error}. {expected}") from None
     return records
 
 

@@ -18,22 +18,13 @@ DOUBTS = {
     "mixed": "Seeds or folds from more than one recipe, set of features or state of the code",
     "uncommitted": "Run with a changed working copy, which no commit holds",
 }
-
-
+TWIN_CAVEAT = "**Synthetic twin**: these numbers show that everything runs, and nothing about the papers' claims."
+CAVEAT = (
+    "Printed numbers come from the papers' own features, reproduced ones from the features named in each table; a "
+    "difference mixes both. `reproduced` is selected on validation; `test_peak` is what selection on the test set "
+    "would have given."
+)
 Board = tuple[Paper, Table, pd.DataFrame]  # a table, and `compare` of it
-
-
-def scoreboard(data: str) -> pd.DataFrame:
-    """The headline scores of every paper: all rows that have run, of the tables that have floors.
-
-    Scores are those that select the epoch, and all scores of a sentiment corpus.
-    """
-    return _scoreboard(_boards(data, only_with_floors=True))
-
-
-def summary(data: str) -> pd.DataFrame:
-    """One line per table: how many numbers are printed, how many of them are reproduced, and how they compare."""
-    return _summary(_boards(data))
 
 
 def _boards(data: str, *, only_with_floors: bool = False) -> list[Board]:
@@ -51,9 +42,13 @@ def _has_floors(table: Table) -> bool:
     return any(row.base in FLOORS for row in table.row)
 
 
-def _scoreboard(boards: list[Board]) -> pd.DataFrame:
+def scoreboard(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
+    """The headline scores of every paper: all rows that have run, of the tables that have floors.
+
+    Scores are those that select the epoch, and all scores of a sentiment corpus. boards: computed where not given.
+    """
     headlines = []
-    for paper, table, board in boards:
+    for paper, table, board in boards or _boards(data, only_with_floors=True):
         if _has_floors(table):
             names = [n for n, column in table.columns.items() if column.fold is None and _is_headline(paper, column)]
             lines = board[board["column"].isin(names) & board["reproduced"].notna()]
@@ -72,9 +67,10 @@ def _is_headline(paper: Paper, column: Column) -> bool:
     return column.metric in (selects, "acc2", "acc7", "f1_acc2")
 
 
-def _summary(boards: list[Board]) -> pd.DataFrame:
+def summary(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
+    """One line per table: how many numbers are printed, how many of them are reproduced, and how they compare."""
     lines = []
-    for paper, table, board in boards:
+    for paper, table, board in boards or _boards(data):
         board = board[board["row"].isin({r.id for r in table.row if r.reported}) & board["printed"].notna()]
         board = board[~board["column"].isin({name for name, c in table.columns.items() if c.metric == "setting"})]
         if board.empty:
@@ -90,15 +86,19 @@ def _summary(boards: list[Board]) -> pd.DataFrame:
 
 
 def write(data: str) -> Path:
-    """results/<data>/report.md: the summary, each table that has records, printed beside reproduced, and all figures.
-
-    The figure of the scoreboard is drawn here.
-    """
+    """results/<data>/report.md: the summary, the tables that have records, printed beside reproduced, and figures."""
     from merlib import figures
 
     root, boards = results_folder(data), _boards(data)
-    figures.save(figures.scoreboard(_scoreboard(boards), data=data), data, "", "scoreboard")
-    lines = [f"# Printed beside reproduced, on `{data}`", "", _caveat(data), "", _markdown(_summary(boards)), ""]
+    figures.save(figures.scoreboard(scoreboard(data, boards), data=data), data, "", "scoreboard")
+    lines = [
+        f"# Printed beside reproduced, on `{data}`",
+        "",
+        TWIN_CAVEAT if data in TWINS else CAVEAT,
+        "",
+        _markdown(summary(data, boards)),
+        "",
+    ]
     for board in boards:
         lines += _section(*board)
     for figure in sorted((root / "figures").rglob("*.png")):
@@ -132,17 +132,6 @@ def write_scoreboard(readme: Path, data: str) -> None:
     before, after = text.split(start)[0], text.split(end)[1]
     with atomic(readme) as part:
         part.write_text(f"{before}{start}{_markdown(scoreboard(data))}\n{end}{after}", encoding="utf-8")
-
-
-def _caveat(data: str) -> str:
-    """How to read the numbers of a data root."""
-    if data in TWINS:
-        return "**Synthetic twin**: these numbers show that everything runs, and nothing about the papers' claims."
-    return (
-        "Printed numbers come from the papers' own features, reproduced ones from the features named in each table; a "
-        "difference mixes both. `reproduced` is selected on validation; `test_peak` is what selection on the test set "
-        "would have given."
-    )
 
 
 def _markdown(board: pd.DataFrame) -> str:

@@ -13,8 +13,7 @@ import json
 import platform
 import resource
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -82,10 +81,8 @@ class Run:
         dataset = _dataset(self.data, self.corpus, named)
         for modality, name in self.arrays.items():
             if name in dataset.features and (passport := dataset.features[name].passport).modality != modality:
-                raise store.FeatureError(
-                    f"{self.data}/{self.corpus}: data.{modality} is the array {name!r}, which holds "
-                    f"{passport.summary()}"
-                )
+                where = f"{self.data}/{self.corpus}: data.{modality}"
+                raise store.FeatureError(f"{where} is the array {name!r}, which holds {passport.summary()}")
         return dataset
 
     @property
@@ -101,7 +98,14 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
     """
     loop.make_deterministic()
     folder, device = run.folder, device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with _locked(folder, f"{label}: another batch trains this run ({run.id}); waiting for it"):
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        acquired = lock.acquire(timeout=0)
+    except Timeout:
+        tqdm.write(f"{label}: another batch trains this run ({run.id}); waiting for it", file=sys.stderr)
+        acquired = lock.acquire()
+    with acquired:
         if not (folder / "run.json").exists():
             _train(run, folder, device, progress, label)
         result = json.loads((folder / "run.json").read_text())
@@ -110,23 +114,7 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
         return result
 
 
-@contextmanager
-def _locked(folder: Path, waiting: str) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        tqdm.write(waiting, file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> None:
-    """Train or fit, and write what the module's docstring names."""
     _forget_peak(device)
     dataset, recipe, judge = run.dataset, run.recipe, run.judge
     read = {m: dataset.features[a] for m, a in run.arrays.items() if a in dataset.features}
@@ -138,10 +126,11 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
         where = {"folder": folder, "device": device, "progress": progress, "label": label}
         left = fitting.fit_network(recipe, splits, judge, seed=run.seed, **where)
     y_true = _write_predictions(folder, splits["test"], left)
+    cpu = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
     result = {
         "id": run.id, "corpus": run.corpus, "data": run.data, "seed": run.seed, "fold": run.fold, "recipe": recipe,
         "labels": judge.labels,
-        "features": {m: read[m].passport.summary() if m in read else "absent" for m in batches.MODALITIES},
+        "features": {m: read[m].passport.summary() if m in read else "absent" for m in store.MODALITIES},
         "n": int((y_true >= 0).sum()),
         "selected": {
             name: fitting.selection(judge, splits["test"], *chosen, left["history"])
@@ -149,7 +138,7 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
         },
         "history": left["history"], "seconds": round(left["seconds"], 1), "parameters": left["parameters"],
         "peak_memory_mb": _peak_memory_mb(device), "torch": torch.__version__, "commit": commit(),
-        "device": _device_name(device),
+        "device": torch.cuda.get_device_name() if device == "cuda" else cpu,
     }  # fmt: skip
     with atomic(folder / "run.json") as part:
         part.write_text(json.dumps(result, indent=1))
@@ -170,13 +159,13 @@ def _write_predictions(folder: Path, test: batches.Split, left: dict[str, Any]) 
 def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
     """The val-selected network's scores on test inputs of which a share is noise."""
     protocol = run.recipe["protocol"]
-    asked = {name: protocol[f"mask_{name}"] for name in ("modality", "percent", "unit", "noise")}
-    cached = folder / f"masked_{'_'.join(map(str, asked.values()))}_{masking.VERSION}.json"
+    mask = {name: protocol[f"mask_{name}"] for name in ("modality", "percent", "unit", "noise")}
+    cached = folder / f"masked_{'_'.join(map(str, mask.values()))}_{masking.VERSION}.json"
     if not cached.exists():
         splits, judge = run.splits(device), run.judge
         model = registry.build("model", run.recipe["model"], **fitting.given(splits, judge)).to(device)
         model.load_state_dict(load_file(folder / "network.safetensors", device=device))
-        test = masking.masked(splits["test"], splits["train"], **asked, seed=run.seed)
+        test = masking.masked(splits["test"], splits["train"], **mask, seed=run.seed)
         outputs = predict(model, test, precision=run.recipe["train"]["precision"])
         result = json.loads((folder / "run.json").read_text())
         epoch = result["selected"]["val"]["epoch"]
@@ -188,17 +177,17 @@ def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
 
 @cache
 def _dataset(data: str, corpus: str, arrays: tuple[str, ...]) -> folders.Dataset:
-    there = folders.arrays(data, corpus)
-    return folders.dataset(data, corpus, features=[name for name in arrays if name in there])
+    present = folders.arrays(data, corpus)
+    return folders.dataset(data, corpus, features=[name for name in arrays if name in present])
 
 
 def _forget_peak(device: str) -> None:
     """From here on the peak of memory counts anew (where the system forbids it, that of the process stands)."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        return
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_memory_mb(device: str) -> int:
@@ -206,11 +195,3 @@ def _peak_memory_mb(device: str) -> int:
     if device == "cuda":
         return round(torch.cuda.max_memory_allocated() / 2**20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-
-
-def _device_name(device: str) -> str:
-    return (
-        torch.cuda.get_device_name()
-        if device == "cuda"
-        else f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
-    )

@@ -90,7 +90,7 @@ def fit_network(
 
 
 def _arrays(outputs: dict[str, Tensor], shown: Collection[str]) -> dict[str, np.ndarray]:
-    """The outputs that figures show: embeddings, those named in `shown`, and the probabilities of the classes."""
+    """The outputs that figures show."""
     arrays = {name: value for name, value in outputs.items() if name.endswith("embedding") or name in shown}
     arrays["probability"] = outputs["logits"].softmax(-1)
     return {name: value.half().cpu().numpy() for name, value in arrays.items()}

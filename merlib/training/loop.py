@@ -73,7 +73,7 @@ def fit(
     Raises TrainingError where a gradient is not finite or memory does not suffice.
     """
     optimisation.check_section(recipe)
-    bucket = len(train) if whole_batches else bucket_of(model, train)
+    bucket, batch = (len(train), recipe["batch"]) if whole_batches else (bucket_of(model, train), None)
     learned = nn.ModuleDict({"model": model, "loss": loss})
     optimizer = optimisation.optimizer(learned, recipe)
     schedule = optimisation.Schedule(optimizer, recipe, steps=len(_steps(train, recipe)))
@@ -87,9 +87,7 @@ def fit(
         if epoch - result.best_epoch > recipe["patience"]:
             break
         row = _epoch(learned, train, optimizer, schedule, recipe, seed=seed, epoch=epoch, bucket=bucket)
-        outputs = predict(
-            model, val, batch=recipe["batch"] if whole_batches else None, precision=recipe["precision"], loss=loss
-        )
+        outputs = predict(model, val, batch=batch, precision=recipe["precision"], loss=loss)
         scores = judge.scores(val.target, judge.predictions(outputs))
         row |= {"val/loss": float(outputs["loss"])} | {f"val/{name}": value for name, value in headline(scores).items()}
         schedule.epoch(row["val/loss"])
@@ -167,15 +165,10 @@ def _save(path: Path, epoch: int, result: Fit, learned, optimizer, schedule, obs
     """Write a checkpoint from which `_resume` starts with `epoch`."""
     state = {
         "epoch": epoch, "fit": vars(result), "learned": learned.state_dict(), "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(), "observer": observer.state if observer else {},
+        "schedule": schedule.inner.state_dict(), "observer": observer.state if observer else {},
     }  # fmt: skip
-    with atomic(path) as part:
-        try:
-            torch.save(state, part)
-        except RuntimeError as error:  # what torch raises when the disk is full
-            raise OSError(
-                f"{path} could not be written ({error}): free space and run again; what is done is kept"
-            ) from error
+    with atomic(path, when_full=RuntimeError) as part:
+        torch.save(state, part)
 
 
 def _resume(path: Path, learned, optimizer, schedule, observer) -> tuple[Fit, int]:
@@ -183,7 +176,7 @@ def _resume(path: Path, learned, optimizer, schedule, observer) -> tuple[Fit, in
     state = torch.load(path, map_location="cpu", weights_only=True)  # load_state_dict moves it to the device
     learned.load_state_dict(state["learned"])
     optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
+    schedule.inner.load_state_dict(state["schedule"])
     if observer is not None:
         observer.state.update(state["observer"])
     return Fit(**state["fit"]), state["epoch"]

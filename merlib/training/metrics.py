@@ -7,17 +7,12 @@ corpora also `score` (in [-3, 3]) and `binary` (0 negative, 1 the rest).
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    f1_score,
-    mean_absolute_error,
-    precision_recall_fscore_support,
-)
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, mean_absolute_error
+from sklearn.metrics import precision_recall_fscore_support as per_class
 from torch import Tensor
 
 from merlib.data.official import ABOVE, sentiment_class
-from merlib.errors import RequestError
+from merlib.errors import RequestError, one_of
 
 Predictions = dict[str, np.ndarray]
 LOWER_IS_BETTER = ("mae",)
@@ -31,7 +26,7 @@ def scores(*, y_true: np.ndarray, y_pred: np.ndarray, labels: tuple[str, ...]) -
     """
     known = y_true >= 0
     y_true, y_pred = y_true[known], y_pred[known]
-    parts = precision_recall_fscore_support(y_true, y_pred, labels=range(len(labels)), zero_division=0.0)
+    parts = per_class(y_true, y_pred, labels=range(len(labels)), zero_division=0.0)
     precision, recall, f1, count = (np.asarray(part, float) for part in parts)
     result = {"accuracy": float(accuracy_score(y_true, y_pred)), "balanced_accuracy": float(recall[count > 0].mean())}
     for name, values in (("precision", precision), ("recall", recall), ("f1", f1)):
@@ -47,10 +42,9 @@ def sentiment(*, y_true: np.ndarray, y_pred: Predictions, binary: str) -> dict[s
     binary: the second class of acc2: "nonnegative" (zero counts as positive), "positive" (zero counts as negative) or
     "excluded" (positive; utterances with a score of zero are left out).
     """
-    if binary not in ABOVE:
-        raise RequestError(f"binary {binary!r}: there are {sorted(ABOVE)}")
+    above = one_of(ABOVE, binary, "protocol.binary")
     included = y_true != 0 if binary == "excluded" else np.ones(len(y_true), dtype=bool)
-    true_class, predicted_class = ABOVE[binary](y_true)[included].astype(int), y_pred["binary"][included]
+    true_class, predicted_class = above(y_true)[included].astype(int), y_pred["binary"][included]
     constant = min(np.ptp(y_true), np.ptp(y_pred["score"])) == 0
     return {
         "acc7": float(accuracy_score(sentiment_class(y_true), y_pred["class"])),

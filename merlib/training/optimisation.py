@@ -16,21 +16,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from merlib.errors import RequestError
+from merlib.errors import RequestError, one_of
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-SCHEDULES = ("constant", "step", "plateau", "warmup_cosine")
 NEEDED = {"optimizer", "lr", "beta1", "beta2", "weight_decay", "batch", "epochs", "patience", "clip", "precision",
           "schedule", "schedule_factor", "schedule_every"}  # fmt: skip
 OPTIONAL = {"batch_unit", "schedule_from", "warmup_epochs", "warmup_unit", "min_lr", "sampler", "text_lr_factor",
             "text_weight_decay_factor", "decay_exempt"}  # fmt: skip
-LEAST = {
-    "epochs": 1,
-    "patience": 1,
-    "batch": 1,
-    "lr": 0,
-    "clip": 1e-9,
-}  # clipping to a norm of 0 would stop all learning
+LEAST = {"epochs": 1, "patience": 1, "batch": 1, "lr": 0, "clip": 1e-9}  # a norm of 0 would stop all learning
+CHOICES = {
+    "optimizer": OPTIMIZERS, "schedule": ("constant", "step", "plateau", "warmup_cosine"),
+    "sampler": ("plain", "balanced"), "batch_unit": ("utterances", "dialogues"), "warmup_unit": ("step", "epoch"),
+    "decay_exempt": ("none", "bias_and_norm"), "precision": ("float32", "bf16"),
+}  # fmt: skip
 
 
 def check_section(recipe: dict[str, Any]) -> None:
@@ -41,18 +39,9 @@ def check_section(recipe: dict[str, Any]) -> None:
     for name, least in LEAST.items():
         if not least <= recipe[name] < math.inf:
             raise RequestError(f"train.{name} {recipe[name]!r}: expected a number from {least} on")
-    options = {
-        "optimizer": (recipe["optimizer"], sorted(OPTIMIZERS)),
-        "schedule": (recipe["schedule"], SCHEDULES),
-        "sampler": (recipe.get("sampler", "plain"), ("plain", "balanced")),
-        "batch_unit": (recipe.get("batch_unit", "utterances"), ("utterances", "dialogues")),
-        "warmup_unit": (recipe.get("warmup_unit", "step"), ("step", "epoch")),
-        "decay_exempt": (recipe.get("decay_exempt", "none"), ("none", "bias_and_norm")),
-        "precision": (recipe["precision"], ("float32", "bf16")),
-    }
-    for name, (value, known) in options.items():
-        if value not in known:
-            raise RequestError(f"train.{name} {value!r}: there are {', '.join(known)}")
+    for name, known in CHOICES.items():
+        if name in recipe:
+            one_of(known, recipe[name], f"train.{name}")
 
 
 def optimizer(modules: nn.Module, recipe: dict[str, Any]) -> torch.optim.Optimizer:
@@ -73,9 +62,8 @@ def optimizer(modules: nn.Module, recipe: dict[str, Any]) -> torch.optim.Optimiz
         groups.setdefault((lr, decay), []).append(parameter)
     by_group = [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
     # fused: one pass over each weight and its moments, where the default takes eight
-    return OPTIMIZERS[recipe["optimizer"]](
-        by_group, lr=recipe["lr"], betas=(recipe["beta1"], recipe["beta2"]), fused=True
-    )
+    betas = (recipe["beta1"], recipe["beta2"])
+    return OPTIMIZERS[recipe["optimizer"]](by_group, lr=recipe["lr"], betas=betas, fused=True)
 
 
 class Schedule:
@@ -86,16 +74,12 @@ class Schedule:
         kind, factor, every = recipe["schedule"], recipe["schedule_factor"], recipe["schedule_every"]
         self.by_step = kind == "warmup_cosine" and recipe.get("warmup_unit", "step") == "step"
         unit = steps if self.by_step else 1
+        warmup, total = unit * recipe.get("warmup_epochs", 0), unit * recipe["epochs"]
         first = recipe.get("schedule_from", every)
         rates = {
             "constant": lambda t: 1.0,
             "step": lambda t: factor ** (1 + (t - first) // every if t >= first else 0),
-            "warmup_cosine": lambda t: _warmup_cosine(
-                t,
-                unit * recipe.get("warmup_epochs", 0),
-                unit * recipe["epochs"],
-                recipe.get("min_lr", 0.0) / recipe["lr"],
-            ),
+            "warmup_cosine": lambda t: _warmup_cosine(t, warmup, total, recipe.get("min_lr", 0.0) / recipe["lr"]),
         }
         self.plateau = kind == "plateau"
         if self.plateau:
@@ -112,12 +96,6 @@ class Schedule:
             self.inner.step(loss)
         elif not self.by_step:
             self.inner.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.inner.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.inner.load_state_dict(state)
 
 
 def _warmup_cosine(t: int, warmup: int, total: int, floor: float) -> float:

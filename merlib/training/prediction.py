@@ -46,8 +46,8 @@ def forward_packed(
         pairs.append((split.real(outputs, batch), split.real(target, batch)))
     if len(pairs) == 1:
         return pairs[0]
-    outputs, targets = zip(*pairs, strict=True)
-    return _stacked(outputs), _stacked(targets)
+    by_kind = zip(*pairs, strict=True)
+    return tuple({name: stacked([part[name] for part in parts]) for name in parts[0]} for parts in by_kind)
 
 
 def _draws_dropout_in_cudnn(model: nn.Module, device: str) -> bool:
@@ -87,11 +87,6 @@ def predict(
     if loss is not None:
         joined["loss"] = loss(joined, split.target)["loss"] if by_dialogue else torch.stack(costs).sum()
     return joined
-
-
-def _stacked(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The outputs of all parts, name by name; sequences and their masks are padded with zeros to the longest."""
-    return {name: stacked([part[name] for part in parts]) for name in parts[0]}
 
 
 def stacked(parts: Sequence[Tensor]) -> Tensor:

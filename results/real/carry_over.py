@@ -24,15 +24,15 @@ from merlib.study.tables import records_of_run
 SAME = ["row", "column", "fold", "seed", "selection"]  # what a record is about
 
 
-def planned(paper: declarations.Paper, table: str, data: str, seeds: list[int]) -> list[study.Planned]:
+def planned(paper: declarations.Paper, table: str, data: str, seeds: list[int]) -> list[study.tables.Planned]:
     """The runs that the table asks for today, for every recorded seed; none where the root has none of its corpora."""
     try:
-        return [each for seed in seeds for each in study.plan.plan(paper, table, data=data, seed=seed)[0]]
+        return [each for seed in seeds for each in study.tables.plan(paper, table, data=data, seed=seed)[0]]
     except CorpusError:
         return []
 
 
-def carried(records: pd.DataFrame, runs: list[study.Planned]) -> tuple[pd.DataFrame, Counter]:
+def carried(records: pd.DataFrame, runs: list[study.tables.Planned]) -> tuple[pd.DataFrame, Counter]:
     """The records with new ids where a rerun allows it, and how many records have which fate."""
     place = {tuple(line): at for at, line in zip(records.index, records[SAME].itertuples(index=False), strict=True)}
     lines = defaultdict(list)  # (recipe id of before, recipe id of today) -> (lines, run) of it

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from merlib import declarations, registry, study, twins
-from merlib.data import batches
+from merlib.data.table import MODALITIES
 from merlib.study import runs
 from merlib.training import fitting
 
@@ -69,7 +69,7 @@ def test_every_parameter_learns_and_every_part_counts(paper, table):
 
 def _with_steps(batch: dict) -> dict:
     """Vectors (sequences of one step) made sequences of three, so that what recurrent networks remember counts too."""
-    for name in [m for m in batches.MODALITIES if m in batch and batch[m].shape[1] == 1]:
+    for name in [m for m in MODALITIES if m in batch and batch[m].shape[1] == 1]:
         batch[name] = batch[name] + torch.randn(len(batch[name]), 3, batch[name].shape[-1])
         batch[f"{name}_mask"] = torch.ones(batch[name].shape[:2], dtype=torch.bool)
     return batch

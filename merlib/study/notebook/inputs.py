@@ -1,13 +1,16 @@
-"""The data and the recipes of a paper, as its notebooks show them."""
+"""The data and the recipes of a paper, as its notebooks show them: tables, and figures that are written, too."""
 
 import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from IPython.display import display
+from matplotlib.figure import Figure
 
-from merlib import declarations, registry, study
+from merlib import declarations, figures, registry, study
 from merlib.data import batches, folders, inputs
 from merlib.data import splits as protocols
 from merlib.data.folders import Dataset
@@ -37,12 +40,16 @@ def present(paper: Paper, table: str, data: str) -> list[str]:
     """The corpora of a table that the data root has, in the order of its columns; prints which are ABSENT."""
     printed = paper.table(table)
     print(" | ".join(filter(None, (printed.caption, printed.where, printed.note))))
-    columns = [column.corpus or paper.corpora[0] for column in printed.columns.values()]
     held = folders.corpora(data)
-    for corpus in dict.fromkeys(columns):
+    for corpus in _corpora(paper, table):
         absent = f"is ABSENT from the data root {data!r}: printed numbers only"
         print(corpus, "is here" if corpus in held else absent)
-    return [corpus for corpus in dict.fromkeys(columns) if corpus in held]
+    return [corpus for corpus in _corpora(paper, table) if corpus in held]
+
+
+def _corpora(paper: Paper, table: str) -> list[str]:
+    """The corpora of a table, in the order of its columns."""
+    return list(dict.fromkeys(c.corpus or paper.corpora[0] for c in paper.table(table).columns.values()))
 
 
 def counts(paper: Paper, table: str, data: str) -> pd.DataFrame:
@@ -134,13 +141,50 @@ def changes(paper: Paper, table: str, data: str) -> pd.DataFrame:
 
     `as base`: nothing. A row with another system (`base`) has other leaves; `-` stands where one of the two has none.
     """
-    printed = paper.table(table)
-    columns = dict.fromkeys(column.corpus or paper.corpora[0] for column in printed.columns.values())
-    lines = {corpus: {} for corpus in columns}
-    for row in filter(lambda row: row.runs, printed.row):
-        for corpus, line in lines.items():
-            base = paper.flat(base_recipe(paper, corpus, data=data))
+    lines = {corpus: {} for corpus in _corpora(paper, table)}
+    for corpus, line in lines.items():
+        base = paper.flat(base_recipe(paper, corpus, data=data))
+        for row in filter(lambda row: row.runs, paper.table(table).row):
             own = paper.flat(declarations.recipe(paper, row, corpus, data=data))
             changed = [key for key in sorted(base | own) if base.get(key, "-") != own.get(key, "-")]
             line[row.label] = ", ".join(f"{k}: {base.get(k, '-')} -> {own.get(k, '-')}" for k in changed) or "as base"
     return pd.DataFrame(lines)
+
+
+def shown(figure: Figure, data: str, place: str) -> Figure:
+    """Write the figure to results/<data>/figures/ as `place`, such as "hff/table3_per_class"; it is then displayed."""
+    figures.save(figure, data, *place.split("/"))
+    return figure
+
+
+def classes(paper: Paper, held: Mapping[str, Dataset], data: str) -> None:
+    """Display the shares of the classes of each corpus, split by split, and the lengths of its dialogues."""
+    for name, dataset in held.items():
+        display(shown(figures.corpus_shape(dataset.corpus, data=data), data, f"{paper.id}/{name}_classes"))
+
+
+def transitions(paper: Paper, held: Mapping[str, Dataset], data: str) -> None:
+    """Display how often each emotion follows each other one."""
+    for name, dataset in held.items():
+        display(shown(figures.transitions(dataset.corpus, data=data), data, f"{paper.id}/{name}_transitions"))
+
+
+def lengths(dataset: Dataset, arrays: Mapping[str, str], data: str, place: str) -> Figure:
+    """How many steps the utterances of a corpus have, a panel a modality; arrays: modality -> name of its array."""
+    features = {modality: dataset.features[name] for modality, name in arrays.items() if name in dataset.features}
+    figure, axes = figures.canvas("Lengths of the sequences", data, len(features), size=(4.2, 2.8))
+    for ax, (modality, feature) in zip(axes, features.items(), strict=True):
+        steps = np.ones(len(feature.values)) if feature.lengths is None else feature.lengths
+        ax.hist(steps, bins=min(30, len(set(steps))), color=figures.OURS, edgecolor="white")
+        title = f"{modality}: {feature.values.shape[-1]} values a step"
+        ax.set(title=title, xlabel="steps of an utterance", ylabel="utterances")
+    return shown(figure, data, place)
+
+
+def sequences(panels: Mapping[str, np.ndarray], data: str, place: str) -> Figure:
+    """Sequences (t d) as images: time runs to the right, a row is one value of a step; standardised values."""
+    figure, axes = figures.canvas("Sequences", data, len(panels), size=(4.0, 3.2))
+    for ax, (title, values) in zip(axes, panels.items(), strict=True):
+        ax.imshow(np.asarray(values, np.float32).T, aspect="auto", origin="lower", cmap="RdBu", vmin=-3, vmax=3)
+        ax.set(title=title, xlabel="step", ylabel="value")
+    return shown(figure, data, place)

@@ -1,16 +1,21 @@
-"""Runs and scores, as the notebooks of a paper show them. Training is `study.run_table` and `study.execute`."""
+"""Runs, scores and figures of them, as the notebooks of a paper show them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from IPython.display import display
+from matplotlib.figure import Figure
+from sklearn.metrics import silhouette_score
 
-from merlib import study
+from merlib import figures, study
 from merlib.data import folders
 from merlib.declarations import Paper, Row
+from merlib.study.notebook.inputs import shown
 from merlib.study.runs import Run
+from merlib.training import metrics
 
 SCORES = [
     "label", "column", "printed", "reproduced", "spread", "noise", "n_seeds", "n_folds", "test_peak", "difference",
@@ -42,7 +47,7 @@ def train(
     Returns the records, and the runs of the first seed. Both are empty where the root has no corpus of the table.
     """
     corpora = {column.corpus or paper.corpora[0] for column in paper.table(table).columns.values()}
-    if not corpora & set(folders.corpora(data)):
+    if corpora.isdisjoint(folders.corpora(data)):
         return pd.DataFrame(columns=RECORD), []
     records = study.run_table(paper.id, table, row=rows, data=data, seeds=tuple(seeds))
     trained = results(paper, table, rows=rows, data=data, seeds=seeds[:1])
@@ -59,19 +64,19 @@ def results(
 
 def runs(trained: Sequence[Trained]) -> pd.DataFrame:
     """One line a run: what it saw, its size and cost, when it was selected, and which classes it never predicts."""
+    columns = [
+        "row", "corpus", "fold", "modalities", "parameters", "last loss", "epoch", "seconds", "MB", "device",
+        "never predicted",
+    ]  # fmt: skip
     lines = []
     for each in trained:
-        best, history = each.result["selected"]["val"], each.result["history"]
-        lines.append({
-            "row": each.row.id, "corpus": each.run.corpus, "fold": each.run.fold,
-            "modalities": each.run.recipe["data"]["modalities"], "parameters": each.result["parameters"],
-            "last loss": history[-1].get("train/loss") if history else None,
-            "epoch": f"{best['epoch'] + 1} of {len(history)}", "seconds": each.result["seconds"],
-            "MB": each.result["peak_memory_mb"], "device": each.result["device"],
-            "never predicted": ", ".join(best["never_predicted"]),
-        })  # fmt: skip
-    columns = ["row", "corpus", "fold", "modalities", "parameters", "last loss", "epoch"]
-    return pd.DataFrame(lines, columns=[*columns, "seconds", "MB", "device", "never predicted"])
+        run, result, best, history = each.run, each.result, each.result["selected"]["val"], each.result["history"]
+        lines.append([
+            each.row.id, run.corpus, run.fold, run.recipe["data"]["modalities"], result["parameters"],
+            history[-1].get("train/loss") if history else None, f"{best['epoch'] + 1} of {len(history)}",
+            result["seconds"], result["peak_memory_mb"], result["device"], ", ".join(best["never_predicted"]),
+        ])  # fmt: skip
+    return pd.DataFrame(lines, columns=columns)
 
 
 def scores(comparison: pd.DataFrame) -> pd.DataFrame:
@@ -135,3 +140,62 @@ def winners(comparison: pd.DataFrame, by: Any = "column") -> pd.DataFrame:
         best = {name: cells.loc[cells[name] == cells[name].max(), "label"] for name in ("printed", "reproduced")}
         lines[key] = {name: ", ".join(labels) or "absent" for name, labels in best.items()}
     return pd.DataFrame(lines).T
+
+
+def curves(paper: Paper, table: str, trained: Sequence[Trained], rows: Sequence[str], data: str) -> None:
+    """Display the learning curves of those of the rows that have run, of the first fold."""
+    for each in trained:
+        if each.row.id in rows and each.run.fold == 0:
+            title = f"{each.row.label}, {each.run.corpus}, seed {each.run.seed}"
+            figure = figures.learning_curves(each.result, data=data, title=title)
+            display(shown(figure, data, f"{paper.id}/{table}_{each.row.id}_{each.run.corpus}_curves"))
+
+
+def panel(trained: Sequence[Trained]) -> dict[str, Any]:
+    """The test utterances of several runs (folds, seeds) together: y_true (u), y_pred (u), labels (c)."""
+    predictions = [each.predictions for each in trained]
+    y_true, y_pred = (np.concatenate([p[name] for p in predictions]) for name in ("y_true", "val_pred"))
+    return {"y_true": y_true, "y_pred": y_pred, "labels": tuple(trained[0].result["labels"])}
+
+
+def confusions(panels: Mapping[str, Mapping[str, Any]], data: str, place: str) -> Figure:
+    """One confusion matrix a panel; a row is a true class, and its diagonal the recall."""
+    return shown(figures.confusions(panels, data=data), data, place)
+
+
+def pairs(panels: Mapping[str, Mapping[str, Any]], *, most: int = 5) -> pd.DataFrame:
+    """The largest confusions of each panel, both directions together, as a share of the utterances of both classes."""
+    lines = []
+    for title, each in panels.items():
+        matrix, names = metrics.confusion(**each), each["labels"]
+        total = matrix.sum(axis=1)
+        for j, k in zip(*np.triu_indices(len(names), 1), strict=True):
+            mixed = matrix[j, k] + matrix[k, j]
+            lines.append((title, f"{names[j]} / {names[k]}", mixed, 100 * mixed / max(total[j] + total[k], 1)))
+    table = pd.DataFrame(lines, columns=["panel", "pair", "utterances", "% of both"])
+    return table.sort_values(["panel", "% of both"], ascending=[True, False]).groupby("panel").head(most).round(1)
+
+
+def plane(trained: Trained, *, most: int, method: Literal["tsne", "umap"] = "tsne") -> dict[str, Any]:
+    """The embeddings of a run's test utterances in the plane: points (n 2), y_true (n), labels (c)."""
+    predictions = trained.predictions
+    rows, points = figures.project(predictions["embedding"], method=method, seed=trained.run.seed, most=most)
+    return {"points": points, "y_true": predictions["y_true"][rows], "labels": trained.result["labels"]}
+
+
+def silhouettes(trained: Mapping[str, Trained]) -> pd.DataFrame:
+    """The silhouette of each run's embeddings, in their own space, by true and by predicted emotion.
+
+    The mean of (b - a) / max(a, b), with a the mean distance to the own class and b that to the nearest other one: 1
+    well apart, 0 overlapping. Not a number where all utterances are of one class.
+    """
+    lines = {}
+    for title, each in trained.items():
+        predictions = each.predictions
+        known = predictions["y_true"] >= 0
+        z, by = predictions["embedding"].astype(np.float32)[known], {}
+        for name, key in (("true emotion", "y_true"), ("predicted emotion", "val_pred")):
+            labels = predictions[key][known]
+            by[name] = silhouette_score(z, labels) if 1 < len(set(labels)) < len(labels) else np.nan
+        lines[title] = by
+    return pd.DataFrame(lines).T.round(3)
