@@ -91,35 +91,3 @@ def on_device(extractor: Extractor, device: str) -> Extractor:
     inner = {f.name: getattr(extractor, f.name) for f in fields(extractor)}
     moved = {name: on_device(value, device) for name, value in inner.items() if is_dataclass(value)}
     return replace(extractor, **moved | ({"device": device} if hasattr(extractor, "device") else {}))
-
-
-def declared_data(paper: str, corpus: str, change: dict[str, Any] | None = None, *, data: str = "") -> dict[str, Any]:
-    """The section `data` of a paper's base recipe for a corpus (of the root `data`), with a change laid over it."""
-    declared = declarations.load(paper)
-    if corpus not in declared.corpora:
-        raise DeclarationError(f"{paper} has no {corpus}: it has {', '.join(declared.corpora)}")
-    return declarations.base_recipe(declared, corpus, data=data, change=change)["data"]
-
-
-def extractors(
-    paper: str, corpus: str, *, kind: str = "paper", weights: dict[str, str] | None = None, data: dict | None = None
-) -> dict[str, Any]:
-    """Modality -> the extractor of a paper's array; of text, the options of `text.encode`.
-
-    kind: paper or offline (see the module). weights: hub names or paths instead of the paper's, by modality.
-    data: the section of a recipe, by default that of the paper's base recipe for the corpus.
-    """
-    weights = weights or {}
-    data = data or declared_data(paper, corpus)
-    one_of(("paper", "offline"), kind, "kind of extractors")
-    settings = registry.features(paper)
-    own = settings.extractors(data, weights)
-    installed = settings.offline(data) if kind == "offline" else {}
-    if kind == "offline" and "text" in own:
-        installed["text"] = own["text"] | {"encoder": "minilm"}
-    if unused := sorted(set(weights) - (set(settings.ENCODERS) - set(installed))):
-        raise DeclarationError(
-            f"{paper}, kind {kind}: nothing reads weights of {', '.join(unused)}; {', '.join(settings.ENCODERS)} have "
-            "encoders, and offline takes those that come with packages"
-        )
-    return own | installed
