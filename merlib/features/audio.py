@@ -81,15 +81,11 @@ def mfcc(recordings: Sequence[np.ndarray], *, settings: Mfcc) -> np.ndarray:
     librosa cuts levels 80 dB below the loudest in its input: in a batch, that may be another recording's.
     """
     values = np.empty((len(recordings), settings.steps, settings.coefficients), dtype=np.float32)
+    window, shift = settings.samples(settings.window_ms), settings.samples(settings.shift_ms)
+    framing = {"n_fft": settings.fft, "win_length": window, "hop_length": shift, "window": settings.window}
     filters = mel_filters(settings.rate, settings.fft, 128, htk=False)
     for value, samples in zip(values, recordings, strict=True):
-        spectrum = librosa.stft(
-            fitted(samples, settings=settings),
-            n_fft=settings.fft,
-            win_length=settings.samples(settings.window_ms),
-            hop_length=settings.samples(settings.shift_ms),
-            window=settings.window,
-        )
+        spectrum = librosa.stft(fitted(samples, settings=settings), **framing)
         mel = np.einsum("...ft,mf->...mt", np.abs(spectrum) ** 2, filters, optimize=True)
         value[:] = scipy.fft.dct(librosa.power_to_db(mel), axis=-2, norm="ortho")[: settings.coefficients].T
     return values

@@ -118,17 +118,15 @@ def _from_video(clip: Clip) -> tuple[np.ndarray, int]:
         raise MediaError(f"cannot be decoded ({_reason(error)})") from None
 
 
-def frames(clip: Clip, *, count: int | None = None, fps: float | None = None) -> Iterator[np.ndarray]:
-    """The clip's frames in order, h w 3 RGB bytes.
+def frames(clip: Clip, *, count: int | None = None) -> Iterator[np.ndarray]:
+    """The clip's frames in order, h w 3 RGB bytes: all, or those in the middle of `count` equal parts of the clip.
 
-    All of them; or those at `fps` a second; or those in the middle of `count` equal parts of the clip, the same one
-    several times in a short video. Raises MediaError, possibly after some frames.
+    In a short video the same frame may come several times. Raises MediaError, possibly after some frames.
     """
+    times = None
     if count is not None:
         length = duration(clip)
         times = ((clip.start or 0.0) + length * (i + 0.5) / count for i in range(count))
-    else:
-        times = None if fps is None else ((clip.start or 0.0) + i / fps for i in range(1 << 40))
     try:
         with av.open(str(clip.file)) as video:
             if not video.streams.video:

@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import torch
 
-from merlib.errors import one_of
 from merlib.features import decoding
 from merlib.features.decoding import Clip, MediaError
 from merlib.features.extractors import origin
@@ -62,15 +61,13 @@ def detect(
     return mtcnn.Detections(**{name: value.cpu() for name, value in vars(faces).items()})
 
 
-def one_face(frames: np.ndarray, *, choose: str = "largest", **settings) -> np.ndarray:
-    """One face a frame by MTCNN, the "largest" or the most "probable": n h w 3 -> n 4. settings: of `detect`."""
-    one_of(("largest", "probable"), choose, "way to choose a face")
+def one_face(frames: np.ndarray, **settings) -> np.ndarray:
+    """The largest face of each frame by MTCNN: n h w 3 -> n 4. settings: of `detect`."""
     faces, boxes = detect(frames, **settings), np.full((len(frames), 4), np.nan, np.float32)
     box = faces.box.numpy()
     edges = np.array(frames.shape[2:0:-1])
     inside = (np.minimum(box[:, 2:].astype(int), edges) > np.maximum(box[:, :2].astype(int), 0)).all(1)
-    rank = (box[:, 2:] - box[:, :2]).prod(1) if choose == "largest" else faces.score.numpy()
-    for k in np.argsort(rank, kind="stable"):  # the best one last
+    for k in np.argsort((box[:, 2:] - box[:, :2]).prod(1), kind="stable"):  # the largest one last
         if inside[k]:
             boxes[faces.frame[k]] = box[k]
     return boxes
@@ -179,7 +176,7 @@ class MtcnnFaces:
 
     spread: `frames` frames from all over the clip (ATTSF-Net: 15, Sec. IV-B); otherwise its first `frames` (GIA-MIC:
     180), or all. hold: in a frame without a face, the box of the frame before is cropped (as in the code that ATTSF-Net
-    comes from); otherwise the frame is left out. choose and the rest: see `one_face`, `detect` and `crop`.
+    comes from); otherwise the frame is left out. The rest: see `detect` and `crop`.
     """
 
     frames: int | None = 15
@@ -188,7 +185,6 @@ class MtcnnFaces:
     margin: int = 0
     hold: bool = True
     active: bool = True  # look only in the half where the speaker is, if the recording names it
-    choose: str = "largest"
     min_face: int = 20
     factor: float = 0.709
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
@@ -205,7 +201,7 @@ class MtcnnFaces:
         return decoding.frames(clip, count=self.frames) if self.spread else islice(decoding.frames(clip), self.frames)
 
     def faces(self, clip: Clip) -> Faces:
-        look = partial(one_face, choose=self.choose, **self.settings)
+        look = partial(one_face, **self.settings)
         cut = partial(crop, size=self.size, margin=self.margin)
         return follow(self.sampled(clip), look, cut, hold=self.hold, together=TOGETHER)
 
@@ -218,5 +214,5 @@ class MtcnnFaces:
         gaps = "held" if self.hold else "left out"
         how = f"from {self.min_face} pixels, pyramid {self.factor:g}, thresholds {self.thresholds}"
         how += f", margin {self.margin}" + ("" if self.active else ", of the whole frame")
-        name = f"MTCNN's {self.choose} face, {self.size}x{self.size}, {which}, gaps {gaps} ({how})"
+        name = f"MTCNN's largest face, {self.size}x{self.size}, {which}, gaps {gaps} ({how})"
         return origin(name, f"merlib's MTCNN, torch {torch.__version__}", "WIDER FACE, CelebA", *mtcnn.weights())

