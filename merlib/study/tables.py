@@ -27,12 +27,9 @@ class Planned:
     run: Run
 
 
-def runs_of(paper: Paper, table: str, *, folds: Sequence[int] = (), **options: Any) -> list[tuple[Row, str, Run]]:
-    """The runs of a table for one seed, (row, corpus, run): of every fold, or of `folds` only.
-
-    options: `row`, `data`, `seed` and `change`, as of `plan`. Raises RequestError where no row has such a fold.
-    """
-    return [(planned.row, planned.corpus, planned.run) for planned in plan(paper, table, folds=folds, **options)[0]]
+def runs_of(paper: Paper, table: str, **options: Any) -> list[tuple[Row, str, Run]]:
+    """The runs of a table for one seed, (row, corpus, run). options: `row`, `data`, `seed` and the like, as of `plan`."""
+    return [(planned.row, planned.corpus, planned.run) for planned in plan(paper, table, **options)[0]]
 
 
 def rows_of(table: Table, row: str | Sequence[str]) -> list[Row]:
@@ -159,7 +156,6 @@ def records_of_run(cells: list[Cell], run: Run, result: dict[str, Any]) -> list[
 
 
 def _count_records(paper: Paper, row: Row, table: Table, data: str) -> list[dict[str, Any]]:
-    """Facts counted in the corpus: how many utterances a class, a split or the whole corpus has."""
     records = []
     for cell in declarations.row_cells(paper, table, row):
         if cell.metric == "count" and cell.corpus in folders.corpora(data):

@@ -90,7 +90,6 @@ def fit_network(
 
 
 def _arrays(outputs: dict[str, Tensor], shown: Collection[str]) -> dict[str, np.ndarray]:
-    """The outputs that figures show."""
     arrays = {name: value for name, value in outputs.items() if name.endswith("embedding") or name in shown}
     arrays["probability"] = outputs["logits"].softmax(-1)
     return {name: value.half().cpu().numpy() for name, value in arrays.items()}
@@ -139,7 +138,6 @@ def given(splits: Splits, judge: metrics.Judge) -> dict[str, Any]:
 
 
 def _given_to_loss(recipe: Recipe, splits: Splits, judge: metrics.Judge) -> dict[str, Any]:
-    """The keywords that the data and the network give to a loss: see `registry.build`."""
     label = splits["train"].label
     counts = torch.bincount(label[label >= 0], minlength=len(judge.labels))
     return {"class_counts": counts, "dim": recipe["model"].get("dim"), "sentiment": judge.sentiment}
