@@ -67,7 +67,7 @@ class Passport:
 
 @dataclass(frozen=True, eq=False)
 class Feature:
-    """Values in the order of the ids that a reader gave, and the passport of their file, in whose `ids` is its order."""
+    """Values in the order of the ids that a reader gave, and the passport of their file, whose `ids` have its order."""
 
     values: np.ndarray
     passport: Passport | None

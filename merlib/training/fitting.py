@@ -59,10 +59,7 @@ def fit_network(
     recipe: Recipe, splits: Splits, judge: metrics.Judge, *, seed: int, folder: Path, device: str, progress: bool,
     label: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """Train the network of a recipe, resuming from `folder/checkpoint.pt`; the result is described above.
-
-    Where the protocol masks inputs at test time, `folder/network.safetensors` keeps the selected weights.
-    """
+    """Train a network, resuming from `folder/checkpoint.pt`; its weights are kept where the protocol masks inputs."""
     torch.manual_seed(seed)
     model = registry.build("model", recipe["model"], **given(splits, judge)).to(device)
     loss = registry.build("loss", recipe["loss"], **_given_to_loss(recipe, splits, judge)).to(device)
