@@ -14,11 +14,10 @@ SHOWN, names of outputs that a run keeps for figures beside the embeddings; and 
 parameters begin that learn at `train.text_lr_factor` of the rate.
 """
 
-import importlib
 import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -126,28 +125,25 @@ def bind(
     beside: alternatives to `make`, whose leaves may stand in the section too. Raises DeclarationError for a leaf that
     none of them takes, for one that is missing, and for a value that the constructor refuses.
     """
+    title = f"{what} {section['name']}" if "name" in section else what
     leaves = {key: value for key, value in section.items() if key != "name"}
-    parameters = dict(_parameters(make))
-    known = {key for each in (make, *beside) for key, _ in _parameters(each)} - given.keys()
+    parameters = _parameters(make)
+    known = {key for each in (make, *beside) for key in _parameters(each)} - given.keys()
     if unknown := sorted(leaves.keys() - known):
-        raise DeclarationError(f"{_title(section, what)} has no {unknown}; it has {sorted(known)}")
+        raise DeclarationError(f"{title} has no {unknown}; it has {sorted(known)}")
     keywords = {key: value for key, value in leaves.items() if key in parameters}
     keywords |= {key: value for key, value in given.items() if key in parameters}
     if missing := sorted(k for k, p in parameters.items() if p.default is p.empty and k not in keywords):
-        raise DeclarationError(f"{_title(section, what)} needs {missing} in the section {what} of its recipe")
+        raise DeclarationError(f"{title} needs {missing} in the section {what} of its recipe")
     try:
         return make(**keywords)
     except DeclarationError:
         raise
     except ValueError as error:  # a constructor that refuses an option or a size
-        raise DeclarationError(f"{_title(section, what)}: {error}") from error
+        raise DeclarationError(f"{title}: {error}") from error
 
 
-def _title(section: Mapping[str, Any], what: str) -> str:
-    return f"{what} {section['name']}" if "name" in section else what
-
-
-def _parameters(make: Callable) -> Iterator[tuple[str, inspect.Parameter]]:
+def _parameters(make: Callable) -> dict[str, inspect.Parameter]:
     """The parameters of a callable that have a name: a module without `__init__` shows only *args and **kwargs."""
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return ((name, p) for name, p in inspect.signature(make).parameters.items() if p.kind not in variable)
+    parameters = inspect.signature(make).parameters.items()
+    return {name: p for name, p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}

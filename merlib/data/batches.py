@@ -114,11 +114,9 @@ class Utterances(Items):
         return batch
 
     def real(self, values: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The values unchanged, since every utterance of a batch is real."""
-        return values
+        return values  # every utterance of a batch is real
 
     def positions(self, items: Tensor) -> Tensor:
-        """The indices in the split of the given utterances."""
         return items.to(self.label.device)
 
     def rows(self, modality: str) -> Tensor:

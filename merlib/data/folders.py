@@ -48,12 +48,10 @@ def dataset(data: str, corpus: str, *, features: Sequence[str] | None = None) ->
 
 
 def corpora(data: str) -> list[str]:
-    """The corpora that the root `data` holds."""
     return sorted(file.parent.name for file in root_path(data).glob("*/corpus.json"))
 
 
 def roots() -> list[str]:
-    """The data roots that hold a corpus."""
     return sorted({file.parents[1].name for file in root_path("").glob("*/*/corpus.json")})
 
 

@@ -26,9 +26,8 @@ BLOCK = 1 << 26  # values whose mean and standard deviation are computed at a ti
 
 def arrays(data: dict[str, Any]) -> dict[str, str]:
     """modality -> the feature array that the section `data` of a recipe reads for it."""
-    if unknown := sorted(set(data["modalities"]) - set(LETTERS)):
-        what = f"data.modalities {data['modalities']!r} has {unknown}"
-        raise RequestError(f"{what}: write letters of T text, A audio, V visual")
+    for letter in data["modalities"]:
+        one_of(LETTERS, letter, "letter of data.modalities (T text, A audio, V visual)")
     return {m: data[m] for letter, m in LETTERS.items() if letter in data["modalities"]}
 
 
@@ -148,7 +147,6 @@ def moments(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _utterances(table, split: np.ndarray, features, scales, target, device: str) -> dict[str, Utterances]:
-    """The labelled utterances of each split."""
     shared = {m: values.to(device) for m, (values, _) in features.items()}
     scales = {m: tuple(value.to(device) for value in scale) for m, scale in scales.items()}
     steps = {m: lengths.to(device) for m, (_, lengths) in features.items()}

@@ -8,7 +8,7 @@ import torch
 
 from merlib.data.batches import Utterances, as_float32
 from merlib.data.inputs import moments
-from merlib.errors import RequestError
+from merlib.errors import one_of
 
 VERSION = 1  # raise it when a change here alters masked scores
 
@@ -26,16 +26,13 @@ def masked(
     The noise is normal or uniform, has each feature's mean and standard deviation over the training steps, and is the
     same for a seed on any device.
     """
-    if unit not in ("values", "steps") or noise not in DRAWS or modality not in split.features:
-        raise RequestError(
-            f"mask of {unit} of {modality} by {noise} noise: there are values and steps, of "
-            f"{', '.join(split.features)}, and noise is {' or '.join(DRAWS)}"
-        )
-    values, steps = split.features[modality], split.steps[modality]
+    one_of(("values", "steps"), unit, "protocol.mask_unit")
+    draw = one_of(DRAWS, noise, "protocol.mask_noise")
+    values, steps = one_of(split.features, modality, "protocol.mask_modality"), split.steps[modality]
     mean, std = moments(values, train.rows(modality))
     original = as_float32(values[split.rows(modality)])
     generator = torch.Generator().manual_seed(seed)
-    random = DRAWS[noise](original.shape, generator=generator).to(original.device) * std + mean
+    random = draw(original.shape, generator=generator).to(original.device) * std + mean
     shape = original.shape if unit == "values" else (len(original), 1)
     replaced = torch.rand(shape, generator=generator) < percent / 100
     return replace(

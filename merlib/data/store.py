@@ -67,10 +67,7 @@ class Passport:
 
 @dataclass(frozen=True, eq=False)
 class Feature:
-    """Values in the order of the ids that a reader gave, and their passport (whose `ids` keep the order of the file).
-
-    An array that comes from no file has no passport.
-    """
+    """Values in the order of the ids that a reader gave, and the passport of their file, whose `ids` have its order."""
 
     values: np.ndarray
     passport: Passport | None
@@ -222,7 +219,6 @@ def read_passport(file: Path) -> Passport:
 
 
 def _opened(file: Path, *, values: bool) -> tuple[Passport, dict[str, np.ndarray]]:
-    """The passport of a file and, if `values`, its tensors."""
     try:
         with safe_open(file, framework="numpy") as tensors:
             stamp = json.loads((tensors.metadata() or {})["passport"])

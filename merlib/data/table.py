@@ -182,7 +182,6 @@ def check_corpus(corpus: Corpus) -> None:
 
 
 def _check_speakers(name: str, t: pd.DataFrame, demand: Callable) -> None:
-    """Check names and sessions of speakers, and that the test speakers of six-class IEMOCAP are in no other split."""
     if name in official.SPEAKERS:
         good = t["speaker"].str.fullmatch(official.SPEAKERS[name])
         names = "01F to 05M, session and sex" if name.startswith("iemocap") else "01 to 24"

@@ -60,7 +60,6 @@ def checked(key: str, value: Any, leaves: Mapping[str, Any]) -> Any:
 
 
 def _kind(value: Any) -> str:
-    """The type of a value as messages name it: integer, number, or the name of any other type."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return type(value).__name__
     return "integer" if isinstance(value, int) else "number"

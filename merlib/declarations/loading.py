@@ -97,7 +97,6 @@ def _readings_table(paper: Paper) -> Table:
 
 
 def _check(paper: Paper) -> None:
-    """Raise DeclarationError for a declaration that is well-formed but does not fit the others."""
     for corpus in paper.twin_media_arrays:
         one_of(paper.corpora, corpus, f"corpus of {paper.id}, so twin_media_arrays cannot name it")
     leaves = _check_readings(paper)
@@ -130,7 +129,6 @@ def _check_readings(paper: Paper) -> set[str]:
 
 
 def _check_table(paper: Paper, table: Table) -> None:
-    """Check that the rows of a table have ids of their own, known columns and a recipe that resolves."""
     ids = [row.id for row in table.row]
     if len(ids) != len(set(ids)):
         raise DeclarationError(f"{paper.id}/{table.id}: row ids repeat: {ids}")
@@ -145,7 +143,6 @@ def _check_table(paper: Paper, table: Table) -> None:
 
 
 def _check_claim(paper: Paper, claim: Claim, known: dict[str, Cell]) -> None:
-    """Check that a claim has the addresses, digits and rows that its kind needs."""
     where = f"{paper.id}/claims.toml, {claim.id}"
     cells = [one_of(known, address, f"printed number of {paper.id} (named by {where})") for address in claim.of]
     expected = {"value": 1, "difference": 2, "relative": 2, "best": 1}.get(claim.kind)

@@ -33,12 +33,13 @@ def recipe(
     of_column = {"data.modalities": modalities} if modalities else {}
     changes = of_column | paper.flat(row.change) | paper.flat(change or {})
     base = one_of(paper.base, row.base, f"base of {paper.id}") if row.base else {}
-    shared, replaced = tuple(paper.shares.get(row.base, ())), {"model", "loss"} & set(base)
+    replaced = {"model", "loss"} & set(base)
+    shared = tuple(f"{leaf_or_section}." for leaf_or_section in paper.shares.get(row.base, ()))
 
     def own(tree: Mapping[str, Any]) -> dict[str, Any]:
         """The leaves without those of a network or loss that the base replaces, except the shared ones."""
         leaves = paper.flat(tree).items()
-        return {k: v for k, v in leaves if k.split(".")[0] not in replaced or _within(k, shared)}
+        return {k: v for k, v in leaves if k.split(".")[0] not in replaced or f"{k}.".startswith(shared)}
 
     leaves = own(paper.recipe)
     for reading in paper.readings.values():
@@ -52,11 +53,6 @@ def recipe(
             leaves[key] = checked(key, value, leaves)
     resolved = nested({key: for_corpus(value, corpus) for key, value in leaves.items()})
     return {section: resolved.get(section, {}) for section in SECTIONS}
-
-
-def _within(leaf: str, names: tuple[str, ...]) -> bool:
-    """Whether a leaf is one of the names, or stands in a section that is."""
-    return any(leaf == name or leaf.startswith(f"{name}.") for name in names)
 
 
 def base_recipe(paper: Paper, corpus: str, *, data: str = "", change: dict[str, Any] | None = None) -> dict[str, dict]:
@@ -74,7 +70,6 @@ def needs(papers: list[Paper]) -> dict[str, dict[str, list[str]]]:
 
 
 def _scale(paper: Paper, data: str) -> dict[str, Any]:
-    """The leaves that a synthetic root sets for all rows (`places.TWINS`)."""
     twin = paper.flat(paper.twin)
     return {"twin": twin, "twin_media": twin | paper.flat(paper.twin_media)}.get(data, {})
 
@@ -96,7 +91,6 @@ def overruled(paper: Paper, corpus: str, data: str, *changes: dict[str, Any]) ->
 
 
 def _leaves(paper: Paper, changes: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Dotted name -> value of all changes; of two for one leaf, the later."""
     return {key: value for change in changes for key, value in paper.flat(change).items()}
 
 

@@ -59,8 +59,6 @@ class Row(Strict):
 
 
 class Table(Strict):
-    """A printed table, or one that this study adds."""
-
     id: str
     caption: str
     where: str
@@ -100,8 +98,6 @@ class Reading(Strict):
 
 
 class Paper(Strict):
-    """All declarations of one paper."""
-
     id: str
     title: str
     authors: str

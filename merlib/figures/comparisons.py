@@ -69,7 +69,7 @@ def sweep(comparison: pd.DataFrame, *, data: str, x: str) -> Figure:
     Rows must be labelled `name = value`. Each line is drawn around its own mean over the sweep (given in the legend),
     so that both shapes share one scale; the bars are one standard deviation over seeds and folds.
     """
-    columns = list(dict.fromkeys(comparison["column"]))
+    columns = comparison["column"].unique()
     figure, axes = canvas(f"Sweep of {x}", data, len(columns), size=(3.9, 3.6), sharey=True)
     for ax, column in zip(axes, columns, strict=True):
         lines = comparison[comparison["column"] == column]

@@ -36,18 +36,18 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
             of_cell = records[(records["row"] == row.id) & (records["column"] == cell.column)]
             if cell.printed is None and of_cell.empty:
                 continue
-            line = {"row": row.id, "label": row.label, "column": cell.column, "data": data}
-            line["printed"] = float("nan") if cell.printed is None else float(cell.printed)
+            printed = float("nan") if cell.printed is None else float(cell.printed)
+            line = {"row": row.id, "label": row.label, "column": cell.column, "data": data, "printed": printed}
             if row.runs:
                 has_protocol = len(of_cell) and row.kind != "fact"
                 protocol = declarations.recipe(declared, row, cell.corpus)["protocol"] if has_protocol else {}
                 line |= _reproduced(of_cell, protocol, cell)
             lines.append(line)
-    board = pd.DataFrame(lines, columns=[c for c in COLUMNS if c not in ("verdict", "difference")])
+    board = pd.DataFrame(lines, columns=COLUMNS)
     board[["n_seeds", "n_folds", "n"]] = board[["n_seeds", "n_folds", "n"]].astype("Int64")
     board["difference"] = (board["reproduced"].astype(float) - board["printed"].astype(float)).round(4)
     board["verdict"] = [_verdict(line) for line in board.itertuples()]
-    return board[COLUMNS]
+    return board
 
 
 def _reproduced(records: pd.DataFrame, protocol: dict, cell: Cell) -> dict:
@@ -62,17 +62,13 @@ def _reproduced(records: pd.DataFrame, protocol: dict, cell: Cell) -> dict:
     share = min(max(value.mean() / (100 * scale), 0.0), 1.0)
     never = {name for names in selected.get("never_predicted", []) for name in str(names).split()} - {"nan"}
     return {
-        "reproduced": value.mean(),
-        "spread": value.std(ddof=1) if len(value) > 1 else float("nan"),
-        "n_seeds": selected["seed"].nunique(),
-        "n_folds": selected["fold"].nunique(),
-        "n": n,
-        "test_peak": peak.mean() if len(peak) else float("nan"),
+        "reproduced": value.mean(), "spread": value.std(), "test_peak": peak.mean(), "n": n,
+        "n_seeds": selected["seed"].nunique(), "n_folds": selected["fold"].nunique(),
         "noise": 0.0 if cell.metric in PLAIN else 196 * scale * math.sqrt(share * (1 - share) / n),
         "never_predicted": " ".join(sorted(never)),
         "features": " or ".join(selected["features"].astype(str).unique()),
         "doubt": " ".join(_doubts(selected, splits.folds(protocol) if protocol else 1)),
-    }
+    }  # fmt: skip
 
 
 def _doubts(records: pd.DataFrame, folds: int) -> Iterator[str]:

@@ -56,8 +56,9 @@ def against(
             folds = sorted(this.keys() & other.keys())
             same_run = all(this[k].run == other[k].run for k in folds)  # the row itself, or a row with the same recipe
             if not same_run and all(this[k].ids == other[k].ids for k in folds):
-                pair = (np.concatenate([system[k].correct for k in folds]) for system in (this, other))
-                lines.append([name, corpus, seed, len(folds), *_numbers(*pair)])
+                a, b = (np.concatenate([system[k].correct for k in folds]) for system in (this, other))
+                scores = [100 * a.mean(), 100 * b.mean(), int((a & ~b).sum()), int((b & ~a).sum()), mcnemar(a, b)]
+                lines.append([name, corpus, seed, len(folds), len(a), *scores])
     if others and not lines:
         raise RequestError(
             f"{row} and {', '.join(others)} cannot be compared: name rows of one corpus and protocol, and other runs"
@@ -91,9 +92,3 @@ def _of_run(run: Run) -> Predictions:
         known = saved["y_true"] >= 0
         predicted = saved[f"{run.recipe['protocol'].get('select', 'val')}_pred"]
         return Predictions(run.id, saved["ids"][known].tolist(), (predicted == saved["y_true"])[known])
-
-
-def _numbers(this: np.ndarray, other: np.ndarray) -> list[float]:
-    """The columns from `n` on, from whether each of two systems is correct, u bools."""
-    only_this, only_other = int((this & ~other).sum()), int((other & ~this).sum())
-    return [len(this), 100 * this.mean(), 100 * other.mean(), only_this, only_other, mcnemar(this, other)]

@@ -1,7 +1,6 @@
 """Records: the scores of runs, one line per (data, row, column, fold, seed, selection), one CSV file per table."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,38 +38,26 @@ def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
         if not text.endswith("\n"):
             raise ValueError("the last line is not whole")
         records = pd.read_csv(io.StringIO(text), keep_default_na=False, na_values={"value": [""], "epoch": [""]})
-        _check(records, data)
+        typed = records.astype({"fold": int, "seed": int, "value": float})
+        complete = typed.drop(columns=["value", "epoch"], errors="ignore").notna().all(axis=1)  # a short line has NaN
+        good = complete & (typed["data"] == data) & typed["selection"].isin(["val", "test_peak"])
+        if (bad := ~good | typed.duplicated(KEYS)).any():
+            raise ValueError(f"line {2 + int(bad.argmax())} is no record of {data}, or a second one of the same run")
     except (ValueError, KeyError) as error:  # pandas' own errors are ValueErrors
         expected = "Expected the records that `merlib run` writes; take back a version that it wrote."
         raise RecordsError(f"{path}: {error}. {expected}") from None
     return records
 
 
-def _check(records: pd.DataFrame, data: str) -> None:
-    """Raise ValueError for a line that is no record of the data root, or repeats the key of another."""
-    typed = records.astype({"fold": int, "seed": int, "value": float})
-    complete = typed.drop(columns=["value", "epoch"], errors="ignore").notna().all(axis=1)  # a short line has NaN
-    good = complete & (typed["data"] == data) & typed["selection"].isin(["val", "test_peak"])
-    bad = ~good | typed.duplicated(KEYS)
-    if bad.any():
-        line = 2 + int(bad.argmax())
-        raise ValueError(f"line {line} is no record of {data}, or a second one of the same run")
-
-
 def recorded(paper: str) -> dict[tuple[str, str, str], set[str]]:
     """(table, row, column) -> the data roots that have records of it."""
     roots: dict[tuple[str, str, str], set[str]] = {}
-    for table, data in files_of(paper):
+    for path in sorted(results_folder(".").glob(f"*/records/{paper}/*.csv")):
+        table, data = path.stem, path.parents[2].name
         records = read_records(paper, table, data)
         for row, column in records[["row", "column"]].drop_duplicates().itertuples(index=False):
             roots.setdefault((table, row, column), set()).add(data)
     return roots
-
-
-def files_of(paper: str) -> Iterator[tuple[str, str]]:
-    """(table, data root) of every file of records."""
-    for path in sorted(results_folder(".").glob(f"*/records/{paper}/*.csv")):
-        yield path.stem, path.parents[2].name
 
 
 def write_records(paper: str, table: str, data: str, records: list[dict[str, Any]]) -> None:

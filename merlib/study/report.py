@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from merlib import declarations
-from merlib.declarations import Column, Paper, Table
+from merlib.declarations import Paper, Table
 from merlib.errors import RequestError
 from merlib.files import atomic
 from merlib.places import TWINS, results_folder
@@ -50,7 +50,11 @@ def scoreboard(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
     headlines = []
     for paper, table, board in boards or _boards(data, only_with_floors=True):
         if _has_floors(table):
-            names = [n for n, column in table.columns.items() if column.fold is None and _is_headline(paper, column)]
+            names = []
+            for name, column in table.columns.items():
+                recipe = declarations.base_recipe(paper, column.corpus or paper.corpora[0])
+                scores = (recipe["protocol"]["select_metric"], "acc2", "acc7", "f1_acc2")
+                names += [name] if column.fold is None and column.metric in scores else []
             lines = board[board["column"].isin(names) & board["reproduced"].notna()]
             headlines.append(lines.assign(paper=paper.id, table=table.id))
     columns = [
@@ -58,13 +62,6 @@ def scoreboard(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
         "verdict", "doubt",
     ]  # fmt: skip
     return pd.concat(headlines)[columns] if headlines else pd.DataFrame(columns=columns)
-
-
-def _is_headline(paper: Paper, column: Column) -> bool:
-    """Whether a column has the score that selects the epoch, or a score of sentiment."""
-    corpus = column.corpus or paper.corpora[0]
-    selects = declarations.base_recipe(paper, corpus)["protocol"]["select_metric"]
-    return column.metric in (selects, "acc2", "acc7", "f1_acc2")
 
 
 def summary(data: str, boards: list[Board] | None = None) -> pd.DataFrame:

@@ -52,7 +52,6 @@ class Run:
 
     @property
     def recipe_id(self) -> str:
-        """What its runs share, whatever seed and fold."""
         return identity.of_recipe(self.recipe, self.dataset, self.arrays)
 
     @property
@@ -71,8 +70,8 @@ class Run:
 
     def splits(self, device: str = "cpu") -> dict[str, batches.Split]:
         """train, val and test as the run sees them."""
-        sections = {"data": self.recipe["data"], "protocol": self.recipe["protocol"]}
-        return inputs.splits(self.dataset, **sections, fold=self.fold, device=device)
+        data, protocol = self.recipe["data"], self.recipe["protocol"]
+        return inputs.splits(self.dataset, data=data, protocol=protocol, fold=self.fold, device=device)
 
     @property
     def dataset(self) -> folders.Dataset:
@@ -146,7 +145,7 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
 
 
 def _write_predictions(folder: Path, test: batches.Split, left: dict[str, Any]) -> np.ndarray:
-    """Write `predictions.npz`; returns the true labels, -1 where there is none."""
+    """Returns the true labels, -1 where there is none."""
     arrays = {"ids": np.array(test.ids)} | {f"y_{k}": v.cpu().numpy() for k, v in test.target.items()} | left["arrays"]
     arrays["y_true"] = arrays.pop("y_label").astype(np.int16)
     for name, (_, predicted) in left["selected"].items():
@@ -157,7 +156,6 @@ def _write_predictions(folder: Path, test: batches.Split, left: dict[str, Any]) 
 
 
 def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
-    """The val-selected network's scores on test inputs of which a share is noise."""
     protocol = run.recipe["protocol"]
     mask = {name: protocol[f"mask_{name}"] for name in ("modality", "percent", "unit", "noise")}
     cached = folder / f"masked_{'_'.join(map(str, mask.values()))}_{masking.VERSION}.json"

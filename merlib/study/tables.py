@@ -22,17 +22,13 @@ class Planned:
     """A run, and the cells of a row whose values it gives."""
 
     row: Row
-    corpus: str
     cells: list[Cell]
     run: Run
 
 
-def runs_of(paper: Paper, table: str, *, folds: Sequence[int] = (), **options: Any) -> list[tuple[Row, str, Run]]:
-    """The runs of a table for one seed, (row, corpus, run): of every fold, or of `folds` only.
-
-    options: `row`, `data`, `seed` and `change`, as of `plan`. Raises RequestError where no row has such a fold.
-    """
-    return [(planned.row, planned.corpus, planned.run) for planned in plan(paper, table, folds=folds, **options)[0]]
+def runs_of(paper: Paper, table: str, **options: Any) -> list[tuple[Row, str, Run]]:
+    """The runs of a table for one seed, (row, corpus, run). options: `row`, `data`, `seed` and so on, as of `plan`."""
+    return [(planned.row, planned.run.corpus, planned.run) for planned in plan(paper, table, **options)[0]]
 
 
 def rows_of(table: Table, row: str | Sequence[str]) -> list[Row]:
@@ -63,7 +59,7 @@ def plan(
                 skipped.append(f"{each.id} on {corpus} {reason}")
                 continue
             folds_of_row = range(splits.folds(recipe["protocol"]))
-            planned += [Planned(each, corpus, cells, Run(recipe, corpus, data, seed, fold)) for fold in folds_of_row]
+            planned += [Planned(each, cells, Run(recipe, corpus, data, seed, fold)) for fold in folds_of_row]
     if planned and folds:
         last = max(item.run.fold for item in planned)
         if not set(folds) <= set(range(last + 1)):
@@ -129,7 +125,7 @@ def run_table(
         write_records(paper, declared_table.id, data, records)
     bar = tqdm([item for planned, _ in plans for item in planned], desc=f"{name} on {data}", disable=not progress)
     for item in bar:
-        label, run = f"{item.row.id} {item.corpus}", item.run
+        label, run = f"{item.row.id} {item.run.corpus}", item.run
         bar.set_postfix_str(f"{label} seed {run.seed} fold {run.fold}")
         records += records_of_run(item.cells, run, execute(run, device=device, progress=progress, label=label))
         if change is None:
@@ -159,7 +155,6 @@ def records_of_run(cells: list[Cell], run: Run, result: dict[str, Any]) -> list[
 
 
 def _count_records(paper: Paper, row: Row, table: Table, data: str) -> list[dict[str, Any]]:
-    """Facts counted in the corpus: how many utterances a class, a split or the whole corpus has."""
     records = []
     for cell in declarations.row_cells(paper, table, row):
         if cell.metric == "count" and cell.corpus in folders.corpora(data):

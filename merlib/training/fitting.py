@@ -59,10 +59,7 @@ def fit_network(
     recipe: Recipe, splits: Splits, judge: metrics.Judge, *, seed: int, folder: Path, device: str, progress: bool,
     label: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """Train the network of a recipe, resuming from `folder/checkpoint.pt`; the result is described above.
-
-    Where the protocol masks inputs at test time, `folder/network.safetensors` keeps the selected weights.
-    """
+    """Train a network, resuming from `folder/checkpoint.pt`; its weights are kept where the protocol masks inputs."""
     torch.manual_seed(seed)
     model = registry.build("model", recipe["model"], **given(splits, judge)).to(device)
     loss = registry.build("loss", recipe["loss"], **_given_to_loss(recipe, splits, judge)).to(device)
@@ -90,7 +87,6 @@ def fit_network(
 
 
 def _arrays(outputs: dict[str, Tensor], shown: Collection[str]) -> dict[str, np.ndarray]:
-    """The outputs that figures show."""
     arrays = {name: value for name, value in outputs.items() if name.endswith("embedding") or name in shown}
     arrays["probability"] = outputs["logits"].softmax(-1)
     return {name: value.half().cpu().numpy() for name, value in arrays.items()}
@@ -139,7 +135,6 @@ def given(splits: Splits, judge: metrics.Judge) -> dict[str, Any]:
 
 
 def _given_to_loss(recipe: Recipe, splits: Splits, judge: metrics.Judge) -> dict[str, Any]:
-    """The keywords that the data and the network give to a loss: see `registry.build`."""
     label = splits["train"].label
     counts = torch.bincount(label[label >= 0], minlength=len(judge.labels))
     return {"class_counts": counts, "dim": recipe["model"].get("dim"), "sentiment": judge.sentiment}

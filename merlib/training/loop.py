@@ -8,9 +8,10 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +29,6 @@ VERSION = 1  # raise it when a change of the loop, optimiser, batches or predict
 
 class TrainingError(MerlibError, RuntimeError):
     """Training cannot continue; the message says where it stopped and what to try."""
-
-
-class Observer(Protocol):
-    """Is called with the network after every epoch. Checkpoints hold its `state` (plain containers and tensors)."""
-
-    state: dict[str, Any]
-
-    def __call__(self, epoch: int, model: nn.Module) -> dict[str, float]: ...
 
 
 @dataclass
@@ -62,11 +55,12 @@ def make_deterministic() -> None:
 
 def fit(
     model: nn.Module, loss: nn.Module, train: Split, val: Split, *, recipe: dict[str, Any], judge: Judge, seed: int,
-    observer: Observer | None = None, checkpoint: Path | None = None, checkpoint_seconds: float = 60.0,
-    whole_batches: bool = False, progress: bool = True, label: str = "fit",
+    observer: Callable[[int, nn.Module], dict[str, float]] | None = None, checkpoint: Path | None = None,
+    checkpoint_seconds: float = 60.0, whole_batches: bool = False, progress: bool = True, label: str = "fit",
 ) -> Fit:  # fmt: skip
     """Train by `recipe` (the section `train` of a recipe) and select the epoch with the best score of `judge` on val.
 
+    observer: returns, after every epoch, scores for the history; checkpoints hold its `state` (containers and tensors).
     checkpoint: a file to resume from and to save to, at most every `checkpoint_seconds`.
     whole_batches: never split a batch into buckets (for networks whose output depends on the padding, as published, or
     on the other items of the batch).
@@ -107,8 +101,7 @@ def fit(
 
 
 def _steps(train: Split, recipe: dict[str, Any]) -> tuple[Tensor, ...]:
-    """The items of each step of an epoch, drawn by torch's generator: `batch` items, or dialogues of about `batch`
-    utterances.
+    """The items of each step of an epoch: `batch` items, or dialogues of about `batch` utterances.
 
     The sampler "balanced" draws with replacement, with weights inverse to the class counts.
     """
@@ -162,7 +155,6 @@ def _gradients(learned, train: Split, items: Tensor, *, precision: str, bucket: 
 
 
 def _save(path: Path, epoch: int, result: Fit, learned, optimizer, schedule, observer) -> None:
-    """Write a checkpoint from which `_resume` starts with `epoch`."""
     state = {
         "epoch": epoch, "fit": vars(result), "learned": learned.state_dict(), "optimizer": optimizer.state_dict(),
         "schedule": schedule.inner.state_dict(), "observer": observer.state if observer else {},
@@ -172,7 +164,6 @@ def _save(path: Path, epoch: int, result: Fit, learned, optimizer, schedule, obs
 
 
 def _resume(path: Path, learned, optimizer, schedule, observer) -> tuple[Fit, int]:
-    """Load a checkpoint; returns the result so far and the next epoch."""
     state = torch.load(path, map_location="cpu", weights_only=True)  # load_state_dict moves it to the device
     learned.load_state_dict(state["learned"])
     optimizer.load_state_dict(state["optimizer"])

@@ -55,20 +55,6 @@ def sentiment(*, y_true: np.ndarray, y_pred: Predictions, binary: str) -> dict[s
     }
 
 
-def predictions(*, outputs: dict[str, Tensor], sentiment: bool, binary: str = "nonnegative") -> Predictions:
-    """The predictions of a network. On a sentiment corpus, `logits` of width 1 are the score; of width 7, its integers,
-    and then `logits_binary` decides the binary task if the network has it."""
-    logits = outputs["logits"].float()
-    if not sentiment:
-        return {"class": logits.argmax(-1).cpu().numpy()}
-    if logits.shape[-1] == 1:
-        return of_scores(y_score=logits.squeeze(-1).cpu().numpy(), binary=binary)
-    predicted = of_scores(y_score=logits.argmax(-1).cpu().numpy() - 3.0, binary=binary)
-    if "logits_binary" in outputs:
-        predicted["binary"] = outputs["logits_binary"].argmax(-1).cpu().numpy()
-    return predicted
-
-
 def of_scores(*, y_score: np.ndarray, binary: str = "nonnegative") -> Predictions:
     """Predictions from the scores of a regression."""
     score = np.clip(y_score, -3, 3)
@@ -85,7 +71,17 @@ class Judge:
     binary: str = "nonnegative"
 
     def predictions(self, outputs: dict[str, Tensor]) -> Predictions:
-        return predictions(outputs=outputs, sentiment=self.sentiment, binary=self.binary)
+        """The predictions of a network. On a sentiment corpus, `logits` of width 1 are the score; of width 7, its
+        integers, and then `logits_binary` decides the binary task if the network has it."""
+        logits = outputs["logits"].float()
+        if not self.sentiment:
+            return {"class": logits.argmax(-1).cpu().numpy()}
+        if logits.shape[-1] == 1:
+            return of_scores(y_score=logits.squeeze(-1).cpu().numpy(), binary=self.binary)
+        predicted = of_scores(y_score=logits.argmax(-1).cpu().numpy() - 3.0, binary=self.binary)
+        if "logits_binary" in outputs:
+            predicted["binary"] = outputs["logits_binary"].argmax(-1).cpu().numpy()
+        return predicted
 
     def scores(self, target: dict[str, Tensor], predicted: Predictions) -> dict[str, float]:
         """All scores of a split. target: `label` and, on a sentiment corpus, `score`, u each."""

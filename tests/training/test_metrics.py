@@ -65,11 +65,12 @@ def test_sentiment_by_hand():
 
 def test_two_heads_decide_two_tasks_and_one_head_decides_both():
     logits = torch.eye(7)[[6, 0]]
-    alone = metrics.predictions(outputs={"logits": logits}, sentiment=True)
+    judge = metrics.Judge(LABELS, "acc7", sentiment=True)
+    alone = judge.predictions({"logits": logits})
     assert alone["score"].tolist() == [3, -3] and alone["binary"].tolist() == [1, 0]
-    both = metrics.predictions(outputs={"logits": logits, "logits_binary": torch.eye(2)[[0, 1]]}, sentiment=True)
+    both = judge.predictions({"logits": logits, "logits_binary": torch.eye(2)[[0, 1]]})
     assert both["class"].tolist() == [6, 0] and both["binary"].tolist() == [0, 1]
-    regression = metrics.predictions(outputs={"logits": torch.tensor([[1.2], [-0.4]])}, sentiment=True)
+    regression = judge.predictions({"logits": torch.tensor([[1.2], [-0.4]])})
     assert regression["class"].tolist() == [4, 3] and regression["binary"].tolist() == [1, 0]
 
 

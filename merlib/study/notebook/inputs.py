@@ -48,7 +48,6 @@ def present(paper: Paper, table: str, data: str) -> list[str]:
 
 
 def _corpora(paper: Paper, table: str) -> list[str]:
-    """The corpora of a table, in the order of its columns."""
     return list(dict.fromkeys(c.corpus or paper.corpora[0] for c in paper.table(table).columns.values()))
 
 

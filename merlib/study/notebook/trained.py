@@ -80,12 +80,7 @@ def runs(trained: Sequence[Trained]) -> pd.DataFrame:
 
 
 def scores(comparison: pd.DataFrame) -> pd.DataFrame:
-    """Printed beside reproduced (`study.compare`), without the columns that say how it was measured.
-
-    `reproduced` is the mean over seeds and folds at the epoch selected on validation, `spread` their standard
-    deviation, `noise` half the interval that the size of the test split alone allows; `within`: they explain the
-    difference.
-    """
+    """Printed beside reproduced, without the columns that say how it was measured; `study.compare` explains them."""
     return comparison[SCORES].round(2)
 
 
@@ -122,14 +117,13 @@ def ranges(comparison: pd.DataFrame, by: Any = "column") -> pd.DataFrame:
     """
     lines = {}
     for key, cells in comparison.groupby(by, sort=False):
-        score = {name: cells[name].astype(float) for name in ("printed", "reproduced", "noise", "spread")}
+        score = cells[["printed", "reproduced", "noise", "spread"]].astype(float)
+        span, mean = score.max() - score.min(), score.mean()
+        order = score["printed"].corr(score["reproduced"], method="kendall", min_periods=3)
         lines[key] = {
-            "printed range": score["printed"].max() - score["printed"].min(),
-            "reproduced range": score["reproduced"].max() - score["reproduced"].min(),
-            "noise ±": score["noise"].mean(),
-            "spread": score["spread"].mean(),
-            "order": score["printed"].corr(score["reproduced"], method="kendall", min_periods=3),
-        }
+            "printed range": span["printed"], "reproduced range": span["reproduced"], "noise ±": mean["noise"],
+            "spread": mean["spread"], "order": order,
+        }  # fmt: skip
     return pd.DataFrame(lines).T.round(2)
 
 
