@@ -56,7 +56,7 @@ def cropped(frames: np.ndarray, *, share: float, top: float, left: float) -> np.
     share in (0, 1]. top and left in [0, 1]: which share of what is cut off lies above the part, and to its left.
     """
     if not (0 < share <= 1 and 0 <= top <= 1 and 0 <= left <= 1):
-        raise FeatureError(f"a crop of share {share} at {top}, {left}; expected (0, 1], and places in [0, 1].")
+        raise FeatureError(f"a crop of share {share} at {top}, {left}; expected a share in (0, 1], places in [0, 1]")
     height, width = frames.shape[1:3]
     inside = [max(1, round(share * side)) for side in (height, width)]
     y, x = (round(at * (side - part)) for at, side, part in zip((top, left), (height, width), inside, strict=True))

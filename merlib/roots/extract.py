@@ -84,8 +84,8 @@ def encode_text(
 
 def _transcribed(corpus: Corpus, texts: Mapping[str, str], texts_from: str) -> Corpus:
     if absent := [u for u in corpus.ids if u not in texts]:
-        what = f"{len(absent)} of {len(corpus.ids)} utterances of {corpus.name}, first {absent[:3]}"
-        raise CorpusError(f"{texts_from or 'texts'}: no transcript for {what}. Add them, empty for none.")
+        what = f"no transcript for {len(absent)} of {len(corpus.ids)} utterances of {corpus.name}, first {absent[:3]}"
+        raise CorpusError(f"{texts_from or 'texts'}: {what}. Add them, empty where nothing was recognised.")
     return replace(corpus, table=corpus.table.assign(text=[texts[u] for u in corpus.ids]))
 
 

@@ -31,7 +31,8 @@ IDENTITY = ["utterance", "dialogue", "turn", "label", "split", "score"]
 def refuse_synthetic(data: str) -> None:
     """Raise DeclarationError for a root that is synthetic: it would not keep what is imported into it."""
     if data in TWINS:
-        raise DeclarationError(f"the root {data!r} is synthetic: name a root other than {' and '.join(TWINS)}")
+        remedy = f"bring data into a root other than {' and '.join(TWINS)}"
+        raise DeclarationError(f"the root {data!r} is synthetic: {remedy}")
 
 
 def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
@@ -70,7 +71,7 @@ def _written(corpus: Corpus, arrays: Mapping[str, Array], source: str | Path, da
         if (folder / "corpus.json").exists():
             present = table.load(folder)
             if not present.table[IDENTITY].equals(corpus.table[IDENTITY]):
-                raise CorpusError(f"{folder} holds other ids, labels or splits than {source}; choose another root.")
+                raise CorpusError(f"{folder} holds other ids, labels or splits than {source}; take another root.")
             if recorded:
                 table.save(table.with_recordings(present, corpus), folder)
         else:
