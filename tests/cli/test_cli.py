@@ -96,7 +96,7 @@ def test_compare_and_doctor_print_one_json_document(capsys):
         (["notebook", "a.ipynb", "b.ipynb", "-p", "count"], "-p takes two words"),
         (["notebook", "a.ipynb", "b.ipynb", "-p", "count", "1", "-p", "x y", "1"], "-p takes two words"),
         (["data", "extract", "lab", "meld", "--recipe", "mfcre", "--workers", "65"], "less than or equal to 64"),
-        (["run", "mfcre", "table4", "ours", "--set", "train.schedule=cosine"], "'cosine' is no train.schedule; there are"),
+        (["run", "mfcre", "4", "ours", "--set", "train.schedule=cosine"], "'cosine' is no train.schedule; there are"),
         (["run", "mfcre", "table4", "ours", "--set", "protocol.split=foo"], "'foo' is no protocol.split; there are"),
         (["run", "mfcre", "table4", "ours", "--set", "train.epochs=2.5"], "whole number|integer"),
         (["run", "mfcre", "table4", "ours", "--set", "lr=1e-3"], "section.name"),
