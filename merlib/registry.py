@@ -45,8 +45,9 @@ def papers() -> dict[str, str]:
 def features(paper: str) -> ModuleType:
     """The module `features` of a paper's package: its extractors of arrays from recordings and transcripts.
 
-    It has `extractors(data, weights)`, by modality; `offline(data)`, those that take the place of extractors whose
-    weights come with no package; and ENCODERS, the modalities whose pretrained weights can be replaced.
+    It has `extractors(data, weights)`, by modality, of text the options of `text.encode` (weights: names or paths
+    instead of the paper's); `offline(data)`, those that take the place of extractors whose weights come with no
+    package; and ENCODERS, the modalities whose pretrained weights can be replaced.
     """
     module = f"{one_of(papers(), paper, 'paper that has a package')}.features"
     if importlib.util.find_spec(module) is None:

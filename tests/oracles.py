@@ -75,6 +75,4 @@ def dialoguernn_state(original: dict[str, Tensor], ways: list[str]) -> dict[str,
         }
     else:
         score = {key.removeprefix("transform."): value for key, value in attention.items()}
-        if "bias" in score:
-            score["bias"] = score["bias"][:, None]
     return state | {f"attention.score.{key}": value for key, value in score.items()}

@@ -1,11 +1,13 @@
-"""Checks of what the text claims: the relation that a claim states, on the intervals of the numbers that it names."""
+"""Checks of what the text claims: the relation that a claim states, and a gain beside the test set's sampling noise."""
 
+import math
 import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
 from merlib import declarations
+from merlib.audit.evaluations import Evaluation, size_of
 from merlib.audit.printed import Finding, Interval, finding, interval, is_score, number, percent, point, scale, show
 from merlib.declarations.schema import Cell, Claim, Paper
 
@@ -13,11 +15,10 @@ APPROXIMATE = re.compile(r"\b(about|approximately|nearly|roughly|almost)\b", re.
 
 
 class Violation(NamedTuple):
-    """Why a claimed relation does not hold; `value` and `possible` are the recomputed number and its interval."""
+    """Why a claimed relation does not hold; `possible` is the interval of the recomputed number."""
 
     message: str
     severity: str = "error"
-    value: float | None = None
     possible: Interval | None = None
 
 
@@ -29,15 +30,15 @@ def claim_findings(paper: Paper) -> Iterator[Finding]:
         violation = _violation(paper, claim, cells) if cells and claim.kind != "constant" else None
         if violation is None:
             continue
-        cell = known.get(f"claims/{claim.id}") or cells[0].model_copy(
-            update={"table": "claims", "row": claim.id, "column": "value", "printed": None}
-        )
-        note = f" ({claim.note})" if claim.note else ""
-        yield finding(
-            cell, claim.kind, "note" if APPROXIMATE.search(claim.says) else violation.severity,
-            value=violation.value, possible=violation.possible,
-            message=f"{claim.where}: {claim.says}. {violation.message}{note}",
-        )  # fmt: skip
+        cell = known.get(f"claims/{claim.id}") or _at_claim(cells[0], claim)
+        severity = "note" if APPROXIMATE.search(claim.says) else violation.severity
+        message = f"{claim.where}: {claim.says}. {violation.message}{f' ({claim.note})' if claim.note else ''}"
+        yield finding(cell, claim.kind, severity, message, possible=violation.possible)
+
+
+def _at_claim(cell: Cell, claim: Claim) -> Cell:
+    """The cell under the address of a claim, with the digits of the claim."""
+    return cell.model_copy(update={"table": "claims", "row": claim.id, "column": "value", "printed": claim.printed})
 
 
 def _violation(paper: Paper, claim: Claim, cells: list[Cell]) -> Violation | None:
@@ -56,7 +57,7 @@ def _violation(paper: Paper, claim: Claim, cells: list[Cell]) -> Violation | Non
         if stated.meets(possible) or (claim.kind in ("difference", "relative") and negated.meets(possible)):
             return None
     computed = formula if claim.kind in ("value", "equal") else f"{formula} is {_in_words(possible)}"
-    return Violation(f"{computed}; {claim.printed} is printed.", value=possible.middle, possible=possible)
+    return Violation(f"{computed}; {claim.printed} is printed.", possible=possible)
 
 
 def _recomputed(claim: Claim, ends: list[Interval], cells: list[Cell]) -> tuple[Interval, str]:
@@ -82,13 +83,13 @@ def _equal(a: Cell, b: Cell) -> bool:
 
 
 def rivals(paper: Paper, claim: Claim, cell: Cell) -> list[Cell]:
-    """The cells that a `best` claim compares with: the same column of the rows `among`."""
-    table = paper.tables[cell.table]
-    rows = claim.among if isinstance(claim.among, list) else [
-        row.id for row in table.row if claim.among == "all" or row.cited
-    ]  # fmt: skip
-    cells = declarations.cells(paper, cell.table)
-    return [c for c in cells if c.column == cell.column and c.row in rows and c.row != cell.row]
+    """The cells that a `best` claim compares with, the best first: the same column of the rows `among`."""
+    table, rows = paper.tables[cell.table], claim.among
+    if not isinstance(rows, list):
+        rows = [row.id for row in table.row if rows == "all" or row.cited]
+    cells = [c for c in declarations.cells(paper, table.id) if c.column == cell.column and c.row in rows]
+    others = [c for c in cells if c.row != cell.row]
+    return sorted(others, key=lambda c: percent(c).middle, reverse=not claim.lowest)
 
 
 def _contradiction(high: Cell, low: Cell) -> tuple[str, str] | None:
@@ -107,7 +108,7 @@ def _contradiction(high: Cell, low: Cell) -> tuple[str, str] | None:
 
 def _not_best(paper: Paper, claim: Claim, cell: Cell) -> Violation | None:
     word = "low" if claim.lowest else "high"
-    for other in sorted(rivals(paper, claim, cell), key=lambda c: percent(c).middle, reverse=not claim.lowest):
+    for other in rivals(paper, claim, cell):
         if contradiction := _contradiction(other, cell) if claim.lowest else _contradiction(cell, other):
             kind, severity = contradiction
             relation = {"reversed": f"{word}er than", "equal": f"as {word} as"}[kind]
@@ -123,3 +124,45 @@ def _out_of_order(claim: Claim, cells: list[Cell]) -> Violation | None:
             equal = f"{show(first)} and {show(second)} are printed equal."
             return Violation(equal if kind == "equal" else f"{show(high)} is not above {show(low)}.", severity)
     return None
+
+
+def gain_findings(paper: Paper, evaluated: list[Evaluation]) -> Iterator[Finding]:
+    """The claimed gains within the sampling noise of the higher score; a gain that is claimed twice is noted once."""
+    seen = set()
+    for claim in paper.claims:
+        pair = compared_scores(paper, claim)
+        n = size_of(paper, pair[0], evaluated) if pair and pair not in seen else None
+        seen.add(pair)
+        if n is None:
+            continue
+        high, low = pair
+        noise, by = wilson(point(high), n), scale(high)
+        if noise.low <= point(low) <= noise.high:
+            ends = " to ".join(f"{end / by:.{2 if by == 1 else 4}f}" for end in noise)
+            premise = f"within {ends}, the 95 % interval that {n} utterances leave around {show(high)}"
+            message = f"{claim.where}: {claim.says}. The other score, {show(low)}, lies {premise}."
+            yield finding(_at_claim(high, claim), "power", "note", message, value=point(low), possible=noise)
+
+
+def compared_scores(paper: Paper, claim: Claim) -> tuple[Cell, Cell] | None:
+    """The two scores whose difference is the gain, the higher first; None where a claim is of no gain.
+
+    A claimed difference names both; the gain of a best score is over its runner-up.
+    """
+    known = declarations.addresses(paper)
+    cells = [known[address] for address in claim.of]
+    if claim.kind == "best" and is_score(cells[0]) and not claim.lowest:
+        cells += rivals(paper, claim, cells[0])[:1]
+    elif claim.kind not in ("difference", "relative"):
+        return None
+    if len(cells) != 2 or not all(is_score(c) and c.metric not in ("mae", "correlation") for c in cells):
+        return None
+    high, low = sorted(cells, key=lambda c: percent(c).middle, reverse=True)
+    return (high, low) if claim.kind != "best" or high == cells[0] else None
+
+
+def wilson(score: float, n: int) -> Interval:
+    """The 95 % interval of a share (percent) of n independent utterances (Wilson 1927); roughly that of F1."""
+    p, z2 = score / 100, 1.96**2
+    centre, half = p + z2 / (2 * n), 1.96 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return Interval(100 * (centre - half) / (1 + z2 / n), 100 * (centre + half) / (1 + z2 / n))

@@ -128,12 +128,11 @@ def some_class_counts(n: int, others: int, *, precision=None, recall=None, f1=No
     fits = np.ones(n + 1, dtype=bool) if recall is None else (share >= recall.low - EPS) & (share <= recall.high + EPS)
     least, most = k.astype(float), k + float(others)
     with np.errstate(divide="ignore", invalid="ignore"):
-        if precision is not None:  # k / m; 0 without predictions
-            fits &= (k > 0) | (precision.low <= EPS)
-            least = np.where(k > 0, np.maximum(least, 100 * k / (precision.high + EPS)), least)
-            most = np.where((k > 0) & (precision.low > 0), np.minimum(most, 100 * k / (precision.low - EPS)), most)
-        if f1 is not None:  # 2 k / (n + m)
-            fits &= (k > 0) | (f1.low <= EPS)
-            least = np.where(k > 0, np.maximum(least, 200 * k / (f1.high + EPS) - n), least)
-            most = np.where((k > 0) & (f1.low > 0), np.minimum(most, 200 * k / (f1.low - EPS) - n), most)
+        # precision is k / m, F1 is 2 k / (m + n); both are 0 without hits
+        for score, factor, offset in ((precision, 100, 0), (f1, 200, n)):
+            if score is not None:
+                fits &= (k > 0) | (score.low <= EPS)
+                least = np.where(k > 0, np.maximum(least, factor * k / (score.high + EPS) - offset), least)
+                bounded = (k > 0) & (score.low > 0)
+                most = np.where(bounded, np.minimum(most, factor * k / (score.low - EPS) - offset), most)
     return bool((fits & (np.ceil(least - 1e-9) <= np.floor(most + 1e-9))).any())

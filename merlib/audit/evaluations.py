@@ -30,6 +30,11 @@ class Evaluation:
         """Utterances of the test set."""
         return sum(self.supports.values()) if self.supports else None
 
+    @property
+    def severity(self) -> str:
+        """Of a finding: a quoted score may be of other utterances."""
+        return "note" if self.quoted else "error"
+
     def find(self, metric: str, emotion: str | None = None) -> Cell | None:
         """The cell of a metric, under any of its names; of a class where `emotion` is given."""
         names = {metric} | {a for pair in SYNONYMS.items() if metric in pair for a in pair}
@@ -45,21 +50,17 @@ class Evaluation:
         return [score or ANY for score in self.classes(metric)]
 
 
-def system_of(paper: Paper, cell: Cell) -> str:
-    """What was evaluated, as text: the recipe by our reading, so that cells of equal recipes agree; else the row."""
-    recipe = declarations.recipe_of(paper, cell) if cell.kind == "own" else None
-    return f"{cell.table}/{cell.row}" if recipe is None else json.dumps(recipe, sort_keys=True)
-
-
-def modalities_of(paper: Paper, cell: Cell) -> str | None:
-    """The modalities that a column restricts the system to; None where it has all of the recipe's."""
-    letters = {letter for letter, name in LETTERS.items() if name in paper.recipe["data"]}
-    return None if cell.modalities is None or set(cell.modalities) >= letters else "".join(sorted(cell.modalities))
-
-
 def key_of(paper: Paper, cell: Cell) -> tuple:
-    """Equal for the cells of one evaluation: system, corpus, fold and modalities."""
-    return system_of(paper, cell), cell.corpus, cell.fold, modalities_of(paper, cell)
+    """Equal for the cells of one evaluation: system, corpus, fold and modalities.
+
+    The system is the recipe by our reading, so that cells of equal recipes agree, or else the row; the modalities are
+    None where a column does not restrict the recipe's.
+    """
+    recipe = declarations.recipe_of(paper, cell) if cell.kind == "own" else None
+    system = f"{cell.table}/{cell.row}" if recipe is None else json.dumps(recipe, sort_keys=True)
+    letters = {letter for letter, name in LETTERS.items() if name in paper.recipe["data"]}
+    restricted = cell.modalities is not None and not set(cell.modalities) >= letters
+    return system, cell.corpus, cell.fold, "".join(sorted(cell.modalities)) if restricted else None
 
 
 def evaluations(paper: Paper) -> list[Evaluation]:
@@ -69,8 +70,8 @@ def evaluations(paper: Paper) -> list[Evaluation]:
     """
     grouped: dict[tuple, dict[str, list[Cell]]] = {}
     for cell in declarations.cells(paper):
-        in_table = cell.table in paper.tables and cell.kind != "fact" and cell.corpus
-        if in_table and (is_score(cell) or cell.metric == "count"):
+        counted = is_score(cell) or cell.metric == "count"
+        if counted and cell.table in paper.tables and cell.kind != "fact" and cell.corpus:
             grouped.setdefault(key_of(paper, cell), {}).setdefault(cell.table, []).append(cell)
     evaluated = []
     for (_, corpus, fold, _), by_table in grouped.items():
@@ -87,11 +88,11 @@ def _joined(tables: list[list[Cell]]) -> list[list[Cell]]:
     """Tables that print different scores of one system's classes (F1 in one, recall in another) become one."""
     joined: list[list[Cell]] = []
     for cells in tables:
-        of_classes = {(c.metric, c.emotion) for c in cells if c.emotion}
-        fitting = [other for other in joined if of_classes and any(c.emotion for c in other)]
-        fitting = [other for other in fitting if not of_classes & {(c.metric, c.emotion) for c in other}]
-        if fitting:
-            fitting[0].extend(cells)
+        scores = {(c.metric, c.emotion) for c in cells if c.emotion}
+        of_classes = [other for other in joined if scores and any(c.emotion for c in other)]
+        fitting = (other for other in of_classes if not scores & {(c.metric, c.emotion) for c in other})
+        if (first := next(fitting, None)) is not None:
+            first.extend(cells)
         else:
             joined.append(list(cells))
     return joined
@@ -99,11 +100,10 @@ def _joined(tables: list[list[Cell]]) -> list[list[Cell]]:
 
 def _with_averages(cells: list[Cell], tables: list[list[Cell]]) -> list[Cell]:
     """The cells of one table, and the averages that only the other tables print."""
-    averages = {c.metric for c in cells if not c.emotion}
-    extra: dict[str, Cell] = {}
-    for cell in (c for other in tables for c in other if not c.emotion and c.metric not in averages):
-        extra.setdefault(cell.metric, cell)
-    return cells + list(extra.values())
+    averages: dict[str, Cell] = {}
+    for cell in (c for table in [cells, *tables] for c in table if not c.emotion):
+        averages.setdefault(cell.metric, cell)
+    return cells + [cell for cell in averages.values() if cell not in cells]
 
 
 def supports_of(corpus: str, fold: int | str | None, cells: list[Cell] = ()) -> tuple[dict[str, int] | None, bool]:
@@ -124,17 +124,9 @@ def size_of(paper: Paper, cell: Cell, evaluated: list[Evaluation]) -> int | None
         return supports.get(cell.emotion) if cell.emotion else sum(supports.values())
     if cell.emotion or cell.fold is not None:
         return None
-    return _test_size(paper, cell.corpus) or _size_of_folds(paper, cell)
-
-
-def _test_size(paper: Paper, corpus: str | None) -> int | None:
-    """The size of the test split where a table of counts prints it."""
-    cells = (c for c in declarations.cells(paper) if c.metric == "count" and c.column == "test" and c.corpus == corpus)
-    return next((int(percent(c).low) for c in cells), None)
-
-
-def _size_of_folds(paper: Paper, cell: Cell) -> int | None:
-    """The utterances of the corpus, where every one of them is tested in some fold."""
+    counts = (c for c in declarations.cells(paper) if c.metric == "count" and c.corpus == cell.corpus)
+    if size := next((int(percent(c).low) for c in counts if c.column == "test"), None):
+        return size
     facts = paper.facts.get(cell.corpus, {})
     folds = "folds" in facts or "folds" in paper.recipe["protocol"]
     return int(facts["utterances"][0]) if folds and "utterances" in facts else None

@@ -96,11 +96,9 @@ def show(cell: Cell) -> str:
 def finding(
     cell: Cell, check: str, severity: str, message: str, *, value=None, possible: Interval | None = None
 ) -> Finding:
-    """A finding at a cell; the recomputed `value` and the `possible` interval are in percent."""
-    by = scale(cell)
-    low, high = (None, None) if possible is None else (round(possible.low / by, 6), round(possible.high / by, 6))
-    return Finding(
-        paper=cell.paper, table=cell.table, row=cell.row, column=cell.column, check=check, severity=severity,
-        printed=cell.printed, recomputed=None if value is None else round(value / by, 6), low=low, high=high,
-        message=message,
-    )  # fmt: skip
+    """A finding at a cell, in percent: the `possible` interval and the recomputed `value` (default: its middle)."""
+    recomputed = possible.middle if value is None and possible else value
+    numbers = dict(zip(("recomputed", "low", "high"), (recomputed, *(possible or (None, None))), strict=True))
+    numbers = {name: None if number is None else round(number / scale(cell), 6) for name, number in numbers.items()}
+    address = cell.model_dump(include={"paper", "table", "row", "column", "printed"})
+    return Finding(**address, **numbers, check=check, severity=severity, message=message)

@@ -24,19 +24,15 @@ def score_findings(evaluation: Evaluation, *, programs: bool = True) -> list[Fin
     return [f for check in checks for f in check(evaluation)]
 
 
-def _severity(evaluation: Evaluation) -> str:
-    return "note" if evaluation.quoted else "error"
-
-
 def _premise(evaluation: Evaluation) -> str:
     """The test set that a finding presumes, with its counts, so that a reader can check it."""
     counts = ", ".join(f"{name} {n}" for name, n in evaluation.supports.items())
     tables = " and ".join(sorted({c.table for c in evaluation.cells if c.emotion}))
     source = "the printed supports" if evaluation.stated else "the corpus's customary test set"
-    quoted = (
-        "; the scores are quoted, and the quoted paper may have tested on other utterances" if evaluation.quoted else ""
-    )
-    return f"(scores of the classes in {tables}; {source}: {counts}; {evaluation.n} in all{quoted})"
+    premise = f"scores of the classes in {tables}; {source}: {counts}; {evaluation.n} in all"
+    if evaluation.quoted:
+        premise += "; the scores are quoted, and the quoted paper may have tested on other utterances"
+    return f"({premise})"
 
 
 def f1_of_precision_and_recall(evaluation: Evaluation) -> Iterator[Finding]:
@@ -45,14 +41,12 @@ def f1_of_precision_and_recall(evaluation: Evaluation) -> Iterator[Finding]:
         p, r = (evaluation.find(metric, cell.emotion) for metric in ("precision", "recall"))
         if p is None or r is None:
             continue
-        ends = [2 * a * b / (a + b) if a + b else 0.0 for a, b in zip(percent(p), percent(r), strict=True)]
-        if not percent(cell).meets(Interval(*ends)):
-            yield finding(
-                cell, "f1_of_precision_and_recall", _severity(evaluation), value=sum(ends) / 2,
-                possible=Interval(*ends),
-                message=f"F1 is 2 P R / (P + R): from {show(p)} and {show(r)} it is {_in_unit(Interval(*ends), cell)}; "
-                f"{cell.printed} is printed.",
-            )  # fmt: skip
+        ends = zip(percent(p), percent(r), strict=True)
+        possible = Interval(*(2 * a * b / (a + b) if a + b else 0.0 for a, b in ends))
+        if not percent(cell).meets(possible):
+            source = f"from {show(p)} and {show(r)} it is {_in_unit(possible, cell)}"
+            message = f"F1 is 2 P R / (P + R): {source}; {cell.printed} is printed."
+            yield finding(cell, "f1_of_precision_and_recall", evaluation.severity, message, possible=possible)
 
 
 def averages(evaluation: Evaluation) -> Iterator[Finding]:
@@ -71,18 +65,14 @@ def averages(evaluation: Evaluation) -> Iterator[Finding]:
         if percent(cell).meets(possible):
             continue
         if of_averages and percent(cell).meets(of_averages):
-            yield finding(
-                cell, "average", "note", value=of_averages.middle, possible=of_averages,
-                message=f"{show(cell)} is 2 P R / (P + R) of the mean precision and the mean recall, not the mean of "
-                f"the classes' F1, which is {_in_unit(possible, cell)}.",
-            )  # fmt: skip
+            message = f"{show(cell)} is 2 P R / (P + R) of the mean precision and the mean recall, not the mean of "
+            message += f"the classes' F1, which is {_in_unit(possible, cell)}."
+            yield finding(cell, "average", "note", message, possible=of_averages)
             continue
-        sums = _sum(evaluation, of, weighted)
-        yield finding(
-            cell, "average", _severity(evaluation), value=possible.middle, possible=possible,
-            message=f"The {'weighted ' if weighted else ''}mean of the classes' {NAMES[of]} is {sums}, "
-            f"{_in_unit(possible, cell)}; {show(cell)} is printed {_premise(evaluation)}.",
-        )  # fmt: skip
+        mean = f"{_sum(evaluation, of, weighted)}, {_in_unit(possible, cell)}"
+        message = f"The {'weighted ' if weighted else ''}mean of the classes' {NAMES[of]} is {mean}; {show(cell)} is "
+        message += f"printed {_premise(evaluation)}."
+        yield finding(cell, "average", evaluation.severity, message, possible=possible)
 
 
 def _macro_f1_of_averages(evaluation: Evaluation) -> Interval | None:
@@ -98,12 +88,9 @@ def counts(evaluation: Evaluation) -> Iterator[Finding]:
         return
     k = int(percent(cell).low * n / 100)
     near = " and ".join(f"{i} / {n} = {100 * i / n:.3f} %" for i in (k, k + 1))
-    yield finding(
-        cell, "count", "error" if evaluation.stated and not evaluation.quoted else "note",
-        value=100 * round(percent(cell).middle * n / 100) / n,
-        message=f"No integer number of correct predictions out of {n} gives {show(cell)}: {near}. A mean over several "
-        "runs could.",
-    )  # fmt: skip
+    message = f"No integer number of correct predictions out of {n} gives {show(cell)}: {near}. A mean over several "
+    value = 100 * round(percent(cell).middle * n / 100) / n
+    yield finding(cell, "count", _severity_of_counts(evaluation), f"{message}runs could.", value=value)
 
 
 def class_counts(evaluation: Evaluation) -> Iterator[Finding]:
@@ -115,11 +102,13 @@ def class_counts(evaluation: Evaluation) -> Iterator[Finding]:
             continue
         cell = next(iter(cells.values()))
         listed = ", ".join(f"{NAMES[metric]} {show(c)}" for metric, c in cells.items())
-        yield finding(
-            cell, "class_count", "error" if evaluation.stated and not evaluation.quoted else "note",
-            message=f"With {n} {emotion} utterances, no integers k (hits) and m (predictions) give k / {n}, k / m, "
-            f"2 k / ({n} + m) as printed: {listed}. A mean over several runs could.",
-        )  # fmt: skip
+        message = f"With {n} {emotion} utterances, no integers k (hits) and m (predictions) give k / {n}, k / m, "
+        message += f"2 k / ({n} + m) as printed: {listed}. A mean over several runs could."
+        yield finding(cell, "class_count", _severity_of_counts(evaluation), message)
+
+
+def _severity_of_counts(evaluation: Evaluation) -> str:
+    return evaluation.severity if evaluation.stated else "note"
 
 
 def feasible_accuracy(evaluation: Evaluation) -> Iterator[Finding]:
@@ -131,22 +120,19 @@ def feasible_accuracy(evaluation: Evaluation) -> Iterator[Finding]:
     cell = None if all(scores["recall"]) else evaluation.find("accuracy")  # from all recalls, `averages` computes it
     if possible is None:
         first = next(c for c in evaluation.cells if c.metric == "f1")
-        yield finding(
-            first, "feasible_matrix", _severity(evaluation),
-            message=f"No confusion matrix has all the printed scores of the classes of {first.table}/{first.row} "
-            f"{_premise(evaluation)}.",
-        )  # fmt: skip
+        what = f"all the printed scores of the classes of {first.table}/{first.row} {_premise(evaluation)}"
+        yield finding(first, "feasible_matrix", evaluation.severity, f"No confusion matrix has {what}.")
     elif cell is not None and not percent(cell).meets(possible):
         above = percent(cell).low > possible.high
         columns = (at_high if above else at_low).sum(axis=0)
         predicted = ", ".join(f"{name} {round(m)}" for name, m in zip(evaluation.supports, columns, strict=True))
-        yield finding(
-            cell, "feasible_accuracy", _severity(evaluation), value=possible.high if above else possible.low,
-            possible=possible,
-            message="Accuracy is the mean of the classes' F1 weighted by true and predicted counts together. Over all "
+        message = (
+            "Accuracy is the mean of the classes' F1 weighted by true and predicted counts together. Over all "
             f"confusion matrices with the printed F1 it lies {_in_unit(possible, cell)}; {show(cell)} is printed. The "
-            f"{'highest' if above else 'lowest'} needs the predicted counts {predicted} {_premise(evaluation)}.",
-        )  # fmt: skip
+            f"{'highest' if above else 'lowest'} needs the predicted counts {predicted} {_premise(evaluation)}."
+        )
+        value = possible.high if above else possible.low
+        yield finding(cell, "feasible_accuracy", evaluation.severity, message, value=value, possible=possible)
 
 
 def feasible_weighted_f1(evaluation: Evaluation) -> Iterator[Finding]:
@@ -159,16 +145,12 @@ def feasible_weighted_f1(evaluation: Evaluation) -> Iterator[Finding]:
         list(evaluation.supports.values()), recall=recalls, accuracy=percent(accuracy) if accuracy else None
     )
     if possible is None:
-        yield finding(
-            accuracy, "feasible_matrix", _severity(evaluation),
-            message=f"The printed recalls of the classes exclude the accuracy {show(accuracy)} {_premise(evaluation)}.",
-        )  # fmt: skip
+        message = f"The printed recalls of the classes exclude the accuracy {show(accuracy)} {_premise(evaluation)}."
+        yield finding(accuracy, "feasible_matrix", evaluation.severity, message)
     elif not percent(cell).meets(possible):
-        yield finding(
-            cell, "feasible_weighted_f1", _severity(evaluation), value=possible.middle, possible=possible,
-            message=f"Over all confusion matrices with the printed recalls{' and accuracy' if accuracy else ''} "
-            f"weighted F1 lies {_in_unit(possible, cell)}; {show(cell)} is printed {_premise(evaluation)}.",
-        )  # fmt: skip
+        message = f"Over all confusion matrices with the printed recalls{' and accuracy' if accuracy else ''} "
+        message += f"weighted F1 lies {_in_unit(possible, cell)}; {show(cell)} is printed {_premise(evaluation)}."
+        yield finding(cell, "feasible_weighted_f1", evaluation.severity, message, possible=possible)
 
 
 def _in_unit(possible: Interval, cell: Cell) -> str:

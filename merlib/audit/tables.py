@@ -32,10 +32,8 @@ def bold(paper: Paper, table: Table) -> Iterator[Finding]:
             low, high = percent(cell)
             better = [c for c in unmarked if (percent(c).high < low if falling else percent(c).low > high)]
             if better:
-                yield finding(
-                    cell, "bold", "note",
-                    message=f"{show(cell)} is marked as best; {show(better[0])} is {'lower' if falling else 'higher'}.",
-                )  # fmt: skip
+                relation = f"{show(better[0])} is {'lower' if falling else 'higher'}"
+                yield finding(cell, "bold", "note", f"{show(cell)} is marked as best; {relation}.")
 
 
 def same_configuration(paper: Paper) -> Iterator[Finding]:
@@ -45,12 +43,9 @@ def same_configuration(paper: Paper) -> Iterator[Finding]:
         if cell.table in paper.tables and cell.kind == "own" and is_score(cell):
             other = first.setdefault((*key_of(paper, cell), cell.metric, cell.emotion), cell)
             if not percent(cell).meets(percent(other)):
-                yield finding(
-                    cell, "same_configuration", "note", value=point(other), possible=percent(other),
-                    message=f"{show(cell)}, {_label(paper, cell)}, is the configuration that is printed as "
-                    f"{show(other)} elsewhere, {abs(point(cell) - point(other)):.2f} points away. Two runs could "
-                    "differ so.",
-                )  # fmt: skip
+                message = f"{show(cell)}, {_label(paper, cell)}, is the configuration that is printed as {show(other)} "
+                message += f"elsewhere, {abs(point(cell) - point(other)):.2f} points away. Two runs could differ so."
+                yield _unlike(cell, "same_configuration", message, other)
 
 
 def sweeps(paper: Paper, table: Table) -> Iterator[Finding]:
@@ -71,11 +66,9 @@ def sweeps(paper: Paper, table: Table) -> Iterator[Finding]:
             chosen = next((c for c in cells if declarations.recipe_of(paper, c) == recipe), None)
             best = (min if falling else max)(cells, key=lambda c: percent(c).middle)
             if chosen and not percent(chosen).meets(percent(best)):
-                yield finding(
-                    chosen, "sweep", "note", value=point(best), possible=percent(best),
-                    message=f"The paper settles on {_label(paper, chosen)}, which has {show(chosen)}; the sweep over "
-                    f"{leaf} is {'lowest' if falling else 'highest'} at {_label(paper, best)}: {show(best)}.",
-                )  # fmt: skip
+                message = f"The paper settles on {_label(paper, chosen)}, which has {show(chosen)}; the sweep over "
+                message += f"{leaf} is {'lowest' if falling else 'highest'} at {_label(paper, best)}: {show(best)}."
+                yield _unlike(chosen, "sweep", message, best)
 
 
 def quotation_findings(papers: list[Paper]) -> Iterator[Finding]:
@@ -91,11 +84,12 @@ def quotation_findings(papers: list[Paper]) -> Iterator[Finding]:
         first, *others = [cells[0] for cells in by_table.values() if len(cells) == 1] or [None]
         for cell in others:
             if not percent(cell).meets(percent(first)):
-                yield finding(
-                    cell, "quoted_twice", "note", value=point(first), possible=percent(first),
-                    message=f"{_label(by_id[cell.paper], cell)} is quoted with {show(cell)} in {cell.paper}, with "
-                    f"{show(first)} in {first.paper}.",
-                )  # fmt: skip
+                system, places = _label(by_id[cell.paper], cell), [f"{show(c)} in {c.paper}" for c in (cell, first)]
+                yield _unlike(cell, "quoted_twice", f"{system} is quoted with {', with '.join(places)}.", first)
+
+
+def _unlike(cell: Cell, check: str, message: str, other: Cell) -> Finding:
+    return finding(cell, check, "note", message, value=point(other), possible=percent(other))
 
 
 def _label(paper: Paper, cell: Cell) -> str:

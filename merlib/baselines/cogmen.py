@@ -18,11 +18,6 @@ from merlib.layers.basics import normalise
 VERSION = 1
 
 
-def released_heads(width: int) -> int:
-    """The released code's number of heads: the first of 7 to 14 that divides the width of the features, or else 1."""
-    return next((heads for heads in range(7, 15) if width % heads == 0), 1)
-
-
 class RelationalConvolution(nn.Module):
     """W x_j + b + sum_r mean_i W_r x_i, over the neighbours i that stand in relation r to j."""
 
@@ -59,7 +54,8 @@ class AttentiveConvolution(nn.Module):
 class Cogmen(nn.Module):
     """The released network on concatenated features.
 
-    Without `mask_padding`, as released, the Transformer attends to padding. context_heads: 0 for `released_heads`.
+    Without `mask_padding`, as released, the Transformer attends to padding. context_heads: 0 for the released code's
+    number, the first of 7 to 14 that divides the width of the features, or else 1.
     """
 
     def __init__(
@@ -71,7 +67,7 @@ class Cogmen(nn.Module):
         self.modalities, self.speakers, self.mask_padding = tuple(dims), speakers, mask_padding
         self.window = {"past": window_past, "future": window_future}
         width = sum(dims.values())
-        heads = context_heads or released_heads(width)
+        heads = context_heads or next((h for h in range(7, 15) if width % h == 0), 1)
         if width % heads:
             raise RequestError(
                 f"{heads} heads do not divide the features' width {width}: set context_heads = 0 for the released rule"

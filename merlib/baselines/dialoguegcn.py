@@ -84,22 +84,10 @@ class DialogueRnnStates(nn.Module):
         return self.rnn(x[None], speaker, mask)[0]
 
 
-class NoContext(nn.Module):
-    """A linear layer on each utterance."""
-
-    def __init__(self, *, width: int, hidden: int):
-        super().__init__()
-        self.linear = nn.Linear(width, 2 * hidden)
-
-    def forward(self, x: Tensor, speaker: Tensor, mask: Tensor) -> Tensor:
-        return self.linear(x)
-
-
 CONTEXTS = {
     "lstm": partial(RecurrentContext, cell=nn.LSTM),
     "gru": partial(RecurrentContext, cell=nn.GRU),
     "dialoguernn": DialogueRnnStates,
-    "none": NoContext,
 }
 
 

@@ -15,7 +15,6 @@ An attention (Sec. 3.3.1) serves s networks of one shape at once. It has `query`
 """
 
 import math
-from functools import partial
 from typing import Any
 
 import torch
@@ -72,16 +71,14 @@ class MatchingContext(nn.Module):
 
 
 class GeneralScore(nn.Module):
-    """(W u_t + b) . g_j, without b unless `bias`."""
+    """(W u_t) . g_j."""
 
-    def __init__(self, *, networks: int, dim: int, global_dim: int, bias: bool):
+    def __init__(self, *, networks: int, dim: int, global_dim: int):
         super().__init__()
         self.weight = uniform(networks, global_dim, dim, fan_in=dim)
-        self.bias = uniform(networks, 1, global_dim, fan_in=dim) if bias else None
 
     def query(self, u: Tensor) -> Tensor:
-        query = u @ self.weight.mT  # s N d -> s N g
-        return query if self.bias is None else query + self.bias
+        return u @ self.weight.mT  # s N d -> s N g
 
     def forward(self, g: Tensor, query: Tensor) -> Tensor:
         return (g * query).sum(-1)
@@ -103,18 +100,15 @@ class ConcatScore(nn.Module):
         return torch.einsum("skta,sa->skt", torch.tanh(g @ self.state.mT[:, None] + query), self.vector)
 
 
-def general(*, networks: int, dim: int, global_dim: int, bias: bool) -> MatchingContext:
-    return MatchingContext(score=GeneralScore(networks=networks, dim=dim, global_dim=global_dim, bias=bias))
+def general(*, networks: int, dim: int, global_dim: int) -> MatchingContext:
+    return MatchingContext(score=GeneralScore(networks=networks, dim=dim, global_dim=global_dim))
 
 
 def concat(*, networks: int, dim: int, global_dim: int, hidden: int) -> MatchingContext:
     return MatchingContext(score=ConcatScore(networks=networks, dim=dim, global_dim=global_dim, hidden=hidden))
 
 
-ATTENTIONS = {
-    "simple": SimpleContext, "general": partial(general, bias=False),
-    "general2": partial(general, bias=True), "concat": concat,
-}  # fmt: skip
+ATTENTIONS = {"simple": SimpleContext, "general": general, "concat": concat}
 
 
 class DialogueRnnContext(nn.Module):

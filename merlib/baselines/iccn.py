@@ -97,7 +97,6 @@ class IccnLoss(nn.Module):
     """Cross-entropy of the scores - correlation times the mean canonical correlation of the two views.
 
     With one view (text and one other modality) there is nothing to correlate, and the loss is cross-entropy alone.
-    class_counts, class_weights and binary are those of TaskLoss, the loss of the scores.
     """
 
     def __init__(

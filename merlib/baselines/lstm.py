@@ -74,9 +74,8 @@ class LfLstm(nn.Module):
         self, *, dims: dict[str, int], classes: int, dim: int, layers: int, decision: str, head_dim: int, dropout: float
     ):
         super().__init__()
-        self.lstms = nn.ModuleDict(
-            {name: LastState(width=width, dim=dim, layers=layers, directions=1) for name, width in dims.items()}
-        )
+        lstm = {"dim": dim, "layers": layers, "directions": 1}
+        self.lstms = nn.ModuleDict({name: LastState(width=width, **lstm) for name, width in dims.items()})
         self.drop = nn.Dropout(dropout)
         head = {"width": dim, "hidden": head_dim, "out": classes, "dropout": dropout}
         self.heads = nn.ModuleDict({name: perceptron(**head) for name in dims})

@@ -14,24 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib.baselines.mfn import MemoryFusion
+from merlib.baselines.tensor_fusion import LstmEncoder
 from merlib.layers.basics import Scores, perceptron
 from merlib.layers.cross_entropy import TaskLoss
-from merlib.layers.ragged import last_state
 from merlib.registry import bind
 
 VERSION = 1
-
-
-class Encoder(nn.Module):
-    """One modality's code: the last state of an LSTM, then a linear layer. b t d -> b z."""
-
-    def __init__(self, *, dim: int, code: int):
-        super().__init__()
-        self.rnn = nn.LSTM(dim, code, batch_first=True)
-        self.out = nn.Linear(code, code)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.out(last_state(self.rnn(x)[0], mask))
 
 
 class Decoder(nn.Module):
@@ -71,7 +59,9 @@ class Mfm(nn.Module):
         self.fuse = bind(MemoryFusion, memory, what="model.memory", dims=dims, dropout=dropout)
         codes, factors = bind(widths, codes, what="model.codes"), bind(widths, factors, what="model.factors")
         self.code = nn.Linear(self.fuse.width, codes["label"])
-        self.encode = nn.ModuleDict({name: Encoder(dim=d, code=codes[name]) for name, d in dims.items()})
+        self.encode = nn.ModuleDict(
+            {m: LstmEncoder(dim=d, hidden=codes[m], out=codes[m], dropout=0.0) for m, d in dims.items()}
+        )
         self.factor = nn.ModuleDict()
         for name in ("label", *dims):
             sizes = {"width": codes[name], "hidden": factors[name], "out": factors[name]}
@@ -113,10 +103,7 @@ def mmd_to_normal(code: Tensor) -> Tensor:
 
 
 class MfmLoss(nn.Module):
-    """Cross-entropy of the scores + weighted reconstruction errors + mmd times the codes' discrepancies.
-
-    class_counts, class_weights and binary are those of TaskLoss, the loss of the scores.
-    """
+    """Cross-entropy of the scores + weighted reconstruction errors + mmd times the codes' discrepancies."""
 
     def __init__(
         self, *, class_counts: Sequence[float] | Tensor, class_weights: str, binary: str, reconstruction_text: float,

@@ -4,6 +4,7 @@ Shapes: b dialogues, n turns, m modalities, d = dim, e = emotion_dim, c classes.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,9 +39,8 @@ class UnimodalContext(nn.Module):
             emotion_dim=emotion_dim, parties=speakers, attention={"name": "simple"}, listener=False,
             recurrent_dropout=recurrent_dropout, through_padding=not mask_padding,
         )  # fmt: skip
-        self.out = nn.ModuleDict(
-            {name: nn.Linear(2 * emotion_dim, dim) if directions == 2 else nn.Identity() for name in self.modalities}
-        )
+        out = partial(nn.Linear, 2 * emotion_dim, dim) if directions == 2 else nn.Identity
+        self.out = nn.ModuleDict({name: out() for name in self.modalities})
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: dict[str, Tensor], speaker: Tensor, mask: Tensor) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ class MeanEncoder(nn.Module):
         return x
 
 
-class TextEncoder(nn.Module):
+class LstmEncoder(nn.Module):
     """TFN's network for text: the last state of an LSTM over the steps, then one linear layer. b t d -> b o."""
 
     def __init__(self, *, dim: int, hidden: int, out: int, dropout: float):
@@ -49,16 +49,12 @@ class TextEncoder(nn.Module):
 class FusionEncoders(nn.Module):
     """One vector per modality, with a 1 in front, so that their product contains every lower order (TFN, eq. 2)."""
 
-    def __init__(
-        self, *, dims: dict[str, int], text_hidden: int, audio_hidden: int, visual_hidden: int, text_out: int,
-        dropout: float,
-    ):  # fmt: skip
+    def __init__(self, *, dims: dict[str, int], hidden: dict[str, int], text_out: int, dropout: float):
         super().__init__()
         self.widths, self.encoders = {}, nn.ModuleDict()
-        hidden = {"audio": audio_hidden, "visual": visual_hidden, "text": text_hidden}  # the released codes' order
-        for name in (name for name in hidden if name in dims):
+        for name in (name for name in ("audio", "visual", "text") if name in dims):  # the released codes' order
             sizes = {"dim": dims[name], "hidden": hidden[name], "dropout": dropout}
-            self.encoders[name] = TextEncoder(**sizes, out=text_out) if name == "text" else MeanEncoder(**sizes)
+            self.encoders[name] = LstmEncoder(**sizes, out=text_out) if name == "text" else MeanEncoder(**sizes)
             self.widths[name] = 1 + (text_out if name == "text" else hidden[name])
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -78,10 +74,8 @@ class Tfn(nn.Module):
         visual_hidden: int, text_out: int, fusion_dim: int, dropout: float, fusion_dropout: float,
     ):  # fmt: skip
         super().__init__()
-        self.encode = FusionEncoders(
-            dims=dims, text_hidden=text_hidden, audio_hidden=audio_hidden, visual_hidden=visual_hidden,
-            text_out=text_out, dropout=dropout,
-        )  # fmt: skip
+        hidden = {"text": text_hidden, "audio": audio_hidden, "visual": visual_hidden}
+        self.encode = FusionEncoders(dims=dims, hidden=hidden, text_out=text_out, dropout=dropout)
         self.drop = nn.Dropout(fusion_dropout)
         widths = (math.prod(self.encode.widths.values()), fusion_dim)
         self.fuse = nn.ModuleList(nn.Linear(width, fusion_dim) for width in widths)
@@ -108,10 +102,8 @@ class Lmf(nn.Module):
         visual_hidden: int, text_out: int, rank: int, dropout: float,
     ):  # fmt: skip
         super().__init__()
-        self.encode = FusionEncoders(
-            dims=dims, text_hidden=text_hidden, audio_hidden=audio_hidden, visual_hidden=visual_hidden,
-            text_out=text_out, dropout=dropout,
-        )  # fmt: skip
+        hidden = {"text": text_hidden, "audio": audio_hidden, "visual": visual_hidden}
+        self.encode = FusionEncoders(dims=dims, hidden=hidden, text_out=text_out, dropout=dropout)
         self.sizes = {"logits": classes} | ({"logits_binary": 2} if sentiment else {})
         outputs = sum(self.sizes.values())
         widths = self.encode.widths.items()

@@ -99,7 +99,7 @@ def compare(words: Words, as_json: AsJson = False, data: Root = "twin") -> None:
     from merlib import study
 
     paper, table, rows = arguments.address(words, needs=2)
-    _check_root(data)
+    one_of(arguments.data_roots(), data, "data root")
     board = study.compare(paper, table, data)
     board = board[board["row"].isin(rows)] if rows else board
     shown = board.drop(columns=["data", "features", "row"]).round(2)
@@ -120,7 +120,7 @@ def against(words: Words, seeds: Seeds = "0", as_json: AsJson = False, data: Roo
     from merlib import study, twins
 
     paper, table, (row, *others) = arguments.address(words, needs=3)
-    _check_root(data)
+    one_of(arguments.data_roots(), data, "data root")
     twins.ensure(data, declarations.load(paper).corpora)
     lines = study.against(paper, table, row, others=others, data=data, seeds=seeds)
     print(lines.to_json(orient="records") if as_json else lines.round(4).to_string(index=False))
@@ -176,17 +176,12 @@ def report(
     """
     from merlib.study import report
 
-    _check_root(data)
+    one_of(arguments.data_roots(), data, "data root")
     path = report.write(data)
     if readme:
         report.write_scoreboard(readme, data)
     print(report.summary(data).round(2).to_string(index=False, na_rep=""))
     print(f"\nThe report lies in {path}")
-
-
-def _check_root(data: str) -> None:
-    """Raise DeclarationError for a root that has neither data nor records: its name is mistyped."""
-    one_of(arguments.data_roots(), data, "data root")
 
 
 def main(words: list[str] | None = None) -> None:

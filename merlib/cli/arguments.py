@@ -77,10 +77,12 @@ class WithPairs(TyperCommand):
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         joined, rest = [], iter(args)
         for word in rest:
-            pair = [next(rest, None), next(rest, None)] if word == "-p" else None
-            if pair and not (pair[1] is not None and pair[0].isidentifier()):
-                raise RequestError("-p takes two words: the name of a parameter and its value")
-            joined += ["-p", "=".join(pair)] if pair else [word]
+            joined.append(word)
+            if word == "-p":
+                name, value = next(rest, ""), next(rest, None)
+                if value is None or not name.isidentifier():
+                    raise RequestError("-p takes two words: the name of a parameter and its value")
+                joined.append(f"{name}={value}")
         return super().parse_args(ctx, joined)
 
 

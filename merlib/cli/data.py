@@ -13,13 +13,14 @@ app = typer.Typer(help="Bring corpora, recordings and features in.", rich_markup
 
 Target = Annotated[str, typer.Argument(metavar="ROOT", help="The data root.", autocompletion=data_roots)]
 Corpus = Annotated[str, typer.Argument(help="The corpus, by its name in the root.")]
-Media = Annotated[
-    Path | None, typer.Option(help="Folder of the recordings. Default: that from which the corpus was imported.")
-]
+RECORDINGS = "Folder of the recordings. Default: that from which the corpus was imported."
+Media = Annotated[Path | None, typer.Option(help=RECORDINGS)]
 LETTERS = "Letters of T text, A audio, V visual."
 Letters = Annotated[str, typer.Option("--modalities", parser=modalities, metavar="LETTERS", help=LETTERS)]
 NAMES = "A hub name or path instead of the paper's: audio=/models/wavlm"
 Weights = Annotated[list[tuple] | None, typer.Option(parser=assignment, metavar="MODALITY=WEIGHTS", help=NAMES)]
+POOL = "cls_mean: [CLS] and the mean, joined; tokens: one vector for each token."
+TRAINED_ON = "What the encoder was trained on; needed where that includes labels of this corpus."
 Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run, if they can be moved.")]
 
 
@@ -41,17 +42,12 @@ def text(
     data: Target,
     corpus: Corpus,
     encoder: str = "minilm",
-    pool: Annotated[
-        Literal["mean", "cls", "cls_mean", "tokens"],
-        typer.Option(help="cls_mean: [CLS] and the mean, joined; tokens: one vector for each token."),
-    ] = "mean",
+    pool: Annotated[Literal["mean", "cls", "cls_mean", "tokens"], typer.Option(help=POOL)] = "mean",
     layer: Annotated[int | None, typer.Option(help="States after this many layers, instead of the last.")] = None,
     context: Literal["alone", "dialogue"] = "alone",
     max_tokens: Annotated[int, typer.Option(help="Longest input, special tokens included.")] = 128,
     device: Device = "cpu",
-    trained_on: Annotated[
-        str, typer.Option(help="What the encoder was trained on; needed where that includes labels of this corpus.")
-    ] = "unknown",
+    trained_on: Annotated[str, typer.Option(help=TRAINED_ON)] = "unknown",
     name: Annotated[str, typer.Option(help="Name of the feature array.")] = "text",
     transcript: Annotated[Path | None, typer.Option("--from", help="A CSV file with another transcript.")] = None,
     ids: Annotated[str, typer.Option(metavar="COLUMN", help="Column of --from with the utterance ids.")] = "utterance",
@@ -94,11 +90,10 @@ def extract(
     from merlib.roots import extract, imports
 
     imports.refuse_synthetic(data)
-    paths = extract.extract(
-        data, corpus, recipe, media=_media(data, corpus, media), modalities=letters, kind=kind,
-        names=dict.fromkeys(("text", "audio", "visual"), name) if name else None, augmented=augmented,
-        weights=dict(weights or ()), change=dict(changes or ()), workers=workers, device=device,
-    )  # fmt: skip
+    options = {"modalities": letters, "kind": kind, "augmented": augmented, "workers": workers, "device": device}
+    options |= {"weights": dict(weights or ()), "change": dict(changes or ())}
+    options["names"] = dict.fromkeys(("text", "audio", "visual"), name) if name else None
+    paths = extract.extract(data, corpus, recipe, media=_media(data, corpus, media), **options)
     for modality, path in paths.items():
         print(path)
         failures = () if modality == "text" else extract.failures(data, corpus, path.stem).itertuples()

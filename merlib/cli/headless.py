@@ -76,12 +76,11 @@ def run(source: Path, target: Path, parameters: dict[str, Any], *, progress: boo
         error = "the kernel's work ended here, before the last cell (sys.exit?)"
     executed.metadata["merlib"] = about | {"seconds": round(time.monotonic() - began, 1)}
     failed = target.with_suffix(".failed.ipynb")
-    copy = target if error is None else failed
-    with atomic(copy) as part:
+    with atomic(failed if error else target) as part:
         nbformat.write(_tidy(executed), part)
-    if error is not None:
+    if error:
         line = started[-1].source.strip().splitlines()[0] if started else "before the first cell"
-        raise RunFailed(f"{source.name}: In [{len(started)}], `{line}`: {error}. The incomplete copy is {copy}")
+        raise RunFailed(f"{source.name}: In [{len(started)}], `{line}`: {error}. The incomplete copy is {failed}")
     failed.unlink(missing_ok=True)
 
 
@@ -104,9 +103,7 @@ def _parameters(notebook: NotebookNode, source: Path) -> dict[str, Any]:
     """Name -> default value, of the cell tagged `parameters`."""
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
-        raise NotebookError(
-            f"{source}: {len(tagged)} cells are tagged `parameters`, expected one: tag the cell of plain assignments"
-        )
+        raise NotebookError(f"{source}: {len(tagged)} cells are tagged `parameters`, expected one of plain assignments")
     defaults = {}
     try:
         for line in ast.parse(tagged[0].source).body:
@@ -116,9 +113,8 @@ def _parameters(notebook: NotebookNode, source: Path) -> dict[str, Any]:
                 case _:
                     raise RequestError(f"`{ast.unparse(line)}`")
     except (TypeError, ValueError, SyntaxError) as error:
-        raise NotebookError(
-            f"{source}: the parameters cell may only assign literals, `name = value`; found {error}"
-        ) from None
+        rule = "the parameters cell may only assign literals, `name = value`"
+        raise NotebookError(f"{source}: {rule}; found {error}") from None
     if len(defaults) > MOST_PARAMETERS:
         names = ", ".join(defaults)
         raise NotebookError(f"{source}: {len(defaults)} parameters, at most {MOST_PARAMETERS} are allowed: {names}")
@@ -133,10 +129,8 @@ def _merged(defaults: dict[str, Any], given: dict[str, Any], source: Path) -> di
         if isinstance(default, float) and type(value) is int:
             value = float(value)
         if default is not None and type(value) is not type(default):
-            actual, expected = type(value).__name__, type(default).__name__
-            raise NotebookError(
-                f"{source}: {name} = {value!r} is of type {actual}; expected {expected}, as its default {default!r}"
-            )
+            types = f"{type(value).__name__}; expected {type(default).__name__}, as its default {default!r}"
+            raise NotebookError(f"{source}: {name} = {value!r} is of type {types}")
         values[name] = value
     return values
 
@@ -146,19 +140,17 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _execute(
-    notebook: NotebookNode, draft: Path, values: dict[str, Any], folder: Path, progress: dict | bool
-) -> str | None:
+def _execute(notebook: NotebookNode, draft: Path, values: dict, folder: Path, progress: dict | bool) -> str | None:
     """Run all cells, saving to `draft` after each; returns the error that stopped them, or None."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.execute import remove_error_markers
 
     nbformat.write(notebook, draft)
-    kernel = {"kernel_name": "python3", "language": "python", "kernel_manager_class": _kernel_of_this_interpreter()}
-    display = {"progress_bar": progress, "record_timing": False}
+    options = {"kernel_name": "python3", "language": "python", "kernel_manager_class": _kernel_of_this_interpreter()}
+    options |= {"cwd": folder, "progress_bar": progress, "record_timing": False}
     try:
-        papermill.execute_notebook(str(draft), str(draft), values, cwd=folder, **kernel, **display)
+        papermill.execute_notebook(str(draft), str(draft), values, **options)
     except papermill.PapermillExecutionError as error:
         nbformat.write(remove_error_markers(nbformat.read(draft, as_version=4)), draft)
         return f"{error.ename}: {error.evalue}"
@@ -169,23 +161,17 @@ def _execute(
 
 def _kernel_of_this_interpreter() -> type:
     """A kernel manager that starts this interpreter, with this merlib and the folders that it uses."""
+    from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
 
-    try:
-        from ipykernel.kernelspec import get_kernel_dict
-    except ImportError:
-        raise NotebookError(
-            "this environment has no Jupyter kernel: install ipykernel, or use the environment of `make lab`"
-        ) from None
     modules = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
-    env = {  # absolute, since the notebook works in another folder
-        "MERLIB_DATA": str(data_folder().resolve()), "MERLIB_RESULTS": str(results_folder("").resolve()),
-        "MERLIB_PAPERS": os.pathsep.join(map(str, declarations.search_path())),
-    }  # fmt: skip
+    papers = os.pathsep.join(map(str, declarations.search_path()))
+    data, results = (str(folder.resolve()) for folder in (data_folder(), results_folder("")))  # of any working folder
+    env = {"PYTHONPATH": modules, "MERLIB_PAPERS": papers, "MERLIB_DATA": data, "MERLIB_RESULTS": results}
 
     class Kernel(AsyncKernelManager):
-        kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=ERROR"]), env=env | {"PYTHONPATH": modules})
+        kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=ERROR"]), env=env)
 
     return Kernel
 

@@ -64,13 +64,13 @@ def read(source: Path, *, name: str = "iemocap6_majority", labels: Mapping[str, 
     rows = pd.DataFrame([row for session in sessions for row in _session(session, source)])
     if rows.empty:
         raise CorpusError(f"{source}: no dialog/EmoEvaluation has a Ses*.txt with ratings. Unpack the full release.")
+    index_of = {c: i for i, c in enumerate(LABELS[name])}
     if labels is None:
-        classes = rows["majority"].map(SHORT | MERGED.get(name, {}))
+        rows["label"] = rows["majority"].map(SHORT | MERGED.get(name, {})).map(index_of)
     elif unknown := sorted(set(labels) - set(rows["utterance"])):
         raise CorpusError(f"{source}: {len(unknown)} labelled utterances are not in the release, first {unknown[:3]}.")
     else:
-        classes = rows["utterance"].map(labels)
-    rows["label"] = classes.map({c: i for i, c in enumerate(LABELS[name])})
+        rows["label"] = rows["utterance"].map({u: index_of[c] for u, c in labels.items()})
     rows = rows.dropna(subset="label")
     rows["split"] = rows["dialogue"].map(default_split(rows["dialogue"]))
     return build(name, rows, source=f"official layout, {'majority' if labels is None else 'given'} labels")

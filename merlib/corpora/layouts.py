@@ -16,16 +16,13 @@ LISTED = 5  # missing files that are named
 
 @dataclass(frozen=True)
 class Layout:
-    """A release in a folder: the files that exist, counted by kind, and the missing ones, relative to the folder.
-
-    error: why the release cannot be read.
-    """
+    """A release in a folder: the files that exist, counted by kind, and the missing ones, relative to the folder."""
 
     kind: str
     folder: Path
     counts: dict[str, int]
     missing: tuple[str, ...]
-    error: str = ""
+    error: str = ""  # why the release cannot be read
 
     def about(self) -> dict:
         """The report of the release as plain data, for JSON."""

@@ -43,6 +43,5 @@ def require_keys(section: Mapping, needed: set[str], optional: set[str], where: 
     """CorpusError unless a section of a TOML file has the keys that it needs, and no others than the optional ones."""
     unknown, missing = sorted(set(section) - needed - optional), sorted(needed - set(section))
     if unknown or missing:
-        raise CorpusError(
-            f"{where}: unknown keys {unknown}, missing keys {missing}; allowed are {sorted(needed | optional)}."
-        )
+        allowed = sorted(needed | optional)
+        raise CorpusError(f"{where}: unknown keys {unknown}, missing keys {missing}; allowed are {allowed}.")

@@ -19,14 +19,20 @@ import scipy.fft
 from merlib.data.store import FeatureError
 from merlib.features import decoding
 from merlib.features.decoding import Clip, MediaError
+from merlib.features.extractors import origin
 
 FUNCTIONALS = 6373  # of ComParE 2016
+LIBROSA = f"librosa {librosa.__version__}"
 
 
 class AudioExtractor:
     """What all extractors of audio share: they read a clip at their `rate`, and `of` computes from samples."""
 
     modality: ClassVar[str] = "audio"
+
+    @property
+    def rate(self) -> int:  # Hz; an extractor without `settings` has its own
+        return self.settings.rate
 
     def __call__(self, clip: Clip) -> np.ndarray:
         return self.of(decoding.audio(clip, rate=self.rate))
@@ -50,12 +56,10 @@ class Mfcc:
             raise FeatureError(f"{self}; expected cut center or start, and a window that fits fft.")
 
     def samples(self, ms: float) -> int:
-        """Milliseconds as the nearest number of samples."""
         return round(self.rate * ms / 1000)
 
     @property
-    def steps(self) -> int:
-        """Frames of every recording."""
+    def steps(self) -> int:  # of every recording
         return 1 + self.samples(1000 * self.seconds) // self.samples(self.shift_ms)
 
     def __str__(self) -> str:
@@ -73,20 +77,15 @@ def fitted(samples: np.ndarray, *, settings: Mfcc) -> np.ndarray:
 def mfcc(recordings: Sequence[np.ndarray], *, settings: Mfcc) -> np.ndarray:
     """MFCC of recordings of any length, at the settings' rate: n t c float32.
 
-    The same bits as `librosa.feature.mfcc` gives for one recording, which makes its mel filters anew for each. They are
-    computed one by one because librosa cuts levels 80 dB below the loudest one in its input: in a batch, that may be
-    another recording's.
+    The same bits as `librosa.feature.mfcc`, which makes its mel filters anew for each recording. One by one, because
+    librosa cuts levels 80 dB below the loudest in its input: in a batch, that may be another recording's.
     """
     values = np.empty((len(recordings), settings.steps, settings.coefficients), dtype=np.float32)
+    window, shift = settings.samples(settings.window_ms), settings.samples(settings.shift_ms)
+    framing = {"n_fft": settings.fft, "win_length": window, "hop_length": shift, "window": settings.window}
     filters = mel_filters(settings.rate, settings.fft, 128, htk=False)
     for value, samples in zip(values, recordings, strict=True):
-        spectrum = librosa.stft(
-            fitted(samples, settings=settings),
-            n_fft=settings.fft,
-            win_length=settings.samples(settings.window_ms),
-            hop_length=settings.samples(settings.shift_ms),
-            window=settings.window,
-        )
+        spectrum = librosa.stft(fitted(samples, settings=settings), **framing)
         mel = np.einsum("...ft,mf->...mt", np.abs(spectrum) ** 2, filters, optimize=True)
         value[:] = scipy.fft.dct(librosa.power_to_db(mel), axis=-2, norm="ortho")[: settings.coefficients].T
     return values
@@ -98,15 +97,11 @@ class MfccSteps(AudioExtractor):
 
     settings: Mfcc
 
-    @property
-    def rate(self) -> int:
-        return self.settings.rate
-
     def of(self, samples: np.ndarray) -> np.ndarray:
         return mfcc([samples], settings=self.settings)[0]
 
     def about(self) -> dict[str, str]:
-        return about(f"librosa {self.settings}")
+        return origin(f"librosa {self.settings}", LIBROSA)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,15 +154,11 @@ class CepstralSteps(AudioExtractor):
     settings: Mel = Mel()
     coefficients: int = 40
 
-    @property
-    def rate(self) -> int:
-        return self.settings.rate
-
     def of(self, samples: np.ndarray) -> np.ndarray:
         return cepstra(log_mel(samples, settings=self.settings), coefficients=self.coefficients)
 
     def about(self) -> dict[str, str]:
-        return about(f"{self.coefficients} MFCC (HFF eqs. 1-5), {self.settings}")
+        return origin(f"{self.coefficients} MFCC (HFF eqs. 1-5), {self.settings}", LIBROSA)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +173,8 @@ class Waveform(AudioExtractor):
         return samples[: None if self.seconds is None else round(self.seconds * self.rate), None].astype(self.dtype)
 
     def about(self) -> dict[str, str]:
-        return about(f"waveform, {self.rate} Hz" + ("" if self.seconds is None else f", first {self.seconds:g} s"))
+        first = "" if self.seconds is None else f", first {self.seconds:g} s"
+        return origin(f"waveform, {self.rate} Hz{first}", LIBROSA)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +189,7 @@ class ComParE(AudioExtractor):
     def about(self) -> dict[str, str]:
         _opensmile()
         version = f"opensmile {importlib.metadata.version('opensmile')}"
-        return about(f"openSMILE ComParE_2016 functionals, {self.rate} Hz") | {"version": version}
+        return origin(f"openSMILE ComParE_2016 functionals, {self.rate} Hz", version)
 
 
 def compare(recordings: Sequence[np.ndarray], *, rate: int) -> np.ndarray:
@@ -215,12 +207,6 @@ def compare(recordings: Sequence[np.ndarray], *, rate: int) -> np.ndarray:
     return np.array(rows, dtype=np.float32).reshape(-1, FUNCTIONALS)
 
 
-def about(extractor: str) -> dict[str, str]:
-    """The part of a passport that an extractor without learned weights gives."""
-    version = f"librosa {librosa.__version__}"
-    return {"extractor": extractor, "version": version, "weights_sha256": "", "trained_on": "nothing"}
-
-
 @cache
 def mel_filters(rate: int, fft: int, count: int, *, htk: bool) -> np.ndarray:
     """Mel filters, m f: Slaney's, of equal area, or HTK's, of equal height."""
@@ -229,12 +215,9 @@ def mel_filters(rate: int, fft: int, count: int, *, htk: bool) -> np.ndarray:
 
 @cache
 def _opensmile():
-    """openSMILE, loaded once a process."""
     if importlib.util.find_spec("opensmile") is None:
-        raise FeatureError(
-            "ComParE's functionals need openSMILE, which merlib does not install because its licence allows research "
-            "only: read that, then pip install opensmile."
-        )
+        why = "merlib does not install it because its licence allows research only"
+        raise FeatureError(f"ComParE's functionals need openSMILE; {why}: read that, then pip install opensmile.")
     import opensmile
 
     sets, levels = opensmile.FeatureSet, opensmile.FeatureLevel

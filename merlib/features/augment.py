@@ -51,15 +51,12 @@ def rotated(frames: np.ndarray, *, degrees: float) -> np.ndarray:
 
 
 def cropped(frames: np.ndarray, *, share: float, top: float, left: float) -> np.ndarray:
-    """The part with `share` of height and width, resized to the old size.
+    """The part with `share` of height and width, resized to the old size: t h w or t h w 3, of any dtype.
 
-    frames: t h w or t h w 3, of any dtype. share in (0, 1]. top and left in [0, 1]: which share of what is cut off lies
-    above the part, and to its left.
+    share in (0, 1]. top and left in [0, 1]: which share of what is cut off lies above the part, and to its left.
     """
     if not (0 < share <= 1 and 0 <= top <= 1 and 0 <= left <= 1):
-        raise FeatureError(
-            f"a crop of share {share} at {top}, {left}; expected a share in (0, 1] and places in [0, 1]."
-        )
+        raise FeatureError(f"a crop of share {share} at {top}, {left}; expected (0, 1], and places in [0, 1].")
     height, width = frames.shape[1:3]
     inside = [max(1, round(share * side)) for side in (height, width)]
     y, x = (round(at * (side - part)) for at, side, part in zip((top, left), (height, width), inside, strict=True))
@@ -78,12 +75,11 @@ class AugmentedAudio:
     copy: int = 1  # further copies of an utterance differ by this
     modality: ClassVar[str] = "audio"
 
-    def changed(self, samples: np.ndarray, utterance: str) -> np.ndarray:
-        """The augmented audio, s -> s."""
+    def changed(self, samples: np.ndarray, utterance: str) -> np.ndarray:  # s -> s
         draw = draws(utterance, seed=self.seed, copy=self.copy)
         semitones = draw.uniform(-self.semitones, self.semitones)
-        shifted_audio = shifted(samples, semitones=semitones, rate=self.extractor.rate)
-        return noisy(shifted_audio, decibels=draw.uniform(*self.decibels), draw=draw)
+        samples = shifted(samples, semitones=semitones, rate=self.extractor.rate)
+        return noisy(samples, decibels=draw.uniform(*self.decibels), draw=draw)
 
     def __call__(self, clip: Clip) -> np.ndarray:
         samples = decoding.audio(clip, rate=self.extractor.rate)
@@ -97,10 +93,7 @@ class AugmentedAudio:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentedFrames:
-    """What `extractor` gives, every frame of a clip rotated and cropped alike; the paper states no amount.
-
-    The steps of `extractor` are flat, square frames.
-    """
+    """The flat, square frames of `extractor`, those of a clip rotated and cropped alike; all amounts are unstated."""
 
     extractor: Extractor
     colours: int = 1  # 1: grey; 3: RGB
@@ -110,8 +103,7 @@ class AugmentedFrames:
     copy: int = 1
     modality: ClassVar[str] = "visual"
 
-    def changed(self, steps: np.ndarray, utterance: str) -> np.ndarray:
-        """The augmented frames, t (h h colours) -> t (h h colours)."""
+    def changed(self, steps: np.ndarray, utterance: str) -> np.ndarray:  # t (h h colours) -> the same
         side = math.isqrt(steps.shape[1] // self.colours)
         if side * side * self.colours != steps.shape[1]:
             raise FeatureError(f"steps of {steps.shape[1]} values are no square frames of {self.colours} colours.")

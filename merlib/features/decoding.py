@@ -78,7 +78,6 @@ def audio(clip: Clip, *, rate: int) -> np.ndarray:
 
 
 def _from_audio_file(clip: Clip) -> tuple[np.ndarray, int]:
-    """Samples (s channels) and their rate, of a file that libsndfile reads."""
     try:
         with soundfile.SoundFile(clip.file) as file:
             first = 0 if clip.start is None else round(clip.start * file.samplerate)
@@ -95,7 +94,6 @@ def _from_audio_file(clip: Clip) -> tuple[np.ndarray, int]:
 
 
 def _from_video(clip: Clip) -> tuple[np.ndarray, int]:
-    """Samples (s channels) and their rate, of the audio stream of a video."""
     try:
         with av.open(str(clip.file)) as video:
             if not video.streams.audio:
@@ -120,18 +118,15 @@ def _from_video(clip: Clip) -> tuple[np.ndarray, int]:
         raise MediaError(f"cannot be decoded ({_reason(error)})") from None
 
 
-def frames(clip: Clip, *, count: int | None = None, fps: float | None = None) -> Iterator[np.ndarray]:
-    """The clip's frames in order, h w 3 RGB bytes.
+def frames(clip: Clip, *, count: int | None = None) -> Iterator[np.ndarray]:
+    """The clip's frames in order, h w 3 RGB bytes: all, or those in the middle of `count` equal parts of the clip.
 
-    All of them; or those at `fps` a second; or `count` of them, one in the middle of each of `count` equal parts of the
-    clip. In a short video the same frame may come several times, so that there are `count`. Raises MediaError, possibly
-    after some frames.
+    In a short video the same frame may come several times. Raises MediaError, possibly after some frames.
     """
+    times = None
     if count is not None:
         length = duration(clip)
         times = ((clip.start or 0.0) + length * (i + 0.5) / count for i in range(count))
-    else:
-        times = None if fps is None else ((clip.start or 0.0) + i / fps for i in range(1 << 40))
     try:
         with av.open(str(clip.file)) as video:
             if not video.streams.video:

@@ -16,10 +16,9 @@ import cv2
 import numpy as np
 import torch
 
-from merlib.errors import one_of
 from merlib.features import decoding
 from merlib.features.decoding import Clip, MediaError
-from merlib.files import sha256
+from merlib.features.extractors import origin
 from merlib.pretrained import mtcnn
 
 CASCADE = Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"
@@ -47,36 +46,28 @@ def haar(frames: np.ndarray, *, scale: float = 1.1, neighbors: int = 3, min_face
 @cache
 def network(min_face: int, factor: float, thresholds: tuple[float, float, float], device: str) -> mtcnn.Mtcnn:
     """MTCNN with its published weights, loaded once a process."""
-    detector = mtcnn.Mtcnn(min_face=min_face, factor=factor, thresholds=thresholds)
-    return detector.load().to(device)
+    return mtcnn.Mtcnn(min_face=min_face, factor=factor, thresholds=thresholds).load().to(device)
 
 
 def detect(
-    frames: np.ndarray,
-    *,
-    min_face: int = 20,
-    factor: float = 0.709,
-    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
-    device: str = "cpu",
-) -> mtcnn.Detections:
+    frames: np.ndarray, *, min_face: int = 20, factor: float = 0.709,
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7), device: str = "cpu",
+) -> mtcnn.Detections:  # fmt: skip
     """Every face by MTCNN, of all frames together: n h w 3 -> boxes, probabilities, landmarks, on the CPU.
 
-    min_face: side of the smallest square that is proposed, in pixels; twice is up to four times as fast. The defaults
-    are facenet-pytorch's, whose weights are used.
+    min_face: side of the smallest square that is proposed, in pixels. The defaults are facenet-pytorch's.
     """
     faces = network(min_face, factor, thresholds, device)(torch.from_numpy(np.ascontiguousarray(frames)))
     return mtcnn.Detections(**{name: value.cpu() for name, value in vars(faces).items()})
 
 
-def one_face(frames: np.ndarray, *, choose: str = "largest", **settings) -> np.ndarray:
-    """One face a frame by MTCNN, the "largest" or the most "probable": n h w 3 -> n 4. settings: of `detect`."""
-    one_of(("largest", "probable"), choose, "way to choose a face")
+def one_face(frames: np.ndarray, **settings) -> np.ndarray:
+    """The largest face of each frame by MTCNN: n h w 3 -> n 4. settings: of `detect`."""
     faces, boxes = detect(frames, **settings), np.full((len(frames), 4), np.nan, np.float32)
     box = faces.box.numpy()
-    edges = np.array([frames.shape[2], frames.shape[1]])
+    edges = np.array(frames.shape[2:0:-1])
     inside = (np.minimum(box[:, 2:].astype(int), edges) > np.maximum(box[:, :2].astype(int), 0)).all(1)
-    rank = (box[:, 2:] - box[:, :2]).prod(1) if choose == "largest" else faces.score.numpy()
-    for k in np.argsort(rank, kind="stable"):  # the best one last
+    for k in np.argsort((box[:, 2:] - box[:, :2]).prod(1), kind="stable"):  # the largest one last
         if inside[k]:
             boxes[faces.frame[k]] = box[k]
     return boxes
@@ -110,13 +101,7 @@ class Faces:
 
 
 def follow(
-    frames: Iterable[np.ndarray],
-    look: Callable[[np.ndarray], np.ndarray],
-    cut: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    *,
-    hold: bool,
-    together: int,
-    most: int | None = None,
+    frames: Iterable[np.ndarray], look: Callable, cut: Callable, *, hold: bool, together: int, most: int | None = None
 ) -> Faces:
     """The faces of consecutive frames, `together` at a time, until there are `most`. MediaError where there is none.
 
@@ -155,9 +140,8 @@ def batches(frames: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
 class HaarFaces:
     """The largest face of every frame, grey, `frames` of them (MPAF-Net, Sec. 3.1.2).
 
-    Later ones are cut off; where there are fewer, the last is repeated. A frame without a face is left out; the paper
-    does not say. t d = frames (size size), 0 to 255. `scale`, `neighbors` and `min_face` are OpenCV's defaults, which
-    the paper does not give either; detection time falls with the square of `min_face`.
+    Later ones are cut off; where there are fewer, the last is repeated. t d = frames (size size), 0 to 255. The paper
+    does not say that a frame without a face is left out, nor the cascade's settings: these are OpenCV's defaults.
     """
 
     frames: int = 150
@@ -182,12 +166,8 @@ class HaarFaces:
     def about(self) -> dict[str, str]:
         how = f"scale {self.scale:g}, {self.neighbors} neighbours, from {self.min_face} pixels"
         how += ", the speaker's half" if self.active else ""
-        return {
-            "extractor": f"Haar cascade's largest face, grey {self.size}x{self.size}, {self.frames} frames ({how})",
-            "version": f"opencv {cv2.__version__}",
-            "weights_sha256": sha256(CASCADE),
-            "trained_on": "frontal faces (OpenCV's own)",
-        }
+        name = f"Haar cascade's largest face, grey {self.size}x{self.size}, {self.frames} frames ({how})"
+        return origin(name, f"opencv {cv2.__version__}", "frontal faces (OpenCV's own)", CASCADE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +176,7 @@ class MtcnnFaces:
 
     spread: `frames` frames from all over the clip (ATTSF-Net: 15, Sec. IV-B); otherwise its first `frames` (GIA-MIC:
     180), or all. hold: in a frame without a face, the box of the frame before is cropped (as in the code that ATTSF-Net
-    comes from); otherwise the frame is left out. choose and the rest: see `one_face`, `detect` and `crop`.
+    comes from); otherwise the frame is left out. The rest: see `detect` and `crop`.
     """
 
     frames: int | None = 15
@@ -205,7 +185,6 @@ class MtcnnFaces:
     margin: int = 0
     hold: bool = True
     active: bool = True  # look only in the half where the speaker is, if the recording names it
-    choose: str = "largest"
     min_face: int = 20
     factor: float = 0.709
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
@@ -213,8 +192,7 @@ class MtcnnFaces:
     modality: str = "visual"
 
     @property
-    def settings(self) -> dict:
-        """The settings of the detector."""
+    def settings(self) -> dict:  # of the detector
         return {name: getattr(self, name) for name in ("min_face", "factor", "thresholds", "device")}
 
     def sampled(self, clip: Clip) -> Iterable[np.ndarray]:
@@ -223,7 +201,7 @@ class MtcnnFaces:
         return decoding.frames(clip, count=self.frames) if self.spread else islice(decoding.frames(clip), self.frames)
 
     def faces(self, clip: Clip) -> Faces:
-        look = partial(one_face, choose=self.choose, **self.settings)
+        look = partial(one_face, **self.settings)
         cut = partial(crop, size=self.size, margin=self.margin)
         return follow(self.sampled(clip), look, cut, hold=self.hold, together=TOGETHER)
 
@@ -236,9 +214,5 @@ class MtcnnFaces:
         gaps = "held" if self.hold else "left out"
         how = f"from {self.min_face} pixels, pyramid {self.factor:g}, thresholds {self.thresholds}"
         how += f", margin {self.margin}" + ("" if self.active else ", of the whole frame")
-        return {
-            "extractor": f"MTCNN's {self.choose} face, {self.size}x{self.size}, {which}, gaps {gaps} ({how})",
-            "version": f"merlib's MTCNN, torch {torch.__version__}",
-            "weights_sha256": sha256(*mtcnn.weights()),
-            "trained_on": "WIDER FACE, CelebA",
-        }
+        name = f"MTCNN's largest face, {self.size}x{self.size}, {which}, gaps {gaps} ({how})"
+        return origin(name, f"merlib's MTCNN, torch {torch.__version__}", "WIDER FACE, CelebA", *mtcnn.weights())

@@ -5,7 +5,6 @@ Only synthetic recordings are shown: faces and voices of real people do not go i
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +12,12 @@ import transformers
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from merlib import declarations, registry
 from merlib.data import folders
 from merlib.data.store import Passport
 from merlib.data.table import Corpus
 from merlib.features import decoding, pipeline, text
 from merlib.features.decoding import Clip, MediaError
+from merlib.features.extractors import extractors
 from merlib.features.faces import HaarFaces
 from merlib.figures import PRINTED, canvas
 from merlib.places import TWINS
@@ -81,19 +80,8 @@ def _row(clip: Clip, extractor, most: int) -> np.ndarray:
     return np.concatenate(list(np.pad(pixels, missing, constant_values=128)), axis=1)
 
 
-def extractors(paper: str, corpus: str, *, offline: bool = False) -> dict[str, Any]:
-    """Modality -> the extractor of a paper's array; of text, the options of `text.encode`.
-
-    offline: those whose weights come with packages take the place of the paper's.
-    """
-    settings = registry.features(paper)
-    data = declarations.base_recipe(declarations.load(paper), corpus)["data"]
-    return settings.extractors(data, {}) | (settings.offline(data) if offline else {})
-
-
 def extracted(paper: str, corpus: str, data: str) -> pd.DataFrame:
-    """From recordings to arrays: print a paper's extractors with their settings, display how long the recordings of the
-    root are, and return what became of each array (`report`); every failure is in `<array>.failures.csv` too.
+    """Print a paper's extractors, display how long the recordings of the root are, and return `report` of its arrays.
 
     The root `twin` has no recordings; those of `twin_media` are synthetic, in the layouts of the releases.
     """
@@ -107,17 +95,13 @@ def extracted(paper: str, corpus: str, data: str) -> pd.DataFrame:
 
 
 def examples(paper: str, corpus: str, data: str) -> None:
-    """Display one recording's audio and what an extractor makes of it, and the faces that a cascade finds in four.
-
-    Only of synthetic recordings: faces and voices of a licensed corpus may not be passed on. The extractors are those
-    whose weights come with packages.
-    """
+    """Display one recording's audio and what an offline extractor makes of it, and the faces of four, if synthetic."""
     release = folders.recordings(data, corpus) if data in TWINS else None
     if release is None:
         return
     table = folders.dataset(data, corpus, features=()).corpus
     voices, _ = pipeline.clips(table, release)
-    display(audio(voices[0], extractors(paper, corpus, offline=True)["audio"], data=data))
+    display(audio(voices[0], extractors(paper, corpus, kind="offline")["audio"], data=data))
     films, _ = pipeline.clips(table, release, modality="visual")
     display(faces({clip.utterance: clip for clip in films[:4]}, HaarFaces(frames=8), data=data))
 

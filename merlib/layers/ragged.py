@@ -40,8 +40,8 @@ def last_state(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def recurrent(rnn: nn.RNNBase, x: Tensor, mask: Tensor) -> Tensor:
-    """The states of an LSTM or GRU that runs over the real steps alone, b t h, zero on padding."""
-    packed = pack_padded_sequence(x, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+    """The states of an LSTM or GRU over the real steps, or over one step where none is real: b t h, zero on padding."""
+    packed = pack_padded_sequence(x, mask.sum(1).clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
     return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 

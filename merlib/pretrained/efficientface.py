@@ -27,11 +27,8 @@ PUBLISHED = (  # names in published weights -> names here
 )
 
 
-def convolution(
-    inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1, depthwise: bool = False
-) -> list[nn.Module]:
+def convolution(inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     """A convolution that keeps the size (but for its stride), and its batch norm, as a list for a Sequential."""
-    groups = inputs if depthwise else 1
     conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(outputs)]
 
@@ -45,9 +42,9 @@ class ShuffleBlock(nn.Module):
         taken = inputs if stride > 1 else half
         self.stride = stride
         if stride > 1:
-            apart = convolution(inputs, inputs, kernel=3, stride=stride, depthwise=True)
+            apart = convolution(inputs, inputs, kernel=3, stride=stride, groups=inputs)
             self.branch1 = nn.Sequential(*apart, *convolution(inputs, half), nn.ReLU())
-        middle = convolution(half, half, kernel=3, stride=stride, depthwise=True)
+        middle = convolution(half, half, kernel=3, stride=stride, groups=half)
         self.branch2 = nn.Sequential(*convolution(taken, half), nn.ReLU(), *middle, *convolution(half, half), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,15 +58,11 @@ class Local(nn.Module):
 
     def __init__(self, *, inputs: int, outputs: int):
         super().__init__()
-        self.quarters = nn.ModuleList(
-            nn.Sequential(
-                *convolution(inputs, outputs, kernel=3, stride=2, depthwise=True),
-                nn.ReLU(),
-                *convolution(outputs, outputs, kernel=3, depthwise=True),
-                nn.ReLU(),
-            )
-            for _ in range(4)
-        )
+        self.quarters = nn.ModuleList()
+        for _ in range(4):
+            first = convolution(inputs, outputs, kernel=3, stride=2, groups=inputs)
+            second = convolution(outputs, outputs, kernel=3, groups=outputs)
+            self.quarters.append(nn.Sequential(*first, nn.ReLU(), *second, nn.ReLU()))
 
     def forward(self, x: Tensor) -> Tensor:
         left, right = x.chunk(2, dim=3)
@@ -84,10 +77,8 @@ class Modulator(nn.Module):
     def __init__(self, *, channels: int):
         super().__init__()
         few = channels // 16
-        mean = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.channel = nn.Sequential(
-            *mean, nn.Linear(channels, few), nn.BatchNorm1d(few), nn.ReLU(), nn.Linear(few, channels)
-        )
+        mean, hidden = (nn.AdaptiveAvgPool2d(1), nn.Flatten()), (nn.Linear(channels, few), nn.BatchNorm1d(few))
+        self.channel = nn.Sequential(*mean, *hidden, nn.ReLU(), nn.Linear(few, channels))
         dilated = [(nn.Conv2d(few, few, 3, padding=4, dilation=4), nn.BatchNorm2d(few), nn.ReLU()) for _ in range(2)]
         reduce = (nn.Conv2d(channels, few, 1), nn.BatchNorm2d(few), nn.ReLU())
         self.spatial = nn.Sequential(*reduce, *dilated[0], *dilated[1], nn.Conv2d(few, 1, 1))
@@ -120,9 +111,8 @@ class EfficientFace(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[-2] != images.shape[-1] or images.shape[-1] % 32:
-            raise RequestError(
-                f"EfficientFace reads squares of a multiple of 32 pixels, found {tuple(images.shape)}: resize"
-            )
+            expected = "squares of a multiple of 32 pixels"
+            raise RequestError(f"EfficientFace reads {expected}, found {tuple(images.shape)}: resize")
         x = self.maxpool(self.conv1(images))  # n 3 h h -> n 29 h/4 h/4
         x = self.modulator(self.stage2(x)) + self.local(x)  # n 116 h/8 h/8
         return self.fc(self.conv5(self.stage4(self.stage3(x))).mean((2, 3)))  # n 1024 h/32 h/32 -> n 1024
@@ -133,16 +123,12 @@ def load_weights(network: EfficientFace, weights: str) -> None:
 
     The file's classifier is left out where the network has none; every other tensor must fit (RequestError).
     """
-    path = located(
-        weights, publisher='zengqunzhao/EfficientFace (or set model.encoder.visual.weights to "none" for random ones)'
-    )
-    state = {_our_name(key): value for key, value in read(path).items()}
-    if isinstance(network.fc, nn.Identity):
-        state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    random = '(or set model.encoder.visual.weights to "none" for random ones)'
+    path = located(weights, publisher=f"zengqunzhao/EfficientFace {random}")
+    state = {}
+    for key, value in read(path).items():
+        for published, ours in PUBLISHED:
+            key = re.sub(published, ours, key)
+        if not (key.startswith("fc.") and isinstance(network.fc, nn.Identity)):
+            state[key] = value
     fit(network, state, str(path))
-
-
-def _our_name(key: str) -> str:
-    for published, ours in PUBLISHED:
-        key = re.sub(published, ours, key)
-    return key

@@ -3,8 +3,7 @@
 Frozen encoders run once, when features are extracted (`Speech`, `Images`). A speech encoder that is trained is part of
 the network (`AudioEncoder`): its convolutions stay frozen, as is usual, and it reads waveforms.
 
-Shapes: b utterances, s samples, t steps (of speech, or frames), d hidden width. Masks are True on real samples or
-steps.
+Shapes: b utterances, s samples, t steps (of speech, or frames), d hidden width. Masks are True on what is real.
 """
 
 import json
@@ -101,9 +100,8 @@ class Images:
     """Videos, uint8 arrays (t, height, width, 3): CLIP's embedding of every frame."""
 
     def __init__(self, folder: str, device: str):
-        self.net = (
-            transformers.CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval().to(device)
-        )
+        net = transformers.CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)
+        self.net = net.eval().to(device)
         settings = json.loads((Path(folder) / "preprocessor_config.json").read_text())
         self.mean, self.std = (torch.tensor(settings[k]).view(3, 1, 1) for k in ("image_mean", "image_std"))
         self.size, self.device = self.net.config.image_size, device
@@ -138,9 +136,8 @@ def weights(folder: str) -> list[Path]:
     """The files of an encoder's weights; RequestError where there are none."""
     files = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("pytorch_model.bin"))
     if not files:
-        raise RequestError(
-            f"{folder}: neither *.safetensors nor pytorch_model.bin; save the encoder with save_pretrained"
-        )
+        what = "neither *.safetensors nor pytorch_model.bin"
+        raise RequestError(f"{folder}: {what}; save the encoder with save_pretrained")
     return files
 
 

@@ -3,6 +3,7 @@
 Shapes: n images of 64 x 64 pixels, grey, in -1..1; c channels. Read from the Keras file, which has no code in it.
 """
 
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,11 +15,8 @@ from torch.nn import functional as F
 from merlib.pretrained.weights import fit, frozen
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # of FER2013, in its order
+norm = partial(nn.BatchNorm2d, eps=1e-3)  # Keras' epsilon
 SIZE, WIDTHS = 64, (8, 16, 32, 64, 128)
-
-
-def norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3)  # Keras' epsilon
 
 
 def separable(inputs: int, outputs: int) -> nn.Sequential:
@@ -64,31 +62,25 @@ class MiniXception(nn.Module):
 
 def published(path: Path) -> MiniXception:
     """With the weights of a Keras file, whose layers are numbered in the order of their making."""
-    with h5py.File(path) as file:
-        weights = {}
-        file["model_weights"].visititems(
-            lambda name, node: weights.update({name: node[()]}) if isinstance(node, h5py.Dataset) else None
-        )
     layers: dict[str, dict[str, Tensor]] = {}
-    for name, values in weights.items():  # such as conv2d_1/conv2d_1_1/kernel:0
-        layers.setdefault(name.split("/")[0], {})[name.split("/")[-1].split(":")[0]] = torch.from_numpy(values)
+
+    def collect(name: str, node: h5py.HLObject) -> None:  # name: such as conv2d_1/conv2d_1_1/kernel:0
+        if isinstance(node, h5py.Dataset):
+            layers.setdefault(name.split("/")[0], {})[name.split("/")[-1].split(":")[0]] = torch.from_numpy(node[()])
+
+    with h5py.File(path) as file:
+        file["model_weights"].visititems(collect)
     state = {f"conv.{i}.weight": _kernel(layers[f"conv2d_{i + 1}"]) for i in range(2)}
     state |= {f"norm.{i}.{k}": v for i in range(2) for k, v in _norm(layers[f"batch_normalization_{i + 1}"]).items()}
     for b in range(len(WIDTHS) - 1):
         block = f"blocks.{b}"
         state[f"{block}.shortcut.0.weight"] = _kernel(layers[f"conv2d_{b + 3}"])
-        norms = {
-            f"{block}.shortcut.1": 3 * b + 3,
-            f"{block}.separable.0.2": 3 * b + 4,
-            f"{block}.separable.1.2": 3 * b + 5,
-        }
-        for name, number in norms.items():
-            state |= {f"{name}.{k}": v for k, v in _norm(layers[f"batch_normalization_{number}"]).items()}
+        for number, name in enumerate(("shortcut.1", "separable.0.2", "separable.1.2"), start=3 * b + 3):
+            state |= {f"{block}.{name}.{k}": v for k, v in _norm(layers[f"batch_normalization_{number}"]).items()}
         for i in range(2):
             layer = layers[f"separable_conv2d_{2 * b + i + 1}"]
-            state[f"{block}.separable.{i}.0.weight"] = layer["depthwise_kernel"].permute(
-                2, 3, 0, 1
-            )  # y x i 1 -> i 1 y x
+            depthwise = layer["depthwise_kernel"].permute(2, 3, 0, 1)  # y x i 1 -> i 1 y x
+            state[f"{block}.separable.{i}.0.weight"] = depthwise
             state[f"{block}.separable.{i}.1.weight"] = layer["pointwise_kernel"].permute(3, 2, 0, 1)
     last = layers[f"conv2d_{len(WIDTHS) + 2}"]
     state |= {"scores.weight": _kernel(last), "scores.bias": last["bias"]}

@@ -8,6 +8,7 @@ Shapes: n frames of h x w pixels; k boxes (left, top, right, bottom) in pixels, 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from merlib.errors import RequestError
 from merlib.pretrained.boxes import shifted, squared, suppress
 from merlib.pretrained.weights import frozen, packaged
 
+_pool = partial(F.max_pool2d, stride=2, ceil_mode=True)
 CELL, STRIDE = 12, 2  # pixels that one output of P-Net reads, and from output to output
 CHUNK = 1 << 19  # pixels of frames that are computed together; more is slower on a processor with a small cache
 FILES = ("pnet.pt", "rnet.pt", "onet.pt")
@@ -26,10 +28,6 @@ FILES = ("pnet.pt", "rnet.pt", "onet.pt")
 def weights() -> list[Path]:
     """The files of the published weights, in the package facenet-pytorch."""
     return [packaged("facenet-pytorch", f"data/{name}") for name in FILES]
-
-
-def _pool(x: Tensor, size: int) -> Tensor:
-    return F.max_pool2d(x, size, 2, ceil_mode=True)
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -101,19 +99,13 @@ class Detections:
 
 
 class Mtcnn(nn.Module):
-    """Frames, n h w 3 RGB bytes -> every face in them. The defaults are those of facenet-pytorch.
+    """Frames, n h w 3 RGB bytes -> every face in them.
 
     min_face: side of the smallest square that P-Net proposes, in pixels. factor: from a level of the pyramid to the
     next. thresholds: least probability after each stage.
     """
 
-    def __init__(
-        self,
-        *,
-        min_face: int = 20,
-        factor: float = 0.709,
-        thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
-    ):
+    def __init__(self, *, min_face: int, factor: float, thresholds: tuple[float, float, float]):
         super().__init__()
         self.min_face, self.factor, self.thresholds = min_face, factor, thresholds
         self.pnet, self.rnet, self.onet = PNet(), RNet(), ONet()
@@ -199,7 +191,6 @@ def averaged(sums: Tensor, frame: Tensor, box: Tensor, size: int) -> Tensor:
     """Boxes of integer pixels (k 4), each resized by area to a square: k 3 size size, float32."""
     (top, bottom), (left, right) = (_bins(box[:, i + 2] - box[:, i], size) for i in (1, 0))
     top, bottom, left, right = top + box[:, 1:2], bottom + box[:, 1:2], left + box[:, :1], right + box[:, :1]
-
     flat = sums.view(-1, 3)
 
     def at(y: Tensor, x: Tensor) -> Tensor:

@@ -57,12 +57,8 @@ def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
     return nn.Sequential(convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 
 
-LAYERS = {
-    18: (Basic, (2, 2, 2, 2)),
-    34: (Basic, (3, 4, 6, 3)),
-    50: (Bottleneck, (3, 4, 6, 3)),
-    101: (Bottleneck, (3, 4, 23, 3)),
-}
+LAYERS = {18: (Basic, (2, 2, 2, 2)), 34: (Basic, (3, 4, 6, 3))}  # of each stage
+LAYERS |= {50: (Bottleneck, (3, 4, 6, 3)), 101: (Bottleneck, (3, 4, 23, 3))}
 
 
 class ResNet(nn.Module):

@@ -40,9 +40,8 @@ def read(path: Path) -> dict[str, Tensor]:
         content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (pickle.UnpicklingError, safetensors.SafetensorError, EOFError, RuntimeError) as error:
         what = str(error).split("\n")[0] or "it ends too early"
-        raise RequestError(
-            f"{path} is damaged, or holds more than tensors: save its state_dict alone ({what})"
-        ) from None
+        wrong = "is damaged, or holds more than tensors"
+        raise RequestError(f"{path} {wrong}: save its state_dict alone ({what})") from None
     content = content.get("state_dict", content) if isinstance(content, Mapping) else {}
     tensors = {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
@@ -54,15 +53,15 @@ def fit(network: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Modul
     """Load every tensor into the network; RequestError says which ones do not fit."""
     own = network.state_dict()
     state = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")} | dict(state)  # old files have no count
-    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    other = [
-        f"{k} {tuple(state[k].shape)}" for k in sorted(own.keys() & state.keys()) if own[k].shape != state[k].shape
-    ]
-    if missing or unknown or other:
-        few = ", ".join(f"{len(v)} {n} {v[:3]}" for n, v in zip(WRONG, (missing, unknown, other), strict=True) if v)
-        raise RequestError(
-            f"{where} is not a {type(network).__name__} like this: {few}. Name the right file, or network"
-        )
+    other = [key for key in sorted(own.keys() & state.keys()) if own[key].shape != state[key].shape]
+    wrong = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "of another shape": [f"{key} {tuple(state[key].shape)}" for key in other],
+    }
+    if few := ", ".join(f"{len(keys)} {what} {keys[:3]}" for what, keys in wrong.items() if keys):
+        name = type(network).__name__
+        raise RequestError(f"{where} is not a {name} like this: {few}. Name the right file, or network")
     network.load_state_dict(state)
     return network
 
@@ -70,6 +69,3 @@ def fit(network: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Modul
 def frozen(network: nn.Module) -> nn.Module:
     """For inference alone: eval, no gradients."""
     return network.eval().requires_grad_(False)
-
-
-WRONG = ("missing", "unexpected", "of another shape")

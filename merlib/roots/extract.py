@@ -1,9 +1,4 @@
-"""Arrays of a corpus in a data root: from its recordings by a paper's extractors, from its text by an encoder.
-
-Each paper's `features` module says what it extracts. There are two kinds of its extractors. `paper`: with the encoders
-that the paper names, from the hub or from a path. `offline`: the same pipeline with weights that come with packages
-(MiniLM, Whisper tiny, mini-XCEPTION) where the paper's do not; the passport says which.
-"""
+"""Arrays of a corpus in a data root: from its recordings by a paper's extractors, from its text by an encoder."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,47 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from merlib import declarations, registry
 from merlib.corpora import prepared
 from merlib.data import folders, store
 from merlib.data.store import FeatureError
 from merlib.data.table import Corpus, CorpusError
 from merlib.declarations.schema import LETTERS
-from merlib.errors import DeclarationError, one_of
+from merlib.errors import DeclarationError
 from merlib.features import augment, pipeline, text
-from merlib.features.extractors import on_device
-
-
-def declared_data(paper: str, corpus: str, change: dict[str, Any] | None = None, *, data: str = "") -> dict[str, Any]:
-    """The section `data` of a paper's base recipe for a corpus (of the root `data`), with a change laid over it."""
-    declared = declarations.load(paper)
-    if corpus not in declared.corpora:
-        raise DeclarationError(f"{paper} has no {corpus}: it has {', '.join(declared.corpora)}")
-    return declarations.base_recipe(declared, corpus, data=data, change=change)["data"]
-
-
-def extractors(
-    paper: str, corpus: str, *, kind: str = "paper", weights: dict[str, str] | None = None, data: dict | None = None
-) -> dict[str, Any]:
-    """Modality -> the extractor of a paper's array; of text, the options of `text.encode`.
-
-    kind: paper or offline (see the module). weights: hub names or paths instead of the paper's, by modality.
-    data: the section of a recipe, by default that of the paper's base recipe for the corpus.
-    """
-    weights = weights or {}
-    data = data or declared_data(paper, corpus)
-    one_of(("paper", "offline"), kind, "kind of extractors")
-    settings = registry.features(paper)
-    own = settings.extractors(data, weights)
-    installed = settings.offline(data) if kind == "offline" else {}
-    if kind == "offline" and "text" in own:
-        installed["text"] = own["text"] | {"encoder": "minilm"}
-    if unused := sorted(set(weights) - (set(settings.ENCODERS) - set(installed))):
-        raise DeclarationError(
-            f"{paper}, kind {kind}: nothing reads weights of {', '.join(unused)}; {', '.join(settings.ENCODERS)} have "
-            "encoders, and offline takes those that come with packages"
-        )
-    return own | installed
+from merlib.features.extractors import declared_data, extractors, on_device
 
 
 def extract(
@@ -69,17 +31,12 @@ def extract(
     section = declared_data(paper, corpus, change)
     makers = extractors(paper, corpus, kind=kind, weights=weights, data=section)
     makers = augment.augmented(makers) if augmented else makers
-    arrays = {
-        m: (names or {}).get(m, section[m]) + "_augmented" * augmented
-        for letter, m in LETTERS.items()
-        if letter in modalities and m in makers
-    }
+    wanted = [m for letter, m in LETTERS.items() if letter in modalities and m in makers]
+    arrays = {m: (names or {}).get(m, section[m]) + "_augmented" * augmented for m in wanted}
     if not arrays:
         raise DeclarationError(f"{paper}: nothing to make of {modalities}; it makes {', '.join(makers)}")
     if len(set(arrays.values())) < len(arrays):
-        raise DeclarationError(
-            f"one name for several arrays: {arrays}. Extract one modality at a time (--modalities A)."
-        )
+        raise DeclarationError(f"one name for several arrays: {arrays}. Extract one modality at a time (--modalities).")
     files = {}
     for modality, name in arrays.items():
         if modality == "text":
@@ -115,26 +72,20 @@ def encode_text(
     source = loaded if texts is None else _transcribed(loaded, texts, texts_from)
     origin = "" if texts is None else f", {texts_from or 'another transcript'}"
     if not source.table["text"].str.strip().any():
-        raise CorpusError(
-            f"{corpus}: no utterance has a transcript{origin}. Import it with one, or bring one with --from."
-        )
+        raise CorpusError(f"{corpus}: no utterance has a transcript{origin}. Import it with one, or add --from.")
     array = text.encode(source, **options)
     array = replace(array, extractor=array.extractor + origin)
     file = store.path(folder, name)
     if file.exists() and (passport := store.read_passport(file)).extractor != array.extractor:
-        raise FeatureError(
-            f"{file} holds {passport.summary()}. Give this one ({array.extractor}) another --name, or delete the file."
-        )
+        remedy = f"Give this one ({array.extractor}) another --name, or delete the file."
+        raise FeatureError(f"{file} holds {passport.summary()}. {remedy}")
     return store.add(folder, loaded, name, array)
 
 
 def _transcribed(corpus: Corpus, texts: Mapping[str, str], texts_from: str) -> Corpus:
-    """The corpus with other transcripts, by utterance id."""
     if absent := [u for u in corpus.ids if u not in texts]:
         what = f"{len(absent)} of {len(corpus.ids)} utterances of {corpus.name}, first {absent[:3]}"
-        raise CorpusError(
-            f"{texts_from or 'texts'}: no transcript for {what}. Add them, empty where nothing was recognised."
-        )
+        raise CorpusError(f"{texts_from or 'texts'}: no transcript for {what}. Add them, empty for none.")
     return replace(corpus, table=corpus.table.assign(text=[texts[u] for u in corpus.ids]))
 
 

@@ -31,23 +31,19 @@ IDENTITY = ["utterance", "dialogue", "turn", "label", "split", "score"]
 def refuse_synthetic(data: str) -> None:
     """Raise DeclarationError for a root that is synthetic: it would not keep what is imported into it."""
     if data in TWINS:
-        raise DeclarationError(
-            f"the root {data!r} is synthetic: bring data into a root other than {' and '.join(TWINS)}"
-        )
+        raise DeclarationError(f"the root {data!r} is synthetic: name a root other than {' and '.join(TWINS)}")
 
 
 def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
     """Read `source` as `kind` (of `KINDS`), check it against the official counts, and write it into the root `data`.
 
     Importing the same again changes nothing. Features from several sources may share a root if their tables agree in
-    ids, labels and splits; another table needs another root. Returns the files of the corpus and of the features
-    imported.
+    ids, labels and splits. Returns the files of the corpus and of the features imported.
     """
     refuse_synthetic(data)
     corpora = _read(kind, one_of(KINDS, kind, "kind of source"), Path(source))
-    if kind == "iemocap" and "iemocap6" in folders.corpora(
-        data
-    ):  # the root has its labels; the release adds recordings
+    # where the root has the labels of iemocap6, the release adds recordings
+    if kind == "iemocap" and "iemocap6" in folders.corpora(data):
         present = table.load(folders.root_path(data) / "iemocap6")
         labels = {u: present.labels[k] for u, k in zip(present.ids, present.table["label"], strict=True) if k >= 0}
         corpora.append((table.with_recordings(present, iemocap.read(Path(source), name="iemocap6", labels=labels)), {}))
@@ -55,7 +51,6 @@ def import_source(kind: str, source: str | Path, data: str) -> list[Path]:
 
 
 def _read(kind: str, read: Callable, source: Path) -> list:
-    """The corpora in a source, by its reader; CorpusError for any content that the reader does not expect."""
     try:
         return read(source)
     except (CorpusError, OSError):
@@ -63,14 +58,11 @@ def _read(kind: str, read: Callable, source: Path) -> list:
     except Exception as error:  # a parser may raise anything on a foreign file
         at = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"{type(error).__name__}: {error} (in {Path(at.filename).name}, line {at.lineno})"
-        raise CorpusError(
-            f"{source} is not what `merlib data import {kind}` expects: {reason}. Get the release again, or describe "
-            "your own files in a prepared table (merlib/corpora/prepared.py says how)."
-        ) from error
+        remedy = "Get the release again, or describe your own files in a prepared table (merlib/corpora/prepared.py)"
+        raise CorpusError(f"{source} is not what `merlib data import {kind}` expects: {reason}. {remedy}.") from error
 
 
 def _written(corpus: Corpus, arrays: Mapping[str, Array], source: str | Path, data: str) -> list[Path]:
-    """Check a corpus and write it, with its arrays, into the root `data`."""
     table.expect(corpus)
     folder = folders.root_path(data) / corpus.name
     recorded = (corpus.table[["audio", "video"]] != "").any(axis=None) and Path(source).is_dir()
@@ -78,9 +70,7 @@ def _written(corpus: Corpus, arrays: Mapping[str, Array], source: str | Path, da
         if (folder / "corpus.json").exists():
             present = table.load(folder)
             if not present.table[IDENTITY].equals(corpus.table[IDENTITY]):
-                raise CorpusError(
-                    f"{folder} holds other ids, labels or splits than {source}; import it into another root."
-                )
+                raise CorpusError(f"{folder} holds other ids, labels or splits than {source}; choose another root.")
             if recorded:
                 table.save(table.with_recordings(present, corpus), folder)
         else:

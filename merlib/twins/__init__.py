@@ -39,9 +39,7 @@ def ensure(data: str, names: Iterable[str]) -> None:
 
     Nothing happens for any other root. Several processes may call it at once.
     """
-    for name in names if data in TWINS else ():
-        if name not in dialogues.TWINS:
-            continue
+    for name in [name for name in names if data in TWINS and name in dialogues.TWINS]:
         folder = folders.root_path(data) / name
         if data == "twin":
             _make(folder)
@@ -52,11 +50,11 @@ def ensure(data: str, names: Iterable[str]) -> None:
 
 
 def _make(folder: Path) -> None:
-    """Make the twin of the corpus `folder.name`, unless it exists from this code, seed and scale."""
     code = sha256(*(Path(m.__file__) for m in (dialogues, parts, sequences)))[:12]
     size = scale(folder.name)
     source = f"synthetic twin, seed {SEED}, scale {size}, code {code}"
-    about = {"extractor": f"synthetic twin, seed {SEED}", "version": code, "trained_on": "nothing"}
+    about = {"extractor": f"synthetic twin, seed {SEED}", "version": code}
+    about |= {"trained_on": "nothing", "fitted_on": "nothing"}
     with folders.lock(folder):
         if table.source(folder) == source:
             return
@@ -66,8 +64,7 @@ def _make(folder: Path) -> None:
         part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.part-"))
         for name, array in values.items():
             steps, lengths = array if isinstance(array, dialogues.Steps) else (array, None)
-            modality = name.removesuffix("_asr")
-            store.add(part, corpus, name, Array(steps, modality, fitted_on="nothing", lengths=lengths, **about))
+            store.add(part, corpus, name, Array(steps, name.removesuffix("_asr"), lengths=lengths, **about))
         table.save(replace(corpus, source=source), part)
         part.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)

@@ -39,30 +39,20 @@ class Twin:
 
 DIALOGUE_TWINS = {
     "iemocap6": Twin(
-        lengths=(8, 110, 6.0),
-        switch=0.69,
-        stay=0.78,
-        echo=0.45,
-        gain=0.93,
-        confused={
+        lengths=(8, 110, 6.0), switch=0.69, stay=0.78, echo=0.45, gain=0.93, confused={
             "text": (("happy", "excited"), ("angry", "frustrated")),
             "audio": (("happy", "neutral"), ("angry", "excited"), ("sad", "frustrated")),
             "visual": (("sad", "neutral"), ("happy", "excited")),
         },
     ),
     "meld": Twin(
-        lengths=(1, 24, 1.8),
-        switch=0.77,
-        stay=0.75,
-        echo=0.45,
-        gain=0.7,
-        confused={
+        lengths=(1, 24, 1.8), switch=0.77, stay=0.75, echo=0.45, gain=0.7, confused={
             "text": (("disgust", "anger"), ("fear", "sadness")),
             "audio": (("surprise", "joy"), ("disgust", "neutral"), ("fear", "anger")),
             "visual": (("surprise", "fear"), ("sadness", "neutral")),
         },
     ),
-}
+}  # fmt: skip
 MAIN = ("Joey", "Ross", "Rachel", "Phoebe", "Monica", "Chandler")  # MELD: 83 of 100 turns
 PARTIES = np.array([123, 643, 367, 171, 79, 33, 12, 3, 1]) / 1432  # MELD: dialogues with 1, 2, ..., 9 speakers
 TWINS = DIALOGUE_TWINS | sequences.TWINS
@@ -74,9 +64,8 @@ def make(name: str, *, seed: int = 0, scale: float = 1.0) -> tuple[Corpus, dict[
     The same name, seed and scale give the same twin.
     """
     if name not in TWINS or not 0 < scale <= 1:
-        raise RequestError(
-            f"twin of {name!r} at scale {scale}; expected one of {sorted(TWINS)}, and a scale in (0, 1]."
-        )
+        expected = f"expected one of {sorted(TWINS)}, and a scale in (0, 1]"
+        raise RequestError(f"twin of {name!r} at scale {scale}; {expected}.")
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     if name in DIALOGUE_TWINS:
         table = _turns(name, rng, scale)
@@ -92,7 +81,6 @@ def make(name: str, *, seed: int = 0, scale: float = 1.0) -> tuple[Corpus, dict[
 
 
 def _turns(name: str, rng: np.random.Generator, scale: float) -> pd.DataFrame:
-    """Utterance, dialogue, speaker and split of every row."""
     rows = []
     for group, full in DIALOGUES[name].items():
         number = max(round(full * scale), 8 if group.startswith("train") else 2)

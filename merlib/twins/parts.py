@@ -5,27 +5,24 @@ import pandas as pd
 
 WIDTHS = {"text": 48, "audio": 32, "visual": 24}  # of vectors
 BLUR = 0.75  # how far the prototypes of a confused pair are moved to their middle
-COMMON = (
-    "well so of it we there that what you know I then a this go tell about day here time place people thing".split()
-)
 WORDS = {
-    "happy": "glad smile lovely sweet nice pleased warm".split(),
-    "excited": "wow amazing finally awesome wonderful incredible best".split(),
-    "joy": "great yay love fun wonderful laugh happy".split(),
-    "sad": "sorry miss lost cry alone gone tears".split(),
-    "sadness": "sorry miss lost cry alone gone tears".split(),
-    "angry": "hate shut stop damn liar furious out".split(),
-    "anger": "hate shut stop damn liar furious out".split(),
-    "frustrated": "again never useless why annoying stuck nothing".split(),
-    "surprise": "what really oh god suddenly unbelievable seriously".split(),
-    "fear": "afraid scared danger please run help terrified".split(),
-    "disgust": "gross ew disgusting nasty awful sick yuck".split(),
-    "neutral": "okay yes table number form morning street".split(),
+    "common": "well so of it we there that what you know I then a this go tell about day here time place people thing",
+    "happy": "glad smile lovely sweet nice pleased warm",
+    "excited": "wow amazing finally awesome wonderful incredible best",
+    "joy": "great yay love fun wonderful laugh happy",
+    "sadness": "sorry miss lost cry alone gone tears",
+    "anger": "hate shut stop damn liar furious out",
+    "frustrated": "again never useless why annoying stuck nothing",
+    "surprise": "what really oh god suddenly unbelievable seriously",
+    "fear": "afraid scared danger please run help terrified",
+    "disgust": "gross ew disgusting nasty awful sick yuck",
+    "neutral": "okay yes table number form morning street",
 }
-WORDS |= {"surprised": WORDS["surprise"], "fearful": WORDS["fear"]}
-WORDS |= dict.fromkeys(("-3", "-2", "-1"), "boring worst waste bad poor dull mess".split())
-WORDS |= dict.fromkeys(("1", "2", "3"), "loved great funny best clever recommend superb".split())
-WORDS["0"] = "film scene actor story minutes cinema year".split()
+WORDS |= {"sad": WORDS["sadness"], "angry": WORDS["anger"], "surprised": WORDS["surprise"], "fearful": WORDS["fear"]}
+WORDS |= dict.fromkeys(("-3", "-2", "-1"), "boring worst waste bad poor dull mess")
+WORDS |= dict.fromkeys(("1", "2", "3"), "loved great funny best clever recommend superb")
+WORDS["0"] = "film scene actor story minutes cinema year"
+WORDS = {name: words.split() for name, words in WORDS.items()}
 
 
 def lengths(rng: np.random.Generator, number: int, total: int, shortest: int, longest: int, shape: float) -> np.ndarray:
@@ -62,11 +59,6 @@ def apportion(counts: tuple[int, ...], total: int) -> np.ndarray:
     while gap := total - shares.sum():
         shares[np.argmax(np.sign(gap) * (exact - shares))] += np.sign(gap)
     return shares
-
-
-def split_evenly(total: int, number: int) -> np.ndarray:
-    """`number` integer parts of `total` that differ by one at most."""
-    return np.diff(np.arange(number + 1) * total // number)
 
 
 def cover(labels: np.ndarray, group: pd.Series, within: pd.Series) -> None:
@@ -115,7 +107,8 @@ def sentences(labels: pd.Series, names: tuple[str, ...], rng: np.random.Generato
     """Three to nine words each, one of three from the class's own list."""
     sizes = rng.integers(3, 10, len(labels))
     own, draw = rng.random((2, sizes.sum()))
-    lists = [WORDS[names[k]] if x < 1 / 3 else COMMON for k, x in zip(np.repeat(labels, sizes), own, strict=True)]
+    classes = zip(np.repeat(labels, sizes), own, strict=True)
+    lists = [WORDS[names[k] if x < 1 / 3 else "common"] for k, x in classes]
     words = [words[int(x * len(words))] for words, x in zip(lists, draw, strict=True)]
     return [" ".join(words[e - n : e]).capitalize() + "." for e, n in zip(sizes.cumsum(), sizes, strict=True)]
 

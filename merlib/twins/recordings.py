@@ -35,12 +35,9 @@ SMALLEST = 40  # pixels of a face: those drawn are larger, and Haar need not loo
 ASR = "_asr"  # end of the name of an array of recognised text
 ASR_ERRORS = 0.2  # share of words that the synthetic recogniser gets wrong; GIA-MIC prints 20.48 % for a real one
 PACKAGE = Path(__file__).parents[1]
-MATERIAL = (  # code that makes the releases
-    "twins/dialogues.py", "twins/parts.py", "twins/sequences.py", "twins/releases/*.py",
-)  # fmt: skip
-PIPELINE = (  # and code that makes arrays of them
-    *MATERIAL, "twins/recordings.py", "corpora/*.py", "features/*.py", "pretrained/*.py", "roots/extract.py",
-)  # fmt: skip
+# code that makes the releases, and code that makes arrays of them
+MATERIAL = ("twins/dialogues.py", "twins/parts.py", "twins/sequences.py", "twins/releases/*.py")
+PIPELINE = (*MATERIAL, "twins/recordings.py", "corpora/*.py", "features/*.py", "pretrained/*.py", "roots/extract.py")
 
 
 def make(folder: Path) -> None:
@@ -98,13 +95,10 @@ def read(name: str, release: Path) -> Corpus:
 
 def paper_of(name: str) -> Paper:
     """The declared paper whose settings make the arrays of a corpus."""
-    papers = [declarations.load(paper) for paper in declarations.papers()]
-    naming = [paper for paper in papers if name in paper.twin_media_arrays]
+    naming = [paper for paper in map(declarations.load, declarations.papers()) if name in paper.twin_media_arrays]
     if len(naming) != 1:
-        raise DeclarationError(
-            f"twin_media_arrays of {', '.join(p.id for p in naming) or 'no paper'} names {name}; exactly one paper's "
-            "settings make its arrays: see papers/README.md"
-        )
+        of, rule = ", ".join(p.id for p in naming) or "no paper", "exactly one paper's settings make its arrays"
+        raise DeclarationError(f"twin_media_arrays of {of} names {name}; {rule}: see papers/README.md")
     return naming[0]
 
 
@@ -116,7 +110,7 @@ def arrays(name: str) -> dict[str, Any]:
     """
     paper = paper_of(name)
     makers = extractors(name)
-    papers = [declarations.load(each) for each in declarations.papers()]
+    papers = map(declarations.load, declarations.papers())
     texts = {value for each in papers for value in _values(each, name, "data.text")}
     makers |= {array: makers["text"] for array in sorted(texts) if array.endswith(ASR)}
     if _values(paper, name, "data.augment") - {"none"}:
@@ -162,11 +156,10 @@ def _encoded(corpus: Corpus, array: str, options: dict[str, Any]) -> table.Array
 def misheard(corpus: Corpus) -> list[str]:
     """The transcripts with some words replaced by others of the corpus."""
     rng = np.random.default_rng(SEED)
-    words = sorted({word for line in corpus.table["text"] for word in line.split()})
-    return [
-        " ".join(words[rng.integers(len(words))] if rng.random() < ASR_ERRORS else word for word in line.split())
-        for line in corpus.table["text"]
-    ]
+    lines = [line.split() for line in corpus.table["text"]]
+    words = sorted({word for line in lines for word in line})
+    heard = ((words[rng.integers(len(words))] if rng.random() < ASR_ERRORS else w for w in line) for line in lines)
+    return [" ".join(line) for line in heard]
 
 
 @cache

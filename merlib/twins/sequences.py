@@ -73,14 +73,12 @@ def arrays(name: str, table: pd.DataFrame, rng: np.random.Generator) -> dict[str
 def _patterns(modality: str, name: str, table: pd.DataFrame, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The signal of an utterance at its strongest, n d, for a gain of 1; and the direction that marks such steps, d."""
     names = LABELS[name]
-    if name in VECTORS:
-        sharp = parts.directions(rng, parts.WIDTHS[modality], len(names) + 1)
-    elif modality == "visual":
+    if modality == "visual" and name not in VECTORS:
         wave = np.cos(np.pi / 8 * np.outer(np.arange(4), np.arange(8) + 0.5))
         wave /= np.linalg.norm(wave, axis=1, keepdims=True)
         sharp = parts.directions(rng, 16, len(names) + 1) @ np.kron(wave, wave)  # c+1 64, smooth along both sides
     else:
-        sharp = parts.directions(rng, WIDTHS[modality], len(names) + 1)
+        sharp = parts.directions(rng, (parts.WIDTHS if name in VECTORS else WIDTHS)[modality], len(names) + 1)
     if name in SENTIMENT:
         return table["score"].fillna(0).to_numpy()[:, None] / 1.5 * sharp[0], TELLING * sharp[-1]
     return parts.blurred(sharp[:-1], names, TWINS[name].confused[modality])[table["label"]], TELLING * sharp[-1]
@@ -125,9 +123,8 @@ def _iemocap(name: str, rng: np.random.Generator, scale: float) -> pd.DataFrame:
         who = (rng.integers(2) + (rng.random(length) < 0.69).cumsum()) % 2
         rows += [(f"{dialogue}_{'FM'[k]}{t:03d}", dialogue, f"0{session}{'FM'[k]}") for t, k in enumerate(who)]
     table = pd.DataFrame(rows, columns=["utterance", "dialogue", "speaker"])
-    table["split"] = table["dialogue"].map(
-        default_split(table["dialogue"], per_session=max(1, round(3 * number / full)))
-    )
+    per_session = max(1, round(3 * number / full))
+    table["split"] = table["dialogue"].map(default_split(table["dialogue"], per_session=per_session))
     labels = np.empty(len(table), dtype=np.int64)
     labels[parts.line(table["dialogue"], table["speaker"], 0.7, 0.4, rng)] = np.repeat(range(len(counts)), counts)
     parts.cover(labels, table["speaker"], within=pd.Series(0, index=table.index))
@@ -194,30 +191,28 @@ def _scores(feeling: np.ndarray, counts: np.ndarray, parts_of_one: int) -> np.nd
     """The scores in [-3, 3], multiples of 1 / `parts_of_one`, in the order of the feelings; `counts` in each class."""
     around = np.arange(-(parts_of_one // 2), parts_of_one // 2 + 1) / parts_of_one
     values = [[v for v in np.round(c + around, 4) if -3 <= v <= 3] for c in range(-3, 4)]
-    line = np.concatenate([np.repeat(v, parts.split_evenly(k, len(v))) for v, k in zip(values, counts, strict=True)])
+    shares = [np.diff(np.arange(len(v) + 1) * k // len(v)) for v, k in zip(values, counts, strict=True)]  # even
+    line = np.repeat(np.concatenate(values), np.concatenate(shares))
     score = np.full(len(feeling), np.nan)
     score[np.argsort(feeling)[: len(line)]] = line  # NaN is sorted last
     return score
 
 
-IEMOCAP4 = {
-    "text": (("sad", "neutral"),),
-    "audio": (("happy", "angry"), ("sad", "neutral")),
-    "visual": (("neutral", "angry"), ("happy", "sad")),
-}
-IEMOCAP8 = {
-    "text": (("happy", "excited"), ("angry", "frustrated")),
-    "audio": (("happy", "neutral"), ("angry", "excited"), ("sad", "frustrated")),
-    "visual": (("sad", "neutral"), ("happy", "excited"), ("fearful", "surprised")),
-}
-RAVDESS = {
-    "audio": (("calm", "neutral"), ("happy", "surprised"), ("sad", "fearful")),
-    "visual": (("calm", "sad"), ("angry", "disgust"), ("fearful", "surprised")),
-}
 TWINS = {
-    "iemocap4": Twin(_iemocap, {"text": 4.0, "audio": 3.6, "visual": 3.4}, IEMOCAP4),
-    "iemocap8": Twin(_iemocap, {"text": 4.0, "audio": 3.5, "visual": 3.3}, IEMOCAP8),
-    "ravdess": Twin(_ravdess, {"audio": 4.2, "visual": 4.6}, RAVDESS),
+    "iemocap4": Twin(_iemocap, {"text": 4.0, "audio": 3.6, "visual": 3.4}, {
+        "text": (("sad", "neutral"),),
+        "audio": (("happy", "angry"), ("sad", "neutral")),
+        "visual": (("neutral", "angry"), ("happy", "sad")),
+    }),
+    "iemocap8": Twin(_iemocap, {"text": 4.0, "audio": 3.5, "visual": 3.3}, {
+        "text": (("happy", "excited"), ("angry", "frustrated")),
+        "audio": (("happy", "neutral"), ("angry", "excited"), ("sad", "frustrated")),
+        "visual": (("sad", "neutral"), ("happy", "excited"), ("fearful", "surprised")),
+    }),
+    "ravdess": Twin(_ravdess, {"audio": 4.2, "visual": 4.6}, {
+        "audio": (("calm", "neutral"), ("happy", "surprised"), ("sad", "fearful")),
+        "visual": (("calm", "sad"), ("angry", "disgust"), ("fearful", "surprised")),
+    }),
     "mosi": Twin(_videos, {"text": 3.4, "audio": 1.9, "visual": 1.8}, {}),
     "mosei": Twin(_videos, {"text": 2.4, "audio": 1.5, "visual": 1.3}, {}),
-}
+}  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 from merlib import cli, declarations
 from merlib.audit import audit, pages
-from merlib.audit.gains import wilson
+from merlib.audit.claims import wilson
 
 FINDINGS = audit()
 

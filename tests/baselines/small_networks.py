@@ -54,7 +54,7 @@ SPEAKERS = {  # networks on dialogues that read who speaks
     "dialoguegcn": GCN,
     "dialoguegcn, gru": changed(GCN, {"context.name": "gru", "nodal_attention": False}),
     "dialoguegcn, dialoguernn": changed(GCN, {"context.name": "dialoguernn", "graph.window_past": -1}),
-    "dialoguegcn, none": changed(GCN, {"context.name": "none", "graph.window_past": -1, "graph.window_future": -1}),
+    "dialoguegcn, whole dialogue": changed(GCN, {"graph.window_past": -1, "graph.window_future": -1}),
     "cogmen": COGMEN,
     "multiemo": EMO,
     "multiemo, as on meld": changed(EMO, {"text_context": False, "context.directions": 1}),

@@ -112,7 +112,7 @@ def test_one_direction_does_not_see_the_future():
 
 def test_the_window_ends_the_view():
     """Sender i reaches i - past to i + future, and weighs within that; two convolutions, so two such steps."""
-    net = network_of("dialoguegcn, none", ("text",)).graph
+    net = network_of("dialoguegcn", ("text",)).graph
     net.window = {"past": 0, "future": 1}
     x = torch.randn(1, 6, 8, dtype=torch.double, requires_grad=True)
     net(x, torch.zeros(1, 6, dtype=torch.long), torch.ones(1, 6, dtype=torch.bool))[0, 3].sum().backward()
@@ -136,8 +136,8 @@ def test_cogmens_convolutions_read_the_senders_only(convolution):
     [
         (EMO, {"context.directions": 1, "context.emotion_dim": 4}, "set it to dim = 8"),
         (EMO, {"context.name": "lstm"}, "'lstm' is no model.context.name; there are: dialoguernn, none"),
-        (RNN, {"context.attention.name": "dot"}, "attention.name; there are: simple, general, general2, concat"),
-        (GCN, {"context.name": "rnn"}, "'rnn' is no model.context.name; there are: lstm, gru, dialoguernn, none"),
+        (RNN, {"context.attention.name": "dot"}, "attention.name; there are: simple, general, concat"),
+        (GCN, {"context.name": "rnn"}, "'rnn' is no model.context.name; there are: lstm, gru, dialoguernn"),
         (COGMEN, {"context_heads": 4}, "4 heads do not divide .* 15: set context_heads = 0"),
         (FUSION["mfm"], {"codes.labels": 4}, r"model.codes has no \['labels'\]"),
     ],

@@ -18,3 +18,11 @@ def test_what_the_notes_say_implements_an_equation_exists(paper):
         source = (FOLDER.parent / file).read_text()
         for name in re.findall(r"`(?:\w+\.)?(\w+)`", names):
             assert re.search(rf"(class|def) {name}\b|^{name} =|self\.{name}\b", source, re.MULTILINE), f"{file}: {name}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "papers/README.md", "benchmarks/README.md"])
+def test_pages_name_files_that_exist(page):
+    text = (CHECKOUT / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w/])((?:merlib|papers|tests|results|notebooks|benchmarks|docs)/[\w/.-]*\w)", text))
+    absent = sorted(name for name in named if not (CHECKOUT / name).exists() and "/real/cache" not in name)
+    assert named and not absent, f"{page} names {absent}"

@@ -113,14 +113,10 @@ def test_only_bytes_are_frames():
         faces.detect(np.zeros((1, 20, 20, 3), np.float32))
 
 
-def test_largest_and_most_probable_face():
+def test_the_largest_face():
     found = faces.detect(scenes()[1:2])
     size = (found.box[:, 2:] - found.box[:, :2]).prod(1)
-    for choose, rank in (("largest", size), ("probable", found.score)):
-        np.testing.assert_array_equal(faces.one_face(scenes()[1:2], choose=choose)[0], found.box[rank.argmax()])
-    assert size.argmax() == 0 or found.score.argmax() == 0
-    with pytest.raises(ValueError, match="'first' is no way to choose a face; there are: largest, probable"):
-        faces.one_face(scenes()[1:2], choose="first")
+    np.testing.assert_array_equal(faces.one_face(scenes()[1:2])[0], found.box[size.argmax()])
 
 
 # --- Haar ------------------------------------------------------------------------------------------------------------

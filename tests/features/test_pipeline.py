@@ -329,7 +329,6 @@ def test_frames_come_as_many_as_asked_and_of_the_right_half(tmp_path):
         assert len(frames) == 8 and frames[0].shape == (48, 32, 3)
         assert all(abs(p.astype(int) - shade).max() <= 3 for p in frames)
     assert len(list(decoding.frames(Clip("u", tmp_path / "video.mp4")))) == 10
-    assert len(list(decoding.frames(Clip("u", tmp_path / "video.mp4"), fps=5))) == 5
 
 
 def test_a_video_that_is_shorter_than_its_audio_repeats_its_last_frame(tmp_path):

@@ -14,7 +14,7 @@ from merlib.data import folders, table
 from merlib.data.store import FeatureError
 from merlib.features import text
 from merlib.files import sha256
-from merlib.papers.mpaf_net.text_encoders import TunedText
+from merlib.papers.mpaf_net.encoders import TunedText
 from merlib.roots import extract
 from merlib.twins import dialogues
 
@@ -52,10 +52,10 @@ def encoder(request, tiny, tmp_path_factory):
 
 
 @pytest.mark.parametrize("context", ["alone", "dialogue"])
-@pytest.mark.parametrize(("pool", "over"), [("cls", "current"), ("mean", "current"), ("mean", "all")])
-def test_values_are_those_of_the_encoder_one_utterance_at_a_time(encoder, tiny, context, pool, over):
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+def test_values_are_those_of_the_encoder_one_utterance_at_a_time(encoder, tiny, context, pool):
     corpus = tiny[0]
-    array = text.encode(corpus, encoder=encoder, pool=pool, context=context, over=over, max_tokens=40, batch_size=7)
+    array = text.encode(corpus, encoder=encoder, pool=pool, context=context, max_tokens=40, batch_size=7)
     tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
     model = transformers.AutoModel.from_pretrained(encoder).eval()
     inputs = text.windows(corpus, tokenizer, context=context, max_tokens=40)
@@ -63,15 +63,15 @@ def test_values_are_those_of_the_encoder_one_utterance_at_a_time(encoder, tiny, 
         ids, words = inputs[row]
         with torch.inference_mode():
             states = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
-        expected = states[0] if pool == "cls" else states.mean(0) if over == "all" else states[words].mean(0)
+        expected = states[0] if pool == "cls" else states[words].mean(0)
         torch.testing.assert_close(torch.tensor(array.values[row]), expected, rtol=1e-4, atol=1e-5)
     assert array.values.dtype == np.float32 and array.values.shape == (len(corpus.ids), 16)
 
 
-@pytest.mark.parametrize(("context", "over"), [("alone", "current"), ("dialogue", "current"), ("dialogue", "all")])
-def test_tokens_are_the_states_of_the_encoder_from_the_first_on(encoder, tiny, context, over):
+@pytest.mark.parametrize("context", ["alone", "dialogue"])
+def test_tokens_are_the_states_of_the_encoder_from_the_first_on(encoder, tiny, context):
     corpus = tiny[0]
-    array = text.encode(corpus, encoder=encoder, pool="tokens", context=context, over=over, max_tokens=40, batch_size=7)
+    array = text.encode(corpus, encoder=encoder, pool="tokens", context=context, max_tokens=40, batch_size=7)
     tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
     model = transformers.AutoModel.from_pretrained(encoder).eval()
     inputs = text.windows(corpus, tokenizer, context=context, max_tokens=40)
@@ -82,10 +82,10 @@ def test_tokens_are_the_states_of_the_encoder_from_the_first_on(encoder, tiny, c
         ids, words = inputs[row]
         with torch.inference_mode():
             states = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
-        kept = range(len(ids)) if over == "all" or context == "alone" else [0, *range(words.start, words.stop)]
+        kept = range(len(ids)) if context == "alone" else [0, *range(words.start, words.stop)]
         np.testing.assert_allclose(steps[row], states[list(kept)], rtol=2e-3, atol=2e-3)
     where = "alone" if context == "alone" else "dialogue of 40 tokens"
-    how = "tokens" if context == "alone" else f"tokens of {over}"
+    how = "tokens" if context == "alone" else "tokens of current"
     assert array.extractor == f"{encoder.rsplit('/', 1)[-1]} {how}, {where}"
 
 
@@ -242,7 +242,6 @@ def test_what_cannot_be_encoded_says_why(encoder, tiny, tmp_path):
     for options, message in (
         ({"pool": "max"}, "pool='max'.*expected pool one of .*tokens"),
         ({"context": "window"}, "context='window'"),
-        ({"over": "past"}, "over='past'"),
         ({"encoder": encoder, "max_tokens": 100}, "max_tokens=100, but .* reads 64 at most"),
         ({"encoder": encoder, "max_tokens": 2}, "max_tokens=2 leaves no room"),
         ({"encoder": encoder, "layer": 3, "max_tokens": 40}, "layer=3, but .* has 2. Ask for 0"),

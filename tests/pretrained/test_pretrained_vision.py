@@ -111,8 +111,8 @@ def test_mini_xception_gives_what_the_keras_file_describes():
     )
     expected = keras(vision._fer_file(), (grey[..., None] / 255 - 0.5) * 2)
     found = vision.expressions(grey)
-    np.testing.assert_allclose(found.probabilities, expected["predictions"], rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(found.features, expected["add_4"].mean((1, 2)), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found["probabilities"], expected["predictions"], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found["features"], expected["add_4"].mean((1, 2)), rtol=1e-3, atol=1e-4)
 
 
 def test_the_smiling_astronaut_is_happy(tmp_path):

@@ -14,11 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from merlib.corpora import cmu, iemocap, meld, ravdess
 from merlib.features import decoding, faces
 from merlib.twins import releases
-from merlib.twins.releases import cmu as cmu_twin
-from merlib.twins.releases import encoding, face, manners, takes, voice
+from merlib.twins.releases import clips, face, takes, voice
 from merlib.twins.releases import iemocap as iemocap_twin
-from merlib.twins.releases import meld as meld_twin
-from merlib.twins.releases import ravdess as ravdess_twin
 
 SCALES = {"iemocap": 0.5, "ravdess": 0.4, "meld": 0.2, "mosi": 0.2, "mosei": 0.1}
 READERS = {
@@ -51,7 +48,7 @@ def contents(folder):
 def videos(folder, name):
     """The table's rows and their videos, but for the clip that is cut off."""
     table = READERS[name](folder).table
-    bad = meld_twin.flawed(meld_twin.table(seed=0, scale=SCALES[name])) if name == "meld" else ()
+    bad = clips.flawed(clips.meld_rows(seed=0, scale=SCALES[name])) if name == "meld" else ()
     return [(r, decoding.located(r.utterance, r.video, folder)) for r in table.itertuples() if r.utterance not in bad]
 
 
@@ -73,7 +70,7 @@ def test_a_twin_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     def fails(file, *arguments, **settings):
         raise OSError("no space left")
 
-    monkeypatch.setattr(encoding, "write_video", fails)
+    monkeypatch.setattr(takes, "write_video", fails)
     with pytest.raises(OSError, match="no space"):
         releases.write("mosi", tmp_path / "twin", scale=0.01)
     assert not list(tmp_path.iterdir())
@@ -94,7 +91,7 @@ def test_a_video_gives_back_what_was_written(tmp_path, suffix, channels):
     who = takes.actor("somebody", female=True)
     audio, frames = takes.clip(takes.take(who, "neutral", seconds=1.0, rng=rng), who, 10, rng)
     frames = list(frames)
-    encoding.write_video(tmp_path / f"a{suffix}", frames, fps=10, audio=np.repeat(audio[:, None], channels, axis=1))
+    takes.write_video(tmp_path / f"a{suffix}", frames, fps=10, audio=np.repeat(audio[:, None], channels, axis=1))
     clip = decoding.Clip("a", tmp_path / f"a{suffix}")
     seen, heard = np.stack(list(decoding.frames(clip))), decoding.audio(clip, rate=voice.RATE)[: len(audio)]
     assert len(seen) == len(frames) == 10 and decoding.duration(clip) == pytest.approx(1.0, abs=0.05)
@@ -106,7 +103,7 @@ def test_a_video_gives_back_what_was_written(tmp_path, suffix, channels):
 
 
 def test_iemocap_is_read_back(twins):
-    made = iemocap_twin.table(seed=0, scale=SCALES["iemocap"]).set_index("utterance")
+    made = iemocap_twin.rows_of(seed=0, scale=SCALES["iemocap"]).set_index("utterance")
     read = READERS["iemocap"](twins("iemocap")).table.set_index("utterance")
     assert set(read.index) == set(made.index[~made["majority"].isin(["oth", "xxx"])])
     made = made.loc[read.index]
@@ -123,7 +120,7 @@ def test_raters_of_iemocap_agree_where_there_is_a_majority_and_nowhere_else(twin
     words = {"oth": "Other"} | {code: word for code, (_, word) in iemocap_twin.CODES.items()}
     blocks = "".join(f.read_text() for f in twins("iemocap").glob("*/dialog/EmoEvaluation/*.txt")).split("\n\n")
     turns = [block for block in blocks if block.startswith("[")]
-    assert len(turns) == len(iemocap_twin.table(seed=0, scale=SCALES["iemocap"]))
+    assert len(turns) == len(iemocap_twin.rows_of(seed=0, scale=SCALES["iemocap"]))
     for turn in turns:
         code, mean = turn.split("\t")[2], re.search(r"\[([\d., ]+)\]$", turn.splitlines()[0])[1]
         (top, votes), *_ = Counter(re.findall(r"C-E\d:\t(\w+);", turn)).most_common()
@@ -133,19 +130,19 @@ def test_raters_of_iemocap_agree_where_there_is_a_majority_and_nowhere_else(twin
 
 
 def test_ravdess_is_read_back_with_every_emotion_of_every_actor(twins):
-    made, read = ravdess_twin.table(seed=0, scale=SCALES["ravdess"]), READERS["ravdess"](twins("ravdess")).table
+    made, read = clips.ravdess_rows(seed=0, scale=SCALES["ravdess"]), READERS["ravdess"](twins("ravdess")).table
     for column in ("utterance", "speaker", "label", "text", "split"):
         assert (read.sort_values("utterance")[column].to_numpy() == made.sort_values("utterance")[column]).all(), column
     assert (read.groupby("speaker")["label"].nunique() == 8).all() and (read["video"] != "").all()
 
 
 def test_meld_is_read_back_and_two_of_its_clips_are_flawed(twins):
-    folder, made = twins("meld"), meld_twin.table(seed=0, scale=SCALES["meld"])
+    folder, made = twins("meld"), clips.meld_rows(seed=0, scale=SCALES["meld"])
     read = READERS["meld"](folder).table
     for column in ("utterance", "dialogue", "speaker", "label", "split", "text"):
         assert (read[column] == made[column]).all(), column
     np.testing.assert_allclose(read[["start", "end"]], made[["start", "end"]], atol=1e-9)
-    missing, cut = meld_twin.flawed(made)
+    missing, cut = clips.flawed(made)
     assert list(read.loc[read["video"] == "", "utterance"]) == [missing]
     with pytest.raises(decoding.MediaError, match="cannot be"):
         list(decoding.frames(decoding.located(cut, read.set_index("utterance").loc[cut, "video"], folder)))
@@ -153,7 +150,7 @@ def test_meld_is_read_back_and_two_of_its_clips_are_flawed(twins):
 
 @pytest.mark.parametrize("name", ["mosi", "mosei"])
 def test_mosi_and_mosei_are_read_back(twins, name):
-    made = cmu_twin.table(name, seed=0, scale=SCALES[name]).set_index("utterance")
+    made = clips.cmu_rows(name, seed=0, scale=SCALES[name]).set_index("utterance")
     read = READERS[name](twins(name)).table.set_index("utterance").loc[made.index]
     score = made["score"].where(made["labelled"])
     np.testing.assert_allclose(read["score"], score, atol=1e-6)
@@ -232,7 +229,7 @@ def test_simple_statistics_of_the_audio_and_pixels_of_the_face_tell_emotions_of_
 
 def test_pitch_is_the_speakers_times_the_tones_and_energy_is_in_decibels():
     """The oracle of the pitch is librosa's YIN."""
-    tone = manners.MANNERS["neutral"][0]._replace(range=0.05, breath=0.01)
+    tone = voice.MANNERS["neutral"][0]._replace(range=0.05, breath=0.01)
     for female in (True, False):
         who = takes.actor("x", female=female).voice
         for factor in (0.9, 1.3):
@@ -251,7 +248,7 @@ def test_the_mouth_opens_with_the_voice():
     one = takes.take(who, "neutral", seconds=1.2, rng=rng)
     level = np.sqrt(np.mean(one.audio.reshape(len(one.mouth), -1) ** 2, axis=1))
     assert np.corrcoef(level, one.mouth)[0, 1] > 0.5
-    sketch, rest = face.sketch(who.look, takes.SIZE), manners.Expression(0, 0, 0, 0, 0)
+    sketch, rest = face.sketch(who.look, takes.SIZE), voice.Expression(0, 0, 0, 0, 0)
     dark = [
         (
             face.show(sketch, rest, mouth=m, blink=False, pose=face.Pose(0, 0, 0, 1))[76:100, 60:100].sum(axis=2) < 200

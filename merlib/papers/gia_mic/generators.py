@@ -36,16 +36,9 @@ def time_slice(shared: Tensor, joint: Tensor, joint_mask: Tensor, x: Tensor, mas
     return Joined([mask, joint_mask])([x, joint])[:, : joint_mask.shape[1]]
 
 
-MASK_INPUTS = {  # and their widths, in d
-    "attended": (attended, 2),
-    "interpolated": (interpolated, 2),
-    "time_slice": (time_slice, 1),
-}
-
-
-def mask_input(name: str) -> tuple:
-    """What eq. (10) convolves, and its width in d."""
-    return one_of(MASK_INPUTS, name, "option of model.invariant.mask.inputs")
+# What eq. (10) convolves, and its width in d.
+MASK_INPUTS = {"attended": (attended, 2), "interpolated": (interpolated, 2), "time_slice": (time_slice, 1)}
+INPUTS = "option of model.invariant.mask.inputs"
 
 
 class StepNorm(nn.Module):
@@ -66,7 +59,7 @@ class FeatureMask(nn.Module):
 
     def __init__(self, *, dim: int, inputs: str):
         super().__init__()
-        self.inputs, width = mask_input(inputs)
+        self.inputs, width = one_of(MASK_INPUTS, inputs, INPUTS)
         self.convolve = nn.Linear(width * dim, dim)  # a 1x1 convolution
         self.prelu = nn.PReLU()
 
@@ -80,7 +73,7 @@ class MirGanFeatureMask(nn.Module):
 
     def __init__(self, *, dim: int, inputs: str):
         super().__init__()
-        self.inputs, width = mask_input(inputs)
+        self.inputs, width = one_of(MASK_INPUTS, inputs, INPUTS)
         self.value = nn.Linear(dim, dim, bias=False)  # no biases: batch norm would take them away
         self.value_norm = StepNorm(dim=dim)
         self.prelu = nn.PReLU()
@@ -128,10 +121,8 @@ class Unstrided(nn.Module):
 
 
 REFINEMENTS = {
-    "stride2_upsample": Strided,
-    "pointwise": partial(Unstrided, kernel=1),
-    "kernel2": partial(Unstrided, kernel=2),
-}
+    "stride2_upsample": Strided, "pointwise": partial(Unstrided, kernel=1), "kernel2": partial(Unstrided, kernel=2),
+}  # fmt: skip
 
 
 class Generator(nn.Module):
@@ -159,9 +150,8 @@ class InvariantRepresentations(nn.Module):
 
     def __init__(self, *, names: Sequence[str], dim: int, heads: int, mask: dict[str, Any], refine: dict[str, Any]):
         super().__init__()
-        self.generators = nn.ModuleDict(
-            {name: Generator(dim=dim, heads=heads, mask=mask, refine=refine) for name in names}
-        )
+        generator = {"dim": dim, "heads": heads, "mask": mask, "refine": refine}
+        self.generators = nn.ModuleDict({name: Generator(**generator) for name in names})
 
     def forward(
         self, x: dict[str, Tensor], specific: dict[str, Tensor], mask: dict[str, Tensor], joined: Joined
@@ -173,9 +163,6 @@ class InvariantRepresentations(nn.Module):
 
 class NoInvariantRepresentations(nn.Module):
     """Table 2, "w/o MIR": no generators, and nothing for the constraint to act on."""
-
-    def __init__(self):
-        super().__init__()
 
     def forward(self, *inputs: object) -> list[Tensor]:
         return []

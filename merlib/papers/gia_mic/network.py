@@ -1,8 +1,7 @@
 """GIA-MIC: gated attention for what is specific to each modality, generators for what all share (Sec. 2, Fig. 1).
 
 Shapes: b utterances, m modalities, t steps of a modality (padded), l steps of all modalities of an utterance, one after
-the other, d = dim, c classes. Masks are True on real steps. Every open point of the paper is a leaf of the recipe; the
-notes of the paper say what is chosen, and why.
+the other, d = dim, c classes. Masks are True on real steps.
 """
 
 from collections.abc import Collection
@@ -53,9 +52,8 @@ class Extractors(nn.Module):
             self.encode["audio"] = registry.bind(AudioEncoder, audio, what="model.extractors.audio", learns=True)
         widths = dims | {name: encode.width for name, encode in self.encode.items()}
         self.steps = steps | {name: encode.frames(steps[name]) for name, encode in self.encode.items()}
-        self.project = nn.ModuleDict(
-            {m: nn.Linear(widths[m], dim) if widths[m] != dim else nn.Identity() for m in names}
-        )
+        linear = {m: nn.Linear(widths[m], dim) if widths[m] != dim else nn.Identity() for m in names}
+        self.project = nn.ModuleDict(linear)
         layer = partial(nn.TransformerEncoderLayer, dim, heads, ff, dropout, batch_first=True)
         build = partial(nn.TransformerEncoder, num_layers=layers, enable_nested_tensor=False)
         one = build(layer()) if shared else None
@@ -98,8 +96,7 @@ class GiaMic(nn.Module):
     modalities.
 
     heads: of the attentions of eqs. (2) and (9). join: eq. (13), of JOINS. pool_padding: the averages of eq. (17) count
-    zeros up to the longest sequences of the corpus, as if every utterance were padded to that length; an utterance
-    still does not see the others of its batch.
+    zeros up to the longest sequences of the corpus, as if every utterance were padded to that length.
     """
 
     starting_weights = staticmethod(starting_weights)
@@ -115,9 +112,8 @@ class GiaMic(nn.Module):
             )
         if dim % heads:
             raise RequestError(f"width {dim} is no multiple of {heads} heads: change dim or heads of the model")
-        self.extractors = registry.bind(
-            Extractors, extractors, what="model.extractors", dims=dims, steps=steps, dim=dim, dropout=dropout
-        )
+        given = {"dims": dims, "steps": steps, "dim": dim, "dropout": dropout}
+        self.extractors = registry.bind(Extractors, extractors, what="model.extractors", **given)
         sizes = {"names": list(self.extractors.project), "dim": dim, "heads": heads}
         self.specific = registry.part(SPECIFIC, specific, "model.specific", **sizes)
         self.invariant = registry.part(INVARIANT, invariant, "model.invariant", **sizes)
@@ -154,9 +150,8 @@ class ConcatPool(nn.Module):
         extractors: dict[str, Any], pool_padding: bool,
     ):  # fmt: skip
         super().__init__()
-        self.extractors = registry.bind(
-            Extractors, extractors, what="model.extractors", dims=dims, steps=steps, dim=dim, dropout=dropout
-        )
+        given = {"dims": dims, "steps": steps, "dim": dim, "dropout": dropout}
+        self.extractors = registry.bind(Extractors, extractors, what="model.extractors", **given)
         self.longest = self.extractors.steps if pool_padding else {}
         self.head = nn.Linear(dim * len(self.extractors.project), classes)
 

@@ -9,7 +9,6 @@ ENCODERS = ("text", "visual")  # modalities whose pretrained weights can be repl
 
 
 def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
-    """Modality -> extractor; of text: the options of `text.encode`. weights: names or paths instead of the paper's."""
     layers = int(data["visual_encoder"].removeprefix("resnet"))
     return {
         "text": {"encoder": weights.get("text", "bert-base-uncased"), "pool": "cls_mean"},
@@ -19,5 +18,4 @@ def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
 
 
 def offline(data: dict) -> dict[str, Any]:
-    """Modality -> an extractor whose weights come with a package."""
     return {"visual": Pooled(of=vision.FerFaces(frames=min(data.get("frames", 15), 15)))}

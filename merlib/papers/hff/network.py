@@ -1,8 +1,7 @@
 """HFF: three levels of fusion, then a classifier for each task (Sec. 3.2-3.3, Fig. 1).
 
 Shapes: b dialogues, n utterances, m modalities, d = dim, c classes; B sequences of s steps, which are dialogues and
-their utterances, or utterances and their modalities. Masks are True on real positions. The readings of the paper, and
-why one of them is the default, stand in papers/hff/paper.toml and notes.md.
+their utterances, or utterances and their modalities. Masks are True on real positions.
 """
 
 from collections.abc import Callable
@@ -14,8 +13,7 @@ from torch import Tensor, nn
 from merlib.errors import RequestError, one_of
 from merlib.layers.basics import perceptron
 from merlib.papers.hff.level_one import ALIGNMENTS
-from merlib.papers.hff.level_three import POOLINGS, TEMPORALS
-from merlib.papers.hff.level_two import ATTENTIONS
+from merlib.papers.hff.levels_two_and_three import ATTENTIONS, POOLINGS, TEMPORALS
 from merlib.registry import bind, part
 
 VERSION = 1

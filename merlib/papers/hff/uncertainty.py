@@ -66,9 +66,7 @@ class McDropout(nn.Module):
     def __init__(self, *, modalities: int, dim: int, dropout: float, samples: int, epsilon: float):
         super().__init__()
         if not 0 < dropout < 1 or samples < 2:
-            raise RequestError(
-                f"mc_dropout takes a dropout in (0, 1) and 2 samples or more, not {dropout} and {samples}"
-            )
+            raise RequestError(f"mc_dropout takes a dropout in (0, 1) and 2 samples or more, not {dropout}, {samples}")
         self.mean = Each(modalities=modalities, dim=dim, out=dim)
         self.dropout, self.samples, self.epsilon = dropout, samples, epsilon
         drawn = torch.rand(samples, 1, 1, modalities, dim, generator=torch.Generator().manual_seed(0))
@@ -85,8 +83,7 @@ class BayesByBackprop(nn.Module):
     """A linear map for each modality with Gaussian weights, N(M, S^2); their prior is N(0, 1/d) (Blundell et al. 2015).
 
     Gaussian weights make Gaussian outputs, of mean x M + c and variance x^2 S^2 (Kingma et al. 2015), so eq. (20) draws
-    outputs instead of weights. `kl`: divergence of all weights from the prior, the same number for every utterance,
-    b n.
+    outputs instead of weights. `kl`, b n: divergence of all weights from the prior, the same for every utterance.
     """
 
     def __init__(self, *, modalities: int, dim: int, epsilon: float):

@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from merlib.errors import one_of
 from merlib.layers.basics import Unchanged
-from merlib.papers.mfcre.mlstm import MLstmBlock, MLstmCell
-from merlib.papers.mfcre.slstm import SLstmCell
+from merlib.layers.ragged import recurrent
+from merlib.papers.mfcre.xlstm import MLstmBlock, MLstmCell, SLstmCell
 from merlib.registry import bind, part
 
 
@@ -38,33 +37,23 @@ def retrieve(q: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, memory, memory, attn_mask=mask, scale=1.0).squeeze(1)
 
 
-def softmax(q: Tensor, memory: Tensor, mask: Tensor, refine: Callable) -> tuple[Tensor, Tensor]:
-    """As DialogueCRN: r_i = sum_j softmax_j(<g_j, q_i>) g_j."""
-    return q, retrieve(q, memory, mask)
-
-
 def softmax_simam(q: Tensor, memory: Tensor, mask: Tensor, refine: Callable) -> tuple[Tensor, Tensor]:
     """The intent of the released code: simAM refines the query, which then attends to the memory."""
     q = refine(q, mask)
     return q, retrieve(q, memory, mask)
 
 
-def simam_gate(q: Tensor, memory: Tensor, mask: Tensor, refine: Callable) -> tuple[Tensor, Tensor]:
-    """Eq. 2 without its sum: r_i = simAM(q_i)."""
-    return q, refine(q, mask)
-
-
-def simam_sum(q: Tensor, memory: Tensor, mask: Tensor, refine: Callable) -> tuple[Tensor, Tensor]:
-    """Eq. 2 as printed: none of its N terms depends on j, so r_i = N simAM(q_i)."""
-    return q, mask.sum(1)[:, None, None] * refine(q, mask)
-
-
-def no_attention(q: Tensor, memory: Tensor, mask: Tensor, refine: Callable) -> tuple[Tensor, Tensor]:
-    """Our reading of "w/o simAM attention" in Table 4: nothing is retrieved, r_i = 0."""
-    return q, torch.zeros_like(q)
-
-
-ATTENTIONS = {f.__name__: f for f in (softmax_simam, simam_gate, simam_sum, softmax)} | {"none": no_attention}
+ATTENTIONS = {  # each gives q and r, b k d
+    "softmax_simam": softmax_simam,
+    # Eq. 2 without its sum: r_i = simAM(q_i).
+    "simam_gate": lambda q, memory, mask, refine: (q, refine(q, mask)),
+    # Eq. 2 as printed: none of its N terms depends on j, so r_i = N simAM(q_i).
+    "simam_sum": lambda q, memory, mask, refine: (q, mask.sum(1)[:, None, None] * refine(q, mask)),
+    # As DialogueCRN: r_i = sum_j softmax_j(<g_j, q_i>) g_j.
+    "softmax": lambda q, memory, mask, refine: (q, retrieve(q, memory, mask)),
+    # Our reading of "w/o simAM attention" in Table 4: nothing is retrieved, r_i = 0.
+    "none": lambda q, memory, mask, refine: (q, torch.zeros_like(q)),
+}
 AXES = {
     "channels": lambda q, mask: simam(q, axis=-1),
     "utterances": lambda q, mask: simam(q, axis=1, mask=mask),
@@ -133,9 +122,7 @@ class BiLstm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, speaker: Tensor) -> Tensor:
         """With `mask_padding=False` it also runs over the padding (zeros), as published."""
         read = mask if self.mask_padding else torch.ones_like(mask)
-        lengths = read.sum(1).clamp(min=1).cpu()
-        packed = pack_padded_sequence(x * mask.unsqueeze(-1), lengths, batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+        return recurrent(self.rnn, x * mask.unsqueeze(-1), read)
 
 
 class PartyBiLstm(nn.Module):

@@ -9,7 +9,6 @@ ENCODERS = ("text", "visual")  # modalities whose pretrained weights can be repl
 
 
 def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
-    """Modality -> extractor; of text: the options of `text.encode`. weights: names or paths instead of the paper's."""
     return {
         "text": {"encoder": weights.get("text", "roberta-base"), "pool": "cls", "context": "dialogue"},
         "audio": audio.ComParE(),

@@ -6,7 +6,9 @@ h is its attribute `width`.
 """
 
 import math
+from collections.abc import Callable, Collection
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,31 +17,70 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib import registry
-from merlib.errors import RequestError
-from merlib.layers.ragged import LastState
-from merlib.papers.mpaf_net.text_encoders import STORED, StoredText, TunedText
+from merlib.errors import DeclarationError, RequestError, one_of
+from merlib.layers.ragged import LastState, masked_mean
+
+STORED = "vectors"  # the text encoder of stored states that no layer of the network encodes further
 
 
-class FlatFrames(nn.Module):
-    """All values of a step as they are: b t d -> b t d."""
+class Pool(nn.Module):
+    """The states of an utterance's tokens as one vector, b t h -> b h.
 
-    def __init__(self, *, width: int):
+    "hidden": BERT's [CLS]. "pooler": tanh(W [CLS] + b), as BERT's pooler; `dense` makes W and b. "mean": of all tokens,
+    for arrays without [CLS] and encoders that were trained by the mean.
+    """
+
+    def __init__(self, *, pool: str, dense: Callable[[], nn.Linear]):
         super().__init__()
-        self.width = width
+        one_of(("hidden", "pooler", "mean"), pool, "option of model.encoders.text.pool")
+        self.mean, self.dense = pool == "mean", dense() if pool == "pooler" else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        x = masked_mean(states, mask) if self.mean else states[:, 0]
+        return x if self.dense is None else self.dense(x).tanh()
 
 
-class LinearFrames(nn.Module):
-    """A linear map of every step: b t d -> b t h."""
+class StoredText(nn.Module):
+    """Text that is encoded already. pool: of `Pool`, where "pooler" starts at random here."""
 
-    def __init__(self, *, width: int, dim: int):
+    def __init__(self, *, width: int, pool: str):
         super().__init__()
-        self.width, self.map = dim, nn.Linear(width, dim)
+        self.width, self.pool = width, Pool(pool=pool, dense=lambda: nn.Linear(width, width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.map(x)
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.pool(x, mask)
+
+
+class TunedText(nn.Module):
+    """The last layers of a Hugging Face encoder, which learn, on the stored states of the layer below them.
+
+    The layers below are frozen, so their states are features: computed once, without dropout, they give what the whole
+    encoder would give. encoder: a folder or hub name that AutoModel can load. pool: of `Pool`, where "pooler"
+    is the encoder's own. All parameters from there are in `pretrained`, which has a learning rate of its own.
+    """
+
+    PRETRAINED = "pretrained."  # see `registry`
+
+    def __init__(self, *, width: int, encoder: str, tuned_layers: int, pool: str):
+        from transformers import AutoModel  # takes seconds, and only this needs it
+
+        super().__init__()
+        model = AutoModel.from_pretrained(encoder, dtype=torch.float32)
+        layers, hidden = getattr(getattr(model, "encoder", None), "layer", ()), model.config.hidden_size
+        if not 0 < tuned_layers <= len(layers) or width != hidden or (pool == "pooler" and model.pooler is None):
+            raise RequestError(
+                f"text encoder {encoder}: {tuned_layers} of {len(layers)} layers, states of {hidden}, stored ones of "
+                f"{width}. Choose an encoder built as BERT (with a pooler for the pool 'pooler'), and store the states "
+                "below its tuned layers"
+            )
+        model.encoder.layer = layers[-tuned_layers:]
+        pooled = Pool(pool=pool, dense=lambda: model.pooler.dense)
+        self.width, self.pretrained = width, nn.ModuleDict({"encoder": model.encoder, "pool": pooled})
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        bias = torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, torch.finfo(x.dtype).min)
+        states = self.pretrained["encoder"](x, attention_mask=bias[:, None, None]).last_hidden_state  # b t -> b 1 1 t
+        return self.pretrained["pool"](states, mask)
 
 
 class ConvolvedFrames(nn.Module):
@@ -47,7 +88,7 @@ class ConvolvedFrames(nn.Module):
 
     def __init__(self, *, width: int, dim: int):
         super().__init__()
-        self.size, self.width = math.isqrt(width), dim
+        self.size = math.isqrt(width)
         if self.size**2 != width:
             raise RequestError(f"frame encoder 'cnn' reads square frames, and {width} values make none: choose another")
         channels = (1, 16, 32, dim)
@@ -57,13 +98,6 @@ class ConvolvedFrames(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         frames = rearrange(x, "b t (i j) -> (b t) 1 i j", i=self.size)
         return reduce(self.convolve(frames), "(b t) h i j -> b t h", "mean", b=len(x))
-
-
-class RealSteps(nn.Module):
-    """Sequences that end with their last real step: unchanged."""
-
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        return x, mask
 
 
 class Extend(nn.Module):
@@ -87,7 +121,11 @@ class Extend(nn.Module):
         return F.pad(x * mask.unsqueeze(-1), (0, 0, 0, self.steps - x.shape[1])), real
 
 
-FRAMES = {"flatten": FlatFrames, "linear": LinearFrames, "cnn": ConvolvedFrames}
+FRAMES = {  # of every step: all its values as they are, b t d -> b t d; or an encoder, b t d -> b t h
+    "flatten": lambda width: nn.Identity(),
+    "linear": lambda width, dim: nn.Linear(width, dim),
+    "cnn": ConvolvedFrames,
+}
 FLAT = {"name": "flatten"}
 
 
@@ -104,12 +142,14 @@ class Recurrent(nn.Module):
     ):  # fmt: skip
         super().__init__()
         self.frames = registry.part(FRAMES, frame_encoder, "model.encoders.visual.frame_encoder", width=width, dim=dim)
-        self.end = RealSteps() if pack else Extend(steps=steps, repeat=repeat)
-        self.last = registry.bind(LastState, lstm, what="model.encoders.lstm", width=self.frames.width, dim=dim)
+        self.extend = None if pack else Extend(steps=steps, repeat=repeat)
+        read = width if frame_encoder["name"] == "flatten" else dim
+        self.last = registry.bind(LastState, lstm, what="model.encoders.lstm", width=read, dim=dim)
         self.width = dim
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.last(*self.end(self.frames(x), mask))
+        x = self.frames(x)
+        return self.last(x, mask) if self.extend is None else self.last(*self.extend(x, mask))
 
 
 def unimodal_encoders(
@@ -126,3 +166,27 @@ def unimodal_encoders(
             given = {"width": dims[name], "steps": steps[name], "lstm": lstm, "pack": pack, "repeat": name == "visual"}
             encoders[name] = registry.bind(Recurrent, section, what=f"model.encoders.{name}", **given)
     return encoders
+
+
+def starting_weights(section: dict[str, Any], modalities: Collection[str]) -> dict[str, list[Path]]:
+    """Leaf -> the files of the text encoder that a network of this section starts from."""
+    encoder = section["encoders"]["text"]["encoder"]
+    if "text" not in modalities or encoder == STORED:
+        return {}
+    from merlib.pretrained.encoders import pretrained_files  # takes seconds, and only this needs it
+
+    return {"encoders.text.encoder": pretrained_files(encoder)}
+
+
+def check_states(section: dict[str, Any], layers_above: dict[str, int]) -> None:
+    """DeclarationError where stored text is not the states that the tuned layers of the network's own encoder read."""
+    text = section["encoders"]["text"]
+    if "text" not in layers_above or text["encoder"] == STORED:
+        return
+    stored, tuned = layers_above["text"], text["tuned_layers"]
+    if stored != tuned:
+        raise DeclarationError(
+            f"text encoder {text['encoder']} learns its last {tuned} layers, but the stored states of text have "
+            f"{stored} yet to pass: make them with `merlib data text ... --pool tokens --layer N`, N being all layers "
+            f"but {tuned}"
+        )

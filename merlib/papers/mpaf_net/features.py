@@ -8,25 +8,9 @@ ENCODERS = ("text",)  # modalities whose pretrained weights can be replaced
 
 
 def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
-    """Modality -> extractor; of text: the options of `text.encode`. weights: names or paths instead of the paper's."""
     encoder = weights.get("text", "bert-base-uncased")
-    haar = faces.HaarFaces(frames=data["frames"], size=data["frame_size"], active=data["face"] == "active_side")
-    return {
-        "text": {"encoder": encoder, "pool": "tokens", "max_tokens": data["text_tokens"]},
-        "audio": audio.MfccSteps(settings=mfcc(data)),
-        "visual": haar,
-    }
-
-
-def offline(data: dict) -> dict[str, Any]:
-    """Modality -> an extractor whose weights come with a package: only the text has others."""
-    return {}
-
-
-def mfcc(data: dict) -> audio.Mfcc:
-    """The settings of the MFCC (Sec. 3.1.2)."""
     rate = 1000 * data["audio_khz"]
-    return audio.Mfcc(
+    mfcc = audio.Mfcc(  # Sec. 3.1.2
         rate=rate,
         seconds=data["audio_seconds"],
         cut="start",  # longer signals are truncated
@@ -36,3 +20,13 @@ def mfcc(data: dict) -> audio.Mfcc:
         shift_ms=1000 * data["mfcc_hop"] / rate,
         fft=data["mfcc_window"],
     )
+    haar = faces.HaarFaces(frames=data["frames"], size=data["frame_size"], active=data["face"] == "active_side")
+    return {
+        "text": {"encoder": encoder, "pool": "tokens", "max_tokens": data["text_tokens"]},
+        "audio": audio.MfccSteps(settings=mfcc),
+        "visual": haar,
+    }
+
+
+def offline(data: dict) -> dict[str, Any]:
+    return {}  # only the text has others

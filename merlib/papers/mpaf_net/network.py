@@ -1,7 +1,7 @@
 """MPAF-Net: three unimodal vectors and three attended pairs, joined and classified (Sec. 2.3, Fig. 2); its baseline.
 
 Shapes: b utterances, t steps, d the width of a step, h of an encoder's vector, k = dim of a pair, i of what is joined,
-c classes. Every open point of the paper is a leaf of the recipe; the notes of the paper say what is chosen, and why.
+c classes.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from merlib import registry
 from merlib.errors import RequestError, one_of
 from merlib.layers.basics import perceptron
-from merlib.papers.mpaf_net.encoders import unimodal_encoders
-from merlib.papers.mpaf_net.text_encoders import check_states, starting_weights
+from merlib.papers.mpaf_net.encoders import check_states, starting_weights, unimodal_encoders
 
 VERSION = 1
 
@@ -39,9 +38,6 @@ class Score(nn.Module):
 class Half(nn.Module):
     """No attention: alpha is 1/2, and a pair the mean of its two projections."""
 
-    def __init__(self):
-        super().__init__()
-
     def forward(self, x: Tensor) -> Tensor:
         return x.new_full((len(x), 1), 0.5)
 
@@ -57,9 +53,7 @@ class Pair(nn.Module):
 
     def __init__(self, *, widths: Sequence[int], dim: int, attention: dict[str, Any], dropout: float):
         super().__init__()
-        self.project = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, dim), nn.ReLU(), nn.Dropout(dropout)) for width in widths
-        )
+        self.project = nn.ModuleList(nn.Sequential(nn.Linear(w, dim), nn.ReLU(), nn.Dropout(dropout)) for w in widths)
         self.weigh = registry.part(ATTENTIONS, attention, "model.pair.attention", width=sum(widths) + 2 * dim)
 
     def forward(self, f1: Tensor, f2: Tensor) -> Tensor:

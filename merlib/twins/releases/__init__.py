@@ -1,19 +1,21 @@
 """Media twins: synthetic recordings, transcripts and label files of every corpus, in the layout of its release.
 
-Nothing in them is real. A speaker has a voice (`voice`) and a face (`face`) of their own; an emotion changes both
-(`manners`), by another amount in every utterance; recordings have noise. `write` makes a few minutes of material a
-corpus. The labels, speakers, splits, times and texts are in the official files, and nowhere else.
+Nothing in them is real. A speaker has a voice (`voice`) and a face (`face`) of their own; an emotion changes both, by
+another amount in every utterance; recordings have noise (`takes`). `write` makes a few minutes of material a corpus.
+The labels, speakers, splits, times and texts are in the official files, and nowhere else.
 """
 
-import importlib
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from merlib.errors import RequestError
+from merlib.twins.releases import clips, iemocap
 
-LAYOUTS = {"iemocap": "iemocap", "ravdess": "ravdess", "meld": "meld", "mosi": "cmu", "mosei": "cmu"}
+LAYOUTS = {
+    "iemocap": iemocap.iemocap, "ravdess": clips.ravdess, "meld": clips.meld, "mosi": clips.cmu, "mosei": clips.cmu,
+}  # fmt: skip
 
 
 def write(name: str, folder: Path, *, seed: int = 0, scale: float = 1.0) -> None:
@@ -24,16 +26,15 @@ def write(name: str, folder: Path, *, seed: int = 0, scale: float = 1.0) -> None
     """
     folder = Path(folder)
     if name not in LAYOUTS or not 0 < scale <= 1:
-        raise RequestError(
-            f"media twin of {name!r} at scale {scale}; expected one of {sorted(LAYOUTS)}, a scale in (0, 1]."
-        )
+        expected = f"expected one of {sorted(LAYOUTS)}, and a scale in (0, 1]"
+        raise RequestError(f"media twin of {name!r} at scale {scale}; {expected}.")
     if folder.exists():
         raise FileExistsError(f"{folder} exists; delete it, or name another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
     try:
         part.chmod(0o755)
-        importlib.import_module(f"{__name__}.{LAYOUTS[name]}").fill(name, part, seed=seed, scale=scale)
+        LAYOUTS[name](name, part, seed=seed, scale=scale)
         os.rename(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from merlib.twins.releases.manners import Expression
+from merlib.twins.releases.voice import Expression
 
 SIDE, BITS = 128, 4
 MIDDLE, EYES, NOSE, MOUTH = 64.0, 58.0, 77.0, 92.0  # across; and down
@@ -21,9 +21,7 @@ WALLS = ((120, 135, 150), (150, 145, 130), (95, 110, 100), (160, 160, 165), (110
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """A speaker's face: colours, and factors on proportions."""
-
+class Look:  # of a speaker: colours, and factors on proportions
     skin: tuple[int, int, int]
     hair: tuple[int, int, int]
     iris: tuple[int, int, int]
@@ -36,17 +34,13 @@ class Look:
 
 
 class Pose(NamedTuple):
-    """Where a face is in the frame."""
-
     x: float  # pixels right of the middle
     y: float  # pixels below it
     turn: float  # degrees
     size: float  # frame pixels to a canvas pixel
 
 
-class Sketch(NamedTuple):
-    """The parts of a face that do not move."""
-
+class Sketch(NamedTuple):  # the parts of a face that do not move
     look: Look
     head: np.ndarray  # SIDE SIDE 3, uint8
     cover: np.ndarray  # SIDE SIDE, uint8: 255 where the head hides the wall
@@ -54,7 +48,6 @@ class Sketch(NamedTuple):
 
 
 def look(rng: np.random.Generator, *, female: bool) -> Look:
-    """The look of a woman or a man."""
     shade = rng.integers(-8, 9, 3)
 
     def one(colours: tuple) -> tuple[int, int, int]:
@@ -184,8 +177,7 @@ def _soft(ellipses: list[tuple], blur: float) -> np.ndarray:
 
 
 def _lay(head: np.ndarray, colour: np.ndarray, ellipses: list[tuple], blur: float) -> None:
-    mask = _soft(ellipses, blur)[..., None]
-    head += mask * (colour - head)
+    head += _soft(ellipses, blur)[..., None] * (colour - head)
 
 
 def _shade(head: np.ndarray, factor: float, ellipses: list[tuple], blur: float) -> None:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from merlib.corpora.iemocap import default_split, side
 from merlib.twins import parts
-from merlib.twins.releases import encoding, face, takes
+from merlib.twins.releases import face, takes
 from merlib.twins.releases.voice import RATE
 
 FPS = 10
@@ -41,7 +41,7 @@ FELT = {  # valence, activation and dominance, 1 to 5, of raters: chosen
 }  # fmt: skip
 
 
-def table(*, seed: int, scale: float) -> pd.DataFrame:
+def rows_of(*, seed: int, scale: float) -> pd.DataFrame:
     """Every turn in order: utterance, dialogue, speaker, majority (code), emotion as acted, text, start and end."""
     rng = np.random.default_rng([seed, 1])
     rows = _turns(rng, max(4, round(DIALOGUES / 5 * scale)))
@@ -65,11 +65,12 @@ def table(*, seed: int, scale: float) -> pd.DataFrame:
     return rows
 
 
-def fill(name: str, folder: Path, *, seed: int, scale: float) -> None:
+def iemocap(name: str, folder: Path, *, seed: int, scale: float) -> None:
     """Write the release into the empty `folder`."""
-    for dialogue, rows in table(seed=seed, scale=scale).groupby("dialogue", sort=False):
+    for dialogue, rows in rows_of(seed=seed, scale=scale).groupby("dialogue", sort=False):
         session, rng = folder / f"Session{dialogue[4]}", takes.generator(seed, dialogue)
-        for kind, text in (("EmoEvaluation", _rated(rows, rng)), ("transcriptions", _said(rows))):
+        lines = "".join(f"{r.utterance} [{r.start:08.4f}-{r.end:08.4f}]: {r.text}\n" for r in rows.itertuples())
+        for kind, text in (("EmoEvaluation", _rated(rows, rng)), ("transcriptions", lines)):
             file = session / "dialog" / kind / f"{dialogue}.txt"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="latin-1")
@@ -79,11 +80,9 @@ def fill(name: str, folder: Path, *, seed: int, scale: float) -> None:
         audio = _mixed(acts, dialogue, samples, rng)  # s 2
         for row in rows.itertuples():
             wav = session / "sentences" / "wav" / dialogue / f"{row.utterance}.wav"
-            cut = audio[round(row.start * RATE) : round(row.end * RATE)]
-            encoding.write_audio(wav, cut.mean(axis=1))
-        count = round(samples / RATE * FPS)
-        frames = _two_shot(acts, cast, dialogue, count, rng)
-        encoding.write_video(session / "dialog" / "avi" / "DivX" / f"{dialogue}.avi", frames, fps=FPS, audio=audio)
+            takes.write_audio(wav, audio[round(row.start * RATE) : round(row.end * RATE)].mean(axis=1))
+        frames = _two_shot(acts, cast, dialogue, round(samples / RATE * FPS), rng)
+        takes.write_video(session / "dialog" / "avi" / "DivX" / f"{dialogue}.avi", frames, fps=FPS, audio=audio)
 
 
 def _turns(rng: np.random.Generator, per_session: int) -> pd.DataFrame:
@@ -97,10 +96,8 @@ def _turns(rng: np.random.Generator, per_session: int) -> pd.DataFrame:
             dialogue = f"Ses0{session}{kind}{take:02d}" + ("_1" if "script" in kind else "")
             who = (rng.integers(2) + (rng.random(next(lengths)) < 0.69).cumsum()) % 2
             turn = [int((who[:t] == k).sum()) for t, k in enumerate(who)]
-            rows += [
-                (f"{dialogue}_{'FM'[k]}{t:03d}", dialogue, f"0{session}{'FM'[k]}")
-                for t, k in zip(turn, who, strict=True)
-            ]
+            for t, k in zip(turn, who, strict=True):
+                rows.append((f"{dialogue}_{'FM'[k]}{t:03d}", dialogue, f"0{session}{'FM'[k]}"))
     return pd.DataFrame(rows, columns=["utterance", "dialogue", "speaker"])
 
 
@@ -113,14 +110,11 @@ def _counts(total: int) -> np.ndarray:
 
 
 def _acts(rows: pd.DataFrame, who: takes.Actor, rng: np.random.Generator) -> list[tuple[float, takes.Take]]:
-    """The takes of one actor: start in seconds, and take."""
-    return [
-        (
-            r.start,
-            takes.take(who, r.emotion, seconds=r.end - r.start, rng=rng, strength=0.6 if r.majority == "xxx" else 1),
-        )
-        for r in rows.itertuples()
-    ]
+    done = []
+    for r in rows.itertuples():
+        strength = 0.6 if r.majority == "xxx" else 1
+        done.append((r.start, takes.take(who, r.emotion, seconds=r.end - r.start, rng=rng, strength=strength)))
+    return done
 
 
 def _mixed(acts: dict, dialogue: str, samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -136,7 +130,6 @@ def _mixed(acts: dict, dialogue: str, samples: int, rng: np.random.Generator) ->
 
 
 def _two_shot(acts: dict, cast: dict, dialogue: str, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """The frames of both actors, left and right half."""
     halves = {}
     for actor, done in acts.items():
         shown = takes.acting(done, count, FPS)
@@ -157,18 +150,10 @@ def _rated(rows: pd.DataFrame, rng: np.random.Generator) -> str:
         votes = [agreed, *others[:2]] if r.majority == "xxx" else [agreed, agreed, rng.choice([agreed, others[0]])]
         marks = np.clip(np.round(rng.normal(FELT[r.emotion], 0.6, (3, 3))), 1, 5).astype(int)  # two raters, the actor
         mean = marks[:2].mean(axis=0)
-        lines += [
-            f"[{r.start:.4f} - {r.end:.4f}]\t{r.utterance}\t{r.majority}\t[{', '.join(f'{m:.4f}' for m in mean)}]",
-            *(f"C-{rater}:\t{vote};\t()" for rater, vote in zip(("E1", "E2", "E3"), votes, strict=True)),
-            f"C-{r.speaker[-1]}1:\t{own};\t()",
-            *(
-                f"A-{rater}:\tval {v}; act {a}; dom  {d};\t()"
-                for rater, (v, a, d) in zip(("E1", "E2", f"{r.speaker[-1]}1"), marks, strict=True)
-            ),
-            "",
-        ]
+        vad, actor = ", ".join(f"{m:.4f}" for m in mean), f"{r.speaker[-1]}1"
+        lines.append(f"[{r.start:.4f} - {r.end:.4f}]\t{r.utterance}\t{r.majority}\t[{vad}]")
+        lines += [f"C-{w}:\t{v};\t()" for w, v in zip(("E1", "E2", "E3", actor), (*votes, own), strict=True)]
+        for rater, (v, a, d) in zip(("E1", "E2", actor), marks, strict=True):
+            lines.append(f"A-{rater}:\tval {v}; act {a}; dom  {d};\t()")
+        lines.append("")
     return "\n".join(lines) + "\n"
-
-
-def _said(rows: pd.DataFrame) -> str:
-    return "".join(f"{r.utterance} [{r.start:08.4f}-{r.end:08.4f}]: {r.text}\n" for r in rows.itertuples())

@@ -1,27 +1,33 @@
-"""Actors before the camera: the audio of their utterances, and the frames of a face over time.
+"""Actors before the camera: the audio of their utterances, the frames of a face over time, and files of both.
+
+Files have the same bits every time: one thread encodes them, and no time of writing is in them.
 
 Shapes: s samples, p frames, 5 the values of an `Expression`.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
+import av
 import numpy as np
+import soundfile
 
-from merlib.twins.releases import face, manners, voice
-from merlib.twins.releases.manners import Expression
-from merlib.twins.releases.voice import LEVEL, RATE, STEP
+from merlib.twins.releases import face, voice
+from merlib.twins.releases.voice import LEVEL, RATE, STEP, Expression
 
-SIZE = (160, 120)  # w h of the frame of one face
+SIZE, FPS = (160, 120), 12  # w h of the frame of one face; frames a second of a clip with one actor
 LISTENING = 0.4  # share of an expression that stays when its speaker is silent
+CODECS = {  # of video and audio, by suffix
+    ".mp4": ("libx264", {"preset": "veryfast", "crf": "24", "threads": "1"}, "aac", 64_000),
+    ".avi": ("mpeg4", {"qscale": "4", "flags": "+qscale+bitexact", "threads": "1"}, "pcm_s16le", None),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """A speaker: a voice and a look."""
-
     voice: voice.Voice
     look: face.Look
 
@@ -46,8 +52,8 @@ def actor(name: str, *, female: bool) -> Actor:
 
 
 def take(who: Actor, emotion: str, *, seconds: float, rng: np.random.Generator, strength: float = 1.0) -> Take:
-    """`who` says something for `seconds`, with an emotion of `manners.MANNERS`."""
-    tone, shown = manners.acted(emotion, strength, rng)
+    """`who` says something for `seconds`, with an emotion of `voice.MANNERS`."""
+    tone, shown = voice.acted(emotion, strength, rng)
     return Take(*voice.speak(who.voice, tone, seconds=seconds, rng=rng), shown)
 
 
@@ -92,3 +98,50 @@ def clip(one: Take, who: Actor, fps: int, rng: np.random.Generator) -> tuple[np.
     shown, mouth = acting([(0.0, one)], max(2, round(len(one.audio) / RATE * fps)), fps)
     audio = np.clip(one.audio + room(len(one.audio), rng), -1, 1).astype(np.float32)
     return audio, faces(face.sketch(who.look, SIZE), shown, mouth, fps, rng)
+
+
+def record(
+    file: Path, who: Actor, emotion: str, *, seconds: float, rng: np.random.Generator, strength: float = 1.0
+) -> np.ndarray:
+    """Write the video of one take alone into `file`, and return its audio (s)."""
+    audio, frames = clip(take(who, emotion, seconds=seconds, rng=rng, strength=strength), who, FPS, rng)
+    write_video(file, frames, fps=FPS, audio=audio[:, None])
+    return audio
+
+
+def write_audio(file: Path, audio: np.ndarray) -> None:
+    """A mono wav of 16 bits at `RATE` from samples in [-1, 1] (s)."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(file, audio, RATE, subtype="PCM_16")
+
+
+def write_video(file: Path, frames: Iterable[np.ndarray], *, fps: int, audio: np.ndarray) -> None:
+    """An mp4 (H.264 and AAC) or avi (MPEG-4 and PCM) of frames (h w 3 RGB bytes) and audio (s channels)."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    codec, options, audio_codec, bits = CODECS[file.suffix]
+    with av.open(str(file), "w", options={"fflags": "+bitexact"}) as container:
+        video = container.add_stream(codec, rate=fps, options=options, pix_fmt="yuv420p")
+        track = container.add_stream(audio_codec, rate=RATE, layout="mono" if audio.shape[1] == 1 else "stereo")
+        if bits:
+            track.bit_rate = bits
+        for i, pixels in enumerate(frames):
+            if not i:
+                video.height, video.width = pixels.shape[:2]
+                for block in _blocks(track, audio):
+                    container.mux(track.encode(block))
+                container.mux(track.encode())
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts = i
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+
+
+def _blocks(track: av.AudioStream, audio: np.ndarray) -> Iterator[av.AudioFrame]:
+    """All samples (s channels), in the pieces that the codec takes."""
+    track.codec_context.open()
+    size = track.codec_context.frame_size or RATE
+    for start in range(0, len(audio), size):
+        planes = np.ascontiguousarray(audio[start : start + size].T, dtype=np.float32)
+        block = av.AudioFrame.from_ndarray(planes, format="fltp", layout=track.layout.name)
+        block.sample_rate, block.pts = RATE, start
+        yield block

@@ -11,8 +11,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from merlib import declarations
-from merlib.papers.hff.level_three import Global, PaperGru, PerQuery
-from merlib.papers.hff.level_two import Attention, EncoderLayer
+from merlib.papers.hff.levels_two_and_three import Attention, EncoderLayer, Global, PaperGru, PerQuery
 
 DIMS = {"text": 12, "audio": 5, "visual": 7}
 LENGTHS = [6, 1, 4]  # utterances of the three dialogues of a batch

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from merlib.layers.attention import sinusoid
 from merlib.papers.mfcre.dialoguecrn import DialogueCRN, PartyBiLstm, Reasoning, simam
-from merlib.papers.mfcre.encoder import Gate, Transformer
+from merlib.papers.mfcre.network import Gate, Transformer
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 ORIGINAL = {"cell": {"name": "lstm"}, "attention": "softmax", "simam_axis": "channels"}  # DialogueCRN's own reasoning

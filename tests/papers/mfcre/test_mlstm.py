@@ -6,15 +6,7 @@ from oracles import below, load
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.papers.mfcre.mlstm import (
-    HeadNorm,
-    MLstmBlock,
-    MLstmCell,
-    MLstmLayer,
-    at_least_float32,
-    mlstm_parallel,
-    mlstm_step,
-)
+from merlib.papers.mfcre.xlstm import EPS, HeadNorm, MLstmBlock, MLstmCell, MLstmLayer, at_least_float32, mlstm_parallel
 
 MLSTM = load("xlstm_mlstm")
 close32 = {"rtol": 2e-4, "atol": 2e-4}  # the fixture's float32 arrays
@@ -23,6 +15,25 @@ close64 = {"rtol": 1e-9, "atol": 1e-9}
 
 def random(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
     return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def mlstm_step(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, state: tuple[Tensor, Tensor, Tensor]
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """One recurrent step of the mLSTM (eq. 19-27, stabilised by m as in eq. 15-17), written as a reference.
+
+    q, k, v: ... e; i, f: ...; state: memory C ... e e, normaliser n ... e, stabiliser m ..., zeros at the start.
+    Returns h ... e and the new state.
+    """
+    c, n, m = state
+    k = k * k.shape[-1] ** -0.5
+    log_f = F.logsigmoid(f)
+    new_m = torch.maximum(log_f + m, i)
+    keep, write = (log_f + m - new_m).exp().unsqueeze(-1), (i - new_m).exp().unsqueeze(-1)
+    c = keep.unsqueeze(-1) * c + (write * k).unsqueeze(-1) * v.unsqueeze(-2)  # ... e, ... e -> ... e e
+    n = keep * n + write * k
+    scale = torch.maximum((q * n).sum(-1).abs(), (-new_m).exp()) + EPS
+    return (q.unsqueeze(-2) @ c).squeeze(-2) / scale.unsqueeze(-1), (c, n, new_m)
 
 
 def zero_memory(q: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,8 +6,7 @@ from oracles import below, load
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.papers.mfcre.mlstm import BlockLinear, CausalConv, HeadNorm
-from merlib.papers.mfcre.slstm import SLstmCell, slstm_step
+from merlib.papers.mfcre.xlstm import BlockLinear, CausalConv, HeadNorm, SLstmCell, slstm_step
 
 SLSTM = load("xlstm_slstm")
 close32 = {"rtol": 2e-4, "atol": 2e-4}  # the fixture's float32 arrays

@@ -363,7 +363,7 @@ def test_padding_and_batch_mates_are_invisible(row, change, longer):
 def test_only_the_padded_reading_runs_to_the_end_of_the_corpus():
     """A corpus whose longest sequence has 9 steps: that one is the same in both readings, the others are not."""
     padded, packed = network(), network(change=PACKED)
-    padded.encoders["audio"].end.steps = 9
+    padded.encoders["audio"].extend.steps = 9
     differ = (padded(utterances())["embedding"] - packed(utterances())["embedding"])[:, 7:13].abs().amax(1) > 1e-9
     assert differ.tolist() == [length < 9 for length in LENGTHS["audio"]]
     with pytest.raises(ValueError, match="12 steps; the longest"):

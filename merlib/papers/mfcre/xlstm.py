@@ -1,4 +1,4 @@
-"""The xLSTM with a matrix memory (mLSTM) and its residual block (Beck et al. 2024, "xLSTM").
+"""The xLSTM (Beck et al. 2024) with a matrix memory (mLSTM), its residual block, and with a scalar memory (sLSTM).
 
 Shapes: b sequences, s steps, h heads, e width of a head, d = h e, "..." any leading axes. Gates are pre-activations.
 A cell computes one step, `hidden, state = cell(x, state)`, and starts from an empty memory when `state` is None.
@@ -17,25 +17,6 @@ EPS = 1e-6
 def at_least_float32(x: Tensor) -> Tensor:
     """Raise the precision under autocast: exponential gates need float32 or better."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def mlstm_step(
-    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, state: tuple[Tensor, Tensor, Tensor]
-) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """One recurrent step of the mLSTM (eq. 19-27, stabilised by m as in eq. 15-17), written as a reference.
-
-    q, k, v: ... e; i, f: ...; state: memory C ... e e, normaliser n ... e, stabiliser m ..., zeros at the start.
-    Returns h ... e and the new state.
-    """
-    c, n, m = state
-    k = k * k.shape[-1] ** -0.5
-    log_f = F.logsigmoid(f)
-    new_m = torch.maximum(log_f + m, i)
-    keep, write = (log_f + m - new_m).exp().unsqueeze(-1), (i - new_m).exp().unsqueeze(-1)
-    c = keep.unsqueeze(-1) * c + (write * k).unsqueeze(-1) * v.unsqueeze(-2)  # ... e, ... e -> ... e e
-    n = keep * n + write * k
-    scale = torch.maximum((q * n).sum(-1).abs(), (-new_m).exp()) + EPS
-    return (q.unsqueeze(-2) @ c).squeeze(-2) / scale.unsqueeze(-1), (c, n, new_m)
 
 
 def _read(q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor, m: Tensor) -> Tensor:
@@ -89,7 +70,7 @@ class MLstmCell(nn.Module):
     """One mLSTM step at a time with an output gate, for few steps of many sequences (all utterances at once).
 
     The memory of T steps from zero is exactly what the T pairs of keys and values write into it, so the state keeps
-    those (T e numbers a head) and never the e x e matrix. Equal to `mlstm_step`, and linear in T.
+    those (T e numbers a head) and never the e x e matrix. Equal to eqs. 19-27 of Beck et al., and linear in T.
     """
 
     def __init__(self, *, inputs: int, dim: int, heads: int):
@@ -164,11 +145,8 @@ class MLstmLayer(nn.Module):
         x, z = self.up(x).chunk(2, dim=-1)
         past = F.silu(self.conv(x))
         qkv = torch.stack([self.query(past), self.key(past), self.value(x)])  # three b s d
-        i, f = rearrange(
-            at_least_float32(self.gates(rearrange(qkv, "three b s d -> b s (three d)"))),
-            "b s (two h) -> two b h s",
-            two=2,
-        )
+        raw = at_least_float32(self.gates(rearrange(qkv, "three b s d -> b s (three d)")))
+        i, f = rearrange(raw, "b s (two h) -> two b h s", two=2)
         q, k, v = rearrange(qkv, "three b s (h e) -> three b h s e", h=self.heads)
         h = self.norm(rearrange(mlstm_parallel(q, k, v, i, f), "b h s e -> b s h e"))
         return self.down((h + self.skip * past) * F.silu(z))
@@ -184,3 +162,48 @@ class MLstmBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layer(self.norm(x))
+
+
+def slstm_step(raw: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The pointwise part of one sLSTM step (Beck et al. 2024, eq. 8-17), as the official code computes it.
+
+    raw: ... (4 d), pre-activations in the order input, forget, cell input, output; state: y, c, n, m, each ... d.
+    The official code tests whether the whole tensor n is still zero. Here each unit tests its own n: the same on
+    every state that the recurrence can reach (n >= 1 after one step), and sequences stay independent.
+    """
+    _, c, n, m = state
+    i, f, z, o = raw.chunk(4, dim=-1)
+    log_f = m + F.logsigmoid(f)
+    new_m = torch.where(n == 0, i, torch.maximum(i, log_f))
+    write, keep = (i - new_m).exp().clamp(max=1), (log_f - new_m).exp().clamp(max=1)
+    c = keep * c + write * z.tanh()
+    n = keep * n + write
+    return o.sigmoid() * c / n, c, n, new_m
+
+
+class SLstmCell(nn.Module):
+    """One sLSTM step; a block-diagonal recurrent matrix connects each unit to the last outputs of its own head.
+
+    The four slots are input, forget, cell input, output. In the official *layer* the module called `fgate` feeds the
+    input slot and `igate` the forget slot (NX-AI/xlstm issue 98, kept there for old checkpoints). To load such
+    weights, give `project` the rows of fgate, igate, zgate and ogate, in this order.
+    """
+
+    def __init__(self, *, inputs: int, dim: int, heads: int):
+        super().__init__()
+        if dim % heads:
+            raise RequestError(f"the sLSTM is {dim} wide, not a multiple of its {heads} heads: change dim or heads")
+        self.project = nn.Linear(inputs, 4 * dim)
+        with torch.no_grad():
+            self.project.bias[dim : 2 * dim] = torch.linspace(3.0, 6.0, dim)  # forget slowly at the start
+        self.recurrent = nn.Parameter(torch.zeros(heads, dim // heads, 4, dim // heads))  # h in slot out
+
+    def forward(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """x: ... d_in; state: y, c, n, m, each ... d. Returns y ... d and the new state."""
+        raw = at_least_float32(self.project(x))
+        if state is None:
+            state = (torch.zeros_like(raw[..., : raw.shape[-1] // 4]),) * 4
+        y = state[0].unflatten(-1, self.recurrent.shape[:2])  # ... d -> ... h e
+        mixed = einsum(y, self.recurrent, "... h e, h e slot out -> ... slot h out").flatten(-3)
+        state = slstm_step(raw + mixed, state)
+        return state[0], state
