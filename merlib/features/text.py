@@ -49,7 +49,7 @@ def encode(
         pool: "cls", the first token's state; "mean", the masked mean of the states; "cls_mean", the first followed by
             the second, 2 d (HFF eq. 12); or "tokens", all states, from the first token ([CLS] or <s>) on.
         layer: whose states: the last layer's, or those after so many layers (0: the embeddings), for a network that
-            tunes the layers above itself (`papers.mpaf_net.encoders.TunedEncoder`).
+            tunes the layers above itself (`papers.mpaf_net.encoders.TunedText`).
         context: "alone" or "dialogue" (see the module). In a window, "mean" and "tokens" cover the words of the current
             utterance; alone, all tokens, special ones included, as sentence encoders are trained.
         max_tokens: longest input, special tokens included.
