@@ -5,8 +5,8 @@
 A run's id follows its recipe, its data and the versions of the code (`merlib/study/identity.py`). Records before then
 have ids of another kind. A recipe's records are carried over when at least one of its runs is in results/cache (`merlib
 run` trains it) and gives every recorded value and epoch to the last digit; then all seeds and folds that were recorded
-under the same recipe id get their new ids. Every other record stays as it is, and the reason is printed. A second call
-changes nothing.
+under the same recipe id get their new ids; older records, which name no recipe, only when all of its runs are there. Every
+other record stays as it is, and the reason is printed. A second call changes nothing.
 """
 
 import argparse
@@ -44,8 +44,7 @@ def carried(records: pd.DataFrame, runs: list[study.tables.Planned]) -> tuple[pd
         at = [place[key] for key in keys if key in place]
         if not at:
             continue
-        before = records.loc[at[0], "recipe"] or f"run {records.loc[at[0], 'run']}"  # older records name no recipe
-        pair = (before, each.run.recipe_id)
+        pair = (records.loc[at[0], "recipe"], each.run.recipe_id)  # "" in older records, which name no recipe
         lines[pair].append((at, each.run))
         if (each.run.folder / "run.json").exists():
             rerun = pd.DataFrame(records_of_run(each.cells, each.run, study.execute(each.run, progress=False)))
@@ -61,6 +60,8 @@ def carried(records: pd.DataFrame, runs: list[study.tables.Planned]) -> tuple[pd
             fates["had today's id"] += len(rows)
         elif not equal[pair]:
             fates["kept: none of the recipe's runs was trained again"] += len(rows)
+        elif not before and len(equal[pair]) < len(members):
+            fates["kept: the record names no recipe, and not all of its runs were trained again"] += len(rows)
         elif not all(equal[pair]):
             fates["kept: a rerun gives other numbers (other code, or another processor)"] += len(rows)
         else:
