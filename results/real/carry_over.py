@@ -5,8 +5,8 @@
 A run's id follows its recipe, its data and the versions of the code (`merlib/study/identity.py`). Records before then
 have ids of another kind. A recipe's records are carried over when at least one of its runs is in results/cache (`merlib
 run` trains it) and gives every recorded value and epoch to the last digit; then all seeds and folds that were recorded
-under the same recipe id get their new ids; older records, which name no recipe, only when all of its runs are there. Every
-other record stays as it is, and the reason is printed. A second call changes nothing.
+under the same recipe id get their new ids. Older records, which name no recipe, are carried over only when all of its
+runs are there. Every other record stays as it is, and the reason is printed. A second call changes nothing.
 """
 
 import argparse
