@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 from videos import ASTRONAUT, scenes, video
 
-from merlib.data.store import FeatureError
+from merlib.errors import FeatureError
 from merlib.features import faces
 from merlib.features.decoding import Clip, MediaError
 from merlib.features.faces import HaarFaces, MtcnnFaces

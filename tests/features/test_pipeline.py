@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from safetensors.numpy import load_file
 
 from merlib.data import folders, inputs, recordings, store, table
-from merlib.data.store import FeatureError
+from merlib.errors import FeatureError
 from merlib.features import decoding, pipeline
 from merlib.features.decoding import Clip, MediaError
 from merlib.roots import extract
@@ -148,12 +149,12 @@ def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path):
     env = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[2]}"}
     process = subprocess.Popen([sys.executable, "-c", script], env=env, stderr=subprocess.DEVNULL)
     parts = tmp_path / "data" / "real" / "ravdess" / "parts" / "slow"
-    while process.poll() is None and len(list(parts.glob("*.npy"))) < 3:
+    while process.poll() is None and not list(parts.glob("*.safetensors")):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    there = {part: part.stat().st_mtime_ns for part in parts.glob("*.npy")}
-    assert 3 <= len(there) < 12
+    there = [key for part in parts.glob("*.safetensors") for key in load_file(part)]
+    assert 3 <= len(there) < 12, "a part holds about a second of work"
     seen = []
 
     @dataclass(frozen=True)
@@ -183,21 +184,51 @@ def test_workers_end_with_the_process_that_started_them(root):
     )
     env = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[2]}"}
     process = subprocess.Popen([sys.executable, "-c", script], env=env, stderr=subprocess.DEVNULL)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
 
-    def workers() -> set[str]:
-        return {p for p in children.read_text().split() if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()}
+    def below(pid: str) -> set[str]:
+        """All descendants: the server, the workers that it forks, and the tracker of resources."""
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return set(children).union(*map(below, children))
 
-    while process.poll() is None and len(workers()) < 2:
+    while process.poll() is None and len(below(str(process.pid))) < 4:
         time.sleep(0.05)
-    time.sleep(5)  # until they work
-    started = workers()
+    time.sleep(2)  # until they work
+    started = below(str(process.pid))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     deadline = time.monotonic() + 60
     while (left := {p for p in started if Path(f"/proc/{p}").exists()}) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert len(started) >= 2 and not left
+    assert len(started) >= 4 and not left
+
+
+GUARDS = {
+    "unguarded": ("work()", "line 5: workers import this script"),
+    "guarded": ('if __name__ == "__main__":\n    work()', ""),
+}
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_a_script_without_a_guard_is_told_so(root, tmp_path, guard):
+    call, message = GUARDS[guard]
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom test_pipeline import Energy\nfrom merlib.roots import extract\n"
+        "work = lambda: extract.extract_array('real', 'ravdess', extractor=Energy(), "
+        f"media=Path({str(root)!r}), name='audio', workers=2, progress=False)\n{call}\n"
+    )
+    env = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[2]}"}
+    done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True, timeout=120)
+    assert (done.returncode == 0) == (not message) and message in done.stderr
+    assert ('if __name__ == "__main__":' in done.stderr) == bool(message)
+
+
+def test_workers_import_neither_torch_nor_numba_nor_pandas():
+    """What the server of the workers imports for audio and for Haar's faces."""
+    heavy = "('torch', 'numba', 'librosa', 'pandas', 'sklearn', 'pydantic', 'transformers')"
+    code = f"import sys; from merlib.features import audio, workers; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_killed_before_the_array_is_whole_it_leaves_its_failures_to_read(root, monkeypatch, exit_status_of):
