@@ -91,7 +91,7 @@ class MfccSteps(AudioExtractor):
         )
 
     def about(self) -> dict[str, str]:
-        return origin(f"{spectra.DEFINITION} {self.settings}", f"{spectra.VERSION}, {LIBRARIES}")
+        return origin(f"librosa's {self.settings}", f"{spectra.DEFINITION}, {LIBRARIES}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,14 +112,14 @@ class Mel:
 
 
 def log_mel(samples: np.ndarray, *, settings: Mel) -> np.ndarray:
-    """Natural logarithm of the energies in mel filters: ... s -> ... t m float32, t = 1 + s // shift, frames centred.
+    """Natural logarithm of the energies in mel filters: s -> t m float32, t = 1 + s // shift, frames centred.
 
     Filters are triangles of height 1, evenly spaced on the scale of eq. (2) (HTK's).
     """
     taper = spectra.window(settings.window, round(settings.rate * settings.window_ms / 1000))
     shift = round(settings.rate * settings.shift_ms / 1000)
-    power = spectra.power(samples, taper=taper, shift=shift, fft=settings.fft)  # eq. (1), ... t f
     filters = spectra.mel_filters(settings.rate, settings.fft, settings.filters, htk=True)  # eq. (2)
+    power = spectra.power(samples, taper=taper, shift=shift, fft=settings.fft)  # eq. (1), t f
     energy = power @ filters.T  # eq. (3)
     return np.log(np.maximum(energy, settings.floor))  # eq. (4)
 

@@ -75,7 +75,7 @@ def audio(clip: Clip, *, rate: int) -> np.ndarray:
         raise MediaError("no audio in it")
     if not np.isfinite(samples).all():
         raise MediaError("samples that are not finite")
-    mono = samples.mean(axis=1, dtype=np.float32)
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
     return mono if own_rate == rate else resampled(mono, own_rate, rate)
 
 

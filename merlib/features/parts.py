@@ -6,6 +6,7 @@ A file is written at once or not at all, with one fsync, when a second has gone 
 import time
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -48,7 +49,7 @@ class Parts:
             self._files |= dict.fromkeys(self._held, file)
         self._held, self._since = {}, time.monotonic()
 
-    def __enter__(self) -> "Parts":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

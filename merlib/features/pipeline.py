@@ -49,6 +49,8 @@ def into(
     Raises FeatureError when no recording can be used, and OSError on a full disk; results so far stay for the next run.
     """
     folder, array = home / "parts" / name, store.path(home, name)
+    if workers > 1 and not array.exists():
+        processes.serve(extractor)  # it starts while this process looks for the files
     settings = json.dumps([repr(extractor), extractor.about()], sort_keys=True)
     texts = named(corpus, extractor.modality)
     items = [_item(u, text, settings, Path(media)) for u, text in zip(corpus.ids, texts, strict=True)]

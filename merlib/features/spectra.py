@@ -13,10 +13,11 @@ import scipy.fft
 
 from merlib.errors import one_of
 
-DEFINITION, VERSION = "librosa's definition of", "librosa 0.11's definition"  # in passports
+DEFINITION = "librosa 0.11's definition"  # in passports
 WINDOWS = {"hann": np.hanning, "hamming": np.hamming}
 FLOOR = 1e-10  # smallest power that has a level
 RANGE = 80.0  # decibels below the loudest at which levels are cut
+BLOCK = 32  # frames that are transformed together: larger arrays cost a page fault every 4 KB
 
 
 @cache
@@ -26,27 +27,29 @@ def window(name: str, length: int) -> np.ndarray:
 
 
 def power(samples: np.ndarray, *, taper: np.ndarray, shift: int, fft: int) -> np.ndarray:
-    """Power spectra of frames that are centred on every `shift`-th sample, silence around: ... s -> ... t f float32.
+    """Power spectra of frames that are centred on every `shift`-th sample, silence around: s -> t f float32.
 
-    taper: the window of a frame; up to the length `fft`, silence follows (where the frame begins changes no power).
+    taper: the window of a frame. Silence fills the frame up to the length `fft`: at which end changes no power.
     """
-    before = fft // 2 - (fft - len(taper)) // 2
-    around = [(0, 0)] * (samples.ndim - 1) + [(before, fft // 2)]
-    frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, around), len(taper), axis=-1)
-    frames = frames[..., : samples.shape[-1] + 1 : shift, :] * taper  # ... t window
-    return np.abs(scipy.fft.rfft(frames, n=fft)) ** 2
+    padded = np.pad(samples, (fft // 2 - (fft - len(taper)) // 2, fft // 2))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, len(taper))[: len(samples) + 1 : shift]  # t window
+    values = np.empty((len(frames), fft // 2 + 1), dtype=np.float32)
+    for i in range(0, len(frames), BLOCK):
+        spectra = scipy.fft.rfft(frames[i : i + BLOCK] * taper, n=fft)
+        np.square(np.abs(spectra), out=values[i : i + BLOCK])
+    return values
 
 
 def mfcc(samples: np.ndarray, *, rate: int, coefficients: int, taper: np.ndarray, shift: int, fft: int) -> np.ndarray:
     """s -> t c, t = 1 + s // shift: levels in 128 of Slaney's mel filters, in decibels, and their cosine transform."""
-    energy = power(samples, taper=taper, shift=shift, fft=fft) @ mel_filters(rate, fft, 128, htk=False).T  # t f -> t m
+    energy = power(samples, taper=taper, shift=shift, fft=fft) @ mel_filters(rate, fft, 128, htk=False).T  # t m
     level = 10 * np.log10(np.maximum(energy, FLOOR))
     return scipy.fft.dct(np.maximum(level, level.max() - RANGE), norm="ortho")[:, :coefficients]
 
 
 @cache
 def mel_filters(rate: int, fft: int, count: int, *, htk: bool) -> np.ndarray:
-    """Triangles, evenly spaced on a mel scale up to rate / 2, m f float32: Slaney's, of equal area, or HTK's, of height 1.
+    """Triangles, evenly spaced on a mel scale up to rate / 2: Slaney's, of equal area, or HTK's, of height 1. m f.
 
     Slaney's scale is linear up to 1 kHz, where it has 15 mel, and above it logarithmic.
     """
