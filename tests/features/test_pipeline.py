@@ -202,25 +202,30 @@ def test_workers_end_with_the_process_that_started_them(root):
     assert len(started) >= 4 and not left
 
 
-GUARDS = {
-    "unguarded": ("work()", "line 5: workers import this script"),
-    "guarded": ('if __name__ == "__main__":\n    work()', ""),
-}
+SCRIPT = """
+from pathlib import Path
+from merlib.features import decoding, workers
+from merlib.features.audio import Waveform
+
+def work():
+    clips = [decoding.Clip("u", file) for file in sorted(Path(FOLDER).glob("*.wav"))]
+    workers.compute(clips, Waveform(), workers=2, keep=lambda i, values: print(i, len(values)))
+
+"""
 
 
-@pytest.mark.parametrize("guard", GUARDS)
+@pytest.mark.parametrize("guard", [True, False])
 def test_a_script_without_a_guard_is_told_so(root, tmp_path, guard):
-    call, message = GUARDS[guard]
     script = tmp_path / "script.py"
-    script.write_text(
-        "from pathlib import Path\nfrom test_pipeline import Energy\nfrom merlib.roots import extract\n"
-        "work = lambda: extract.extract_array('real', 'ravdess', extractor=Energy(), "
-        f"media=Path({str(root)!r}), name='audio', workers=2, progress=False)\n{call}\n"
-    )
-    env = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[2]}"}
+    call = 'if __name__ == "__main__":\n    work()\n' if guard else "work()\n"
+    script.write_text(SCRIPT.replace("FOLDER", repr(str(root))) + call)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True, check=False)
-    assert (done.returncode == 0) == (not message) and message in done.stderr
-    assert ('if __name__ == "__main__":' in done.stderr) == bool(message)
+    if guard:
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, 12)
+    else:
+        assert "line 10: workers import this script, and would run it again: put what the script does" in done.stderr
+        assert done.stdout == "" and 'below `if __name__ == "__main__":`' in done.stderr
 
 
 def test_workers_import_neither_torch_nor_numba_nor_pandas():
