@@ -13,7 +13,7 @@ from functools import cache
 from typing import ClassVar
 
 import numpy as np
-import scipy
+import scipy.fft
 
 from merlib.errors import FeatureError
 from merlib.features import decoding, spectra

@@ -140,11 +140,12 @@ def test_frames_are_bytes_and_memory_never_holds_the_whole_array(root, tmp_path)
     np.testing.assert_array_equal(found.values[-16:], Noise()(Clip("c47", root / "c47.wav")))
 
 
-def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path, workers):
     script = (
         "from pathlib import Path; from test_pipeline import Energy; from merlib.roots import extract; "
         f"extract.extract_array('real', 'ravdess', extractor=Energy(0.2), media=Path({str(root)!r}), name='slow', "
-        "progress=False)"
+        f"workers={workers}, progress=False)"
     )
     env = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[2]}"}
     process = subprocess.Popen([sys.executable, "-c", script], env=env, stderr=subprocess.DEVNULL)
@@ -154,7 +155,7 @@ def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     there = [key for part in parts.glob("*.safetensors") for key in load_file(part)]
-    assert 3 <= len(there) < 12, "a part holds about a second of work"
+    assert 0 < len(there) < 12, "a part holds about a second of work"
     seen = []
 
     @dataclass(frozen=True)
