@@ -57,8 +57,9 @@ def ensure(data: str, names: Iterable[str]) -> None:
 def _checked(folder: Path) -> bool:
     """Whether `recordings.make` has found this corpus current since any code or declaration last changed."""
     checked, release = folder / CHECKED, folders.recordings(folder.parent.name, folder.name)
-    known = f"{_everything()} {table.source(folder)}"
-    return checked.exists() and checked.read_text() == known and release is not None and release.exists()
+    if not checked.exists() or checked.read_text() != f"{_everything()} {table.source(folder)}":
+        return False
+    return release is not None and release.exists() and release.is_relative_to(folder.parent.resolve())  # not moved
 
 
 @cache
