@@ -29,7 +29,7 @@ from merlib import registry
 from merlib.data import batches, folders, inputs, masking, official, store
 from merlib.data import splits as protocols
 from merlib.files import atomic
-from merlib.places import commit, results_folder
+from merlib.places import TWINS, commit, results_folder
 from merlib.study import identity
 from merlib.training import fitting, loop, metrics
 from merlib.training.prediction import predict
@@ -122,6 +122,8 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
 
 def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> None:
     loop.make_deterministic()
+    if run.data in TWINS:
+        torch.set_num_threads(1)  # networks this small are slower with more, which notebooks have by default
     _forget_peak(device)
     dataset, recipe, judge = run.dataset, run.recipe, run.judge
     read = {m: dataset.features[a] for m, a in run.arrays.items() if a in dataset.features}
