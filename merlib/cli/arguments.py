@@ -3,13 +3,13 @@
 import re
 import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 from typer.core import TyperCommand
 
 from merlib import declarations
-from merlib.declarations import LETTERS, Paper
 from merlib.errors import MerlibError, RequestError, one_of
 from merlib.places import TWINS, data_folder, results_folder
 
@@ -57,7 +57,7 @@ def address(words: Sequence[str], *, needs: int = 0, text: bool = False) -> Addr
     return Address(paper.id, table, tuple(one_of(known, row, f"row of {paper.id}/{table}") for row in rows))
 
 
-def _rows(paper: Paper, text: bool) -> dict[str, list[str]]:
+def _rows(paper: "declarations.Paper", text: bool) -> dict[str, list[str]]:
     """Table -> the ids of its rows."""
     rows = {name: [row.id for row in table.row] for name, table in paper.tables.items()}
     for cell in declarations.cells(paper) if text else ():
@@ -99,7 +99,7 @@ def assignment(text: str) -> tuple[str, Any]:
 
 def modalities(text: str) -> str:
     """Letters of T text, A audio, V visual."""
-    if not text or set(text) - set(LETTERS):
+    if not text or set(text) - set(declarations.LETTERS):
         raise typer.BadParameter(f"{text!r}: write letters of T text, A audio, V visual, such as AV")
     return text
 
@@ -138,13 +138,18 @@ def _words(help: str) -> typer.models.ArgumentInfo:
 PLACE = "An address, or its parts with blanks: mfcre table4 ours. Further rows of the table may follow."
 Words = Annotated[list[str], _words(PLACE)]
 OptionalWords = Annotated[list[str] | None, _words(f"{PLACE} Default: everything.")]
+BATCH = "Papers or tables, such as mfcre or mfcre/table4. Default: all tables whose corpora the root has."
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
 ROOT = "Data root: a folder below data/ (or MERLIB_DATA)."
 Root = Annotated[str, typer.Option(help=ROOT, autocompletion=data_roots)]
 Seeds = Annotated[tuple, typer.Option(parser=integers, metavar="N,N", help="Seeds, comma-separated.")]
 Folds = Annotated[tuple | None, typer.Option(parser=integers, metavar="N,N", help="Folds, from 0. Default: all.")]
+ONLY = "Ids of runs of the table, comma-separated, as `merlib plan` lists them."
+Only = Annotated[list | None, typer.Option(parser=lambda text: text.split(","), metavar="ID,ID", help=ONLY)]
 Device = Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Default: cuda where there is one.")]
 LEAF = "A leaf or a reading of the recipe, such as readings.cell=slstm."
 Changes = Annotated[list[tuple] | None, typer.Option("--set", parser=assignment, metavar="KEY=VALUE", help=LEAF)]
+CODE = "Also write the paths of the code that was loaded into this file."
+Code = Annotated[Path | None, typer.Option(help=CODE)]
 PAIR = typer.Option("-p", parser=assignment, metavar="KEY VALUE", help="A parameter; repeatable.")
 Parameters = Annotated[list[tuple] | None, PAIR]

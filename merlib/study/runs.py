@@ -15,7 +15,7 @@ import resource
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from merlib import registry
 from merlib.data import batches, folders, inputs, masking, official, store
 from merlib.data import splits as protocols
 from merlib.files import atomic
-from merlib.places import commit, results_folder
+from merlib.places import TWINS, commit, results_folder
 from merlib.study import identity
 from merlib.training import fitting, loop, metrics
 from merlib.training.prediction import predict
@@ -45,12 +45,16 @@ class Run:
     seed: int
     fold: int = 0
 
-    @property
+    @cached_property
     def id(self) -> str:
-        split = protocols.assign(self.dataset.corpus.table, self.recipe["protocol"], self.fold)
-        return identity.of_run(self.recipe_id, self.seed, self.fold, split)
+        return identity.of_run(self.recipe_id, self.seed, self.fold, self.split.tolist())
 
-    @property
+    @cached_property
+    def split(self) -> np.ndarray:
+        """train, val or test for every utterance of the corpus (u)."""
+        return protocols.assign(self.dataset.corpus.table, self.recipe["protocol"], self.fold)
+
+    @cached_property
     def recipe_id(self) -> str:
         return identity.of_recipe(self.recipe, self.dataset, self.arrays)
 
@@ -73,7 +77,7 @@ class Run:
         data, protocol = self.recipe["data"], self.recipe["protocol"]
         return inputs.splits(self.dataset, data=data, protocol=protocol, fold=self.fold, device=device)
 
-    @property
+    @cached_property
     def dataset(self) -> folders.Dataset:
         """The corpus with those of the recipe's arrays that the data root has."""
         named = (*self.arrays.values(), *inputs.augmented(self.recipe["data"]).values())
@@ -88,6 +92,10 @@ class Run:
     def folder(self) -> Path:
         return results_folder("cache") / "runs" / self.id
 
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "run.json").exists()
+
 
 def execute(run: Run, *, device: str | None = None, progress: bool = True, label: str = "run") -> dict[str, Any]:
     """The result of a run (run.json): from the cache, or trained now. Two batches never train the same run at once.
@@ -95,7 +103,6 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
     device: "cpu" or "cuda"; by default a GPU where there is one. Where the protocol masks a modality at test time,
     `selected` holds the scores under the mask.
     """
-    loop.make_deterministic()
     folder, device = run.folder, device or ("cuda" if torch.cuda.is_available() else "cpu")
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -105,7 +112,7 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
         tqdm.write(f"{label}: another batch trains this run ({run.id}); waiting for it", file=sys.stderr)
         acquired = lock.acquire()
     with acquired:
-        if not (folder / "run.json").exists():
+        if not run.finished:
             _train(run, folder, device, progress, label)
         result = json.loads((folder / "run.json").read_text())
         if run.recipe["protocol"].get("mask_percent", 0):
@@ -114,6 +121,9 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
 
 
 def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> None:
+    loop.make_deterministic()
+    if run.data in TWINS:
+        torch.set_num_threads(1)  # networks this small are slower with more, which notebooks have by default
     _forget_peak(device)
     dataset, recipe, judge = run.dataset, run.recipe, run.judge
     read = {m: dataset.features[a] for m, a in run.arrays.items() if a in dataset.features}
@@ -160,6 +170,7 @@ def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
     mask = {name: protocol[f"mask_{name}"] for name in ("modality", "percent", "unit", "noise")}
     cached = folder / f"masked_{'_'.join(map(str, mask.values()))}_{masking.VERSION}.json"
     if not cached.exists():
+        loop.make_deterministic()
         splits, judge = run.splits(device), run.judge
         model = registry.build("model", run.recipe["model"], **fitting.given(splits, judge)).to(device)
         model.load_state_dict(load_file(folder / "network.safetensors", device=device))

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from merlib import cli, declarations, registry, study
 from merlib.data import folders, inputs
@@ -103,16 +104,16 @@ def test_seeds_share_a_recipe_and_other_rows_have_others(tiny):
 
 def test_a_new_version_of_the_network_loss_or_loop_makes_another_run(tiny, monkeypatch):
     ours = planned("table4", "ours")["meld"]
-    ids = {ours.recipe_id}
+    ids = {ours.recipe_id}  # a run computes its id once: hence a new one each time
     for kind, name in (("model", "mfcre"), ("loss", "contrastive")):
         with monkeypatch.context() as patch:
             patch.setattr(registry.module_of(kind, name), "VERSION", 99)
-            ids.add(ours.recipe_id)
+            ids.add(replace(ours).recipe_id)
     for module in (loop, inputs):
         with monkeypatch.context() as patch:
             patch.setattr(module, "VERSION", 99)
-            ids.add(ours.recipe_id)
-    assert len(ids) == 5 and ours.recipe_id in ids
+            ids.add(replace(ours).recipe_id)
+    assert len(ids) == 5 and replace(ours).recipe_id in ids
 
 
 @pytest.mark.parametrize("kind", ["model", "loss"])
@@ -152,6 +153,16 @@ def test_a_finished_run_is_not_trained_again(tiny):
     again = study.run_table("mfcre", "table3", row="logistic", progress=False)
     assert file.stat().st_mtime_ns == before
     pd.testing.assert_frame_equal(first, again)
+
+
+def test_a_twin_trains_with_one_thread_however_many_there_are(tiny):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        result = study.execute(planned("table3", "majority")["meld"], progress=False)
+    finally:
+        torch.set_num_threads(before)
+    assert result["device"].startswith("CPU, 1 threads")
 
 
 def test_a_changed_recipe_is_shown_and_not_recorded(tiny):
