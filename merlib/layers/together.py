@@ -45,7 +45,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 def dropout_factors(p: float, shape: Sequence[int], like: Tensor) -> Tensor:
-    """The factors of dropout, 0 with probability p and 1 / (1 - p) otherwise, in the precision of a product with `like`.
+    """The factors of dropout, 0 with probability p and else 1 / (1 - p), in the precision of products with `like`.
 
     Drawn in the order of the elements: a tensor of several masks holds the draws of as many calls of nn.Dropout on a
     CPU, one after the other. Modules computed together so draw what they would draw alone.
