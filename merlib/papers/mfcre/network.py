@@ -18,7 +18,7 @@ from merlib.layers.together import LayerNorm, Linear, add_dropped, dropout_facto
 from merlib.papers.mfcre.dialoguecrn import DialogueCRN, in_context
 from merlib.registry import bind, part
 
-VERSION = 1
+VERSION = 2
 
 POSITIONS = {"sinusoid": sinusoid, "none": lambda x: x.new_zeros(x.shape[-2:])}
 
