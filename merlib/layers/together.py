@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -29,9 +30,24 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         if self.weight.ndim == 2:
             return super().forward(x)
-        rows, weight = x.flatten(1, -2), self.weight.mT
-        y = rows @ weight if self.bias is None else torch.baddbmm(self.bias.unsqueeze(1), rows, weight)
-        return y.unflatten(1, x.shape[1:-1])
+        bias = torch.zeros_like(self.weight[..., 0]) if self.bias is None else self.bias
+        rows, weight, bias = (y.to(_precision(x)) for y in (x.flatten(1, -2), self.weight, bias))
+        return _Linears.apply(rows, weight, bias).view(*x.shape[:-1], -1)
+
+
+class _Linears(torch.autograd.Function):
+    """s N i, s o i, s o -> s N o. Autograd's own gradient of a transposed weight has to be copied into its order."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        return torch.bmm(grad, weight), torch.bmm(grad.mT, x), grad.sum(1)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -50,12 +66,16 @@ def dropout_factors(p: float, shape: Sequence[int], like: Tensor) -> Tensor:
     Drawn in the order of the elements: a tensor of several masks holds the draws of as many calls of nn.Dropout on a
     CPU, one after the other. Modules computed together so draw what they would draw alone.
     """
-    device = like.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
-    factors = torch.empty(shape, dtype=dtype, device=like.device).bernoulli_(1 - p)
+    factors = torch.empty(shape, dtype=_precision(like), device=like.device).bernoulli_(1 - p)
     return factors.div_(1 - p) if p < 1 else factors
 
 
 def add_dropped(x: Tensor, y: Tensor, factors: Tensor | None) -> Tensor:
     """x + dropout(y); no factors: x + y."""
     return x + y if factors is None else torch.addcmul(x, y, factors)
+
+
+def _precision(x: Tensor) -> torch.dtype:
+    """Of a product with x: that of autocast, where it is on."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
