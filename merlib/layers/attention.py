@@ -125,9 +125,10 @@ class MultiAttn(nn.Module):
     def forward(self, x: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
         """x: b n d for each modality; mask: b n. Returns the fused features, b n d for each modality, 0 on padding."""
         rows, names = Rows(mask if self.mask_padding else torch.ones_like(mask)), list(self.stacks)
-        fused = torch.stack([rows.pack(x[name]) for name in names])  # m N d
-        others = [[i for i, other in enumerate(names) if other != name] for name in names]
-        sources = [fused[list(of_each)] for of_each in zip(*others, strict=True)]  # the first one of each, the second
+        packed = {name: rows.pack(x[name]) for name in names}  # N d
+        others = [[packed[other] for other in names if other != name] for name in names]
+        sources = [torch.stack(of_each) for of_each in zip(*others, strict=True)]  # the first one of each, the second
+        fused = torch.stack(list(packed.values()))  # m N d
         depths = list(zip(*self.stacks.values(), strict=True))
         for layers, drops in zip(depths, self._drops(fused, len(depths)), strict=True):
             fused = together(layers, fused, sources, rows, drops)
