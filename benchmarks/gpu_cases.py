@@ -5,8 +5,11 @@ steps, so that a step takes milliseconds; at the size "real" recipes are the pap
 """
 
 import json
-from collections.abc import Iterator
+import os
+import pickle
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,13 +66,24 @@ class Case:
         return self.recipe["data"]["unit"] == "dialogue"
 
 
-def declared(size: str) -> Iterator[Case]:
-    """Every run of every row of every paper once a corpus and column, estimators left out.
+def declared(size: str, paper: str = "") -> list[Case]:
+    """The declared cases of all papers, or of one; kept in the folder GPU_CASES, where it is set, for other processes."""
+    kept = Path(os.environ["GPU_CASES"]) / f"cases_{size}.pickle" if "GPU_CASES" in os.environ else None
+    if kept is None or not kept.exists():
+        cases = list(_declared(size, "" if kept else paper))
+        if kept is None:
+            return cases
+        kept.write_bytes(pickle.dumps(cases))
+    return [case for case in pickle.loads(kept.read_bytes()) if paper in ("", case.paper)]
+
+
+def _declared(size: str, paper: str) -> Iterator[Case]:
+    """Every run of every row of every paper, or of one, once a corpus and column, estimators left out.
 
     Networks that start from published weights start from random ones; those that fine-tune a speech encoder are left
     out, since the section `memory` of gpu.py builds one.
     """
-    for paper in map(declarations.load, declarations.papers()):
+    for paper in map(declarations.load, [paper] if paper else declarations.papers()):
         for table in paper.tables.values():
             for row in table.row:
                 columns = declarations.row_cells(paper, table, row) if row.runs and row.kind == "own" else ()
@@ -92,7 +106,7 @@ def with_random_weights(section: dict[str, Any]) -> None:
             section[key] = "none"
 
 
-def distinct(cases: Iterator[Case], *, by_corpus: bool) -> list[Case]:
+def distinct(cases: Iterable[Case], *, by_corpus: bool) -> list[Case]:
     """Different networks, losses and inputs once: first one of each network and loss, then ablations and readings.
 
     by_corpus: whether a network on another corpus, with other lengths, is another one.
@@ -195,8 +209,7 @@ class Trainer:
         self.learned = learner(case, split, device).train()
         self.optimizer = optimisation.optimizer(self.learned, self.train)
         self.device, self.bucket = device, bucket_of(self.learned["model"], split)
-        whole = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in self.learned.modules())
-        if whole or not case.recipe["model"].get("mask_padding", True):
+        if whole_batches(case, self.learned["model"]):
             self.bucket = len(split)
 
     def gradients(self, items: Tensor) -> Tensor:
@@ -212,6 +225,12 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.learned.parameters(), self.train["clip"])
         self.optimizer.step()
         return loss
+
+
+def whole_batches(case: Case, model: nn.Module) -> bool:
+    """Whether a batch is never split into buckets, as `fitting.fit_network` decides."""
+    batch_norm = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
+    return batch_norm or not case.recipe["model"].get("mask_padding", True)
 
 
 def items_of_a_step(case: Case) -> int:

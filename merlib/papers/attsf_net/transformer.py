@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from merlib import registry
@@ -27,7 +28,18 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query: b k d; key and value: b l d. Returns b k d."""
+        if key is value and query.shape[1] * self.heads < key.shape[1]:
+            return self.output(self._few(query, key))
         return self.output(attend(self.query(query), self.key(key), self.value(value), None, self.heads))
+
+    def _few(self, query: Tensor, source: Tensor) -> Tensor:
+        """The same for few queries, without a key and a value of every step: q (W_k x) = (W_k^T q) x."""
+        q = self.query(query).unflatten(-1, (self.heads, -1))  # b k d -> b k h e
+        key, value = (linear.weight.unflatten(0, (self.heads, -1)) for linear in (self.key, self.value))  # h e d
+        scores = torch.einsum("bkhe,hed->bkhd", q, key).flatten(1, 2) @ source.transpose(1, 2)  # b (k h) l
+        attended = (scores / q.shape[-1] ** 0.5).softmax(-1) @ source  # b (k h) d
+        attended = attended.unflatten(1, (-1, self.heads))  # b k h d
+        return torch.einsum("bkhd,hed->bkhe", attended, value).flatten(2)
 
 
 class SingleAttention(nn.Module):
