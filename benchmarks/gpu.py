@@ -22,7 +22,6 @@ import platform
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,8 @@ def section_rows(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]
     options: dict[str, Any] = {"most": args.most}
     if name == "agreement":
         torch.backends.cuda.matmul.allow_tf32 = False
-        options |= {"planted": args.planted, "workers": 0 if args.device == "cpu" else min(8, (os.cpu_count() or 2) - 2)}
+        workers = 0 if args.device == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 2))
+        options |= {"planted": args.planted, "workers": workers}
     else:
         options["size"] = args.size
     if name == "graphs":
@@ -102,7 +102,13 @@ def machine(device: str) -> dict[str, Any]:
 
     gpu = torch.cuda.get_device_name() if device == "cuda" else "none"
     cpus = {"cpu": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
-    return {"gpu": gpu, **cpus, "torch": torch.__version__, "cuda": torch.version.cuda, "python": platform.python_version()}
+    return {
+        "gpu": gpu,
+        **cpus,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "python": platform.python_version(),
+    }
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -132,8 +138,8 @@ def main(argv: list[str] | None = None) -> None:
     report: dict[str, Any] = {"size": args.size, "device": args.device, "sections": {}}
     try:
         report["machine"] = machine(args.device)
-    except Exception:  # the sections then say what is wrong with the device
-        report["machine"] = {"error": traceback.format_exc(limit=1)}
+    except (RuntimeError, AssertionError, ImportError) as error:  # the sections say more of what is wrong
+        report["machine"] = {"error": f"{type(error).__name__}: {error}"}
     for name in args.sections:
         left = args.seconds - (time.monotonic() - began)
         if left < 5:
@@ -143,7 +149,9 @@ def main(argv: list[str] | None = None) -> None:
             report["sections"][name] = state | {"rows": gpu_report.read_rows(args.out / f"{name}.jsonl")}
         gpu_report.write(report, args.out)
         state = report["sections"][name]
-        print(f"{name}: {state['status']}, {len(state['rows'])} rows, {state['seconds']} s {state['error']}", flush=True)
+        print(
+            f"{name}: {state['status']}, {len(state['rows'])} rows, {state['seconds']} s {state['error']}", flush=True
+        )
 
 
 if __name__ == "__main__":

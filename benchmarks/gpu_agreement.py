@@ -1,4 +1,4 @@
-"""Whether a device computes what the CPU computes: every network, loss and reading, at the size "tiny" (see `gpu_cases`).
+"""Whether a device computes what the CPU computes: every network, loss and reading, in a tiny size (`gpu_cases`).
 
 In float64 the outputs, the gradients of all weights and the losses of twenty steps agree but for the order of sums;
 float32 on the device may differ from float64 on the CPU by no more than ten times what float32 on the CPU does.
@@ -9,16 +9,19 @@ and losses take the steps; their ablations and readings are compared by outputs 
 import math
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
 import gpu_cases
+import gpu_trainer
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from merlib.papers.attsf_net.dropout import Dropout
 from merlib.training import loop
 
 STEPS, ITEMS = 20, 4
@@ -34,7 +37,8 @@ def rows(device: str, *, planted: str = "", most: int = 10_000, workers: int = 0
     cases = gpu_cases.distinct(gpu_cases.declared("tiny"), by_corpus=False)
     first = len({gpu_cases.kind(case, by_corpus=False) for case in cases})
     numbered = [(case, STEPS if number < first else 0) for number, case in enumerate(cases[:most])]
-    with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
+    one_thread = {"initializer": torch.set_num_threads, "initargs": (1,)}
+    with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"), **one_thread) as pool:
         references = pool.map(reference, *zip(*numbered, strict=True)) if workers else None
         for case, steps in numbered:
             expected = next(references) if references else reference(case, steps)
@@ -47,8 +51,8 @@ def reference(case: gpu_cases.Case, steps: int) -> tuple[dict, dict] | str:
     loop.make_deterministic()
     try:
         return computed(case, "cpu", torch.float64, steps), computed(case, "cpu", torch.float32, 0)
-    except Exception as error:  # a finding, and the other cases go on
-        return f"on the CPU, {type(error).__name__}: {str(error)[:200]}"
+    except gpu_cases.FAILURES as error:  # a finding, and the other cases go on
+        return f"on the CPU, {gpu_cases.described(error)}"
 
 
 def compare(
@@ -60,8 +64,8 @@ def compare(
     try:
         double = computed(case, device, torch.float64, steps, disturb)
         single = computed(case, device, torch.float32, 0, disturb)
-    except Exception as error:  # what a device cannot compute is a finding, and the other cases go on
-        return {"agrees": False, "error": f"on the device, {type(error).__name__}: {str(error)[:200]}"}
+    except gpu_cases.FAILURES as error:  # what a device cannot compute is a finding, and the other cases go on
+        return {"agrees": False, "error": f"on the device, {gpu_cases.described(error)}"}
     return judged(*expected, double, single)
 
 
@@ -96,7 +100,7 @@ def computed(
     SGD, since Adam's first steps make the sign of a rounding error as large as the learning rate.
     """
     split = gpu_cases.split_of(case, "tiny", ITEMS, device)
-    learned = without_inner_dropout(gpu_cases.learner(case, split, device, dtype)).train()
+    learned = without_inner_dropout(gpu_trainer.learner(case, split, device, dtype)).train()
     with torch.no_grad():
         for p in learned.parameters() if disturb else ():
             p.add_(disturb * torch.randn_like(p))
@@ -137,8 +141,6 @@ class SameDraws(TorchFunctionMode):
         if func in (torch.rand_like, torch.randn_like):
             drawn = torch.rand if func is torch.rand_like else torch.randn
             return drawn(args[0].shape, dtype=torch.float32).to(args[0])
-        if func is torch.Tensor.random_ and args[0].device.type != "cpu":
-            return args[0].copy_(torch.empty(args[0].shape, dtype=args[0].dtype).random_(*args[1:], **kwargs))
         if func is F.scaled_dot_product_attention:
             kwargs["dropout_p"] = 0.0
         return func(*args, **kwargs)
@@ -149,8 +151,14 @@ def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = F
 
 
 def without_inner_dropout(learned: nn.ModuleDict) -> nn.ModuleDict:
-    """The same, with dropout off where a fused kernel draws it: between recurrent layers and in PyTorch's attention."""
+    """The same, with dropout off where a fused kernel draws it: between recurrent layers and in PyTorch's attention.
+
+    ATTSF-Net's dropout, which draws otherwise on a CPU than on a GPU, becomes PyTorch's.
+    """
     for part in learned.modules():
         if isinstance(part, (nn.RNNBase, nn.MultiheadAttention)):
             part.dropout = 0.0
+        if isinstance(part, Dropout):
+            part.forward = partial(nn.Dropout.forward, part)
+            part.inplace = False
     return learned

@@ -14,13 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from merlib import declarations, registry
 from merlib.data import batches, official
-from merlib.training import optimisation
-from merlib.training.metrics import Judge
-from merlib.training.prediction import autocast, bucket_of, floats, forward_packed
 
 TINY = {"text": (6, 8, 26), "audio": (5, 20, 26), "visual": (16, 8, 26)}  # width, fewest and most steps
 WIDTHS = {  # by paper, at the real size: width, fewest and most steps of an utterance (1, 1: a vector)
@@ -34,6 +31,7 @@ ALIGNED = 50  # steps of an utterance where networks walk all modalities togethe
 FACES = {"tiny": 32, "real": 224}  # pixels of a side, where frames are pictures
 LONGEST = {"meld": 33, "mosi": 63, "mosei": 98}  # utterances of a dialogue; the others are IEMOCAP's
 TINY_DIALOGUES = (6, 4, 9)
+FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError)  # findings
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +65,7 @@ class Case:
 
 
 def declared(size: str, paper: str = "") -> list[Case]:
-    """The declared cases of all papers, or of one; kept in the folder GPU_CASES, where it is set, for other processes."""
+    """The declared cases of all papers, or of one; kept in the folder GPU_CASES, where it is set, for later calls."""
     kept = Path(os.environ["GPU_CASES"]) / f"cases_{size}.pickle" if "GPU_CASES" in os.environ else None
     if kept is None or not kept.exists():
         cases = list(_declared(size, "" if kept else paper))
@@ -77,13 +75,13 @@ def declared(size: str, paper: str = "") -> list[Case]:
     return [case for case in pickle.loads(kept.read_bytes()) if paper in ("", case.paper)]
 
 
-def _declared(size: str, paper: str) -> Iterator[Case]:
+def _declared(size: str, only: str) -> Iterator[Case]:
     """Every run of every row of every paper, or of one, once a corpus and column, estimators left out.
 
     Networks that start from published weights start from random ones; those that fine-tune a speech encoder are left
     out, since the section `memory` of gpu.py builds one.
     """
-    for paper in map(declarations.load, [paper] if paper else declarations.papers()):
+    for paper in map(declarations.load, [only] if only else declarations.papers()):
         for table in paper.tables.values():
             for row in table.row:
                 columns = declarations.row_cells(paper, table, row) if row.runs and row.kind == "own" else ()
@@ -95,6 +93,10 @@ def _declared(size: str, paper: str) -> Iterator[Case]:
                     with_random_weights(recipe["model"])
                     letters = recipe["data"]["modalities"]
                     yield Case(paper.id, f"{paper.id}/{table.id}/{row.id}, {corpus}, {letters}", corpus, recipe)
+
+
+def described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def with_random_weights(section: dict[str, Any]) -> None:
@@ -186,61 +188,3 @@ def _dialogues(case: Case, size: str, items: int, device: str, draw) -> batches.
         speaker=torch.from_numpy(draw.integers(2, size=total)).to(device),
         rows=torch.from_numpy(rows).to(device), lengths=torch.from_numpy(lengths), ids=tuple(map(str, range(total))),
     )  # fmt: skip
-
-
-def learner(case: Case, split: batches.Split, device: str, dtype: torch.dtype = torch.float32) -> nn.ModuleDict:
-    """The network and the loss of a case, from seed 0, drawn on the CPU and moved."""
-    torch.manual_seed(0)
-    given = {"dims": batches.dims(split), "classes": case.classes, "sentiment": case.sentiment, "speakers": 2}
-    if not case.by_dialogue:
-        given |= {"speakers": 1, "steps": {m: int(n.max()) for m, n in split.steps.items()}}
-    counts = torch.bincount(split.label.cpu(), minlength=case.classes).clamp(min=1).float()
-    of_loss = {"class_counts": counts, "dim": case.recipe["model"].get("dim"), "sentiment": case.sentiment}
-    model = registry.build("model", case.recipe["model"], **given)
-    loss = registry.build("loss", case.recipe["loss"], **of_loss)
-    return nn.ModuleDict({"model": model, "loss": loss}).to(device, dtype)
-
-
-class Trainer:
-    """One network in training: `step` is what the loop does with the items of a step."""
-
-    def __init__(self, case: Case, split: batches.Split, device: str):
-        self.split, self.train = split, case.recipe["train"]
-        self.learned = learner(case, split, device).train()
-        self.optimizer = optimisation.optimizer(self.learned, self.train)
-        self.device, self.bucket = device, bucket_of(self.learned["model"], split)
-        if whole_batches(case, self.learned["model"]):
-            self.bucket = len(split)
-
-    def gradients(self, items: Tensor) -> Tensor:
-        with autocast(self.device, self.train["precision"]):
-            outputs, target = forward_packed(self.learned["model"], self.split, items, bucket=self.bucket)
-        loss = self.learned["loss"](floats(outputs), target)["loss"]
-        loss.backward()
-        return loss.detach()
-
-    def step(self, items: Tensor) -> Tensor:
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.gradients(items)
-        nn.utils.clip_grad_norm_(self.learned.parameters(), self.train["clip"])
-        self.optimizer.step()
-        return loss
-
-
-def whole_batches(case: Case, model: nn.Module) -> bool:
-    """Whether a batch is never split into buckets, as `fitting.fit_network` decides."""
-    batch_norm = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
-    return batch_norm or not case.recipe["model"].get("mask_padding", True)
-
-
-def items_of_a_step(case: Case) -> int:
-    """How many utterances or dialogues a step of the recipe reads."""
-    train = case.recipe["train"]
-    if case.by_dialogue and train.get("batch_unit", "dialogues") == "utterances":
-        return max(1, train["batch"] // 24)  # dialogues of about as many utterances
-    return train["batch"]
-
-
-def judge_of(case: Case) -> Judge:
-    labels = official.LABELS[case.corpus][: case.classes]
-    return Judge(labels=labels, select="accuracy", sentiment=case.sentiment)

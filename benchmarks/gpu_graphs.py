@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gpu_cases
+import gpu_trainer
 import torch
 from gpu_speed import wait
 
@@ -24,8 +25,8 @@ def rows(device: str, size: str, most: int = 100, compiled: bool = False, repeat
             try:
                 step = make(case, device, size)
                 row: dict[str, Any] = {"seconds": timed(step, device, repeats), "error": ""}
-            except Exception as error:  # what cannot be captured is the finding
-                row = {"seconds": None, "error": f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"}
+            except gpu_cases.FAILURES as error:  # what cannot be captured is the finding
+                row = {"seconds": None, "error": gpu_cases.described(error)}
             yield {"case": case.name, "way": way} | row
             if row["error"] and device == "cuda":
                 torch.cuda.synchronize()  # a failed capture has ended here, or the section ends
@@ -42,9 +43,9 @@ def timed(step: Callable[[], Any], device: str, repeats: int) -> float:
     return (time.perf_counter() - began) / repeats
 
 
-def _trainer(case: gpu_cases.Case, device: str, size: str) -> tuple[gpu_cases.Trainer, Callable[[], Any]]:
-    batch = gpu_cases.items_of_a_step(case) if size == "real" else 4
-    trainer = gpu_cases.Trainer(case, gpu_cases.split_of(case, size, batch, device), device)
+def _trainer(case: gpu_cases.Case, device: str, size: str) -> tuple[gpu_trainer.Trainer, Callable[[], Any]]:
+    batch = gpu_trainer.items_of_a_step(case) if size == "real" else 4
+    trainer = gpu_trainer.Trainer(case, gpu_cases.split_of(case, size, batch, device), device)
     items = torch.arange(batch)
 
     def step() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gpu_cases
+import gpu_trainer
 import numpy as np
 import torch
 import transformers
@@ -43,8 +44,8 @@ def rows(device: str, size: str, most: int = 100) -> Iterator[dict[str, Any]]:
             row: dict[str, Any] = {"utterances": count, "checkpointing": checkpointing}
             try:
                 yield row | measured(fine_tuned(name, size, checkpointing), device, size, count) | {"error": ""}
-            except Exception as error:  # a card that is too small is a finding, and so is a missing kernel
-                yield row | {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
+            except gpu_cases.FAILURES as error:  # a card that is too small is a finding, and so is a missing kernel
+                yield row | {"error": gpu_cases.described(error)}
             if device == "cuda":
                 torch.cuda.empty_cache()
 
@@ -62,7 +63,7 @@ def fine_tuned(encoder_folder: str, size: str, checkpointing: bool) -> gpu_cases
 
 def measured(case: gpu_cases.Case, device: str, size: str, count: int) -> dict[str, Any]:
     split = with_waveforms(gpu_cases.split_of(case, size, count, device), round(SECONDS[size] * RATE), device)
-    trainer, items = gpu_cases.Trainer(case, split, device), torch.arange(count)
+    trainer, items = gpu_trainer.Trainer(case, split, device), torch.arange(count)
     forget(device)
     took = []
     for _ in range(3 if size == "real" else 1):

@@ -7,6 +7,7 @@ from queue import Empty
 from typing import Any
 
 import gpu_cases
+import gpu_trainer
 import torch
 from gpu_speed import peak_gb, wait
 
@@ -62,19 +63,19 @@ def work(number: int, start: Any, results: Any, rounds: list[tuple[str, int]], d
             start.wait(START)
             if number < runs:
                 results.put(_rate(*made[name], device, seconds))
-    except Exception as error:  # the parent reports it
-        results.put(f"{type(error).__name__}: {str(error)[:160]}")
+    except gpu_cases.FAILURES as error:  # the parent reports it
+        results.put(gpu_cases.described(error))
 
 
-def _made(name: str, device: str, size: str) -> tuple[gpu_cases.Trainer, torch.Tensor]:
+def _made(name: str, device: str, size: str) -> tuple[gpu_trainer.Trainer, torch.Tensor]:
     case = next(case for case in gpu_cases.declared(size, paper=name.split("/")[0]) if case.name.startswith(name))
-    batch = gpu_cases.items_of_a_step(case) if size == "real" else 4
-    trainer = gpu_cases.Trainer(case, gpu_cases.split_of(case, size, batch, device), device)
+    batch = gpu_trainer.items_of_a_step(case) if size == "real" else 4
+    trainer = gpu_trainer.Trainer(case, gpu_cases.split_of(case, size, batch, device), device)
     trainer.step(torch.arange(batch))
     return trainer, torch.arange(batch)
 
 
-def _rate(trainer: gpu_cases.Trainer, items: torch.Tensor, device: str, seconds: float) -> tuple[float, float | None]:
+def _rate(trainer: gpu_trainer.Trainer, items: torch.Tensor, device: str, seconds: float) -> tuple[float, float | None]:
     """Steps a second, and the most memory of this process."""
     wait(device)
     began, steps = time.perf_counter(), 0

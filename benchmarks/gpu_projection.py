@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gpu_cases
+import gpu_trainer
 
 from merlib.data import official, splits
 
@@ -56,7 +57,7 @@ def run_key(case: gpu_cases.Case) -> str:
 def epoch_seconds(case: gpu_cases.Case, step: float) -> float:
     """One pass over the training split in steps of the recipe, and the predictions of the other splits."""
     items, train = corpus_items(case)
-    batch = gpu_cases.items_of_a_step(case)
+    batch = gpu_trainer.items_of_a_step(case)
     return step * math.ceil(train / batch) + step * (items - train) / batch / 3
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gpu_cases
+import gpu_trainer
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -78,7 +79,7 @@ def waiting(device: str) -> Iterator[Counter]:
     shown = warnings.showwarning
 
     def count(message: Any, *rest: Any) -> None:
-        if "synchron" in str(message):
+        if "called a synchronizing" in str(message):
             waits[place()] += 1
 
     with warnings.catch_warnings():
@@ -94,19 +95,19 @@ def waiting(device: str) -> Iterator[Counter]:
 
 def waits_per_step(case: gpu_cases.Case, device: str, size: str, steps: int = 3) -> dict[str, float]:
     """Place -> waits in each step of `loop.fit`: an epoch of 2 n steps has n steps more than one of n steps."""
-    batch = gpu_cases.items_of_a_step(case) if size == "real" else 4
+    batch = gpu_trainer.items_of_a_step(case) if size == "real" else 4
     counts = []
     for number in (steps, 2 * steps):
         train = gpu_cases.split_of(case, size, number * batch, device)
         val = gpu_cases.split_of(case, size, 2, device)
-        learned = gpu_cases.learner(case, train, device)
+        learned = gpu_trainer.learner(case, train, device)
         recipe = case.recipe["train"] | {"epochs": 1, "batch": batch}
         if recipe.get("batch_unit") == "utterances":
             recipe["batch_unit"] = "dialogues" if case.by_dialogue else "utterances"
-        whole = gpu_cases.whole_batches(case, learned["model"])
+        whole = gpu_trainer.whole_batches(case, learned["model"])
         with waiting(device) as waits:
             loop.fit(
-                learned["model"], learned["loss"], train, val, recipe=recipe, judge=gpu_cases.judge_of(case), seed=0,
+                learned["model"], learned["loss"], train, val, recipe=recipe, judge=gpu_trainer.judge_of(case), seed=0,
                 whole_batches=whole, progress=False,
             )  # fmt: skip
         counts.append(waits)
@@ -127,9 +128,9 @@ def steps(device: str, size: str, most: int = 10_000, repeats: int = 10) -> Iter
 
 
 def measured(case: gpu_cases.Case, device: str, size: str, repeats: int) -> dict[str, Any]:
-    batch = gpu_cases.items_of_a_step(case) if size == "real" else 4
+    batch = gpu_trainer.items_of_a_step(case) if size == "real" else 4
     split = gpu_cases.split_of(case, size, 4 * batch, device)
-    trainer, items = gpu_cases.Trainer(case, split, device), torch.arange(4 * batch).split(batch)
+    trainer, items = gpu_trainer.Trainer(case, split, device), torch.arange(4 * batch).split(batch)
     for each in items[:2]:
         trainer.step(each)
     forget(device)

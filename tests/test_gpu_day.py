@@ -109,7 +109,8 @@ def test_masks_drawn_on_the_device_are_those_of_the_cpu():
     for dtype in (torch.float32, torch.float64):
         torch.manual_seed(3)
         with gpu_agreement.SameDraws():
-            drawn.append((torch.nn.Dropout(0.5)(x.to(dtype)), torch.rand(3, dtype=dtype), torch.randn_like(x.to(dtype))))
+            like = x.to(dtype)
+            drawn.append((torch.nn.Dropout(0.5)(like), torch.rand(3, dtype=dtype), torch.randn_like(like)))
     for single, double in zip(*drawn, strict=True):
         assert double.dtype == torch.float64 and single.dtype == torch.float32
         torch.testing.assert_close(single.double(), double, rtol=0, atol=0)

@@ -33,7 +33,7 @@ class Attention(nn.Module):
         """query: b k d; key and value: b l d. Returns b k d."""
         if key is value and query.shape[1] * self.heads < key.shape[1]:
             return self.output(self._few(query, key))
-        # On a CPU the fused kernel, which `loop.make_deterministic` forbids for GPUs' sake, is deterministic and faster.
+        # On a CPU the fused kernel is deterministic, and faster; `loop.make_deterministic` forbids it for GPUs' sake.
         with nullcontext() if query.is_cuda else sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):
             return self.output(attend(self.query(query), self.key(key), self.value(value), None, self.heads))
 
