@@ -26,7 +26,8 @@ HERE = Path(__file__).resolve().parents[1]
 class Operations(TorchDispatchMode):
     """Counts the operations of ATen, backward included, and those after which the host needs a value of the device.
 
-    On a CPU such operations are no waits, but the same ones are on a GPU, so that they can be counted without one.
+    On a CPU such operations are no waits, but the same ones are on a GPU, so that they can be counted without one; what
+    code asks on a CPU alone is counted too.
     """
 
     def __init__(self):

