@@ -54,7 +54,7 @@ def section_rows(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]
         workers = 0 if args.device == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 2))
         options |= {"planted": args.planted, "workers": workers}
     else:
-        options["size"] = args.size
+        options["size"] = "tiny" if name == "waits" else args.size  # how often the host waits depends on no size
     if name == "graphs":
         options["compiled"] = args.compile
     if name == "packing" and args.size == "tiny":

@@ -17,7 +17,7 @@ CHOSEN = ("attsf_net/table6/audio, ravdess", "hff/table3/hff, iemocap6", "mfcre/
 START = 120  # seconds that the processes get to start
 
 
-def rows(device: str, size: str, most: int = 100, runs: tuple[int, ...] = (1, 2, 4, 8, 16), seconds: float = 3.0):
+def rows(device: str, size: str, most: int = 100, runs: tuple[int, ...] = (1, 2, 4, 8, 16), seconds: float = 2.0):
     """Section `packing`: the steps a second of all runs together, for each network and number of runs."""
     context = get_context("spawn")
     names = CHOSEN[:most]

@@ -130,9 +130,9 @@ def steps(device: str, size: str, most: int = 10_000, repeats: int = 10) -> Iter
 
 def measured(case: gpu_cases.Case, device: str, size: str, repeats: int) -> dict[str, Any]:
     batch = gpu_trainer.items_of_a_step(case) if size == "real" else 4
-    split = gpu_cases.split_of(case, size, 4 * batch, device)
-    trainer, items = gpu_trainer.Trainer(case, split, device), torch.arange(4 * batch).split(batch)
-    for each in items[:2]:
+    split = gpu_cases.split_of(case, size, 2 * batch, device)
+    trainer, items = gpu_trainer.Trainer(case, split, device), torch.arange(2 * batch).split(batch)
+    for each in items:
         trainer.step(each)
     forget(device)
     took = []
@@ -140,7 +140,7 @@ def measured(case: gpu_cases.Case, device: str, size: str, repeats: int) -> dict
         wait(device)
         began = time.perf_counter()
         for number in range(max(1, repeats // 3)):
-            trainer.step(items[number % 4])
+            trainer.step(items[number % 2])
         wait(device)
         took.append((time.perf_counter() - began) / max(1, repeats // 3))
     row = {"seconds": sorted(took)[1], "spread": max(took) / min(took), "items": batch}
