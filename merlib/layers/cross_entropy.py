@@ -26,9 +26,12 @@ def positive(class_counts: Sequence[float] | Tensor) -> Tensor:
 
 
 def labelled(label: Tensor) -> Tensor:
-    """Which utterances have a label, N. Raises RequestError if none has."""
+    """Which utterances have a label, N. Raises RequestError if none has.
+
+    A GPU is not asked, since the host would wait for it: a mean over no label is no number, and the loop refuses that.
+    """
     known = label >= 0
-    if not known.any():
+    if not known.is_cuda and not known.any():
         raise RequestError(f"a batch of {len(label)} utterances has no label to learn from: leave such dialogues out")
     return known
 

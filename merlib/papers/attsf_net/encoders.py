@@ -16,6 +16,7 @@ from merlib import registry
 from merlib.errors import RequestError, one_of
 from merlib.layers.attention import sinusoid
 from merlib.layers.ragged import resampled
+from merlib.papers.attsf_net.dropout import Dropout
 from merlib.papers.attsf_net.video import VISUAL, Vectors
 
 
@@ -129,7 +130,7 @@ class Embed(nn.Module):
     def __init__(self, *, encoder: nn.Module, to_length: nn.Module, steps: int, position: Tensor, dropout: float):
         super().__init__()
         self.encoder, self.to_length, self.steps = encoder, to_length, steps
-        self.position, self.drop = position, nn.Dropout(dropout)
+        self.position, self.drop = position, Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         short = self.steps - x.shape[1]

@@ -1,6 +1,7 @@
 """The loss of ATTSF-Net (eq. 18): the task, the auxiliary tasks, and the divergence of the branches from the token.
 
-Shapes: N utterances of a batch, d = dim, c classes (1 where the target is a score). A label of -1 means none.
+Shapes: N utterances of a batch, d = dim, c classes (1 where the target is a score). A label of -1 means none; `share`
+(N) is what an utterance counts in a mean over those that have one.
 """
 
 from functools import partial
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from merlib.errors import RequestError, one_of
 from merlib.layers.cross_entropy import labelled
 
-VERSION = 1
+VERSION = 2
 
 
 def symmetric_kl(mean_p: Tensor, var_p: Tensor, mean_q: Tensor, var_q: Tensor) -> Tensor:
@@ -21,22 +22,24 @@ def symmetric_kl(mean_p: Tensor, var_p: Tensor, mean_q: Tensor, var_q: Tensor) -
     return ((var_p + distance) / var_q + (var_q + distance) / var_p) / 2 - 1
 
 
-def batch(p: Tensor, q: Tensor, *, eps: float) -> Tensor:
+def batch(p: Tensor, q: Tensor, share: Tensor, *, eps: float) -> Tensor:
     """Mean and variance of each dimension over the batch (eq. 14); 0 for a single utterance, which has no variance."""
-    if len(p) < 2:
-        return p.new_zeros(())
-    return symmetric_kl(*(m for x in (p, q) for m in (x.mean(0), x.var(0, unbiased=False) + eps))).mean()
+    moments = []
+    for x in (p, q):
+        mean = share @ x  # N, N d -> d
+        moments += [mean, share @ (x - mean).square() + eps]
+    return symmetric_kl(*moments).mean() * (share.max() < 1)
 
 
-def sample(p: Tensor, q: Tensor, *, eps: float) -> Tensor:
+def sample(p: Tensor, q: Tensor, share: Tensor, *, eps: float) -> Tensor:
     """One mean and one variance for each utterance, over its d entries; a mean over utterances."""
-    return symmetric_kl(*(m for x in (p, q) for m in (x.mean(1), x.var(1, unbiased=False) + eps))).mean()
+    return share @ symmetric_kl(*(m for x in (p, q) for m in (x.mean(1), x.var(1, unbiased=False) + eps)))
 
 
-def softmax(p: Tensor, q: Tensor) -> Tensor:
+def softmax(p: Tensor, q: Tensor, share: Tensor) -> Tensor:
     """The d entries as logits of a categorical distribution; a mean over utterances."""
     log_p, log_q = p.log_softmax(1), q.log_softmax(1)
-    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(1).mean()
+    return share @ ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(1)
 
 
 class Learned(nn.Module):
@@ -46,23 +49,23 @@ class Learned(nn.Module):
         super().__init__()
         self.eps, self.moments = eps, nn.Linear(dim, 2 * dim)
 
-    def forward(self, p: Tensor, q: Tensor) -> Tensor:
+    def forward(self, p: Tensor, q: Tensor, share: Tensor) -> Tensor:
         moments = []
         for x in (p, q):
             mean, log_var = self.moments(x).chunk(2, dim=1)
             moments += [mean, log_var.exp() + self.eps]
-        return symmetric_kl(*moments).mean()
+        return share @ symmetric_kl(*moments).mean(1)
 
 
-SIMILARITIES = {  # of branch and token, N d each -> a scalar
+SIMILARITIES = {  # of branch and token, N d each, and the share of each utterance, N -> a scalar
     "batch": lambda dim, eps: partial(batch, eps=eps),
     "sample": lambda dim, eps: partial(sample, eps=eps),
     "softmax": lambda dim, eps: softmax,
     "learned": lambda dim, eps: Learned(dim=dim, eps=eps),
 }
 TASKS = {
-    "cross_entropy": lambda logits, target: F.cross_entropy(logits, target["label"]),
-    "l1": lambda logits, target: F.l1_loss(logits.squeeze(-1), target["score"]),
+    "cross_entropy": lambda logits, target, share: F.cross_entropy(logits, target["label"], ignore_index=-1),
+    "l1": lambda logits, target, share: share @ (logits.squeeze(-1) - target["score"]).abs(),
 }
 
 
@@ -90,17 +93,17 @@ class AttsfLoss(nn.Module):
 
     def forward(self, outputs: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
         """outputs: of AttsfNet, N ...; target: `label` N, `score` N. Returns `loss` and its terms."""
-        rows = labelled(target["label"])
-        target = {name: value[rows] for name, value in target.items()}
-        terms = {"task": self.task(outputs["logits"][rows], target)}
+        share = labelled(target["label"]).to(outputs["logits"].dtype)  # N, selects nothing, so a GPU need not wait
+        share = share / share.sum()
+        terms = {"task": self.task(outputs["logits"], target, share)}
         loss = terms["task"]
         for name, weight in self.weights.items():
             if weight and f"logits_{name}" in outputs:
-                terms[f"task_{name}"] = self.task(outputs[f"logits_{name}"][rows], target)
+                terms[f"task_{name}"] = self.task(outputs[f"logits_{name}"], target, share)
                 loss = loss + weight * terms[f"task_{name}"]
         branches = [value for name, value in outputs.items() if name.startswith("main_")]
         if self.lambda_sim and branches and "token" in outputs:
-            divergences = [self.similarity(outputs["token"][rows], branch[rows]) for branch in branches]
+            divergences = [self.similarity(outputs["token"], branch, share) for branch in branches]
             terms["similarity"] = torch.stack(divergences).mean()
             loss = loss + self.lambda_sim * terms["similarity"]
         return {"loss": loss, **terms}

@@ -20,7 +20,7 @@ from merlib.papers.attsf_net.encoders import Encoder
 from merlib.papers.attsf_net.transformer import AVAMS
 from merlib.pretrained.weights import located
 
-VERSION = 1
+VERSION = 2
 
 
 class Sum(nn.Module):

@@ -4,14 +4,18 @@ Shapes: b utterances, l steps (every sequence has all of them, without padding),
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from merlib import registry
 from merlib.errors import RequestError, one_of
 from merlib.layers.ragged import attend
+from merlib.papers.attsf_net.dropout import Dropout
 
 
 class Attention(nn.Module):
@@ -27,7 +31,20 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query: b k d; key and value: b l d. Returns b k d."""
-        return self.output(attend(self.query(query), self.key(key), self.value(value), None, self.heads))
+        if key is value and query.shape[1] * self.heads < key.shape[1]:
+            return self.output(self._few(query, key))
+        # On a CPU the fused kernel is deterministic, and faster; `loop.make_deterministic` forbids it for GPUs' sake.
+        with nullcontext() if query.is_cuda else sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):
+            return self.output(attend(self.query(query), self.key(key), self.value(value), None, self.heads))
+
+    def _few(self, query: Tensor, source: Tensor) -> Tensor:
+        """The same for few queries, without a key and a value of every step: q (W_k x) = (W_k^T q) x."""
+        q = self.query(query).unflatten(-1, (self.heads, -1))  # b k d -> b k h e
+        key, value = (linear.weight.unflatten(0, (self.heads, -1)) for linear in (self.key, self.value))  # h e d
+        scores = torch.einsum("bkhe,hed->bkhd", q, key).flatten(1, 2) @ source.transpose(1, 2)  # b (k h) l
+        attended = (scores / q.shape[-1] ** 0.5).softmax(-1) @ source  # b (k h) d
+        attended = attended.unflatten(1, (-1, self.heads))  # b k h d
+        return torch.einsum("bkhd,hed->bkhe", attended, value).flatten(2)
 
 
 class SingleAttention(nn.Module):
@@ -48,7 +65,7 @@ class AddNorm(nn.Module):
     def __init__(self, *, dim: int, dropout: float, residual_dropout: float):
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.drop_main, self.drop_part = nn.Dropout(residual_dropout), nn.Dropout(dropout)
+        self.drop_main, self.drop_part = Dropout(residual_dropout), Dropout(dropout)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return self.norm(self.drop_main(x) + self.drop_part(y))
@@ -67,7 +84,7 @@ class TransformerLayer(nn.Module):
         super().__init__()
         self.attend = SingleAttention(dim=dim) if single else Attention(dim=dim, heads=heads, output=True)
         act = one_of({"gelu": nn.GELU, "relu": nn.ReLU}, activation, "option of model.transformer.activation")()
-        self.feed_forward = nn.Sequential(nn.Linear(dim, ff), act, nn.Dropout(dropout), nn.Linear(ff, dim))
+        self.feed_forward = nn.Sequential(nn.Linear(dim, ff), act, Dropout(dropout), nn.Linear(ff, dim))
         self.after_attention, self.after_feed_forward = (
             AddNorm(dim=dim, dropout=dropout, residual_dropout=residual_dropout) for _ in range(2)
         )

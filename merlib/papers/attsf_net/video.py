@@ -50,11 +50,11 @@ class Augment(nn.Module):
         self.flips = (flip_horizontal, flip_vertical)
         self.angle, self.crop = math.radians(rotate_degrees), center_crop
 
-    def forward(self, frames: Tensor, clip: Tensor) -> Tensor:
-        """clip: n, the clip that each frame belongs to."""
+    def forward(self, frames: Tensor, clip: Tensor, number: int) -> Tensor:
+        """clip: n, the clip that each frame belongs to, of so many."""
         if self.crop == 1 and not (self.training and (any(self.flips) or self.angle)):
             return frames
-        number, kind = int(clip.max()) + 1, {"device": frames.device, "dtype": frames.dtype}
+        kind = {"device": frames.device, "dtype": frames.dtype}
         flip, angle = torch.ones(number, 2, **kind), torch.zeros(number, **kind)
         if self.training:
             chance = 0.5 * torch.tensor(self.flips, **kind)
@@ -98,7 +98,7 @@ class Faces(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         rows = Rows(mask)
         frames = rows.pack(x).unflatten(-1, (3, self.pixels, self.pixels))  # b t (3 h h) -> n 3 h h
-        vectors = self.network(self.augment(frames, mask.nonzero()[:, 0]))  # n 3 h h -> n 1024
+        vectors = self.network(self.augment(frames, rows.positions // mask.shape[1], len(mask)))  # n 3 h h -> n 1024
         return rows.unpack(vectors), mask
 
 

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib import registry
+from merlib.layers.ragged import attend
 from merlib.papers.attsf_net.cross_attention import Cmb, CmbLayer, PreNormBlock, Sab, SimilarityEnhancement
+from merlib.papers.attsf_net.dropout import Dropout
 from merlib.papers.attsf_net.encoders import AudioCnn, FrameConv, Interpolate, TimeAxis
 from merlib.papers.attsf_net.network import FUSIONS
 from merlib.papers.attsf_net.transformer import Attention, SingleAttention, TransformerLayer
@@ -84,6 +86,27 @@ def test_a_layer_of_the_cmb_is_equations_7_to_9(key):
     torch.testing.assert_close(layer(x, source), normed(layer.encode.feed_forward(tilde) + tilde), **EXACT)  # eq. (9)
 
 
+@pytest.mark.parametrize(("tokens", "heads"), [(1, 1), (1, 4), (2, 2)])
+def test_few_queries_need_no_key_and_value_of_every_step(tokens, heads):
+    torch.manual_seed(0)
+    attention = Attention(dim=8, heads=heads, output=True).double()
+    query, source = draw(3, tokens, 8), draw(3, 9, 8)
+    expected = attend(attention.query(query), attention.key(source), attention.value(source), None, heads)
+    torch.testing.assert_close(attention(query, source, source), attention.output(expected), **EXACT)
+
+
+def test_dropout_keeps_its_share_and_the_mean_and_draws_each_value_anew():
+    torch.manual_seed(0)
+    x, p = torch.ones(7, 30_001), 0.4
+    y = Dropout(p)(x)
+    assert y.unique().tolist() == pytest.approx([0.0, 1 / (1 - p)], rel=1e-4)
+    assert float((y == 0).double().mean()) == pytest.approx(p, abs=0.005)  # four standard deviations
+    kept = (y > 0).double().flatten()[:210_000].view(-1, 4)  # the four values of one draw
+    assert torch.corrcoef(kept.T).fill_diagonal_(0).abs().max() < 0.02
+    assert (Dropout(p)(x) != y).any() and torch.equal(Dropout(p).eval()(x), x)
+    assert torch.equal(Dropout(0.0)(x), x) and not Dropout(1.0)(x).any()
+
+
 def test_dropout_reaches_the_main_path_as_well():
     torch.manual_seed(0)
     for dropout, residual in ((0.5, 0.0), (0.0, 0.5)):
@@ -93,7 +116,7 @@ def test_dropout_reaches_the_main_path_as_well():
         add = layer.after_attention
         x, zero = draw(1, 1, 8), torch.zeros(1, 1, 8).double()
         torch.manual_seed(1)
-        dropped = F.dropout(x, residual) if residual else x
+        dropped = Dropout(residual)(x)
         torch.manual_seed(1)
         torch.testing.assert_close(add(x, zero), normed(dropped), **EXACT)
         assert layer.feed_forward[2].p == dropout == add.drop_part.p
@@ -260,7 +283,7 @@ def test_flips_are_drawn_once_a_clip_and_only_in_training():
     frames, clip = torch.rand(24, 3, 32, 32), torch.arange(24) // 2
     frames[1::2] = frames[::2]  # both frames of a clip are equal
     augment = Augment(**AUGMENT)
-    augmented = augment(frames, clip)
+    augmented = augment(frames, clip, 12)
     flips = {(): 0, (3,): 0, (2,): 0, (2, 3): 0}
     for i in range(0, 24, 2):
         torch.testing.assert_close(augmented[i], augmented[i + 1])
@@ -268,17 +291,17 @@ def test_flips_are_drawn_once_a_clip_and_only_in_training():
             expected = frames[i].flip([a - 1 for a in axes]) if axes else frames[i]
             flips[axes] += torch.allclose(augmented[i], expected, atol=1e-4)
     assert sum(flips.values()) == 12 and all(flips.values())
-    assert augment.eval()(frames, clip) is frames
-    assert Augment(**STILL)(frames, clip) is frames
+    assert augment.eval()(frames, clip, 12) is frames
+    assert Augment(**STILL)(frames, clip, 12) is frames
 
 
 def test_a_centre_crop_enlarges_and_a_turn_keeps_the_centre():
     ramp = torch.linspace(-1, 1, 32).expand(1, 3, 32, 32)
     clip = torch.zeros(1, dtype=torch.long)
-    cropped = Augment(**STILL | {"center_crop": 0.5}).eval()(ramp, clip)
+    cropped = Augment(**STILL | {"center_crop": 0.5}).eval()(ramp, clip, 1)
     torch.testing.assert_close(cropped, ramp / 2, rtol=0.0, atol=1e-5)
     torch.manual_seed(0)
-    turned = Augment(**STILL | {"rotate_degrees": 90.0})(ramp, clip)
+    turned = Augment(**STILL | {"rotate_degrees": 90.0})(ramp, clip, 1)
     assert (turned - ramp).abs().max() > 0.3
     torch.testing.assert_close(turned[..., 15:17, 15:17].mean(), torch.tensor(0.0), rtol=0.0, atol=1e-5)
 

@@ -12,7 +12,7 @@ from merlib import declarations, registry
 from merlib.layers.ragged import Joined, resampled
 from merlib.papers.gia_mic.generators import Generator, Strided
 from merlib.papers.gia_mic.interactive_attention import Gate, GatedAttention
-from merlib.papers.gia_mic.loss import Invariant, symmetric_kl
+from merlib.papers.gia_mic.loss import Invariant, by_position, symmetric_kl
 from merlib.papers.gia_mic.network import ConcatPool, GiaMic
 
 PAPER = declarations.load("gia_mic")
@@ -505,3 +505,11 @@ def test_a_network_without_generators_has_cross_entropy_alone():
 def test_an_unknown_option_of_the_loss_is_refused(key, value):
     with pytest.raises(ValueError, match="there are: "):
         objective(**{key: value})
+
+
+def test_the_divergence_by_position_is_the_same_where_a_gpu_takes_no_steps_out(monkeypatch):
+    torch.manual_seed(0)
+    x, mask = torch.randn(3, 2, 7, 5, dtype=torch.double), torch.arange(7) < torch.tensor([[7], [4], [1]])
+    expected = by_position(x, mask.unsqueeze(1))
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    torch.testing.assert_close(by_position(x, mask.unsqueeze(1)), expected, rtol=1e-12, atol=0.0)
