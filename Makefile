@@ -6,18 +6,21 @@ PAPER ?=
 TABLE ?=
 SEEDS ?= 0
 CORES ?= $(shell nproc)
+PROFILE ?=
 PY := .venv/bin/python
+MACHINE := $(if $(PROFILE),--profile profiles/$(PROFILE),--cores $(CORES))
 BATCH := data=$(DATA) paper=$(PAPER) table=$(TABLE) seeds=$(SEEDS)
 
 .PHONY: help reproduce test lab clean
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
-	@echo "            DATA=<root> PAPER=<id> TABLE=<n> SEEDS=0,1,2 CORES=<n> narrow or widen reproduce"
+	@echo "            DATA=<root> PAPER=<id> TABLE=<n> SEEDS=0,1,2 CORES=<n> narrow or widen reproduce;"
+	@echo "            PROFILE=slurm or slurm-gpu sends its jobs to a cluster"
 
 reproduce: .venv/ready  ## regenerate every table from synthetic recordings (or DATA=<root>), then print the comparison
 	@mkdir -p results/cache
 	@flock --nonblock results/cache/batch.lock true || echo "Another batch runs in this folder; waiting until it ends."
-	PATH="$(CURDIR)/.venv/bin:$$PATH" flock results/cache/batch.lock $(PY) -m snakemake --nolock --cores $(CORES) --rerun-incomplete --keep-going --quiet rules host reason --config $(BATCH)
+	PATH="$(CURDIR)/.venv/bin:$$PATH" flock results/cache/batch.lock $(PY) -m snakemake --profile profiles/common $(MACHINE) --config $(BATCH)
 	$(PY) -m merlib report --data $(DATA)
 
 test: .venv/ready  ## the tests, on two cores in minutes

@@ -1,19 +1,24 @@
-"""The batch: executes the notebooks of each paper (once for each table if a notebook takes one) and writes the report.
+"""The batch: makes the data of a synthetic root, trains every run once, executes the notebooks and writes the report.
 
     python -m snakemake --cores 2 --config data=twin paper=mfcre table=4,5 seeds=0,1,2    (as `make reproduce` calls it)
 
 config: `data`, a data root (default twin); `paper` and `table`, comma-separated lists that narrow the batch (default
 all; the table `readings`, the range over all readings of a paper, runs only when named); `seeds`, a comma-separated
-list (default 0); `threads` of each job (default 1). A job is one `merlib notebook`. It is due when its notebook, its
-paper, the code, the data or its parameters have changed, and then trains only the runs that are not in results/cache.
-Snakemake limits each job to its threads, so that numbers do not depend on how many jobs share the cores. A paper is
-left out, with a notice, if the data root has none of its corpora.
+list (default 0); `threads` of each job (default 1); `job_seconds`: a job of less is joined by further runs (default
+60). A paper is left out, with a notice, if the data root has none of its corpora.
 
-Every job takes one `gpu`: with `--resources gpu=4`, at most four jobs run on the GPU at once. No network is needed.
+Its stages: `corpus` makes a corpus of a synthetic root; `plan` lists the runs that the tables need; `train` and
+`floors` train those that are not in results/cache, of networks and of estimators, the longest first; each notebook has
+a rule, which executes it; `report` compares. A run is known by all that determines its numbers
+(merlib/study/identity.py), so that no edit of code makes it due unless it changes these. A notebook is due when it, its
+parameters, its paper, its data or the code that it loaded last time have changed. Where a run fails, the notebooks of
+its tables are not executed, and everything else is.
 """
 
+import json
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
@@ -25,77 +30,189 @@ from merlib.places import MEDIA_SCALE, TWINS, results_folder
 
 ROOT = Path(workflow.basedir)
 DATA = str(config.get("data") or "twin")
+SEEDS = ",".join(str(int(seed)) for seed in str(config.get("seeds", 0)).split(","))
+JOB_SECONDS = float(config.get("job_seconds", 60))
+THREADS = int(config.get("threads", 1))
+RESULTS, CACHE = results_folder(DATA).resolve(), results_folder("cache").resolve()
+FOLDER = folders.root_path(DATA).resolve()
+CODE = sorted(ROOT.glob("merlib/**/*.py"))
+LOGGED = " > {log:q} 2>&1 || {{ tail -n 3 {log:q} >&2; exit 1; }}"
+SCALE = MEDIA_SCALE if DATA == "twin_media" else 1.0  # another one makes the synthetic root, and all that reads it, due
+
 PAPERS = [name for name in str(config.get("paper") or "").split(",") if name] or declarations.papers()
 TABLES = [f"table{name}" if name.isdigit() else name for name in str(config.get("table") or "").split(",") if name]
 for name in TABLES:
     if not any(name in declarations.load(paper).tables for paper in PAPERS):
         declarations.load(PAPERS[0]).table(name)  # raises an error that lists the tables
-SEEDS = [int(seed) for seed in str(config.get("seeds", 0)).split(",")]
-for name in list(PAPERS):
-    corpora = declarations.load(name).corpora
-    if not set(corpora) & set(twins.offered(DATA)):
-        reason = f"none of its corpora ({', '.join(corpora)}) is in the root {DATA!r}: see merlib doctor"
-        print(f"{name}: {reason}", file=sys.stderr)
-        PAPERS.remove(name)
-RESULTS = results_folder(DATA).resolve()
-CODE = sorted(ROOT.glob("merlib/**/*.py"))
-# The code makes the synthetic roots, at a scale; a job on another root is due when one of the root's files has changed.
-SCALE = MEDIA_SCALE if DATA == "twin_media" else 1.0
-MARKERS = [] if DATA in TWINS else sorted(f for f in folders.root_path(DATA).resolve().glob("*/**/*") if f.is_file())
+CORPORA = {paper: sorted(set(declarations.load(paper).corpora) & set(twins.offered(DATA))) for paper in PAPERS}
+for name in [paper for paper in PAPERS if not CORPORA[paper]]:
+    PAPERS.remove(name)
+    missing = ", ".join(declarations.load(name).corpora)
+    print(f"{name}: none of its corpora ({missing}) is in the root {DATA!r}: see merlib doctor", file=sys.stderr)
+BATCH = {paper: declarations.load(paper).tables_of_batch(TABLES) for paper in PAPERS}  # paper -> its tables
 
 
-def job(source, name, needs, priority, **parameters):
+def data_of(paper):
+    """The files of a paper's corpora: of a synthetic root, those that the rule `corpus` makes."""
+    if DATA in TWINS:
+        return [FOLDER / corpus / "corpus.json" for corpus in CORPORA[paper]]
+    return sorted(file for corpus in CORPORA[paper] for file in (FOLDER / corpus).rglob("*") if file.is_file())
+
+
+def declarations_of(paper):
+    return sorted(declarations.folders()[paper].resolve().glob("**/*.toml"))
+
+
+def code_of(loaded):
+    """The files of code that a job loaded when it last ran, which it left in the file `loaded`; all before it ran."""
+    files = map(Path, loaded.read_text().splitlines()) if loaded.exists() else CODE
+    return [file for file in files if file.exists()]
+
+
+def jobs_of_plan():
+    """The trainings that are due, by rule and job; known once the rule `plan` has run."""
+    file = Path(checkpoints.plan.get().output[0])
+    return _jobs(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _jobs(file, changed):
+    return {(job["rule"], job["job"]): job for job in json.loads(file.read_text())["jobs"]}
+
+
+def trained(addresses):
+    """The marks of the jobs that train what these tables (paper/table) need."""
+    needed = set(addresses)
+    return lambda _: [
+        ancient(CACHE / "jobs" / f"{rule}-{name}.done")  # a run has the same numbers whenever it was trained
+        for (rule, name), job in jobs_of_plan().items()
+        if needed & set(job["tables"])
+    ]
+
+
+def of_job(rule, value):
+    """A function of Snakemake's that returns a value of a job of the plan, grown with every attempt."""
+    return lambda wildcards, attempt: value(jobs_of_plan()[rule, wildcards.job]) * 2 ** (attempt - 1)
+
+
+def command(rule):
+    def of_run(wildcards):
+        job = jobs_of_plan()[rule, wildcards.job]
+        return f"{job['address']} --seeds {','.join(map(str, job['seeds']))} --only {','.join(job['runs'])}"
+
+    return of_run
+
+
+def execution(source, name, needs, **parameters):
     """One execution of a notebook, with those of the parameters that it declares."""
     declared = headless.parameters(source)
     flags = [f"-p {key} {shlex.quote(str(value))}" for key, value in parameters.items() if key in declared]
     folder = source.parent.relative_to(ROOT / "notebooks")
     target, log = RESULTS / "notebooks" / folder / f"{name}.ipynb", RESULTS / "logs" / folder / f"{name}.log"
-    inputs = {"source": source, "needs": [*needs, *CODE, *MARKERS]}
-    return inputs | {"target": target, "log": log, "flags": " ".join(flags), "priority": priority}
+    code = log.with_suffix(".code")
+    about = {"source": source, "target": target, "log": log, "code": code, "needs": [*needs, *code_of(code)]}
+    return about | {"flags": " ".join(flags)}
 
 
-def jobs(paper):
-    """The jobs of a paper, in order. A notebook with a parameter `table` runs once for each table, the others once.
+def executions(paper):
+    """The executions of a paper's notebooks: once for each table where a notebook has a parameter `table`, else once.
 
-    A notebook without it runs only if all its tables are in the batch. Notebooks about one table run one after another.
+    A notebook without it runs only if all its tables are in the batch.
     """
-    declared = declarations.load(paper)
-    wanted = [name for name in declared.tables if name in (TABLES or set(declared.tables) - {"readings"})]
-    needs = sorted(declarations.folders()[paper].resolve().glob("**/*.toml"))
-    planned, copies = [], {}  # copies: table -> the notebooks about it so far, with their executed copies
     for source in sorted((ROOT / "notebooks" / paper).glob("*.ipynb")):
         about = headless.tables(source)
-        together = [about] if set(about) <= set(wanted) else []
-        for tables in [[t] for t in about if t in wanted] if "table" in headless.parameters(source) else together:
+        together = [about] if set(about) <= set(BATCH[paper]) else []
+        each = [[name] for name in about if name in BATCH[paper]] if "table" in headless.parameters(source) else together
+        for tables in each:
             name = source.stem if tables == about else f"{source.stem}_{tables[0]}"
-            earlier = [target for table in tables for other, target in copies.get(table, []) if other != source]
-            rows = sum(len(declared.table(t).row) for t in tables)  # long tables first: no core idles at the end
-            planned.append(job(source, name, needs + earlier, rows, table=tables[0], data=DATA, seeds=SEEDS))
-            for table in tables:
-                copies.setdefault(table, []).append((source, planned[-1]["target"]))
-    return planned
+            needs = declarations_of(paper) + data_of(paper)
+            about_tables = {"table": tables[0], "data": DATA, "seeds": f"[{SEEDS}]"}
+            yield execution(source, name, needs, **about_tables) | {"runs": [f"{paper}/{name}" for name in tables]}
 
 
-JOBS = [item for paper in PAPERS for item in jobs(paper)]
+EXECUTIONS = [item for paper in PAPERS for item in executions(paper)]
 if not config.get("paper") and not TABLES:
     for source in sorted(ROOT.glob("notebooks/*.ipynb")):
         paper = headless.parameters(source).get("address", "").split("/")[0]  # whose number it follows, if any
         if paper in ("", *PAPERS):
-            JOBS.append(job(source, source.stem, [], 0, data=DATA))
+            needs = [file for name in PAPERS for file in declarations_of(name)]
+            EXECUTIONS.append(execution(source, source.stem, needs, data=DATA) | {"runs": []})
+
+
+localrules:
+    plan,
+    report,
 
 
 rule report:
     input:
-        [item["target"] for item in JOBS],
+        [item["target"] for item in EXECUTIONS],
+        CODE,
     output:
         RESULTS / "report.md",
     log:
         RESULTS / "logs" / "report.log",
     shell:
-        "{sys.executable:q} -m merlib report --data {DATA:q} > {log:q} 2>&1 || {{ tail -n 3 {log:q} >&2; exit 1; }}"
+        "{sys.executable:q} -m merlib report --data {DATA:q}" + LOGGED
 
 
-for item in JOBS:
+if DATA in TWINS:
+
+    rule corpus:
+        input:
+            lambda wildcards: code_of(RESULTS / "logs" / "corpus" / f"{wildcards.corpus}.code"),
+        output:
+            update(FOLDER / "{corpus}" / "corpus.json"),
+        log:
+            RESULTS / "logs" / "corpus" / "{corpus}.log",
+        params:
+            code=str(RESULTS / "logs" / "corpus" / "{corpus}.code"),
+            scale=SCALE,
+        priority: 1e9
+        threads: THREADS
+        shell:
+            "{sys.executable:q} -m merlib data make {DATA:q} {wildcards.corpus} --code {params.code:q}" + LOGGED
+
+
+checkpoint plan:
+    input:
+        CODE,
+        [file for paper in PAPERS for file in declarations_of(paper) + data_of(paper)],
+    output:
+        RESULTS / "plan.json",
+    log:
+        RESULTS / "logs" / "plan.log",
+    params:
+        tables=[f"{paper}/{table}" for paper in PAPERS for table in BATCH[paper]],
+        seeds=SEEDS,
+        seconds=JOB_SECONDS,
+    shell:
+        "{sys.executable:q} -m merlib plan {params.tables} --data {DATA:q} --seeds {params.seeds} "
+        "--job-seconds {params.seconds} --json > {output:q} 2> {log:q} || {{ tail -n 3 {log:q} >&2; exit 1; }}"
+
+
+for kind in ("train", "floors"):
+
+    rule:
+        name:
+            kind
+        output:
+            touch(CACHE / "jobs" / f"{kind}-{{job}}.done"),
+        log:
+            RESULTS / "logs" / kind / "{job}.log",
+        params:
+            command=command(kind),
+        priority: of_job(kind, lambda job: job["seconds"])
+        threads: THREADS
+        retries: 2
+        resources:
+            mem_mb=of_job(kind, lambda job: 1000 + 2 * job["memory_mb"]),
+            runtime=of_job(kind, lambda job: 10 + round(job["seconds"] / 20)),  # minutes: three times what is predicted
+        shell:
+            "{sys.executable:q} -m merlib run {params.command} --data {DATA:q}" + LOGGED
+
+
+for item in EXECUTIONS:
 
     rule:
         name:
@@ -103,17 +220,15 @@ for item in JOBS:
         input:
             notebook=item["source"],
             needs=item["needs"],
+            runs=trained(item["runs"]),
         output:
             item["target"],
         log:
             item["log"],
         params:
             flags=item["flags"],
+            code=item["code"],
             scale=SCALE,
-        priority: item["priority"]
-        threads: int(config.get("threads", 1))
-        resources:
-            gpu=1,
+        threads: THREADS
         shell:
-            "{sys.executable:q} -m merlib notebook {input.notebook:q} {output:q} {params.flags} > {log:q} 2>&1 "
-            "|| {{ tail -n 3 {log:q} >&2; exit 1; }}"
+            "{sys.executable:q} -m merlib notebook {input.notebook:q} {output:q} --code {params.code:q} {params.flags}" + LOGGED

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,3 +44,11 @@ def sha256(*paths: Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def write_loaded(path: Path) -> None:
+    """Write the files of this package that the process has loaded, one a line: what its work depends on."""
+    package = __name__.partition(".")[0]
+    modules = (module for name, module in list(sys.modules.items()) if name.partition(".")[0] == package)
+    with atomic(path) as part:
+        part.write_text("".join(sorted({f"{file}\n" for module in modules if (file := module.__file__)})))

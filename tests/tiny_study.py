@@ -77,5 +77,5 @@ def batch(folder: Path, *arguments: str, snakefile: Path = ROOT / "Snakefile", *
     """The command of a batch as `make reproduce` runs it, with its lock and Snakemake's own files in `folder`."""
     run = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--directory", str(folder)]
     settings = [f"{key}={value}" for key, value in config.items()]
-    flags = ["--nolock", "--cores", "2", "--rerun-incomplete", *arguments, "--config", *settings]
+    flags = ["--profile", str(ROOT / "profiles" / "common"), "--cores", "2", *arguments, "--config", *settings]
     return ["flock", str(folder / "batch.lock"), *run, *flags]

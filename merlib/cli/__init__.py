@@ -14,7 +14,19 @@ import typer
 
 from merlib import declarations
 from merlib.cli import arguments, data
-from merlib.cli.arguments import AsJson, Changes, Device, Folds, OptionalWords, Parameters, Root, Seeds, Words
+from merlib.cli.arguments import (
+    AsJson,
+    Changes,
+    Code,
+    Device,
+    Folds,
+    Only,
+    OptionalWords,
+    Parameters,
+    Root,
+    Seeds,
+    Words,
+)
 from merlib.errors import MerlibError, one_of
 from merlib.places import commit
 
@@ -131,6 +143,7 @@ def run(
     words: Words,
     seeds: Seeds = "0",
     folds: Folds = None,
+    only: Only = None,
     device: Device = None,
     changes: Changes = None,
     data: Root = "twin",
@@ -145,7 +158,7 @@ def run(
     change = dict(changes or ()) or None
     twins.ensure(data, declarations.load(paper).corpora)
     records = study.run_table(
-        paper, table, row=rows, data=data, seeds=seeds, folds=folds or (), device=device, change=change
+        paper, table, row=rows, data=data, seeds=seeds, folds=folds or (), only=only or (), device=device, change=change
     )
     if records.empty:
         return print("nothing to record: these rows are quoted by the paper, or left out for the reason above")
@@ -154,15 +167,49 @@ def run(
     print("not recorded, because of --set" if change else f"recorded in {study.records_path(paper, table, data)}")
 
 
+@app.command()
+def plan(
+    words: Annotated[list[str] | None, typer.Argument(metavar="PAPER/TABLE", help=arguments.BATCH)] = None,
+    seeds: Seeds = "0",
+    data: Root = "twin",
+    job_seconds: Annotated[float, typer.Option(help="A job of less is joined by further runs.")] = 60,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs that tables need, each once, and what they will take.
+
+    With --json also the jobs that a batch makes of those that are not in results/cache.
+    """
+    from merlib import twins
+    from merlib.study import batch
+
+    held = set(twins.offered(one_of(arguments.data_roots(), data, "data root")))
+    places = [arguments.address([word]) for word in words or declarations.papers()]
+    tables = []
+    for place in places:
+        paper = declarations.load(place.paper)
+        if words or held & set(paper.corpora):
+            twins.ensure(data, paper.corpora)
+            tables += [(paper.id, name) for name in ([place.table] if place.table else paper.tables_of_batch())]
+    runs, skipped = batch.runs_of_batch(tables, data=data, seeds=seeds)
+    if as_json:
+        jobs = batch.jobs(runs, seconds=job_seconds)
+        return print(json.dumps({"runs": runs.to_dict("records"), "jobs": jobs, "skipped": skipped}))
+    for reason in skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+    print(runs.drop(columns=["tables", "network"]).to_string(index=False))
+    due = runs[~runs["cached"].astype(bool)]
+    print(f"\n{len(runs)} runs; {len(due)} to train, in {due['seconds'].sum() / 3600:.1f} hours of one core or GPU")
+
+
 @app.command(cls=arguments.WithPairs)
-def notebook(source: Path, target: Path, parameters: Parameters = None) -> None:
+def notebook(source: Path, target: Path, parameters: Parameters = None, code: Code = None) -> None:
     """Execute a notebook, with parameters.
 
     An unknown parameter, or one of another type than its default, is refused before anything runs.
     """
     from merlib.cli import headless
 
-    headless.run(source, target, dict(parameters or ()))
+    headless.run(source, target, dict(parameters or ()), code=code)
 
 
 @app.command()

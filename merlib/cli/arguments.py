@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
@@ -138,13 +139,18 @@ def _words(help: str) -> typer.models.ArgumentInfo:
 PLACE = "An address, or its parts with blanks: mfcre table4 ours. Further rows of the table may follow."
 Words = Annotated[list[str], _words(PLACE)]
 OptionalWords = Annotated[list[str] | None, _words(f"{PLACE} Default: everything.")]
+BATCH = "Papers or tables, such as mfcre or mfcre/table4. Default: all tables whose corpora the root has."
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
 ROOT = "Data root: a folder below data/ (or MERLIB_DATA)."
 Root = Annotated[str, typer.Option(help=ROOT, autocompletion=data_roots)]
 Seeds = Annotated[tuple, typer.Option(parser=integers, metavar="N,N", help="Seeds, comma-separated.")]
 Folds = Annotated[tuple | None, typer.Option(parser=integers, metavar="N,N", help="Folds, from 0. Default: all.")]
+ONLY = "Ids of runs of the table, comma-separated, as `merlib plan` lists them."
+Only = Annotated[list | None, typer.Option(parser=lambda text: text.split(","), metavar="ID,ID", help=ONLY)]
 Device = Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Default: cuda where there is one.")]
 LEAF = "A leaf or a reading of the recipe, such as readings.cell=slstm."
 Changes = Annotated[list[tuple] | None, typer.Option("--set", parser=assignment, metavar="KEY=VALUE", help=LEAF)]
+CODE = "Also write the paths of the code that was loaded into this file."
+Code = Annotated[Path | None, typer.Option(help=CODE)]
 PAIR = typer.Option("-p", parser=assignment, metavar="KEY VALUE", help="A parameter; repeatable.")
 Parameters = Annotated[list[tuple] | None, PAIR]

@@ -7,7 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from merlib.cli.arguments import Changes, assignment, data_roots, modalities
+from merlib import files
+from merlib.cli.arguments import Changes, Code, assignment, data_roots, modalities
+from merlib.errors import one_of
+from merlib.places import TWINS
 
 app = typer.Typer(help="Bring corpora, recordings and features in.", rich_markup_mode=None)
 
@@ -22,6 +25,20 @@ Weights = Annotated[list[tuple] | None, typer.Option(parser=assignment, metavar=
 POOL = "cls_mean: [CLS] and the mean, joined; tokens: one vector for each token."
 TRAINED_ON = "What the encoder was trained on; needed where that includes labels of this corpus."
 Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run, if they can be moved.")]
+
+
+@app.command()
+def make(data: Target, corpora: Annotated[list[str], typer.Argument(help="Corpora.")], code: Code = None) -> None:
+    """Make corpora of a synthetic root, unless it holds them.
+
+    ROOT is twin, of feature vectors, or twin_media, of recordings in the layouts of the releases.
+    """
+    from merlib import twins
+
+    one_of(TWINS, data, "synthetic root")
+    twins.ensure(data, [one_of(twins.corpora(), corpus, "corpus") for corpus in corpora])
+    if code:
+        files.write_loaded(code)
 
 
 @app.command("import")

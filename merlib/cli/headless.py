@@ -25,6 +25,7 @@ from merlib.places import CHECKOUT, commit, data_folder, results_folder
 
 MOST_PARAMETERS = 6
 PROGRESS_BAR = "application/vnd.jupyter.widget-view+json"
+LOADED = "from pathlib import Path\nfrom merlib import files\nfiles.write_loaded(Path({!r}))"  # a last cell
 KILLED = (
     "the kernel died. The system kills a process that needs more memory than there is: lower the recipe's "
     "train.batch, run fewer jobs at once (snakemake --cores), or take a corpus with fewer utterances"
@@ -55,15 +56,20 @@ def digest(source: Path) -> str:
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
-def run(source: Path, target: Path, parameters: dict[str, Any], *, progress: bool = True) -> None:
+def run(
+    source: Path, target: Path, parameters: dict[str, Any], *, code: Path | None = None, progress: bool = True
+) -> None:
     """Execute `source` with `parameters` over its defaults; write the executed copy to `target`.
 
     The copy's metadata `merlib` hold its source (`digest`), parameters, commit and seconds. Raises RequestError before
     anything runs, and RunFailed when a cell fails: then the incomplete copy is in `<target>.failed.ipynb`.
+    code: a file for the paths of merlib's code that the notebook loaded.
     """
     source, target = Path(source).resolve(), Path(target).resolve()
     notebook = _read(source)
     values = _merged(_parameters(notebook, source), parameters, source)
+    if code:
+        notebook.cells.append(nbformat.v4.new_code_cell(LOADED.format(str(Path(code).resolve()))))
     about = {"source": source.name, "source_sha256": digest(source), "parameters": values, "commit": commit()}
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -74,6 +80,8 @@ def run(source: Path, target: Path, parameters: dict[str, Any], *, progress: boo
     started = [cell for cell in code if cell.metadata.papermill.start_time]
     if error is None and len(started) < len(code):
         error = "the kernel's work ended here, before the last cell (sys.exit?)"
+    if code:
+        executed.cells.pop()
     executed.metadata["merlib"] = about | {"seconds": round(time.monotonic() - began, 1)}
     failed = target.with_suffix(".failed.ipynb")
     with atomic(failed if error else target) as part:

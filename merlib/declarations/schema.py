@@ -1,6 +1,6 @@
 """The grammar of papers/*.toml as types. How to write one: papers/README.md; how it is read: loading.py."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
@@ -120,6 +120,13 @@ class Paper(Strict):
 
     def table(self, name: str) -> Table:
         return one_of(self.tables, f"table{name}" if name.isdigit() else name, f"table of {self.id}")
+
+    def tables_of_batch(self, names: Sequence[str] = ()) -> list[str]:
+        """Those of the named tables that the paper has; without names all but `readings`, the range over all readings.
+
+        `readings` takes longer than all others together, so that it runs only when it is named.
+        """
+        return [name for name in self.tables if name in (names or self.tables.keys() - {"readings"})]
 
 
 class Cell(Strict):

@@ -1,6 +1,9 @@
 """A study: cells of a table -> runs -> records -> printed beside reproduced.
 
-    tables      the runs of a table on a data root, and their records
+    planning    the runs of a table on a data root
+    costs       what a run will take
+    batch       the runs of many tables, each once
+    tables      the runs of a table, trained, and their records
     identity    the id of a run
     runs        one run, from the cache or trained now
     records     the files of records
@@ -15,13 +18,26 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["comparison", "identity", "paired", "records", "report", "runs", "tables"],
+    submodules=[
+        "batch",
+        "comparison",
+        "costs",
+        "identity",
+        "paired",
+        "planning",
+        "records",
+        "report",
+        "runs",
+        "tables",
+    ],
     submod_attrs={
+        "batch": ["runs_of_batch"],
         "comparison": ["compare"],
         "paired": ["against"],
+        "planning": ["runs_of"],
         "records": ["read_records", "recorded", "records_path", "write_records"],
         "report": ["scoreboard", "summary"],
         "runs": ["Run", "execute"],
-        "tables": ["run_table", "runs_of"],
+        "tables": ["run_table"],
     },
-)
+)  # fmt: skip

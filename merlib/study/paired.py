@@ -13,8 +13,8 @@ import pandas as pd
 from merlib import declarations
 from merlib.declarations import Paper
 from merlib.errors import RequestError
+from merlib.study.planning import runs_of
 from merlib.study.runs import Run
-from merlib.study.tables import runs_of
 
 COLUMNS = ["other", "corpus", "seed", "n_folds", "n", "accuracy", "accuracy_other", "only_this", "only_other", "p"]
 
@@ -81,7 +81,7 @@ def _predictions(
     """(row, corpus) -> the predictions of each fold that has run, without rows that score masked inputs."""
     predictions: dict[tuple[str, str], dict[int, Predictions]] = {}
     for declared, corpus, run in runs_of(paper, table, row=rows, data=data, seed=seed):
-        if (run.folder / "run.json").exists() and not run.recipe["protocol"].get("mask_percent"):
+        if run.finished and not run.recipe["protocol"].get("mask_percent"):
             predictions.setdefault((declared.id, corpus), {})[run.fold] = _of_run(run)
     return predictions
 

@@ -49,6 +49,11 @@ def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
     return records
 
 
+def roots_of(paper: str, table: str) -> list[str]:
+    """The data roots that have a file of records of a table."""
+    return sorted(path.parents[2].name for path in results_folder(".").glob(f"*/records/{paper}/{table}.csv"))
+
+
 def recorded(paper: str) -> dict[tuple[str, str, str], set[str]]:
     """(table, row, column) -> the data roots that have records of it."""
     roots: dict[tuple[str, str, str], set[str]] = {}

@@ -15,7 +15,7 @@ import resource
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,16 @@ class Run:
     seed: int
     fold: int = 0
 
-    @property
+    @cached_property
     def id(self) -> str:
-        split = protocols.assign(self.dataset.corpus.table, self.recipe["protocol"], self.fold)
-        return identity.of_run(self.recipe_id, self.seed, self.fold, split)
+        return identity.of_run(self.recipe_id, self.seed, self.fold, self.split.tolist())
 
-    @property
+    @cached_property
+    def split(self) -> np.ndarray:
+        """train, val or test for every utterance of the corpus (u)."""
+        return protocols.assign(self.dataset.corpus.table, self.recipe["protocol"], self.fold)
+
+    @cached_property
     def recipe_id(self) -> str:
         return identity.of_recipe(self.recipe, self.dataset, self.arrays)
 
@@ -73,7 +77,7 @@ class Run:
         data, protocol = self.recipe["data"], self.recipe["protocol"]
         return inputs.splits(self.dataset, data=data, protocol=protocol, fold=self.fold, device=device)
 
-    @property
+    @cached_property
     def dataset(self) -> folders.Dataset:
         """The corpus with those of the recipe's arrays that the data root has."""
         named = (*self.arrays.values(), *inputs.augmented(self.recipe["data"]).values())
@@ -87,6 +91,10 @@ class Run:
     @property
     def folder(self) -> Path:
         return results_folder("cache") / "runs" / self.id
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "run.json").exists()
 
 
 def execute(run: Run, *, device: str | None = None, progress: bool = True, label: str = "run") -> dict[str, Any]:
@@ -105,7 +113,7 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
         tqdm.write(f"{label}: another batch trains this run ({run.id}); waiting for it", file=sys.stderr)
         acquired = lock.acquire()
     with acquired:
-        if not (folder / "run.json").exists():
+        if not run.finished:
             _train(run, folder, device, progress, label)
         result = json.loads((folder / "run.json").read_text())
         if run.recipe["protocol"].get("mask_percent", 0):

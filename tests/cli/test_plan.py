@@ -1,5 +1,6 @@
 """The plan of a batch: what is left out is reported, and nothing runs twice. A substitute executes the notebooks."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,12 +11,20 @@ import tiny_study
 from nbformat.v4 import new_output
 from tiny_study import ROOT
 
-SUBSTITUTE = """import os, sys
+SUBSTITUTE = """import json, os, sys
 from pathlib import Path
-file = Path(sys.argv[3]) if sys.argv[1] == "notebook" else Path(os.environ["MERLIB_RESULTS"], sys.argv[3], "report.md")
-file.parent.mkdir(parents=True, exist_ok=True)
-file.touch()
+def touch(*parts):
+    file = Path(*parts)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(sys.argv[1:]))
+match sys.argv[1:]:
+    case ["notebook", _, target, *_]: touch(target)
+    case ["report", "--data", data]: touch(os.environ["MERLIB_RESULTS"], data, "report.md")
+    case ["data", "make", data, corpus, *_]: touch(os.environ["MERLIB_DATA"], data, corpus, "corpus.json")
+    case ["plan", *_]: print(os.environ["JOBS"])
+    case ["run", _, _, "bad", *_]: sys.exit("this run failed")
 """
+NO_JOBS = '{"jobs": []}'
 
 
 @pytest.fixture
@@ -31,9 +40,11 @@ def checkout(tmp_path) -> Path:
     return copy
 
 
-def plan(checkout: Path, *flags: str, code: int = 0, scale: str = "1", **config: str) -> str:
+def plan(checkout: Path, *flags: str, code: int = 0, scale: str = "1", JOBS: str = NO_JOBS, **config: str) -> str:
     command = tiny_study.batch(checkout.parent, *flags, snakefile=checkout / "Snakefile", **config)
-    env = tiny_study.environment(checkout.parent, MERLIB_PAPERS=str(ROOT / "papers"), MERLIB_TWIN_SCALE=scale)
+    env = tiny_study.environment(
+        checkout.parent, MERLIB_PAPERS=str(ROOT / "papers"), MERLIB_TWIN_SCALE=scale, JOBS=JOBS
+    )
     done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert done.returncode == code, done.stdout[-3000:]
     return done.stdout
@@ -66,3 +77,44 @@ def test_a_notebook_is_due_when_it_says_something_else_or_the_twin_has_another_s
     cell.outputs, cell.execution_count = [new_output("stream", text="1\n")], 1  # as JupyterLab saves it
     nbformat.write(notebook, source)
     assert "mfcre_3_ablations_table4" in plan(checkout, "--dry-run", **config)
+
+
+JOB = {"address": "mfcre/table5", "seeds": [0], "runs": ["one", "two"], "seconds": 5.0, "memory_mb": 100}
+
+
+def jobs_of(*jobs: dict) -> str:
+    return json.dumps({"jobs": [JOB | {"tables": ["mfcre/table5"], "rule": "train"} | job for job in jobs]})
+
+
+def test_every_job_of_the_plan_is_trained_before_the_notebooks_of_its_tables(checkout):
+    config = {"data": "twin", "paper": "mfcre", "table": "4,5"}
+    jobs = jobs_of({"job": "a"}, {"job": "b", "rule": "floors", "tables": ["mfcre/table4", "mfcre/table5"]})
+    plan(checkout, JOBS=jobs, **config)
+    results = checkout.parent / "results"
+    assert {path.name for path in (results / "cache" / "jobs").iterdir()} == {"train-a.done", "floors-b.done"}
+    assert "Nothing to be done" in plan(checkout, "--dry-run", JOBS=jobs, **config)
+
+
+def test_a_run_that_fails_stops_the_notebooks_of_its_tables_and_nothing_else(checkout):
+    jobs = jobs_of({"job": "a", "seeds": ["bad"]}, {"job": "b", "tables": ["mfcre/table4"]})
+    output = plan(checkout, code=1, JOBS=jobs, data="twin", paper="mfcre", table="4,5")
+    assert "this run failed" in output
+    copies = {path.stem for path in (checkout.parent / "results").glob("twin/notebooks/mfcre/*.ipynb")}
+    assert copies == {"3_ablations_table4"}
+
+
+def test_only_what_loaded_a_file_of_code_is_due_when_it_changes(checkout):
+    config = {"data": "twin", "paper": "mfcre", "table": "4,5"}
+    shutil.copytree(ROOT / "merlib", checkout / "copy")
+    (checkout / "merlib").unlink()
+    (checkout / "copy").rename(checkout / "merlib")
+    plan(checkout, **config)
+    drawing, network = checkout / "merlib/figures/runs.py", checkout / "merlib/papers/mfcre/network.py"
+    logs = checkout.parent / "results/twin/logs"
+    for place, loaded in (("corpus/meld", []), ("corpus/iemocap6", []), ("mfcre/3_ablations_table4", [network]),
+                          ("mfcre/3_ablations_table5", [network, drawing])):  # fmt: skip
+        (logs / f"{place}.code").write_text("".join(f"{file}\n" for file in loaded))
+    assert "Nothing to be done" in plan(checkout, "--dry-run", **config)
+    drawing.write_text(f"{drawing.read_text()}# changed\n")
+    output = plan(checkout, **config)
+    assert "mfcre_3_ablations_table5" in output and "Rule: mfcre_3_ablations_table4" not in output

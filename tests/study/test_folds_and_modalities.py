@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from merlib import cli, declarations, study
-from merlib.study import runs, tables
+from merlib.study import planning, runs
 
 
 def ids(paper: str, table: str, row: str, corpus: str, data: str = "twin") -> list[str]:
@@ -76,7 +76,7 @@ def test_the_headline_runs_with_what_is_there(without_visual):
     ("table", "row", "lacks"), [("2", "clip", "visual"), ("2", "gia_mic_vs", "visual"), ("1", "gia_mic_asr", "text")]
 )
 def test_a_row_that_asks_for_what_is_absent_is_skipped_and_says_so(without_visual, table, row, lacks):
-    planned, skipped = tables.plan(declarations.load("gia_mic"), table, row=row, data="lab")
+    planned, skipped = planning.plan(declarations.load("gia_mic"), table, row=row, data="lab")
     assert planned == [] and len(skipped) == 1 and lacks in skipped[0] and row in skipped[0]
 
 

@@ -1,0 +1,99 @@
+"""Which runs there are: of a table on a data root, and of a batch of tables, each run once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from merlib import declarations
+from merlib.data import folders, inputs, splits
+from merlib.data.table import CorpusError
+from merlib.declarations import LETTERS, Cell, Paper, Row, Table
+from merlib.errors import RequestError
+from merlib.places import TWINS
+from merlib.study.runs import Run
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run, and the cells of a row whose values it gives."""
+
+    row: Row
+    cells: list[Cell]
+    run: Run
+
+
+def runs_of(paper: Paper, table: str, **options: Any) -> list[tuple[Row, str, Run]]:
+    """The runs of a table for one seed, (row, corpus, run). options: `row`, `data`, `seed` and so on, as of `plan`."""
+    return [(planned.row, planned.run.corpus, planned.run) for planned in plan(paper, table, **options)[0]]
+
+
+def rows_of(table: Table, row: str | Sequence[str]) -> list[Row]:
+    """The row or rows of a name or names, in that order; all rows of the table where none is named."""
+    return [table.find(name) for name in ([row] if isinstance(row, str) else row)] if row else table.row
+
+
+def plan(
+    paper: Paper, table: str, *, row: str | Sequence[str] = (), data: str = "twin", seed: int = 0,
+    change: dict[str, Any] | None = None, folds: Sequence[int] = (),
+) -> tuple[list[Planned], list[str]]:  # fmt: skip
+    """The runs of a table (or of the named rows) for one seed, and the reason for every row that cannot run.
+
+    A row is skipped where it names a modality that the root does not have, or a reading whose leaves a synthetic root
+    overrides; a missing modality that no row names is left out instead. change: as of `run_table`.
+    Raises CorpusError where the root has none of the paper's corpora, RequestError where no row has such a fold.
+    """
+    declared = paper.table(table)
+    corpora = set(folders.corpora(data)) & set(paper.corpora)
+    if not corpora:
+        remedy = f"call merlib.twins.ensure({data!r}, {paper.corpora})" if data in TWINS else "see `merlib doctor`"
+        raise CorpusError(f"the root {data!r} ({folders.root_path(data)}) has none of {paper.corpora}: {remedy}")
+    planned, skipped = [], []
+    for each in rows_of(declared, row):
+        for (corpus, modalities), cells in _groups(paper, declared, each, corpora).items():
+            recipe, reason = _recipe(paper, each, corpus, data=data, change=change or {}, modalities=modalities)
+            if reason:
+                skipped.append(f"{each.id} on {corpus} {reason}")
+                continue
+            folds_of_row = range(splits.folds(recipe["protocol"]))
+            planned += [Planned(each, cells, Run(recipe, corpus, data, seed, fold)) for fold in folds_of_row]
+    if planned and folds:
+        last = max(item.run.fold for item in planned)
+        if not set(folds) <= set(range(last + 1)):
+            raise RequestError(f"folds {', '.join(map(str, folds))}: these rows have folds 0 to {last}")
+        planned = [item for item in planned if item.run.fold in folds]
+    return planned, skipped
+
+
+def _groups(paper: Paper, table: Table, row: Row, corpora: set[str]) -> dict[tuple[str, str | None], list[Cell]]:
+    """(corpus, modalities) of each run of a row, on the corpora of the root -> the cells whose values it gives."""
+    groups: dict[tuple[str, str | None], list[Cell]] = {}
+    for cell in declarations.row_cells(paper, table, row) if row.runs and row.kind == "own" else ():
+        if cell.corpus in corpora:
+            groups.setdefault((cell.corpus, cell.modalities), []).append(cell)
+    return groups
+
+
+def _recipe(
+    paper: Paper, row: Row, corpus: str, *, data: str, change: dict[str, Any], modalities: str | None
+) -> tuple[dict[str, dict], str]:
+    """The recipe of a row as it runs on the root, and ""; or the reason why it cannot run.
+
+    `data.modalities` of the recipe are those that the root has, so that rows which differ only in absent modalities are
+    the same run.
+    """
+    recipe = declarations.recipe(paper, row, corpus, data=data, change=change, modalities=modalities)
+    if overruled := declarations.overruled(paper, corpus, data, row.change, change):
+        leaf, value = next(iter(overruled.items()))
+        remedy = f"this root has its own, which only a leaf overrules: --set {leaf}={value}"
+        return recipe, f"({', '.join(overruled)}: {remedy})"
+    names, arrays = inputs.arrays(recipe["data"]), folders.arrays(data, corpus)
+    copies = [n for m, n in inputs.augmented(recipe["data"]).items() if names[m] in arrays and n not in arrays]
+    if copies:
+        return recipe, f"(augmentation): no {', '.join(copies)}"
+    absent = [modality for modality, name in names.items() if name not in arrays]
+    leaves = {f"data.{modality}" for modality in absent} | {"data.modalities"}
+    explicit = modalities or leaves & declarations.changed(paper, row.change, change).keys()
+    if absent and (explicit or len(absent) == len(names)):
+        return recipe, f"({recipe['data']['modalities']}): no {', '.join(names[m] for m in absent)}"
+    recipe["data"]["modalities"] = "".join(k for k, m in LETTERS.items() if m in names and m not in absent)
+    return recipe, ""

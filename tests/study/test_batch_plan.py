@@ -1,0 +1,107 @@
+"""The plan of a batch: every run once, its cost from records, the jobs of what is due; `merlib plan`, `run --only`."""
+
+import json
+from collections import Counter
+
+import pandas as pd
+import pytest
+
+from merlib import cli, declarations, study
+from merlib.errors import RequestError
+from merlib.study import batch, costs, records, runs
+from merlib.study.planning import plan
+
+TABLES = [("mfcre", "table3"), ("mfcre", "table4")]
+
+
+def line(run: str, seconds: float, tables=("p/t",), network=True, cached=False) -> dict:
+    about = {"run": run, "paper": "p", "table": "t", "row": "r", "corpus": "c", "seed": 0, "fold": 0}
+    return about | {"tables": list(tables), "network": network, "cached": cached, "seconds": seconds, "memory_mb": 100}
+
+
+def jobs(*lines: dict, seconds: float = 60) -> list[dict]:
+    return batch.jobs(pd.DataFrame(lines), seconds=seconds)
+
+
+def test_a_run_that_two_tables_need_is_planned_once(tiny):
+    planned, skipped = study.runs_of_batch(TABLES, data="twin", seeds=(0, 1))
+    assert planned["run"].is_unique and not skipped
+    each = [item.run.id for _, table in TABLES for seed in (0, 1)
+            for item in plan(declarations.load("mfcre"), table, data="twin", seed=seed)[0]]  # fmt: skip
+    assert set(planned["run"]) == set(each) and len(each) > len(planned)
+    shared = planned[planned["tables"].map(len) == 2]
+    assert len(shared) and all(tables == ["mfcre/table3", "mfcre/table4"] for tables in shared["tables"])
+    assert set(planned.loc[~planned["network"].astype(bool), "row"]) == {"majority", "logistic"}
+
+
+def test_the_cost_of_a_run_is_what_its_records_took(tiny):
+    table, row = "table3", "logistic"
+    paper = declarations.load("mfcre")
+    item = plan(paper, table, row=row, data="twin")[0][0]
+    assert costs.predict(paper, table, item, "twin").basis == "no record"
+    study.run_table("mfcre", table, row=row, progress=False)
+    path = study.records_path("mfcre", table, "twin")
+    saved = pd.read_csv(path).assign(seconds=40.0, peak_memory_mb=700)
+    saved.to_csv(path, index=False)
+    assert costs.predict(paper, table, item, "twin") == costs.Cost(40.0, 700, "records of twin")
+
+
+def test_another_real_root_predicts_in_proportion_to_utterances(tiny, monkeypatch):
+    paper, table = declarations.load("mfcre"), "table3"
+    item = plan(paper, table, row="logistic", data="twin")[0][0]
+    tested = int((item.run.split == "test").sum())
+    columns = {"row": "logistic", "column": item.cells[0].column, "fold": 0, "seed": 0, "selection": "val", "value": 1}
+    one = columns | {"n": 2 * tested, "epoch": 1, "run": "", "features": "", "never_predicted": ""}
+    records.write_records("mfcre", table, "there", [one | {"data": "there", "seconds": 40, "peak_memory_mb": 9}])
+    assert costs.predict(paper, table, item, "here") == costs.Cost(20.0, 9, "records of there")
+    assert costs.predict(paper, table, item, "twin").basis == "no record", "a twin's networks are smaller"
+
+
+def test_short_runs_share_a_job_and_long_ones_have_one_each():
+    packed = jobs(*[line(f"short{i}", 20) for i in range(5)], line("long", 500), line("done", 500, cached=True))
+    assert [(len(job["runs"]), job["seconds"]) for job in packed] == [(1, 500), (3, 60), (2, 40)]
+    assert sorted(run for job in packed for run in job["runs"]) == ["long", *(f"short{i}" for i in range(5))]
+
+
+def test_runs_of_different_tables_or_kinds_never_share_a_job():
+    packed = jobs(
+        line("a", 1), line("b", 1, tables=("p/t", "p/u")), line("c", 1, network=False), line("d", 1, tables=("p/t",))
+    )
+    assert Counter((job["rule"], *job["tables"], len(job["runs"])) for job in packed) == {
+        ("train", "p/t", 2): 1, ("train", "p/t", "p/u", 1): 1, ("floors", "p/t", 1): 1,
+    }  # fmt: skip
+
+
+def test_a_job_has_the_same_name_whatever_the_order_of_its_runs():
+    names = {jobs(line("a", 1), line("b", 2))[0]["job"], jobs(line("b", 1), line("a", 2))[0]["job"]}
+    assert len(names) == 1 and names != {jobs(line("a", 1), line("c", 2))[0]["job"]}
+
+
+def test_the_command_of_a_job_trains_its_runs_and_no_other(tiny, capsys):
+    cli.main(["plan", "mfcre/table3", "--json", "--job-seconds", "0"])
+    planned = json.loads(capsys.readouterr().out)
+    job = next(job for job in planned["jobs"] if job["rule"] == "floors")
+    cli.main(["run", job["address"], "--seeds", "0", "--only", ",".join(job["runs"])])
+    assert {path.parent.name for path in (tiny / "results/cache/runs").glob("*/run.json")} == set(job["runs"])
+    capsys.readouterr()
+    cli.main(["plan", "mfcre/table3"])
+    assert f"{len(planned['runs']) - 1} to train" in capsys.readouterr().out
+
+
+def test_a_run_of_another_table_is_refused(tiny):
+    with pytest.raises(RequestError, match="has no run 0123: see `merlib plan mfcre/table3`"):
+        study.run_table("mfcre", "table3", only=["0123"], progress=False)
+
+
+def test_a_run_that_fails_stops_no_other_and_is_reported(tiny, monkeypatch):
+    def execute(run, **_):
+        if run.recipe["model"]["name"] == "majority":
+            raise FloatingPointError("the loss is no number")
+        return runs.execute(run, progress=False)
+
+    monkeypatch.setattr("merlib.study.tables.execute", execute)
+    with pytest.raises(FloatingPointError, match="no number"):
+        study.run_table("mfcre", "table3", row=["majority", "logistic"], progress=False)
+    assert set(study.read_records("mfcre", "table3", "twin")["row"]) == {"logistic"}
+    with pytest.raises(RuntimeError, match="2 runs failed: majority meld seed 0 fold 0: the loss is no number; maj"):
+        study.run_table("mfcre", "table3", row="majority", seeds=(0, 1), progress=False)
