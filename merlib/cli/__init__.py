@@ -72,15 +72,20 @@ def cells(words: OptionalWords = None, as_json: AsJson = False) -> None:
     place = arguments.address(words or (), text=True)
     listed = []
     for paper in map(declarations.load, [place.paper] if place.paper else declarations.papers()):
-        recorded = study.recorded(paper.id)
-        for cell in declarations.cells(paper):
-            if place.holds(cell.paper, cell.table, cell.row):
-                roots = sorted(recorded.get((cell.table, cell.row, cell.column), ()))
-                listed.append(cell.model_dump() | {"recipe": declarations.recipe_of(paper, cell), "recorded": roots})
+        cells = [cell for cell in declarations.cells(paper) if place.holds(cell.paper, cell.table, cell.row)]
+        if not as_json:
+            for cell in cells:
+                print(f"{cell.address} {cell.column} = {cell.printed} ({cell.kind})")
+            continue
+        recorded, recipes = study.recorded(paper.id), {}  # the columns of a row mostly share a recipe
+        for cell in cells:
+            key = cell.table, cell.row, cell.corpus, cell.modalities
+            if key not in recipes:
+                recipes[key] = declarations.recipe_of(paper, cell)
+            roots = sorted(recorded.get((cell.table, cell.row, cell.column), ()))
+            listed.append(cell.model_dump() | {"recipe": recipes[key], "recorded": roots})
     if as_json:
-        return print(json.dumps(listed))
-    for cell in listed:
-        print(f"{cell['paper']}/{cell['table']}/{cell['row']} {cell['column']} = {cell['printed']} ({cell['kind']})")
+        print(json.dumps(listed))
 
 
 @app.command()
@@ -224,10 +229,11 @@ def report(
     from merlib.study import report
 
     one_of(arguments.data_roots(), data, "data root")
-    path = report.write(data)
+    boards = report.boards_of(data)
+    path = report.write(data, boards)
     if readme:
-        report.write_scoreboard(readme, data)
-    print(report.summary(data).round(2).to_string(index=False, na_rep=""))
+        report.write_scoreboard(readme, data, boards)
+    print(report.summary(data, boards).round(2).to_string(index=False, na_rep=""))
     print(f"\nThe report lies in {path}")
 
 

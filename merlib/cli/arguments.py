@@ -10,7 +10,6 @@ import typer
 from typer.core import TyperCommand
 
 from merlib import declarations
-from merlib.declarations import LETTERS, Paper
 from merlib.errors import MerlibError, RequestError, one_of
 from merlib.places import TWINS, data_folder, results_folder
 
@@ -58,7 +57,7 @@ def address(words: Sequence[str], *, needs: int = 0, text: bool = False) -> Addr
     return Address(paper.id, table, tuple(one_of(known, row, f"row of {paper.id}/{table}") for row in rows))
 
 
-def _rows(paper: Paper, text: bool) -> dict[str, list[str]]:
+def _rows(paper: "declarations.Paper", text: bool) -> dict[str, list[str]]:
     """Table -> the ids of its rows."""
     rows = {name: [row.id for row in table.row] for name, table in paper.tables.items()}
     for cell in declarations.cells(paper) if text else ():
@@ -100,7 +99,7 @@ def assignment(text: str) -> tuple[str, Any]:
 
 def modalities(text: str) -> str:
     """Letters of T text, A audio, V visual."""
-    if not text or set(text) - set(LETTERS):
+    if not text or set(text) - set(declarations.LETTERS):
         raise typer.BadParameter(f"{text!r}: write letters of T text, A audio, V visual, such as AV")
     return text
 

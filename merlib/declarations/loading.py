@@ -137,9 +137,9 @@ def _check_table(paper: Paper, table: Table) -> None:
             one_of(table.columns, name, f"column of {paper.id}/{table.id}")
         for name in row.bold:
             one_of(row.reported, name, f"printed cell of {paper.id}/{table.id}/{row.id}, so it cannot be bold")
-        for cell in row_cells(paper, table, row):
-            if row.runs and row.kind == "own":
-                recipe(paper, row, one_of(paper.corpora, cell.corpus, f"corpus of {paper.id}"))
+        corpora = {cell.corpus for cell in row_cells(paper, table, row)} if row.runs and row.kind == "own" else ()
+        for corpus in corpora:
+            recipe(paper, row, one_of(paper.corpora, corpus, f"corpus of {paper.id}"))
 
 
 def _check_claim(paper: Paper, claim: Claim, known: dict[str, Cell]) -> None:

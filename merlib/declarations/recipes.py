@@ -7,7 +7,9 @@ chooses, the scale of a synthetic root, the leaves that the row sets, those that
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 from merlib.declarations.leaves import checked, for_corpus, nested, sourced
@@ -32,21 +34,23 @@ def recipe(
     """
     of_column = {"data.modalities": modalities} if modalities else {}
     changes = of_column | paper.flat(row.change) | paper.flat(change or {})
-    base = one_of(paper.base, row.base, f"base of {paper.id}") if row.base else {}
-    replaced = {"model", "loss"} & set(base)
+    declared = _declared(paper)
+    base = one_of(declared.bases, row.base, f"base of {paper.id}") if row.base else {}
+    replaced = {key.split(".")[0] for key in base} & {"model", "loss"}
     shared = tuple(f"{leaf_or_section}." for leaf_or_section in paper.shares.get(row.base, ()))
 
-    def own(tree: Mapping[str, Any]) -> dict[str, Any]:
+    def own(leaves: Mapping[str, Any]) -> dict[str, Any]:
         """The leaves without those of a network or loss that the base replaces, except the shared ones."""
-        leaves = paper.flat(tree).items()
-        return {k: v for k, v in leaves if k.split(".")[0] not in replaced or f"{k}.".startswith(shared)}
+        if not replaced:
+            return dict(leaves)
+        return {k: v for k, v in leaves.items() if k.split(".")[0] not in replaced or f"{k}.".startswith(shared)}
 
-    leaves = own(paper.recipe)
-    for reading in paper.readings.values():
-        leaves |= own(reading.options[reading.default])
-    leaves |= paper.flat(base)
+    leaves = own(declared.recipe)
+    for name, reading in paper.readings.items():
+        leaves |= own(declared.options[name][reading.default])
+    leaves |= base
     for name, option in _chosen(paper, changes).items():
-        leaves |= own(paper.readings[name].options[option])
+        leaves |= own(declared.options[name][option])
     leaves |= {k: v for k, v in _scale(paper, data).items() if k in leaves}
     for key, value in changes.items():
         if not key.startswith("readings."):
@@ -69,9 +73,30 @@ def needs(papers: list[Paper]) -> dict[str, dict[str, list[str]]]:
     }
 
 
-def _scale(paper: Paper, data: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Declared:
+    """The leaves of a paper's parts: its recipe, the options of each reading, its bases, and its synthetic roots."""
+
+    recipe: dict[str, Any]
+    options: dict[str, dict[str, dict[str, Any]]]
+    bases: dict[str, dict[str, Any]]
+    scales: dict[str, dict[str, Any]]
+
+
+@cache
+def _declared(paper: Paper) -> _Declared:
+    options = {name: reading.options for name, reading in paper.readings.items()}
     twin = paper.flat(paper.twin)
-    return {"twin": twin, "twin_media": twin | paper.flat(paper.twin_media)}.get(data, {})
+    return _Declared(
+        recipe=paper.flat(paper.recipe),
+        options={name: {o: paper.flat(tree) for o, tree in trees.items()} for name, trees in options.items()},
+        bases={name: paper.flat(tree) for name, tree in paper.base.items()},
+        scales={"twin": twin, "twin_media": twin | paper.flat(paper.twin_media)},
+    )
+
+
+def _scale(paper: Paper, data: str) -> dict[str, Any]:
+    return _declared(paper).scales.get(data, {})
 
 
 def overruled(paper: Paper, corpus: str, data: str, *changes: dict[str, Any]) -> dict[str, Any]:

@@ -114,6 +114,8 @@ class Paper(Strict):
     tables: dict[str, Table]
     claims: list[Claim] = []
 
+    __hash__ = object.__hash__  # declarations are read once and never change, so that what follows from them is cached
+
     def flat(self, tree: Mapping[str, Any]) -> dict[str, Any]:
         """Dotted name -> value, from sections of leaves or from a change of them."""
         return flat(tree, self.corpora)

@@ -6,6 +6,7 @@
     tables      the runs of a table, trained, and their records
     identity    the id of a run
     runs        one run, from the cache or trained now
+    recorded    which numbers have records
     records     the files of records
     comparison  printed beside reproduced, for one table
     paired      two rows on the same test utterances
@@ -35,7 +36,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "comparison": ["compare"],
         "paired": ["against"],
         "planning": ["runs_of"],
-        "records": ["read_records", "recorded", "records_path", "write_records"],
+        "recorded": ["recorded", "records_path"],
+        "records": ["read_records", "write_records"],
         "report": ["scoreboard", "summary"],
         "runs": ["Run", "execute"],
         "tables": ["run_table"],

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from merlib import declarations
@@ -10,6 +12,7 @@ from merlib.data import splits
 from merlib.declarations import Cell
 from merlib.study.records import PLAIN, read_records
 
+READ = ["row", "column", "fold", "seed", "selection", "value", "n", "features", "never_predicted", "recipe", "commit"]
 COLUMNS = [
     "row", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "n", "test_peak", "difference",
     "noise", "verdict", "never_predicted", "data", "features", "doubt",
@@ -29,17 +32,19 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     """
     declared = declarations.load(paper)
     declared_table = declared.table(table)
-    records = read_records(paper, declared_table.id, data)
+    records: dict[tuple[str, str], list[Any]] = {}  # by row and column: some thousands, that pandas would select slowly
+    for record in read_records(paper, declared_table.id, data).reindex(columns=READ).itertuples(index=False):
+        records.setdefault((record.row, record.column), []).append(record)
     lines = []
     for row in declared_table.row:
         for cell in declarations.row_cells(declared, declared_table, row):
-            of_cell = records[(records["row"] == row.id) & (records["column"] == cell.column)]
-            if cell.printed is None and of_cell.empty:
+            of_cell = records.get((row.id, cell.column), [])
+            if cell.printed is None and not of_cell:
                 continue
             printed = float("nan") if cell.printed is None else float(cell.printed)
             line = {"row": row.id, "label": row.label, "column": cell.column, "data": data, "printed": printed}
             if row.runs:
-                has_protocol = len(of_cell) and row.kind != "fact"
+                has_protocol = of_cell and row.kind != "fact"
                 protocol = declarations.recipe(declared, row, cell.corpus)["protocol"] if has_protocol else {}
                 line |= _reproduced(of_cell, protocol, cell)
             lines.append(line)
@@ -50,37 +55,40 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     return board
 
 
-def _reproduced(records: pd.DataFrame, protocol: dict, cell: Cell) -> dict:
+def _reproduced(records: list[Any], protocol: dict, cell: Cell) -> dict:
     """Mean, spread and origin of the records of a cell, in the columns of `compare`."""
-    selected = records[records["selection"] == protocol.get("select", "val")]
-    if selected.empty:
+    selected = [record for record in records if record.selection == protocol.get("select", "val")]
+    if not selected:
         return {"n_seeds": 0, "n_folds": 0}
     scale = 0.01 if cell.unit == "fraction" else 1.0
-    peaks = records[records["selection"] == "test_peak"]
-    value, peak = (scale * part["value"].astype(float) for part in (selected, peaks))
-    n = int(selected.drop_duplicates("fold")["n"].sum())  # of all folds together
+    value = scale * np.array([record.value for record in selected])
+    peak = scale * np.array([record.value for record in records if record.selection == "test_peak"])
+    n = sum({record.fold: int(record.n) for record in reversed(selected)}.values())  # of all folds together
     share = min(max(value.mean() / (100 * scale), 0.0), 1.0)
-    never = {name for names in selected.get("never_predicted", []) for name in str(names).split()} - {"nan"}
+    never = {name for record in selected for name in str(record.never_predicted).split()} - {"nan"}
     return {
-        "reproduced": value.mean(), "spread": value.std(), "test_peak": peak.mean(), "n": n,
-        "n_seeds": selected["seed"].nunique(), "n_folds": selected["fold"].nunique(),
+        "reproduced": value.mean(), "spread": value.std(ddof=1) if len(value) > 1 else math.nan,
+        "test_peak": peak.mean() if len(peak) else math.nan, "n": n,
+        "n_seeds": len({record.seed for record in selected}), "n_folds": len({record.fold for record in selected}),
         "noise": 0.0 if cell.metric in PLAIN else 196 * scale * math.sqrt(share * (1 - share) / n),
         "never_predicted": " ".join(sorted(never)),
-        "features": " or ".join(selected["features"].astype(str).unique()),
+        "features": " or ".join(dict.fromkeys(str(record.features) for record in selected)),
         "doubt": " ".join(_doubts(selected, splits.folds(protocol) if protocol else 1)),
     }  # fmt: skip
 
 
-def _doubts(records: pd.DataFrame, folds: int) -> Iterator[str]:
+def _doubts(records: list[Any], folds: int) -> Iterator[str]:
     """Why a mean of these records may mislead; old records have no recipe, so their commit stands for it."""
-    if records.groupby("seed")["fold"].nunique().min() < folds:
+    folds_of_seed: dict[int, set[int]] = {}
+    for record in records:
+        folds_of_seed.setdefault(record.seed, set()).add(record.fold)
+    if min(map(len, folds_of_seed.values())) < folds:
         yield "partial"
-    origin = records.reindex(columns=["recipe", "commit", "features"], fill_value="").astype(str)
-    recipes, commits = origin["recipe"], origin["commit"]
-    recipe_or_commit = recipes.mask(recipes.isin(["", "nan"]), commits)
-    if recipe_or_commit.nunique() > 1 or origin["features"].nunique() > 1:
+    commits = [str(record.commit) for record in records]
+    recipes = {str(record.commit if str(record.recipe) in ("", "nan") else record.recipe) for record in records}
+    if len(recipes) > 1 or len({str(record.features) for record in records}) > 1:
         yield "mixed"
-    if commits.str.endswith("+").any():
+    if any(commit.endswith("+") for commit in commits):
         yield "uncommitted"
 
 

@@ -10,7 +10,8 @@ from merlib import declarations, registry
 from merlib.declarations import Paper
 from merlib.places import TWINS
 from merlib.study.planning import Planned
-from merlib.study.records import read_records, records_path, roots_of
+from merlib.study.recorded import records_path, roots_of
+from merlib.study.records import read_records
 
 UNKNOWN = {  # seconds and MB where no record says more
     ("real", "network"): (300.0, 3000), ("real", "estimator"): (30.0, 3000),

@@ -1,7 +1,6 @@
 """Records: the scores of runs, one line per (data, row, column, fold, seed, selection), one CSV file per table."""
 
 import io
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,6 +9,7 @@ from filelock import FileLock
 from merlib.errors import MerlibError
 from merlib.files import atomic
 from merlib.places import results_folder
+from merlib.study.recorded import records_path
 
 KEYS = ["data", "row", "column", "fold", "seed", "selection"]  # identify a record
 COLUMNS = [*KEYS, "value", "n", "epoch", "run", "features", "never_predicted"]  # of an empty table
@@ -18,11 +18,6 @@ PLAIN = ("mae", "correlation", "count")  # metrics that are not recorded in perc
 
 class RecordsError(MerlibError, ValueError):
     """A file of records that no run wrote in this form."""
-
-
-def records_path(paper: str, table: str, data: str) -> Path:
-    """results/<data>/records/<paper>/<table>.csv"""
-    return results_folder(data) / "records" / paper / f"{table}.csv"
 
 
 def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
@@ -47,22 +42,6 @@ def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
         expected = "Expected the records that `merlib run` writes; take back a version that it wrote."
         raise RecordsError(f"{path}: {error}. {expected}") from None
     return records
-
-
-def roots_of(paper: str, table: str) -> list[str]:
-    """The data roots that have a file of records of a table."""
-    return sorted(path.parents[2].name for path in results_folder(".").glob(f"*/records/{paper}/{table}.csv"))
-
-
-def recorded(paper: str) -> dict[tuple[str, str, str], set[str]]:
-    """(table, row, column) -> the data roots that have records of it."""
-    roots: dict[tuple[str, str, str], set[str]] = {}
-    for path in sorted(results_folder(".").glob(f"*/records/{paper}/*.csv")):
-        table, data = path.stem, path.parents[2].name
-        records = read_records(paper, table, data)
-        for row, column in records[["row", "column"]].drop_duplicates().itertuples(index=False):
-            roots.setdefault((table, row, column), set()).add(data)
-    return roots
 
 
 def write_records(paper: str, table: str, data: str, records: list[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from merlib.errors import RequestError
 from merlib.files import atomic
 from merlib.places import TWINS, results_folder
 from merlib.study.comparison import compare
-from merlib.study.records import records_path
+from merlib.study.recorded import records_path
 
 FLOORS = ("majority", "logistic", "ridge")
 DOUBTS = {
@@ -27,7 +27,7 @@ CAVEAT = (
 Board = tuple[Paper, Table, pd.DataFrame]  # a table, and `compare` of it
 
 
-def _boards(data: str, *, only_with_floors: bool = False) -> list[Board]:
+def boards_of(data: str, *, only_with_floors: bool = False) -> list[Board]:
     """Every table, printed beside reproduced; the table `readings` only where it has records."""
     return [
         (paper, table, compare(paper.id, table.id, data))
@@ -48,7 +48,7 @@ def scoreboard(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
     Scores are those that select the epoch, and all scores of a sentiment corpus. boards: computed where not given.
     """
     headlines = []
-    for paper, table, board in boards or _boards(data, only_with_floors=True):
+    for paper, table, board in boards or boards_of(data, only_with_floors=True):
         if _has_floors(table):
             names = []
             for name, column in table.columns.items():
@@ -67,7 +67,7 @@ def scoreboard(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
 def summary(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
     """One line per table: how many numbers are printed, how many of them are reproduced, and how they compare."""
     lines = []
-    for paper, table, board in boards or _boards(data):
+    for paper, table, board in boards or boards_of(data):
         board = board[board["row"].isin({r.id for r in table.row if r.reported}) & board["printed"].notna()]
         board = board[~board["column"].isin({name for name, c in table.columns.items() if c.metric == "setting"})]
         if board.empty:
@@ -82,11 +82,11 @@ def summary(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def write(data: str) -> Path:
+def write(data: str, boards: list[Board] | None = None) -> Path:
     """results/<data>/report.md: the summary, the tables that have records, printed beside reproduced, and figures."""
     from merlib import figures
 
-    root, boards = results_folder(data), _boards(data)
+    root, boards = results_folder(data), boards or boards_of(data)
     figures.save(figures.scoreboard(scoreboard(data, boards), data=data), data, "", "scoreboard")
     lines = [
         f"# Printed beside reproduced, on `{data}`",
@@ -120,7 +120,7 @@ def _section(paper: Paper, table: Table, board: pd.DataFrame) -> list[str]:
     return [*lines, f"{len(board) - len(reproduced)} further printed numbers of this table have no run here.", ""]
 
 
-def write_scoreboard(readme: Path, data: str) -> None:
+def write_scoreboard(readme: Path, data: str, boards: list[Board] | None = None) -> None:
     """Replace the text between the scoreboard markers of the README by the scoreboard of a data root."""
     text = readme.read_text(encoding="utf-8")
     start, end = "<!-- scoreboard -->\n", "<!-- /scoreboard -->"
@@ -128,7 +128,7 @@ def write_scoreboard(readme: Path, data: str) -> None:
         raise RequestError(f"{readme} has no scoreboard markers {start!r} ... {end!r}")
     before, after = text.split(start)[0], text.split(end)[1]
     with atomic(readme) as part:
-        part.write_text(f"{before}{start}{_markdown(scoreboard(data))}\n{end}{after}", encoding="utf-8")
+        part.write_text(f"{before}{start}{_markdown(scoreboard(data, boards))}\n{end}{after}", encoding="utf-8")
 
 
 def _markdown(board: pd.DataFrame) -> str:

@@ -32,7 +32,7 @@ def run_table(
     `results/` write into the same records). only: the ids of runs, as `merlib plan` lists them; other runs of the table
     are left alone. change: leaves or readings that override those of every row; then no record
     is written, only returned.
-    A run that fails stops no other one; the errors are raised at the end, several as one RunsFailed.
+    A run that fails stops no other one; the errors are raised at the end, different ones as RunsFailed.
     """
     declared = declarations.load(paper)
     declared_table = declared.table(table)
@@ -65,15 +65,16 @@ def run_table(
 
 
 def _raise(failed: dict[str, Exception]) -> None:
-    """The only error as it is, several as one that names each run; errors of the program with their traceback."""
-    if len(failed) > 1:
-        for error in failed.values():
+    """The error, if all runs failed for the same reason; else one that names each run and its reason."""
+    errors = list(failed.values())
+    if len({str(error) for error in errors}) == 1:
+        raise errors[0]
+    if errors:
+        for error in errors:
             if not isinstance(error, (MerlibError, OSError)):
-                traceback.print_exception(error)
+                traceback.print_exception(error)  # of a fault in the code, where it is
         reasons = "; ".join(f"{run}: {error}" for run, error in failed.items())
-        raise RunsFailed(f"{len(failed)} runs failed: {reasons}")
-    for error in failed.values():
-        raise error
+        raise RunsFailed(f"{len(errors)} runs failed: {reasons}")
 
 
 def records_of_run(cells: list[Cell], run: Run, result: dict[str, Any]) -> list[dict[str, Any]]:

@@ -270,7 +270,7 @@ def test_without_git_the_commit_is_what_the_environment_says(monkeypatch):
 
 def test_a_number_of_a_notebook_arrives_as_one(capsys, monkeypatch):
     calls = []
-    monkeypatch.setattr("merlib.cli.headless.run", lambda *call: calls.append(call))
+    monkeypatch.setattr("merlib.cli.headless.run", lambda *call, code: calls.append(call))
     words = ["-p", "table", "table4", "-p", "rate", "-0.5", "-p", "seeds", "[0, 1]", "-p", "flags", "a=b"]
     assert run(capsys, "notebook", "in.ipynb", "out.ipynb", *words)[0] == 0
     ((source, target, parameters),) = calls

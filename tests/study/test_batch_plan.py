@@ -96,12 +96,12 @@ def test_a_run_of_another_table_is_refused(tiny):
 def test_a_run_that_fails_stops_no_other_and_is_reported(tiny, monkeypatch):
     def execute(run, **_):
         if run.recipe["model"]["name"] == "majority":
-            raise FloatingPointError("the loss is no number")
+            raise FloatingPointError(f"no number at seed {run.seed}")
         return runs.execute(run, progress=False)
 
     monkeypatch.setattr("merlib.study.tables.execute", execute)
-    with pytest.raises(FloatingPointError, match="no number"):
+    with pytest.raises(FloatingPointError, match="^no number at seed 0$"):
         study.run_table("mfcre", "table3", row=["majority", "logistic"], progress=False)
     assert set(study.read_records("mfcre", "table3", "twin")["row"]) == {"logistic"}
-    with pytest.raises(RuntimeError, match="2 runs failed: majority meld seed 0 fold 0: the loss is no number; maj"):
+    with pytest.raises(RuntimeError, match="2 runs failed: majority meld seed 0 fold 0: no number at seed 0; maj"):
         study.run_table("mfcre", "table3", row="majority", seeds=(0, 1), progress=False)

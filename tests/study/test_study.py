@@ -103,16 +103,16 @@ def test_seeds_share_a_recipe_and_other_rows_have_others(tiny):
 
 def test_a_new_version_of_the_network_loss_or_loop_makes_another_run(tiny, monkeypatch):
     ours = planned("table4", "ours")["meld"]
-    ids = {ours.recipe_id}
+    ids = {ours.recipe_id}  # a run computes its id once: hence a new one each time
     for kind, name in (("model", "mfcre"), ("loss", "contrastive")):
         with monkeypatch.context() as patch:
             patch.setattr(registry.module_of(kind, name), "VERSION", 99)
-            ids.add(ours.recipe_id)
+            ids.add(replace(ours).recipe_id)
     for module in (loop, inputs):
         with monkeypatch.context() as patch:
             patch.setattr(module, "VERSION", 99)
-            ids.add(ours.recipe_id)
-    assert len(ids) == 5 and ours.recipe_id in ids
+            ids.add(replace(ours).recipe_id)
+    assert len(ids) == 5 and replace(ours).recipe_id in ids
 
 
 @pytest.mark.parametrize("kind", ["model", "loss"])
