@@ -1,0 +1,173 @@
+"""The batch on a cluster: the same records and predictions as on this machine, whatever is killed on the way.
+
+    make test-cluster        (as root on Debian; about ten minutes on two idle cores)
+
+A SLURM of one node is started (one_node.sh) and stopped again. One table of a synthetic root is trained locally, then
+on the cluster. MERLIB_KILLS: how often a batch is killed at a random moment (default 3).
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TABLE = ("data=twin", "paper=hff", "table=3", "job_seconds=12")  # networks in two jobs, estimators in one, a notebook
+ELSEWHERE = ["seconds", "peak_memory_mb", "commit"]  # of a record: what says where and when a run was trained
+MINUTES = 30
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("cluster")
+
+
+@pytest.fixture(scope="module")
+def here(place):
+    """The results of a local batch."""
+    finish(batch(place, "here", "--cores", "2"))
+    return place / "here"
+
+
+@pytest.fixture
+def node(place, request):
+    """A function that starts what does not run of a cluster of one node; its `folder` holds the state."""
+    kind = getattr(request, "param", "cpu")
+
+    def up():
+        one_node("up", place / "slurm", kind)
+
+    up.folder = place / "slurm"
+    up()
+    yield up
+    one_node("down", place / "slurm")
+
+
+def one_node(*arguments):
+    subprocess.run([ROOT / "tests" / "cluster" / "one_node.sh", *arguments], check=True)
+
+
+def batch(place, results, *options):
+    """A batch that has just been started, with its own folder of results and all in it; its log is results.log."""
+    environment = os.environ | {
+        "MERLIB_DATA": str(place / "data"), "MERLIB_RESULTS": str(place / results), "PYTHONPATH": str(ROOT),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    (place / results).mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", place / results]
+    command += ["--profile", ROOT / "profiles" / "common", *options, "--config", *TABLE]
+    with (place / f"{results}.log").open("a") as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+def on_cluster(place, results, *options, profile="slurm"):
+    polled_often = ("--slurm-init-seconds-before-status-checks", "2")
+    return batch(place, results, "--profile", ROOT / "profiles" / profile, *polled_often, *options)
+
+
+def finish(process):
+    assert process.wait(timeout=60 * MINUTES) == 0, f"{' '.join(map(str, process.args))} failed"
+
+
+def queue(state="running"):
+    """SLURM's id -> what the job does, such as rule_train_wildcards_..., of the jobs in a state."""
+    lines = subprocess.run(["squeue", "-h", "-t", state, "-o", "%i %k"], capture_output=True, text=True).stdout
+    return dict(line.split(maxsplit=1) for line in lines.splitlines())
+
+
+def a_training(process, other_than=()):
+    """The id of a job of trainings that runs, other than these; waits for one."""
+    for _ in range(60 * MINUTES):
+        assert process.poll() is None, "the batch ended before a training ran"
+        if found := [job for job, does in queue().items() if does.startswith("rule_train") and job not in other_than]:
+            return found[0]
+        time.sleep(1)
+    raise TimeoutError("no training ran")
+
+
+def kill(name, node):
+    """End a daemon of the cluster without warning, and all that it started."""
+    daemon = psutil.Process(int((node.folder / "pid" / name).read_text()))
+    for process in [daemon, *daemon.children(recursive=True)]:
+        process.kill()
+
+
+def end_of_the_node(node):
+    """The node's daemon and every process of its jobs, as when the power fails."""
+    keepers = [each for each in psutil.process_iter(["name"]) if each.info["name"] == "slurmstepd"]
+    jobs = [process for keeper in keepers for process in [keeper, *keeper.children(recursive=True)]]
+    kill("slurmd", node)
+    for process in jobs:
+        process.kill()
+
+
+def records(results):
+    """All records, without what depends on where a run was trained."""
+    files = sorted((results / "twin" / "records").rglob("*.csv"))
+    tables = [pd.read_csv(file, dtype=str).drop(columns=ELSEWHERE) for file in files]
+    whole = pd.concat(tables)
+    return whole.sort_values(list(whole.columns)).reset_index(drop=True)
+
+
+def assert_same(results, here):
+    """The same records, and in every run the same bits of every array: predictions, probabilities, embeddings."""
+    pd.testing.assert_frame_equal(records(results), records(here))
+    files = sorted((here / "cache" / "runs").glob("*/predictions.npz"))
+    assert len(files) >= 8
+    for file in files:
+        ours, theirs = np.load(file), np.load(results / file.relative_to(here))
+        assert set(ours) == set(theirs)
+        for name in ours:
+            assert ours[name].tobytes() == theirs[name].tobytes(), f"{file.parent.name} {name}"
+
+
+def test_a_cancelled_job_a_killed_controller_and_a_dead_node_change_no_number(place, here, node):
+    process = on_cluster(place, "killed")
+    cancelled = a_training(process)
+    subprocess.run(["scancel", cancelled], check=True)
+    kill("slurmctld", node)
+    time.sleep(10)
+    node()
+    running = a_training(process, other_than=[cancelled])
+    end_of_the_node(node)
+    while running in queue():
+        time.sleep(1)  # until the controller has missed the node
+    node()
+    assert running in queue("pending"), "SLURM did not put the job of the dead node back into its queue"
+    subprocess.run(["scontrol", "update", f"jobid={running}", "starttime=now"], check=True)  # not in two minutes
+    finish(process)
+    assert "'CANCELLED'" in (place / "killed.log").read_text()
+    assert_same(place / "killed", here)
+
+
+def test_a_batch_killed_at_random_moments_ends_with_the_same_records(place, here, node):
+    moments = random.Random(0)
+    for number in range(int(os.environ.get("MERLIB_KILLS", 3))):
+        process = on_cluster(place, "restarted")
+        try:
+            process.wait(timeout=moments.uniform(5, 60))
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        if number % 2:  # else its jobs live on, beside those of the next batch
+            subprocess.run(["scancel", "--full", "--signal=KILL", "--user=root"], check=True)
+    finish(on_cluster(place, "restarted"))
+    assert_same(place / "restarted", here)
+
+
+@pytest.mark.parametrize("node", ["gpu"], indirect=True)
+def test_only_trainings_of_networks_ask_for_a_gpu(place, here, node):
+    finish(on_cluster(place, "gpu", profile="slurm-gpu"))
+    shown = subprocess.run(["scontrol", "show", "job", "--oneliner"], capture_output=True, text=True).stdout
+    asked = {line.split("Comment=")[1].split()[0]: "TresPerNode=gres:gpu:1" in line for line in shown.splitlines()}
+    assert {does.startswith("rule_train") for does in asked} == {True, False}
+    assert all(gpu == does.startswith("rule_train") for does, gpu in asked.items()), asked
+    assert_same(place / "gpu", here)
