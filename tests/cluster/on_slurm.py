@@ -3,9 +3,10 @@
     make test-cluster        (as root on Debian; about ten minutes on two idle cores)
 
 A SLURM of one node is started (one_node.sh) and stopped again. One table of a synthetic root is trained locally, then
-on the cluster. MERLIB_KILLS: how often a batch is killed at a random moment (default 3).
+on the cluster. MERLIB_KILLS: how often batches are killed at a random moment, in all (default 3).
 """
 
+import itertools
 import os
 import random
 import signal
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 TABLE = ("data=twin", "paper=hff", "table=3", "job_seconds=12")  # networks in two jobs, estimators in one, a notebook
 ELSEWHERE = ["seconds", "peak_memory_mb", "commit"]  # of a record: what says where and when a run was trained
 MINUTES = 30
+KILLS = int(os.environ.get("MERLIB_KILLS", "3"))
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,17 @@ def on_cluster(place, results, *options, profile="slurm"):
 
 def finish(process):
     assert process.wait(timeout=60 * MINUTES) == 0, f"{' '.join(map(str, process.args))} failed"
+
+
+def ended(process, seconds):
+    """Whether a batch ended by itself within so many seconds; else it is killed."""
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+    code = process.wait()
+    assert code in (0, -signal.SIGKILL), f"{' '.join(map(str, process.args))} failed"
+    return code == 0
 
 
 def slurm(*command):
@@ -155,19 +168,18 @@ def test_a_cancelled_job_a_killed_controller_and_a_dead_node_change_no_number(pl
     assert_same(place / "killed", here)
 
 
-def test_a_batch_killed_at_random_moments_ends_with_the_same_records(place, here, node):
-    moments = random.Random(0)
-    for number in range(int(os.environ.get("MERLIB_KILLS", "3"))):
-        process = on_cluster(place, "restarted")
-        try:
-            process.wait(timeout=moments.uniform(5, 60))
-            break
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-        if number % 2:  # else its jobs live on, beside those of the next batch
-            slurm("scancel", "--full", "--signal=KILL", "--user=root")
-    finish(on_cluster(place, "restarted"))
-    assert_same(place / "restarted", here)
+def test_batches_killed_at_random_moments_end_with_the_same_records(place, here, node):
+    moments, killed = random.Random(0), 0
+    for number in itertools.count():
+        results = f"restarted{number}"
+        while killed < KILLS and not ended(on_cluster(place, results), moments.uniform(5, 60)):
+            killed += 1
+            if killed % 2:  # else its jobs live on, beside those of the next start
+                slurm("scancel", "--full", "--signal=KILL", "--user=root")
+        finish(on_cluster(place, results))
+        assert_same(place / results, here)
+        if killed == KILLS:
+            return
 
 
 @pytest.mark.parametrize("node", ["gpu"], indirect=True)
