@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without an 
 from plain_mtcnn import plain_mtcnn
 from side_by_side import alone, show
 
-from merlib.features import decoding, faces
+from merlib.features import decoding, faces, mtcnn_faces
 from merlib.features.decoding import Clip
 
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov")
@@ -63,15 +63,15 @@ def with_face(how: str, network, frames: np.ndarray) -> int:
     if how == "plain":
         with torch.inference_mode():
             return sum(len(plain_mtcnn(network, frame)[0]) > 0 for frame in frames)
-    look = {"merlib": faces.one_face, "haar": faces.haar}[how]
-    return sum(int((~np.isnan(look(part)).any(1)).sum()) for part in faces.batches(frames, faces.TOGETHER))
+    look = {"merlib": mtcnn_faces.one_face, "haar": faces.haar}[how]
+    return sum(int((~np.isnan(look(part)).any(1)).sum()) for part in faces.batches(frames, mtcnn_faces.TOGETHER))
 
 
 def measure(how: str, files: list[Path], count: int) -> dict[str, float | str]:
     """One way in this process: clips and frames a second of CPU, and peak memory, also over that at the start."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    network = faces.network(20, 0.709, (0.6, 0.7, 0.7), "cpu")
+    network = mtcnn_faces.network(20, 0.709, (0.6, 0.7, 0.7), "cpu")
     work = {"decode": lambda frames: 0, "nets": partial(_given, network)}.get(how, partial(with_face, how, network))
     for frames in (np.zeros((2, 64, 64, 3), np.uint8), np.stack(list(decoding.frames(Clip("", files[0]), count=2)))):
         work(frames)  # first calls load and compile
@@ -91,8 +91,8 @@ def _given(network, frames: np.ndarray) -> float:
     """Seconds of CPU of the three networks alone, on what they are given for these frames."""
     given, nets = [], (network.pnet, network.rnet, network.onet)
     hooks = [net.register_forward_pre_hook(lambda net, x: given.append((net, x[0]))) for net in nets]
-    for part in faces.batches(frames, faces.TOGETHER):
-        faces.detect(part)
+    for part in faces.batches(frames, mtcnn_faces.TOGETHER):
+        mtcnn_faces.detect(part)
     for hook in hooks:
         hook.remove()
     began = time.process_time()

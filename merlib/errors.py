@@ -20,6 +20,10 @@ class RequestError(MerlibError, ValueError):
     exit_code = 2
 
 
+class FeatureError(MerlibError, ValueError):
+    """A feature file that must not be used, or an extraction that cannot be; the message says which and what to do."""
+
+
 class DeclarationError(RequestError):
     """A declaration, a recipe or a change of one is wrong; the message says where, and what would be right."""
 

@@ -21,7 +21,7 @@ from merlib.errors import RequestError
 from merlib.layers.ragged import recurrent
 from merlib.registry import bind, part
 
-VERSION = 1
+VERSION = 2
 
 
 def window_edges(mask: Tensor, *, past: int, future: int) -> Tensor:

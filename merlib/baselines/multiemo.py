@@ -17,7 +17,7 @@ from merlib.layers.attention import MultiAttn
 from merlib.layers.basics import Head, Unchanged
 from merlib.registry import bind, part
 
-VERSION = 1
+VERSION = 2
 
 
 class UnimodalContext(nn.Module):

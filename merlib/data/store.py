@@ -18,15 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from merlib.data.table import MODALITIES, Array, Corpus
-from merlib.errors import MerlibError
+from merlib.errors import FeatureError
 from merlib.files import atomic
 
 AGAIN = "Delete the file and import or encode it again."
 BLOCK = 1 << 22  # values that are checked at a time, so that a check needs little memory beside them
-
-
-class FeatureError(MerlibError, ValueError):
-    """A feature file that must not be used; the message names the file, the utterance and the remedy."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Audio -> what a network reads: MFCC by librosa's conventions or by HFF's equations, and ComParE's functionals.
 
-Shapes: n recordings of s samples, f frequencies, t frames, m mel filters, c coefficients. Each extractor holds the
+Shapes: n recordings of s samples, t frames, m mel filters, c coefficients. Each extractor holds the
 settings of a paper, reads one clip (`MediaError` where that cannot be used) and gives t d; `of` does the same to
 samples.
 """
@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
-import librosa
 import numpy as np
 import scipy.fft
 
-from merlib.data.store import FeatureError
-from merlib.features import decoding
+from merlib.errors import FeatureError
+from merlib.features import decoding, spectra
 from merlib.features.decoding import Clip, MediaError
 from merlib.features.extractors import origin
 
 FUNCTIONALS = 6373  # of ComParE 2016
-LIBROSA = f"librosa {librosa.__version__}"
+LIBRARIES = f"scipy {scipy.__version__}, {decoding.RESAMPLER}"  # that settle the values
 
 
 class AudioExtractor:
@@ -74,23 +73,6 @@ def fitted(samples: np.ndarray, *, settings: Mfcc) -> np.ndarray:
     return np.pad(cut, (0, length - len(cut)))
 
 
-def mfcc(recordings: Sequence[np.ndarray], *, settings: Mfcc) -> np.ndarray:
-    """MFCC of recordings of any length, at the settings' rate: n t c float32.
-
-    The same bits as `librosa.feature.mfcc`, which makes its mel filters anew for each recording. One by one, because
-    librosa cuts levels 80 dB below the loudest in its input: in a batch, that may be another recording's.
-    """
-    values = np.empty((len(recordings), settings.steps, settings.coefficients), dtype=np.float32)
-    window, shift = settings.samples(settings.window_ms), settings.samples(settings.shift_ms)
-    framing = {"n_fft": settings.fft, "win_length": window, "hop_length": shift, "window": settings.window}
-    filters = mel_filters(settings.rate, settings.fft, 128, htk=False)
-    for value, samples in zip(values, recordings, strict=True):
-        spectrum = librosa.stft(fitted(samples, settings=settings), **framing)
-        mel = np.einsum("...ft,mf->...mt", np.abs(spectrum) ** 2, filters, optimize=True)
-        value[:] = scipy.fft.dct(librosa.power_to_db(mel), axis=-2, norm="ortho")[: settings.coefficients].T
-    return values
-
-
 @dataclass(frozen=True, kw_only=True)
 class MfccSteps(AudioExtractor):
     """MFCC by librosa's conventions, as ATTSF-Net and MPAF-Net read them."""
@@ -98,10 +80,18 @@ class MfccSteps(AudioExtractor):
     settings: Mfcc
 
     def of(self, samples: np.ndarray) -> np.ndarray:
-        return mfcc([samples], settings=self.settings)[0]
+        how = self.settings
+        return spectra.mfcc(
+            fitted(samples, settings=how),
+            rate=how.rate,
+            coefficients=how.coefficients,
+            taper=spectra.window(how.window, how.samples(how.window_ms)),
+            shift=how.samples(how.shift_ms),
+            fft=how.fft,
+        )
 
     def about(self) -> dict[str, str]:
-        return origin(f"librosa {self.settings}", LIBROSA)
+        return origin(f"librosa's {self.settings}", f"{spectra.DEFINITION}, {LIBRARIES}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,21 +112,15 @@ class Mel:
 
 
 def log_mel(samples: np.ndarray, *, settings: Mel) -> np.ndarray:
-    """Natural logarithm of the energies in mel filters: ... s -> ... t m float32, t = 1 + s // shift, frames centred.
+    """Natural logarithm of the energies in mel filters: s -> t m float32, t = 1 + s // shift, frames centred.
 
     Filters are triangles of height 1, evenly spaced on the scale of eq. (2) (HTK's).
     """
-    around = [(0, 0)] * (samples.ndim - 1) + [(settings.fft // 2, settings.fft // 2)]
-    spectrum = librosa.stft(  # eq. (1), ... f t
-        np.pad(samples, around),
-        n_fft=settings.fft,
-        win_length=round(settings.rate * settings.window_ms / 1000),
-        hop_length=round(settings.rate * settings.shift_ms / 1000),
-        window=settings.window,
-        center=False,
-    )
-    filters = mel_filters(settings.rate, settings.fft, settings.filters, htk=True)  # eq. (2)
-    energy = np.einsum("...ft,mf->...tm", np.abs(spectrum) ** 2, filters, optimize=True)  # eq. (3)
+    taper = spectra.window(settings.window, round(settings.rate * settings.window_ms / 1000))
+    shift = round(settings.rate * settings.shift_ms / 1000)
+    filters = spectra.mel_filters(settings.rate, settings.fft, settings.filters, htk=True)  # eq. (2)
+    power = spectra.power(samples, taper=taper, shift=shift, fft=settings.fft)  # eq. (1), t f
+    energy = power @ filters.T  # eq. (3)
     return np.log(np.maximum(energy, settings.floor))  # eq. (4)
 
 
@@ -144,7 +128,7 @@ def cepstra(levels: np.ndarray, *, coefficients: int) -> np.ndarray:
     """The first coefficients c_0, c_1, ... of log-mel spectra (HFF eq. (5), without a norm): ... t m -> ... t c."""
     if coefficients > (filters := levels.shape[-1]):
         raise FeatureError(f"{coefficients} coefficients of {filters} mel filters; ask for {filters}.")
-    return scipy.fft.dct(levels, axis=-1)[..., :coefficients] / 2
+    return scipy.fft.dct(levels)[..., :coefficients] / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +142,7 @@ class CepstralSteps(AudioExtractor):
         return cepstra(log_mel(samples, settings=self.settings), coefficients=self.coefficients)
 
     def about(self) -> dict[str, str]:
-        return origin(f"{self.coefficients} MFCC (HFF eqs. 1-5), {self.settings}", LIBROSA)
+        return origin(f"{self.coefficients} MFCC (HFF eqs. 1-5), {self.settings}", LIBRARIES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +158,7 @@ class Waveform(AudioExtractor):
 
     def about(self) -> dict[str, str]:
         first = "" if self.seconds is None else f", first {self.seconds:g} s"
-        return origin(f"waveform, {self.rate} Hz{first}", LIBROSA)
+        return origin(f"waveform, {self.rate} Hz{first}", decoding.RESAMPLER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,12 +189,6 @@ def compare(recordings: Sequence[np.ndarray], *, rate: int) -> np.ndarray:
         if bad := int((~np.isfinite(rows[-1])).sum()):
             raise MediaError(f"{bad} of ComParE's {FUNCTIONALS} functionals are not finite")
     return np.array(rows, dtype=np.float32).reshape(-1, FUNCTIONALS)
-
-
-@cache
-def mel_filters(rate: int, fft: int, count: int, *, htk: bool) -> np.ndarray:
-    """Mel filters, m f: Slaney's, of equal area, or HTK's, of equal height."""
-    return librosa.filters.mel(sr=rate, n_fft=fft, n_mels=count, htk=htk, norm=None if htk else "slaney")
 
 
 @cache

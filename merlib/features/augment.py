@@ -17,7 +17,7 @@ import cv2
 import librosa
 import numpy as np
 
-from merlib.data.store import FeatureError
+from merlib.errors import FeatureError
 from merlib.features import decoding
 from merlib.features.audio import AudioExtractor
 from merlib.features.decoding import Clip

@@ -4,21 +4,23 @@ Whatever is wrong with a recording is a `MediaError` whose message is the reason
 it. Nothing here holds more than one frame, or the audio of one utterance, at a time.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import av
-import librosa
 import numpy as np
 import soundfile
+import soxr
 
 from merlib.data import recordings
 from merlib.errors import MerlibError
 
 AUDIO_FILES = (".wav", ".flac", ".ogg", ".mp3")  # read by soundfile; every other file by FFmpeg (PyAV)
 LONGEST = 600.0  # seconds of one utterance; MELD has clips of minutes that are cutting errors
+RESAMPLER = f"soxr {soxr.__version__}"  # part of what settles the values of audio
 WARM_UP = 0.25  # seconds that an audio decoder needs before its output is right
 
 
@@ -73,8 +75,15 @@ def audio(clip: Clip, *, rate: int) -> np.ndarray:
         raise MediaError("no audio in it")
     if not np.isfinite(samples).all():
         raise MediaError("samples that are not finite")
-    mono = samples.mean(axis=1, dtype=np.float32)
-    return mono if own_rate == rate else librosa.resample(mono, orig_sr=own_rate, target_sr=rate)
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    return mono if own_rate == rate else resampled(mono, own_rate, rate)
+
+
+def resampled(samples: np.ndarray, own_rate: int, rate: int) -> np.ndarray:
+    """Audio at another rate, as `librosa.resample` does it: s -> ceil(s rate / own_rate), float32."""
+    length = math.ceil(len(samples) * rate / own_rate)
+    made = soxr.resample(samples, own_rate, rate)[:length]
+    return np.pad(made, (0, length - len(made)))
 
 
 def _from_audio_file(clip: Clip) -> tuple[np.ndarray, int]:

@@ -1,18 +1,15 @@
-"""What an extractor is, those of a paper, and extractors that are made from others.
+"""What an extractor is, and extractors that are made from others.
 
-Each paper's `features` module says what it extracts. There are two kinds of its extractors. `paper`: with the encoders
-that the paper names, from the hub or from a path. `offline`: the same pipeline with weights that come with packages
-(MiniLM, Whisper tiny, mini-XCEPTION) where the paper's do not; the passport says which.
+Worker processes import this module, `decoding` and the modules of their extractor, and must start quickly: none of
+these imports pandas or a library of declarations, and torch only where a network runs.
 """
 
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from merlib import declarations, registry
-from merlib.errors import DeclarationError, one_of
 from merlib.features.decoding import Clip
 from merlib.files import sha256
 
@@ -35,36 +32,6 @@ def origin(extractor: str, version: str, trained_on: str = "nothing", *weights: 
     """An extractor's part of a passport, with the hash of the files of its weights."""
     digest = sha256(*weights) if weights else ""
     return {"extractor": extractor, "version": version, "weights_sha256": digest, "trained_on": trained_on}
-
-
-def declared_data(paper: str, corpus: str, change: dict[str, Any] | None = None, *, data: str = "") -> dict[str, Any]:
-    """The section `data` of a paper's base recipe for a corpus (of the root `data`), with a change laid over it."""
-    declared = declarations.load(paper)
-    if corpus not in declared.corpora:
-        raise DeclarationError(f"{paper} has no {corpus}: it has {', '.join(declared.corpora)}")
-    return declarations.base_recipe(declared, corpus, data=data, change=change)["data"]
-
-
-def extractors(
-    paper: str, corpus: str, *, kind: str = "paper", weights: dict[str, str] | None = None, data: dict | None = None
-) -> dict[str, Any]:
-    """Modality -> the extractor of a paper's array; of text, the options of `text.encode`.
-
-    kind: paper or offline (see the module). weights: hub names or paths instead of the paper's, by modality.
-    data: the section of a recipe, by default that of the paper's base recipe for the corpus.
-    """
-    weights = weights or {}
-    data = data or declared_data(paper, corpus)
-    one_of(("paper", "offline"), kind, "kind of extractors")
-    settings = registry.features(paper)
-    own = settings.extractors(data, weights)
-    installed = settings.offline(data) if kind == "offline" else {}
-    if kind == "offline" and "text" in own:
-        installed["text"] = own["text"] | {"encoder": "minilm"}
-    if unused := sorted(set(weights) - (set(settings.ENCODERS) - set(installed))):
-        why = f"{', '.join(settings.ENCODERS)} have encoders, and offline takes those that come with packages"
-        raise DeclarationError(f"{paper}, kind {kind}: nothing reads weights of {', '.join(unused)}; {why}")
-    return own | installed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from merlib.data import folders
 from merlib.data.store import Passport
 from merlib.data.table import Corpus
 from merlib.features import decoding, pipeline, text
+from merlib.features.declared import extractors
 from merlib.features.decoding import Clip, MediaError
-from merlib.features.extractors import extractors
 from merlib.features.faces import HaarFaces
 from merlib.figures import PRINTED, canvas
 from merlib.places import TWINS

@@ -1,8 +1,8 @@
 """Recordings -> a feature array: files in parallel, results stored until the array is complete, failures recorded.
 
-Each result is a file in `parts/` beside the features until the array is complete, named by a hash of extractor,
-settings and recording: after an interruption only missing results are computed, and those whose inputs have changed.
-Memory holds one recording a worker. Any number of workers gives the same bits: each computes with one thread.
+Results are kept in `parts/` beside the features until the array is complete, each under a hash of extractor, settings
+and recording: after an interruption only missing results are computed, and those whose inputs have changed.
+Memory holds the recordings that are being computed, and a few results.
 
 A recording that cannot be used is always reported: `<name>.failures.csv` lists utterance, file and reason, the passport
 names the utterances, and their row is one step of zeros, which a recipe keeps (`data.on_failure = "zero"`) or discards.
@@ -10,45 +10,34 @@ names the utterances, and their row is one step of zeros, which a recipe keeps (
 
 import hashlib
 import json
-import os
 import shutil
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from filelock import FileLock
-from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from merlib.data import store
-from merlib.data.store import FeatureError
 from merlib.data.table import Array, Corpus
+from merlib.errors import FeatureError
+from merlib.features import workers as processes
 from merlib.features.decoding import Clip, MediaError, located
 from merlib.features.extractors import Extractor
+from merlib.features.parts import Parts
 from merlib.files import atomic
-
-CHUNK = 4  # recordings that a worker takes at once
 
 
 @dataclass(frozen=True)
 class Item:
-    """One recording: where it is, a hash of extractor, settings and file, and the result, once there is one."""
+    """One recording: where it is, and a hash of extractor, settings and file; or the reason why there is none."""
 
     utterance: str
     text: str
     clip: Clip | None
     key: str
-    part: Path | None = None  # the file of its steps, named by the key
-    reason: str = ""  # why there is none
+    reason: str = ""
 
 
 def into(
@@ -59,7 +48,9 @@ def into(
     media: the folder that the media paths of the corpus are relative to, most often the one it was imported from.
     Raises FeatureError when no recording can be used, and OSError on a full disk; results so far stay for the next run.
     """
-    parts, array = home / "parts" / name, store.path(home, name)
+    folder, array = home / "parts" / name, store.path(home, name)
+    if workers > 1 and not array.exists():
+        processes.serve(extractor)  # it starts while this process looks for the files
     settings = json.dumps([repr(extractor), extractor.about()], sort_keys=True)
     texts = named(corpus, extractor.modality)
     items = [_item(u, text, settings, Path(media)) for u, text in zip(corpus.ids, texts, strict=True)]
@@ -70,18 +61,18 @@ def into(
         if array.exists() and not passport.inputs:
             what = f"{array} was imported, not extracted: {passport.summary()}"
             raise FeatureError(f"{what}. Give the new array another --name.")
-        parts.mkdir(parents=True, exist_ok=True)
-        outcomes = list(_all(partial(_some, extractor=extractor, parts=parts), items, workers, name, progress))
-        failed = [outcome for outcome in outcomes if outcome.part is None]
-        if len(failed) == len(outcomes):
-            reasons = pd.Series([outcome.reason for outcome in failed]).value_counts().index[:3]
-            first = f"none of {len(outcomes)} recordings below {media} can be used"
+        parts = Parts(folder)
+        items = _computed(items, parts, extractor, workers, tqdm(desc=name, unit="file", disable=not progress))
+        failed = [item for item in items if item.reason]
+        if len(failed) == len(items):
+            reasons = pd.Series([item.reason for item in failed]).value_counts().index[:3]
+            first = f"none of {len(items)} recordings below {media} can be used"
             raise FeatureError(f"{corpus.name}: {first}: {'; '.join(reasons)}. Is this the folder of the recordings?")
         with atomic(array.with_name(f"{name}.failures.csv")) as part:  # first: where the array is, its failures are too
-            rows = [(outcome.utterance, outcome.text, outcome.reason) for outcome in failed]
+            rows = [(item.utterance, item.text, item.reason) for item in failed]
             pd.DataFrame(rows, columns=["utterance", "file", "reason"]).to_csv(part, index=False)
-        store.add(home, corpus, name, replace(_assembled(outcomes, extractor, parts / "all"), inputs=inputs))
-        shutil.rmtree(parts)
+        store.add(home, corpus, name, replace(_assembled(items, parts, extractor, folder / "all"), inputs=inputs))
+        shutil.rmtree(folder)
     return array
 
 
@@ -107,101 +98,40 @@ def _item(utterance: str, text: str, settings: str, folder: Path) -> Item:
     return Item(utterance, text, clip, hashlib.sha256(key.encode()).hexdigest(), reason=reason)
 
 
-def _all(work: Callable, items: list[Item], workers: int, name: str, progress: bool) -> Iterator[Item]:
-    """The outcome of each item, in their order; the progress bar counts failures."""
-    bar = tqdm(total=len(items), desc=name, unit="file", disable=not progress)
-    outcomes: dict[int, list[Item]] = {}
-    failed = 0
+def _computed(items: list[Item], parts: Parts, extractor: Extractor, workers: int, bar: tqdm) -> list[Item]:
+    """Add to `parts` what they have not; the items in their order, failed ones with their reason."""
+    left = [i for i, item in enumerate(items) if item.clip and item.key not in parts]
+    reasons = {i: item.reason for i, item in enumerate(items) if item.reason}
+    bar.reset(total=len(items))
+    bar.update(len(items) - len(left))
 
-    def note(i: int, chunk: list[Item]) -> None:
-        nonlocal failed
-        outcomes[i] = chunk
-        failed += sum(outcome.part is None for outcome in chunk)
-        bar.update(len(chunk))
-        bar.set_postfix(failed=failed)
-
-    chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
-    with bar:
-        if workers == 1:
-            threads = torch.get_num_threads()
-            try:
-                with _one_thread():
-                    for i, chunk in enumerate(chunks):
-                        note(i, work(chunk))
-            finally:
-                torch.set_num_threads(threads)
+    def keep(i: int, result: processes.Result) -> None:
+        if isinstance(result, str):
+            reasons[left[i]] = result
+        elif not store.is_storable(result.dtype):
+            raise FeatureError(f"{extractor!r} gave {result.dtype}; expected floats, or bytes from 0 to 255.")
         else:
-            start = {"initializer": _as_worker, "initargs": (os.getpid(),)}
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **start) as pool:
-                waiting = {pool.submit(work, chunk): i for i, chunk in enumerate(chunks)}
-                try:
-                    for future in as_completed(waiting):
-                        note(waiting[future], future.result())
-                except BrokenProcessPool:
-                    left = len(items) - bar.n
-                    what = f"a worker was ended from outside, perhaps for memory; {left} of {len(items)} are left"
-                    remedy = "Run it again with fewer workers: finished results are not computed again"
-                    raise FeatureError(f"{name}: {what}. {remedy}.") from None
-                finally:
-                    pool.shutdown(cancel_futures=True)
-    for i in range(len(chunks)):
-        yield from outcomes[i]
+            parts.add(items[left[i]].key, result)
+        bar.update()
+        bar.set_postfix(failed=len(reasons), refresh=False)
+
+    with bar, parts:
+        processes.compute([items[i].clip for i in left], extractor, workers=workers, keep=keep)
+    return [replace(item, reason=reasons.get(i, "")) for i, item in enumerate(items)]
 
 
-def _one_thread() -> threadpool_limits:
-    """Compute with one thread from now on, so that the bits do not depend on the number of threads."""
-    torch.set_num_threads(1)
-    return threadpool_limits(1)
-
-
-def _as_worker(parent: int) -> None:
-    """Compute with one thread, and exit when the parent dies: a killed parent leaves its workers waiting forever."""
-    _one_thread()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _some(items: list[Item], *, extractor: Extractor, parts: Path) -> list[Item]:
-    return [_one(item, extractor, parts) for item in items]
-
-
-def _one(item: Item, extractor: Extractor, parts: Path) -> Item:
-    part = parts / f"{item.key[:32]}.npy"
-    if item.clip is None or part.exists():
-        return replace(item, part=part if item.clip else None)
-    try:
-        values = extractor(item.clip)
-        if values.ndim != 2 or not len(values) or not store.is_storable(values.dtype) or not np.isfinite(values).all():
-            raise MediaError(f"gave {values.dtype} {values.shape}, which is empty or not finite")
-    except MediaError as error:
-        return replace(item, reason=str(error))
-    with atomic(part) as file, file.open("wb") as opened:
-        np.save(opened, values)
-    return replace(item, part=part)
-
-
-def _assembled(outcomes: list[Item], extractor: Extractor, file: Path) -> Array:
+def _assembled(items: list[Item], parts: Parts, extractor: Extractor, file: Path) -> Array:
     """The array of all utterances, in `file` and not in memory; a failed one has one step of zeros."""
-    heads = [_head(outcome.part) if outcome.part else None for outcome in outcomes]
-    width = {head[1] for head in heads if head}
-    if len(width) > 1:
-        raise FeatureError(f"{extractor!r} gave steps of widths {sorted(width)}; the settings do not fit the data.")
-    lengths = np.array([head[0] if head else 1 for head in heads], dtype=np.int64)
-    kind = next(head[2] for head in heads if head)
+    first = parts[next(item.key for item in items if not item.reason)]
+    lengths = np.ones(len(items), dtype=np.int64)
     with file.open("wb") as whole:
-        for part in (outcome.part for outcome in outcomes):
-            (np.load(part).astype(kind, copy=False) if part else np.zeros((1, *width), kind)).tofile(whole)
-    values = np.memmap(file, dtype=kind, mode="r", shape=(lengths.sum(), *width))
-    failed = tuple(outcome.utterance for outcome in outcomes if outcome.part is None)
+        for i, item in enumerate(items):
+            values = np.zeros_like(first[:1]) if item.reason else parts[item.key].astype(first.dtype, copy=False)
+            if (widths := {values.shape[1], first.shape[1]}) != {first.shape[1]}:
+                raise FeatureError(f"{extractor!r} gave steps of widths {sorted(widths)}; they do not fit the data.")
+            values.tofile(whole)
+            lengths[i] = len(values)
+    values = np.memmap(file, dtype=first.dtype, mode="r", shape=(lengths.sum(), first.shape[1]))
+    failed = tuple(item.utterance for item in items if item.reason)
     about = extractor.about() | {"fitted_on": "nothing", "failed": failed}
     return Array(values, extractor.modality, lengths=None if (lengths == 1).all() else lengths, **about)
-
-
-def _head(part: Path) -> tuple[int, int, np.dtype]:  # steps, width and dtype; the file does not stay open
-    values = np.load(part, mmap_mode="r")
-    return *values.shape, values.dtype

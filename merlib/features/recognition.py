@@ -23,7 +23,7 @@ import transformers
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from merlib.data.store import FeatureError
+from merlib.errors import FeatureError
 from merlib.features import decoding, extractors, speech
 from merlib.features.decoding import Clip, MediaError
 from merlib.files import atomic, sha256

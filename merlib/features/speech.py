@@ -18,7 +18,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from merlib.data.store import FeatureError
+from merlib.errors import FeatureError
 from merlib.features.audio import AudioExtractor
 from merlib.features.extractors import origin
 from merlib.files import sha256

@@ -20,9 +20,8 @@ import transformers
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from merlib.data.store import FeatureError
 from merlib.data.table import Array, Corpus
-from merlib.errors import RequestError
+from merlib.errors import FeatureError, RequestError
 from merlib.features import extractors
 from merlib.pretrained import encoders
 

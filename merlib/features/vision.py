@@ -16,7 +16,8 @@ from torch import Tensor
 from merlib.features import decoding
 from merlib.features.decoding import Clip, MediaError
 from merlib.features.extractors import origin
-from merlib.features.faces import CASCADE, TOGETHER, Faces, MtcnnFaces, batches, crop, detect, follow, haar
+from merlib.features.faces import CASCADE, Faces, batches, crop, follow, haar
+from merlib.features.mtcnn_faces import TOGETHER, MtcnnFaces, detect
 from merlib.pretrained import mini_xception, mtcnn, resnet
 from merlib.pretrained.efficientface import EfficientFace, load_weights
 from merlib.pretrained.weights import frozen, located, packaged

@@ -1,7 +1,7 @@
 """Attention between the modalities of a dialogue, up to MultiEMO's and MFCRE's MultiAttn fusion; a position code.
 
-Shapes: b dialogues, n utterances (padded), N real utterances of all dialogues, d = dim, h heads of width e.
-Masks are True on real utterances.
+Shapes: b dialogues, n utterances (padded), N real utterances of all dialogues, d = dim, h heads of width e, m query
+modalities, s attentions computed together (`together`). Masks are True on real utterances.
 Sources: Shi & Huang 2023 (MultiEMO), Sec. 3.4; the MFCRE paper, Sec. 3.4.
 """
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib.errors import RequestError
+from merlib.layers.together import LayerNorm, Linear, add_dropped, dropout_factors, together
 
 
 def sinusoid(x: Tensor) -> Tensor:
@@ -23,22 +24,16 @@ def sinusoid(x: Tensor) -> Tensor:
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[:, :d].to(x.dtype)
 
 
-def padded_attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
-    """q, k, v: b n h e; keys: b 1 1 n, the positions that may be attended to (None: all). Returns b n h e."""
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # b n h e -> b h n e
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=keys).transpose(1, 2)
-
-
 class Rows:
     """The real utterances of padded dialogues as the rows of one matrix; only attention needs the dialogues again.
 
     On a CPU, attention is computed dialogue by dialogue, so padding costs nothing; on a GPU in one padded call.
     """
 
-    def __init__(self, mask: Tensor):
-        """mask: b n."""
-        self.mask, self.padded = mask, mask.is_cuda
-        self.sizes = [] if self.padded else mask.sum(1).tolist()
+    def __init__(self, mask: Tensor, keys: Tensor | None = None):
+        """mask: b n, what becomes a row; keys: b n, which of the rows may be attended to, first ones (None: all)."""
+        self.mask, self.keys, self.padded = mask, mask if keys is None else keys, mask.is_cuda
+        self.sizes, self.attended = ([], []) if self.padded else (m.sum(1).tolist() for m in (self.mask, self.keys))
         self.positions = mask.flatten().nonzero().squeeze(1)  # N, of the real utterances among b n
 
     def pack(self, x: Tensor) -> Tensor:
@@ -50,12 +45,24 @@ class Rows:
         padded = x.new_zeros(self.mask.numel(), *x.shape[1:])
         return padded.index_copy(0, self.positions, x).unflatten(0, self.mask.shape)
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """N h e each -> N h e."""
-        if self.padded:
-            return self.pack(padded_attention(*map(self.unpack, (q, k, v)), self.mask[:, None, None]))
-        dialogues = zip(*(x.unsqueeze(0).split(self.sizes, dim=1) for x in (q, k, v)), strict=True)
-        return torch.cat([padded_attention(*qkv, None) for qkv in dialogues], dim=1).squeeze(0)
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+        """softmax(scale q k^T) v within each dialogue: s N h e each -> s N h e. scale: 1 / sqrt(e) unless given."""
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        return (self._padded_attention if self.padded else self._attention_by_dialogue)(q, k, v, scale)
+
+    def _padded_attention(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        heads = (self.unpack(x.transpose(0, 1).flatten(1, 2)).transpose(1, 2) for x in (q, k, v))  # b (s h) n e
+        y = F.scaled_dot_product_attention(*heads, attn_mask=self.keys[:, None, None], scale=scale)
+        return self.pack(y.transpose(1, 2)).unflatten(1, (len(q), -1)).transpose(0, 1)
+
+    def _attention_by_dialogue(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """In float32 or better: the products of a dialogue are so small that bf16 costs more time than it saves."""
+        dtype, layout = torch.promote_types(q.dtype, torch.float32), torch.contiguous_format
+        heads = [x.transpose(1, 2).to(dtype, memory_format=layout).flatten(0, 1) for x in (q, k, v)]  # (s h) N e
+        dialogues = zip(*(x.split(self.sizes, dim=1) for x in heads), self.attended, strict=True)
+        with torch.autocast(q.device.type, enabled=False):
+            y = [((scale * q) @ k[:, :n].mT).softmax(-1) @ v[:, :n] for q, k, v, n in dialogues]
+        return torch.cat(y, dim=1).to(q.dtype).unflatten(0, (len(q), -1)).transpose(1, 2)
 
 
 class CrossAttention(nn.Module):
@@ -66,35 +73,33 @@ class CrossAttention(nn.Module):
         if dim % heads:
             raise RequestError(f"attention width {dim} is not a multiple of {heads} heads: change dim or heads")
         self.heads = heads
-        self.query = nn.Linear(dim, dim)
-        self.key_value = nn.Linear(dim, 2 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.query = Linear(dim, dim)
+        self.key_value = Linear(dim, 2 * dim)
+        self.out = Linear(dim, dim)
 
-    def forward(self, x: Tensor, source: Tensor, keys: Rows | Tensor | None) -> Tensor:
-        """x, source: N d, with their Rows as keys; or b n d, with keys b 1 1 n (None: all). Returns the shape of x."""
-        q = self.query(x).unflatten(-1, (self.heads, -1))  # ... d -> ... h e
+    def forward(self, x: Tensor, source: Tensor, rows: Rows) -> Tensor:
+        """x, source: s N d. Returns s N d."""
+        q = self.query(x).unflatten(-1, (self.heads, -1))  # s N d -> s N h e
         k, v = self.key_value(source).unflatten(-1, (2, self.heads, -1)).unbind(-3)
-        attended = keys.attention(q, k, v) if isinstance(keys, Rows) else padded_attention(q, k, v, keys)
-        return self.out(attended.flatten(-2))
+        return self.out(rows.attention(q, k, v).flatten(-2))
 
 
 class MultiAttnLayer(nn.Module):
     """Attention to one source after the other, then a feed-forward stage; each is LN(x + dropout(stage(x)))."""
 
-    def __init__(self, *, sources: int, dim: int, heads: int, ff: int, dropout: float):
+    def __init__(self, *, sources: int, dim: int, heads: int, ff: int):
         super().__init__()
         self.attend = nn.ModuleList(CrossAttention(dim=dim, heads=heads) for _ in range(sources))
-        # The released code drops the feed-forward output twice: here, and again before the residual sum.
-        self.feed_forward = nn.Sequential(nn.Linear(dim, ff), nn.ReLU(), nn.Linear(ff, dim), nn.Dropout(dropout))
-        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(sources))
-        self.last_norm = nn.LayerNorm(dim)
-        self.drop = nn.Dropout(dropout)
+        self.feed_forward = nn.Sequential(Linear(dim, ff), nn.ReLU(), Linear(ff, dim))
+        self.norms = nn.ModuleList(LayerNorm(dim) for _ in range(sources))
+        self.last_norm = LayerNorm(dim)
 
-    def forward(self, x: Tensor, sources: Sequence[Tensor], rows: Rows) -> Tensor:
-        """x, sources: N d. Returns N d."""
-        for attend, norm, source in zip(self.attend, self.norms, sources, strict=True):
-            x = norm(x + self.drop(attend(x, source, rows)))
-        return self.last_norm(x + self.drop(self.feed_forward(x)))
+    def forward(self, x: Tensor, sources: Sequence[Tensor], rows: Rows, drops: Sequence[Tensor | None]) -> Tensor:
+        """x, sources: s N d; drops: factors of dropout, s N d, for each source and for the feed-forward stage."""
+        *drops, last_drop = drops
+        for attend, norm, source, drop in zip(self.attend, self.norms, sources, drops, strict=True):
+            x = norm(add_dropped(x, attend(x, source, rows), drop))
+        return self.last_norm(add_dropped(x, self.feed_forward(x), last_drop))
 
 
 class MultiAttn(nn.Module):
@@ -103,6 +108,7 @@ class MultiAttn(nn.Module):
     With modalities in the order text, audio, visual the sources are text <- (audio, visual),
     audio <- (text, visual), visual <- (text, audio). One modality alone keeps only the feed-forward stages.
     `mask_padding=False` is the released code: attention reaches padding, so a result depends on its batch.
+    The layers of all stacks at one depth are computed together.
     """
 
     def __init__(
@@ -110,20 +116,31 @@ class MultiAttn(nn.Module):
         mask_padding: bool,
     ):  # fmt: skip
         super().__init__()
-        self.mask_padding = mask_padding
-        layer = {"sources": len(modalities) - 1, "dim": dim, "heads": heads, "ff": ff, "dropout": dropout}
+        self.mask_padding, self.dropout = mask_padding, dropout
+        layer = {"sources": len(modalities) - 1, "dim": dim, "heads": heads, "ff": ff}
         self.stacks = nn.ModuleDict(
             {name: nn.ModuleList(MultiAttnLayer(**layer) for _ in range(layers)) for name in modalities}
         )
 
     def forward(self, x: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
         """x: b n d for each modality; mask: b n. Returns the fused features, b n d for each modality, 0 on padding."""
-        rows = Rows(mask if self.mask_padding else torch.ones_like(mask))
-        x = {name: rows.pack(x[name]) for name in self.stacks}  # b n d -> N d
-        fused = {}
-        for name, stack in self.stacks.items():
-            sources = [x[other] for other in self.stacks if other != name]
-            fused[name] = x[name]
-            for layer in stack:
-                fused[name] = layer(fused[name], sources, rows)
-        return {name: rows.unpack(value) for name, value in fused.items()}
+        rows, names = Rows(mask if self.mask_padding else torch.ones_like(mask)), list(self.stacks)
+        packed = {name: rows.pack(x[name]) for name in names}  # N d
+        others = [[packed[other] for other in names if other != name] for name in names]
+        sources = [torch.stack(of_each) for of_each in zip(*others, strict=True)]  # the first one of each, the second
+        fused = torch.stack(list(packed.values()))  # m N d
+        depths = list(zip(*self.stacks.values(), strict=True))
+        for layers, drops in zip(depths, self._drops(fused, len(depths)), strict=True):
+            fused = together(layers, fused, sources, rows, drops)
+        return dict(zip(names, map(rows.unpack, fused), strict=True))
+
+    def _drops(self, x: Tensor, layers: int) -> Sequence[Sequence[Tensor | None]]:
+        """For each depth, the factors of dropout of the stages (m N d each), drawn stack by stack as if one by one.
+
+        The released code drops the feed-forward output twice, so the factors of the last stage are products of two.
+        """
+        stages = len(self.stacks)
+        if not (self.training and self.dropout):
+            return [[None] * stages] * layers
+        factors = dropout_factors(self.dropout, (len(x), layers, stages + 1, *x.shape[1:]), like=x)
+        return [(*depth[:-2], depth[-2] * depth[-1]) for depth in (f.unbind(1) for f in factors.unbind(1))]

@@ -10,9 +10,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from merlib.errors import RequestError
+from merlib.layers.together import dropout_factors
 
 
 def at_steps(x: Tensor, steps: Tensor) -> Tensor:
@@ -41,8 +42,34 @@ def last_state(x: Tensor, mask: Tensor) -> Tensor:
 
 def recurrent(rnn: nn.RNNBase, x: Tensor, mask: Tensor) -> Tensor:
     """The states of an LSTM or GRU over the real steps, or over one step where none is real: b t h, zero on padding."""
-    packed = pack_padded_sequence(x, mask.sum(1).clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+    lengths = mask.sum(1).clamp(min=1)
+    packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    if isinstance(rnn, nn.LSTM) and not x.is_cuda:
+        return _fused_lstm(rnn, x, lengths.unsqueeze(1), packed)
     return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+def _fused_lstm(rnn: nn.LSTM, x: Tensor, lengths: Tensor, packed: PackedSequence) -> Tensor:
+    """An LSTM by the fused CPU kernel, which PyTorch has for padded sequences and not for packed ones.
+
+    Padding comes after the real steps of each direction, so no state of a real step depends on it. Dropout between
+    layers draws for the packed steps, as nn.LSTM does. lengths: b 1. Returns b t h, zero on padding.
+    """
+    step = torch.arange(x.shape[1], device=x.device)
+    real = step < lengths  # b t
+    backward = torch.where(real, lengths - 1 - step, step)
+    start, directions = (x.new_zeros(1, len(x), rnn.hidden_size),) * 2, 1 + rnn.bidirectional
+    for layer in range(rnn.num_layers):
+        if layer and rnn.training and rnn.dropout:
+            factors = dropout_factors(rnn.dropout, (len(packed.data), x.shape[-1]), like=x)
+            x = x * pad_packed_sequence(packed._replace(data=factors), batch_first=True, total_length=len(step))[0]
+        weights = rnn.all_weights[layer * directions : (layer + 1) * directions]
+        options = (rnn.bias, 1, 0.0, rnn.training, False, True)  # layers, dropout, training, bidirectional, batch first
+        states = [torch.lstm(x, start, weights[0], *options)[0]]
+        if rnn.bidirectional:
+            states.append(at_steps(torch.lstm(at_steps(x, backward), start, weights[1], *options)[0], backward))
+        x = torch.cat(states, dim=-1)
+    return x * real.unsqueeze(-1)
 
 
 class LastState(nn.Module):

@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from merlib.data.store import FeatureError
-from merlib.errors import RequestError
+from merlib.errors import FeatureError, RequestError
 from merlib.places import data_folder
 
 

@@ -14,7 +14,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from merlib.data.store import FeatureError
+from merlib.errors import FeatureError
 from merlib.files import sha256
 from merlib.pretrained.weights import packaged
 

@@ -9,12 +9,12 @@ import pandas as pd
 
 from merlib.corpora import prepared
 from merlib.data import folders, store
-from merlib.data.store import FeatureError
 from merlib.data.table import Corpus, CorpusError
 from merlib.declarations.schema import LETTERS
-from merlib.errors import DeclarationError
-from merlib.features import augment, pipeline, text
-from merlib.features.extractors import declared_data, extractors, on_device
+from merlib.errors import DeclarationError, FeatureError
+from merlib.features import augment, pipeline
+from merlib.features.declared import declared_data, extractors
+from merlib.features.extractors import on_device
 
 
 def extract(
@@ -67,6 +67,8 @@ def encode_text(
     texts_from: the origin of those texts, for the passport. Returns the file.
     Raises CorpusError where every text is empty, and FeatureError where `name` is an array of another encoder.
     """
+    from merlib.features import text  # torch and transformers take seconds to import
+
     folder = folders.root_path(data) / corpus
     loaded = folders.dataset(data, corpus, features=()).corpus
     source = loaded if texts is None else _transcribed(loaded, texts, texts_from)

@@ -29,7 +29,7 @@ from merlib import registry
 from merlib.data import batches, folders, inputs, masking, official, store
 from merlib.data import splits as protocols
 from merlib.files import atomic
-from merlib.places import commit, results_folder
+from merlib.places import TWINS, commit, results_folder
 from merlib.study import identity
 from merlib.training import fitting, loop, metrics
 from merlib.training.prediction import predict
@@ -103,7 +103,6 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
     device: "cpu" or "cuda"; by default a GPU where there is one. Where the protocol masks a modality at test time,
     `selected` holds the scores under the mask.
     """
-    loop.make_deterministic()
     folder, device = run.folder, device or ("cuda" if torch.cuda.is_available() else "cpu")
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -122,6 +121,9 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
 
 
 def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> None:
+    loop.make_deterministic()
+    if run.data in TWINS:
+        torch.set_num_threads(1)  # networks this small are slower with more, which notebooks have by default
     _forget_peak(device)
     dataset, recipe, judge = run.dataset, run.recipe, run.judge
     read = {m: dataset.features[a] for m, a in run.arrays.items() if a in dataset.features}
@@ -168,6 +170,7 @@ def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
     mask = {name: protocol[f"mask_{name}"] for name in ("modality", "percent", "unit", "noise")}
     cached = folder / f"masked_{'_'.join(map(str, mask.values()))}_{masking.VERSION}.json"
     if not cached.exists():
+        loop.make_deterministic()
         splits, judge = run.splits(device), run.judge
         model = registry.build("model", run.recipe["model"], **fitting.given(splits, judge)).to(device)
         model.load_state_dict(load_file(folder / "network.safetensors", device=device))

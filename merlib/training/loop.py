@@ -45,7 +45,7 @@ class Fit:
 def make_deterministic() -> None:
     """The same seed gives the same bits on one machine: deterministic kernels, plain attention on GPU, no TF32."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, which imports all of torch.compile
     torch.utils.deterministic.fill_uninitialized_memory = False  # every array is written before it is read
     torch.backends.cuda.enable_mem_efficient_sdp(False)
     torch.backends.cuda.enable_flash_sdp(False)

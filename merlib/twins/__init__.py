@@ -7,14 +7,17 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
+from merlib import declarations
 from merlib.data import folders, store, table
 from merlib.data.table import Array
-from merlib.files import sha256
-from merlib.places import TWINS
+from merlib.files import atomic, sha256
+from merlib.places import CHECKOUT, MEDIA_SCALE, TWINS
 from merlib.twins import dialogues, parts, sequences
 
+CHECKED = ".checked"  # beside a corpus of recordings: which code and declarations were found to make it as it is
 SEED, SCALE = 0, 0.25  # of `twin`: 38 dialogues of IEMOCAP-6, 358 of MELD
 SCALES = {"iemocap4": 0.1, "iemocap8": 0.08, "ravdess": 0.33, "mosei": 0.025}  # where SCALE is too large
 
@@ -43,10 +46,28 @@ def ensure(data: str, names: Iterable[str]) -> None:
         folder = folders.root_path(data) / name
         if data == "twin":
             _make(folder)
-        else:
+        elif not _checked(folder):
             from merlib.twins import recordings  # takes seconds, and only this needs it
 
             recordings.make(folder)
+            with atomic(folder / CHECKED) as part:
+                part.write_text(f"{_everything()} {table.source(folder)}")
+
+
+def _checked(folder: Path) -> bool:
+    """Whether `recordings.make` has found this corpus current since any code or declaration last changed."""
+    checked, release = folder / CHECKED, folders.recordings(folder.parent.name, folder.name)
+    if not checked.exists() or checked.read_text() != f"{_everything()} {table.source(folder)}":
+        return False
+    return release is not None and release.exists() and release.is_relative_to(folder.parent.resolve())  # not moved
+
+
+@cache
+def _everything() -> str:
+    """A hash of all code and declarations, and of the scale: more than any corpus is made from, and quickly known."""
+    places = [CHECKOUT / "merlib", *declarations.folders().values()]
+    every = sorted(file for place in places for kind in ("py", "toml") for file in place.rglob(f"*.{kind}"))
+    return f"{sha256(*every)[:12]} {MEDIA_SCALE:g}"
 
 
 def _make(folder: Path) -> None:

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from merlib.data import store
-from merlib.data.store import FeatureError
 from merlib.data.table import Array
+from merlib.errors import FeatureError
 from merlib.twins import dialogues
 
 

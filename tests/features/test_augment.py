@@ -11,7 +11,7 @@ import soundfile
 from skimage import transform
 
 from merlib.data.inputs import minority
-from merlib.data.store import FeatureError
+from merlib.errors import FeatureError
 from merlib.features.audio import Mfcc, MfccSteps
 from merlib.features.augment import AugmentedAudio, AugmentedFrames, cropped, draws, noisy, rotated, shifted
 from merlib.features.decoding import Clip, MediaError

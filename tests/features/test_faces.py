@@ -10,10 +10,11 @@ import torch
 from torch.nn import functional as F
 from videos import ASTRONAUT, scenes, video
 
-from merlib.data.store import FeatureError
-from merlib.features import faces
+from merlib.errors import FeatureError
+from merlib.features import faces, mtcnn_faces
 from merlib.features.decoding import Clip, MediaError
-from merlib.features.faces import HaarFaces, MtcnnFaces
+from merlib.features.faces import HaarFaces
+from merlib.features.mtcnn_faces import MtcnnFaces
 from merlib.pretrained import boxes as overlapping
 from merlib.pretrained import mtcnn
 from merlib.pretrained.weights import packaged
@@ -33,7 +34,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_a_real_face_is_found_with_its_eyes_nose_and_mouth():
-    found = faces.detect(ASTRONAUT[None])
+    found = mtcnn_faces.detect(ASTRONAUT[None])
     assert len(found.score) == 1 and found.score[0] > 0.999
     left, right, nose, *mouth = found.points[0].numpy()
     first, last = found.box[0].reshape(2, 2).numpy()
@@ -43,10 +44,10 @@ def test_a_real_face_is_found_with_its_eyes_nose_and_mouth():
 
 def test_many_frames_at_once_give_what_the_plain_algorithm_gives_for_each(monkeypatch):
     many = scenes()
-    network = faces.network(20, 0.709, (0.6, 0.7, 0.7), "cpu")
+    network = mtcnn_faces.network(20, 0.709, (0.6, 0.7, 0.7), "cpu")
     for chunk in (mtcnn.CHUNK, many[0].size):  # in one go, and two or three frames at a time
         monkeypatch.setattr(mtcnn, "CHUNK", chunk)
-        found = faces.detect(many)
+        found = mtcnn_faces.detect(many)
         assert len(set(found.frame.tolist())) >= 4
         for i, frame in enumerate(many):
             with torch.inference_mode():
@@ -60,9 +61,9 @@ def test_many_frames_at_once_give_what_the_plain_algorithm_gives_for_each(monkey
 
 def test_settings_reach_the_detector():
     many = scenes()[1:2]
-    both, large = faces.detect(many, min_face=20), faces.detect(many, min_face=130)
+    both, large = mtcnn_faces.detect(many, min_face=20), mtcnn_faces.detect(many, min_face=130)
     assert len(both.score) == 2 and len(large.score) == 1
-    assert len(faces.detect(many, thresholds=(0.6, 0.7, float(both.score.min()))).score) == 1
+    assert len(mtcnn_faces.detect(many, thresholds=(0.6, 0.7, float(both.score.min()))).score) == 1
 
 
 @pytest.mark.parametrize("smaller", [False, True])
@@ -103,20 +104,20 @@ def test_resizing_by_area_is_adaptive_pooling(size):
 
 
 def test_frames_too_small_for_a_face_have_none():
-    found = faces.detect(np.zeros((2, 12, 12, 3), np.uint8))
+    found = mtcnn_faces.detect(np.zeros((2, 12, 12, 3), np.uint8))
     assert len(found.score) == 0 and found.points.shape == (0, 5, 2)
-    assert len(faces.detect(np.zeros((0, 90, 90, 3), np.uint8)).score) == 0
+    assert len(mtcnn_faces.detect(np.zeros((0, 90, 90, 3), np.uint8)).score) == 0
 
 
 def test_only_bytes_are_frames():
     with pytest.raises(ValueError, match=r"n h w 3 of bytes, found \(1, 20, 20, 3\) of torch.float32"):
-        faces.detect(np.zeros((1, 20, 20, 3), np.float32))
+        mtcnn_faces.detect(np.zeros((1, 20, 20, 3), np.float32))
 
 
 def test_the_largest_face():
-    found = faces.detect(scenes()[1:2])
+    found = mtcnn_faces.detect(scenes()[1:2])
     size = (found.box[:, 2:] - found.box[:, :2]).prod(1)
-    np.testing.assert_array_equal(faces.one_face(scenes()[1:2])[0], found.box[size.argmax()])
+    np.testing.assert_array_equal(mtcnn_faces.one_face(scenes()[1:2])[0], found.box[size.argmax()])
 
 
 # --- Haar ------------------------------------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ def test_the_largest_face():
 def test_haar_takes_the_largest_face_and_sees_where_there_is_none():
     two, blank = scenes()[[1, 4]]
     box, none = faces.haar(np.stack([two, blank]))
-    assert overlap(box, faces.one_face(two[None])[0]) > 0.5
+    assert overlap(box, mtcnn_faces.one_face(two[None])[0]) > 0.5
     assert np.isnan(none).all()
     left = np.ascontiguousarray(two[:, 140:])
     assert not np.isnan(faces.haar(left[None])[0]).any()  # the smaller one is seen when it is alone
@@ -175,7 +176,7 @@ def test_mtcnn_faces_are_colour_crops_spread_over_the_clip(tmp_path):
     rows, boxes = MtcnnFaces(frames=3, size=96)(clip), MtcnnFaces(frames=3, size=96).faces(clip).box
     assert rows.shape == (3, 96 * 96 * 3) and rows.dtype == np.uint8
     for row, box, frame in zip(rows, boxes, shown[2::4], strict=True):
-        np.testing.assert_allclose(box, faces.one_face(frame[None])[0], atol=0.01)
+        np.testing.assert_allclose(box, mtcnn_faces.one_face(frame[None])[0], atol=0.01)
         np.testing.assert_array_equal(row.reshape(3, 96, 96), faces.crop(frame, box, size=96).transpose(2, 0, 1))
     first = MtcnnFaces(frames=3, spread=False, size=96).faces(clip)
     assert first.frames == 3
@@ -185,10 +186,10 @@ def test_mtcnn_faces_are_colour_crops_spread_over_the_clip(tmp_path):
 def test_a_gap_shows_the_place_of_the_face_before_or_is_left_out(tmp_path, monkeypatch):
     shown = moving(6, blank=(0, 1, 3, 4))
     clip = Clip("u", video(tmp_path / "video.mkv", shown))
-    monkeypatch.setattr(faces, "TOGETHER", 2)
+    monkeypatch.setattr(mtcnn_faces, "TOGETHER", 2)
     held = MtcnnFaces(frames=None, spread=False, size=48).faces(clip)
     assert held.frames == 6 and held.missing == (0, 1, 3, 4) and len(held.pixels) == 6
-    two, five = (faces.one_face(shown[i][None])[0] for i in (2, 5))
+    two, five = (mtcnn_faces.one_face(shown[i][None])[0] for i in (2, 5))
     np.testing.assert_allclose(held.box, [two] * 5 + [five], atol=0.01)
     np.testing.assert_array_equal(held.box[:5], held.box[[2] * 5])
     np.testing.assert_array_equal(held.pixels[4], faces.crop(shown[4], held.box[2], size=48))
@@ -211,7 +212,7 @@ def test_of_two_actors_side_by_side_the_one_of_the_asked_side_is_taken(tmp_path,
     file = video(tmp_path / "video.mkv", [frame] * 2)
     mine = {"left": alone, "right": np.ascontiguousarray(other)}[side]
     for extract, look in (
-        (MtcnnFaces(frames=2, size=64), faces.one_face),
+        (MtcnnFaces(frames=2, size=64), mtcnn_faces.one_face),
         (HaarFaces(frames=2, active=True), faces.haar),
     ):
         found = extract.faces(Clip("u", file, side=side))

@@ -11,8 +11,7 @@ from threadpoolctl import threadpool_limits
 from merlib import cli
 from merlib.corpora import ravdess
 from merlib.data import folders, table
-from merlib.data.store import FeatureError
-from merlib.errors import DeclarationError
+from merlib.errors import DeclarationError, FeatureError
 from merlib.features.audio import Mfcc, MfccSteps
 from merlib.features.decoding import Clip
 from merlib.roots import extract
@@ -122,5 +121,5 @@ def test_a_corpus_gets_its_array_and_passport(clips):
     expected = mfcc([clips / f for f in files], ATTSF)
     np.testing.assert_array_equal(feature.values.reshape(expected.shape), expected)
     assert (feature.lengths == 121).all() and len(feature.lengths) == len(CLIPS) and feature.passport.steps == 121
-    assert feature.passport.extractor == "librosa 12 MFCC, hamming 50/30 ms, fft 2048, 16000 Hz, 3.6 s (center)"
+    assert feature.passport.extractor == "librosa's 12 MFCC, hamming 50/30 ms, fft 2048, 16000 Hz, 3.6 s (center)"
     assert (feature.passport.trained_on, feature.passport.fitted_on) == ("nothing", "nothing")

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from safetensors.numpy import load_file
 
 from merlib.data import folders, inputs, recordings, store, table
-from merlib.data.store import FeatureError
+from merlib.errors import FeatureError
 from merlib.features import decoding, pipeline
 from merlib.features.decoding import Clip, MediaError
 from merlib.roots import extract
@@ -139,21 +140,22 @@ def test_frames_are_bytes_and_memory_never_holds_the_whole_array(root, tmp_path)
     np.testing.assert_array_equal(found.values[-16:], Noise()(Clip("c47", root / "c47.wav")))
 
 
-def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path, workers):
     script = (
         "from pathlib import Path; from test_pipeline import Energy; from merlib.roots import extract; "
         f"extract.extract_array('real', 'ravdess', extractor=Energy(0.2), media=Path({str(root)!r}), name='slow', "
-        "progress=False)"
+        f"workers={workers}, progress=False)"
     )
     env = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[2]}"}
     process = subprocess.Popen([sys.executable, "-c", script], env=env, stderr=subprocess.DEVNULL)
     parts = tmp_path / "data" / "real" / "ravdess" / "parts" / "slow"
-    while process.poll() is None and len(list(parts.glob("*.npy"))) < 3:
+    while process.poll() is None and not list(parts.glob("*.safetensors")):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    there = {part: part.stat().st_mtime_ns for part in parts.glob("*.npy")}
-    assert 3 <= len(there) < 12
+    there = [key for part in parts.glob("*.safetensors") for key in load_file(part)]
+    assert 0 < len(there) < 12, "a part holds about a second of work"
     seen = []
 
     @dataclass(frozen=True)
@@ -183,21 +185,57 @@ def test_workers_end_with_the_process_that_started_them(root):
     )
     env = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[2]}"}
     process = subprocess.Popen([sys.executable, "-c", script], env=env, stderr=subprocess.DEVNULL)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
 
-    def workers() -> set[str]:
-        return {p for p in children.read_text().split() if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()}
+    def below(pid: str) -> set[str]:
+        """All descendants: the server, the workers that it forks, and the tracker of resources."""
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return set(children).union(*map(below, children))
 
-    while process.poll() is None and len(workers()) < 2:
+    while process.poll() is None and len(below(str(process.pid))) < 4:
         time.sleep(0.05)
-    time.sleep(5)  # until they work
-    started = workers()
+    time.sleep(2)  # until they work
+    started = below(str(process.pid))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     deadline = time.monotonic() + 60
     while (left := {p for p in started if Path(f"/proc/{p}").exists()}) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert len(started) >= 2 and not left
+    assert len(started) >= 4 and not left
+
+
+SCRIPT = """
+from pathlib import Path
+from merlib.features import decoding, workers
+from merlib.features.audio import Waveform
+
+def work():
+    clips = [decoding.Clip("u", file) for file in sorted(Path(FOLDER).glob("*.wav"))]
+    workers.compute(clips, Waveform(), workers=2, keep=lambda i, values: print(i, len(values)))
+
+"""
+
+
+@pytest.mark.parametrize("guard", [True, False])
+def test_a_script_without_a_guard_is_told_so(root, tmp_path, guard):
+    script = tmp_path / "script.py"
+    call = 'if __name__ == "__main__":\n    work()\n' if guard else "work()\n"
+    script.write_text(SCRIPT.replace("FOLDER", repr(str(root))) + call)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True, check=False)
+    if guard:
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, 12)
+    else:
+        assert "line 10: workers import this script, and would run it again: put what the script does" in done.stderr
+        assert done.stdout == "" and 'below `if __name__ == "__main__":`' in done.stderr
+
+
+def test_workers_import_neither_torch_nor_numba_nor_pandas():
+    """What the server of the workers imports for audio and for Haar's faces."""
+    heavy = "('torch', 'numba', 'librosa', 'pandas', 'sklearn', 'pydantic', 'transformers')"
+    imports = "import sys; from merlib.features import audio, faces, workers"
+    code = f"{imports}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_killed_before_the_array_is_whole_it_leaves_its_failures_to_read(root, monkeypatch, exit_status_of):

@@ -15,7 +15,7 @@ import transformers
 from tokenizers import Tokenizer, models
 
 from merlib.corpora.ravdess import STATEMENTS
-from merlib.data.store import FeatureError
+from merlib.errors import FeatureError
 from merlib.features import speech
 from merlib.features.decoding import Clip, MediaError
 from merlib.features.recognition import Recogniser, normalised, transcribe, word_errors

@@ -11,7 +11,7 @@ from tokenizers import ByteLevelBPETokenizer
 
 from merlib import cli, twins
 from merlib.data import folders, table
-from merlib.data.store import FeatureError
+from merlib.errors import FeatureError
 from merlib.features import text
 from merlib.files import sha256
 from merlib.papers.mpaf_net.encoders import TunedText

@@ -51,17 +51,17 @@ def test_each_stage_gives_the_released_values(original, released):
     layer = released.stacks["text"][0]
     for norm in (*layer.norms, layer.last_norm):
         norm.register_forward_hook(lambda _module, _inputs, out: stages.append(out))
-    x, audio = original["in/text"], original["in/audio"]
-    rows = Rows(torch.ones(x.shape[:2], dtype=torch.bool))
-    layer(rows.pack(x), [rows.pack(audio), rows.pack(original["in/visual"])], rows)
+    rows = Rows(torch.ones(original["in/text"].shape[:2], dtype=torch.bool))
+    x, audio, visual = (rows.pack(original[f"in/{name}"]).unsqueeze(0) for name in MODALITIES)
+    layer(x, [audio, visual], rows, [None] * 3)
     for stage, value in enumerate(stages, start=1):
-        assert_close(rows.unpack(value), original[f"mid/text_layer0_stage{stage}"], **SINGLE)
+        assert_close(rows.unpack(value[0]), original[f"mid/text_layer0_stage{stage}"], **SINGLE)
     attend = layer.attend[0]
     with torch.no_grad():
         attend.out.weight.copy_(torch.eye(x.shape[-1]))
         attend.out.bias.zero_()
     head = original["mid/text_layer0_head0_attn1"]
-    assert_close(attend(x, audio, None)[..., : head.shape[-1]], head, **SINGLE)
+    assert_close(rows.unpack(attend(x, audio, rows)[0])[..., : head.shape[-1]], head, **SINGLE)
 
 
 def build(names, **change) -> MultiAttn:
@@ -109,18 +109,19 @@ def test_every_parameter_and_input_receives_gradient(names):
 def test_keys_and_values_are_the_unfused_inputs_at_every_layer(names):
     net, (x, mask) = build(names), inputs(names)
     rows = Rows(mask)
-    packed = {name: rows.pack(v) for name, v in x.items()}
+    packed = {name: rows.pack(v).unsqueeze(0) for name, v in x.items()}
     for query, fused in net(x, mask).items():
         expected = packed[query]
         for layer in net.stacks[query]:
-            expected = layer(expected, [packed[o] for o in MODALITIES if o in names and o != query], rows)
-        assert_close(fused[mask], expected, **EXACT)
+            sources = [packed[o] for o in MODALITIES if o in names and o != query]
+            expected = layer(expected, sources, rows, [None] * len(names))
+        assert_close(fused[mask], expected[0], **EXACT)
 
 
 def test_dialogues_attend_alike_alone_and_padded():
     """A CPU computes dialogue by dialogue, a GPU in one padded call."""
     (x, mask), rows = inputs(("text",)), Rows(torch.arange(5) < torch.tensor([5, 2, 3])[:, None])
-    q, k, v = (rows.pack(x["text"]).unflatten(-1, (2, 4)) * scale for scale in (1, 2, 3))
+    q, k, v = (rows.pack(x["text"]).unflatten(-1, (1, 2, 4)).transpose(0, 1) * scale for scale in (1, 2, 3))
     alone = rows.attention(q, k, v)
     rows.padded = True
     assert_close(rows.attention(q, k, v), alone, **EXACT)

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from videos import ASTRONAUT, scenes, video
 
 from merlib.data.batches import as_float32
-from merlib.features import faces, vision
+from merlib.features import faces, mtcnn_faces, vision
 from merlib.features.decoding import Clip, MediaError
-from merlib.features.faces import HaarFaces, MtcnnFaces
+from merlib.features.faces import HaarFaces
+from merlib.features.mtcnn_faces import MtcnnFaces
 from merlib.features.vision import ClipFaces, EfficientFaces, FerFaces, ResNetFrames, VisExtNet
 from merlib.papers.attsf_net.video import Faces as FaceEncoder
 from merlib.pretrained import encoders, mini_xception, resnet, weights
@@ -266,7 +267,7 @@ def test_resnet_frames_are_the_mean_over_frames(tmp_path, clip, monkeypatch):
 def test_visextnet_counts_every_face_once(tmp_path, clip, nothing):
     network = random_resnet(18, classes=5)
     extract = VisExtNet(weights=saved(network, tmp_path / "net.pth"), layers=18, faces=MtcnnFaces(frames=6, size=64))
-    found = faces.detect(FRAMES)
+    found = mtcnn_faces.detect(FRAMES)
     assert len(found.frame) > len(set(found.frame.tolist()))  # one frame has two
     crops = [faces.crop(FRAMES[i], box.numpy(), size=64) for i, box in zip(found.frame, found.box, strict=True)]
     with torch.inference_mode():

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from merlib import cli, declarations, registry, study
 from merlib.data import folders, inputs
@@ -152,6 +153,16 @@ def test_a_finished_run_is_not_trained_again(tiny):
     again = study.run_table("mfcre", "table3", row="logistic", progress=False)
     assert file.stat().st_mtime_ns == before
     pd.testing.assert_frame_equal(first, again)
+
+
+def test_a_twin_trains_with_one_thread_however_many_there_are(tiny):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        result = study.execute(planned("table3", "majority")["meld"], progress=False)
+    finally:
+        torch.set_num_threads(before)
+    assert result["device"].startswith("CPU, 1 threads")
 
 
 def test_a_changed_recipe_is_shown_and_not_recorded(tiny):

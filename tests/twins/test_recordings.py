@@ -52,6 +52,22 @@ def test_a_corpus_comes_from_the_files_of_its_release(root, name):
     assert again.features["audio"].passport == found.features["audio"].passport
 
 
+def test_a_corpus_is_checked_again_only_when_it_code_or_declarations_have_changed(root, monkeypatch):
+    twins.ensure("twin_media", ["meld"])
+    made = []
+    monkeypatch.setattr(recordings, "make", lambda folder: made.append(folder.name))
+    twins.ensure("twin_media", ["meld"])
+    assert made == [], "nothing is imported that makes recordings"
+    about = folders.root_path("twin_media") / "meld" / "corpus.json"
+    text = about.read_text()
+    about.write_text(text.replace("synthetic recordings", "other recordings"))
+    twins.ensure("twin_media", ["meld"])
+    about.write_text(text)
+    monkeypatch.setattr(twins, "_everything", lambda: "other code")
+    twins.ensure("twin_media", ["meld"])
+    assert made == ["meld", "meld"]
+
+
 def test_every_corpus_has_a_release_a_paper_and_extractors_at_the_twin_s_scale():
     assert {recordings.release_of(name) for name in dialogues.TWINS} == set(releases.LAYOUTS)
     for name in dialogues.TWINS:

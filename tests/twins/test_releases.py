@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from merlib.corpora import cmu, iemocap, meld, ravdess
-from merlib.features import decoding, faces
+from merlib.features import decoding, faces, mtcnn_faces
 from merlib.twins import releases
 from merlib.twins.releases import clips, face, takes, voice
 from merlib.twins.releases import iemocap as iemocap_twin
@@ -188,7 +188,7 @@ def test_audio_and_frames_are_read_and_faces_are_found_in_them(twins, name):
         haar += [~np.isnan(faces.haar(frames[::3])).any(axis=1)]
         mtcnn += [frames[0]]
     assert np.concatenate(haar).mean() >= 0.95
-    assert (~np.isnan(faces.one_face(np.stack(mtcnn))).any(axis=1)).mean() >= 0.95
+    assert (~np.isnan(mtcnn_faces.one_face(np.stack(mtcnn))).any(axis=1)).mean() >= 0.95
 
 
 def test_who_speaks_in_iemocap_moves_the_mouth_and_the_other_one_does_not(twins):

@@ -3,14 +3,14 @@
 from typing import Any
 
 from merlib.errors import one_of
-from merlib.features import audio, faces, vision
+from merlib.features import audio, mtcnn_faces, vision
 
 ENCODERS = ("text", "visual")  # modalities whose pretrained weights can be replaced
 
 
 def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
     spread = one_of({"clip": True, "start": False}, data["frame_window"], "option of frame_window")
-    crops = faces.MtcnnFaces(frames=data["frames"], size=data["face_size"], spread=spread)
+    crops = mtcnn_faces.MtcnnFaces(frames=data["frames"], size=data["face_size"], spread=spread)
     mfcc = audio.Mfcc(  # Sec. III-A
         rate=data["audio_rate"], seconds=data["audio_seconds"], cut=data["audio_window"],
         coefficients=data["mfcc_coefficients"], window=data["mfcc_window"], window_ms=data["mfcc_window_ms"],

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from merlib.features import audio, faces, speech, vision
+from merlib.features import audio, mtcnn_faces, speech, vision
 
 ENCODERS = ("text", "audio", "visual")  # modalities whose pretrained weights can be replaced
 
 
 def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
-    crops = faces.MtcnnFaces(frames=data["frames"], spread=False, active=data["face"] == "active_side")
+    crops = mtcnn_faces.MtcnnFaces(frames=data["frames"], spread=False, active=data["face"] == "active_side")
     seconds = float(data["audio_seconds"])
     states = speech.SpeechStates(encoder=weights.get("audio", "microsoft/wavlm-large"), seconds=seconds)
     return {

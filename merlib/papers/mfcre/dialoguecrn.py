@@ -1,19 +1,22 @@
 """DialogueCRN, the context module of MFCRE (Sec. 3.2): perception of the dialogue, then a few turns of reasoning.
 
-Shapes: b dialogues, n utterances, p parties, d = 2 du width of an utterance in context. Masks are True on real
-utterances. Sources: MFCRE eq. 1-3; Hu et al. 2021 (DialogueCRN); Yang et al. 2021 (simAM).
+Shapes: b dialogues, n utterances, N real utterances of all dialogues, m modalities, p parties, d = 2 du width of an
+utterance in context. Masks are True on real utterances. Perception is of dialogues, reasoning of rows (`Rows`).
+Sources: MFCRE eq. 1-3; Hu et al. 2021 (DialogueCRN); Yang et al. 2021 (simAM).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from merlib.errors import one_of
+from merlib.layers.attention import Rows
 from merlib.layers.basics import Unchanged
 from merlib.layers.ragged import recurrent
+from merlib.layers.together import Linear, together
 from merlib.papers.mfcre.xlstm import MLstmBlock, MLstmCell, SLstmCell
 from merlib.registry import bind, part
 
@@ -23,41 +26,54 @@ def simam(x: Tensor, *, axis: int | tuple[int, ...], mask: Tensor | None = None,
 
     x: any shape; mask: shaped as x without its last axis, True on real values. floor: lambda of simAM.
     """
-    real = torch.ones_like(x) if mask is None else mask.unsqueeze(-1).to(x.dtype).expand_as(x)
-    count = real.sum(axis, keepdim=True)
-    mean = (x * real).sum(axis, keepdim=True) / count.clamp(min=1)
-    distance = (x - mean).square() * real
-    variance = distance.sum(axis, keepdim=True) / (count - 1).clamp(min=1)
+    if mask is None:
+        distance = (x - x.mean(axis, keepdim=True)).square()
+        count = distance.numel() // distance.sum(axis).numel()
+        variance = distance.sum(axis, keepdim=True) / max(count - 1, 1)
+    else:
+        real = mask.unsqueeze(-1).to(x.dtype)
+        count = real.sum(axis, keepdim=True)
+        mean = (x * real).sum(axis, keepdim=True) / count.clamp(min=1)
+        distance = (x - mean).square() * real
+        variance = distance.sum(axis, keepdim=True) / (count - 1).clamp(min=1)
     return x * torch.sigmoid(distance / (4 * (variance + floor)) + 0.5)
 
 
-def retrieve(q: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-    """Unscaled softmax attention of each query over its dialogue's memory. q: b k d; memory: b n d. Returns b k d."""
-    q, memory, mask = q.unsqueeze(1), memory.unsqueeze(1), mask[:, None, None]  # one head
-    return F.scaled_dot_product_attention(q, memory, memory, attn_mask=mask, scale=1.0).squeeze(1)
+def simam_over_utterances(q: Tensor, rows: Rows) -> Tensor:
+    """simAM over the utterances of each dialogue: m N d -> m N d."""
+    dialogues = rows.unpack(q.transpose(0, 1)).flatten(2)  # b n (m d)
+    return rows.pack(simam(dialogues, axis=1, mask=rows.keys)).unflatten(1, (len(q), -1)).transpose(0, 1)
 
 
-def softmax_simam(q: Tensor, memory: Tensor, mask: Tensor, refine: Callable) -> tuple[Tensor, Tensor]:
+def retrieve(q: Tensor, memory: Tensor, rows: Rows) -> Tensor:
+    """Unscaled softmax attention of each query over its dialogue's memory. m N d each -> m N d."""
+    q, memory = q.unsqueeze(2), memory.unsqueeze(2)  # one head
+    return rows.attention(q, memory, memory, scale=1.0).squeeze(2)
+
+
+def softmax_simam(q: Tensor, memory: Tensor, rows: Rows, refine: Callable) -> tuple[Tensor, Tensor]:
     """The intent of the released code: simAM refines the query, which then attends to the memory."""
-    q = refine(q, mask)
-    return q, retrieve(q, memory, mask)
+    q = refine(q, rows)
+    return q, retrieve(q, memory, rows)
 
 
-ATTENTIONS = {  # each gives q and r, b k d
+def simam_sum(q: Tensor, memory: Tensor, rows: Rows, refine: Callable) -> tuple[Tensor, Tensor]:
+    """Eq. 2 as printed: none of its N terms depends on j, so r_i = N simAM(q_i)."""
+    utterances = rows.keys.sum(1, keepdim=True).expand_as(rows.keys)  # b n, N of the dialogue
+    return q, rows.pack(utterances).unsqueeze(1) * refine(q, rows)
+
+
+ATTENTIONS = {  # each gives q and r, m N d
     "softmax_simam": softmax_simam,
     # Eq. 2 without its sum: r_i = simAM(q_i).
-    "simam_gate": lambda q, memory, mask, refine: (q, refine(q, mask)),
-    # Eq. 2 as printed: none of its N terms depends on j, so r_i = N simAM(q_i).
-    "simam_sum": lambda q, memory, mask, refine: (q, mask.sum(1)[:, None, None] * refine(q, mask)),
+    "simam_gate": lambda q, memory, rows, refine: (q, refine(q, rows)),
+    "simam_sum": simam_sum,
     # As DialogueCRN: r_i = sum_j softmax_j(<g_j, q_i>) g_j.
-    "softmax": lambda q, memory, mask, refine: (q, retrieve(q, memory, mask)),
+    "softmax": lambda q, memory, rows, refine: (q, retrieve(q, memory, rows)),
     # Our reading of "w/o simAM attention" in Table 4: nothing is retrieved, r_i = 0.
-    "none": lambda q, memory, mask, refine: (q, torch.zeros_like(q)),
+    "none": lambda q, memory, rows, refine: (q, torch.zeros_like(q)),
 }
-AXES = {
-    "channels": lambda q, mask: simam(q, axis=-1),
-    "utterances": lambda q, mask: simam(q, axis=1, mask=mask),
-}
+AXES = {"channels": lambda q, rows: simam(q, axis=-1), "utterances": simam_over_utterances}
 
 
 class LstmCell(nn.Module):
@@ -80,8 +96,9 @@ class VilCell(nn.Module):
         self.block = MLstmBlock(dim=inputs, heads=heads)
         self.out = nn.Linear(inputs, dim)
 
-    def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
-        return self.out(self.block(x)), None
+    def forward(self, x: Tensor, state: None, rows: Rows) -> tuple[Tensor, None]:
+        """x: 1 N d_in."""
+        return self.out(rows.pack(self.block(rows.unpack(x.squeeze(0))))).unsqueeze(0), None
 
 
 CELLS = {"mlstm": MLstmCell, "slstm": SLstmCell, "vil": VilCell, "lstm": LstmCell}
@@ -101,12 +118,13 @@ class Reasoning(nn.Module):
         self.attend = one_of(ATTENTIONS, attention, "option of model.context.attention")
         self.refine = one_of(AXES, simam_axis, "option of model.context.simam_axis")
 
-    def forward(self, query: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """query: b k 2d, q^(0); memory: b n d, c; mask: b n. Returns q^(turns): b k 2d."""
+    def forward(self, query: Tensor, memory: Tensor, rows: Rows) -> Tensor:
+        """query: m N 2d, q^(0); memory: m N d, c. Returns q^(turns): m N 2d."""
+        cell = partial(self.cell, rows=rows) if isinstance(self.cell, VilCell) else self.cell
         state = None  # the working memory h^(0) is empty
         for _ in range(self.turns):
-            q, state = self.cell(query, state)  # eq. 1
-            query = torch.cat(self.attend(q, memory, mask, self.refine), dim=-1)  # eq. 2-3
+            q, state = cell(query, state)  # eq. 1
+            query = torch.cat(self.attend(q, memory, rows, self.refine), dim=-1)  # eq. 2-3
         return query
 
 
@@ -168,7 +186,8 @@ class DialogueCRN(nn.Module):
         if speaker_branch:
             branches.insert(0, PartyBiLstm(speakers=speakers, rnn=bind(BiLstm, perception, what=what, **shared)))
         self.perceive = nn.ModuleList(branches)
-        self.query = nn.Linear(dim, 2 * dim)  # W_q, b_q
+        self.mask_padding = mask_padding
+        self.query = Linear(dim, 2 * dim)  # W_q, b_q
         self.reason = nn.ModuleList(
             Reasoning(dim=dim, turns=turns, cell=cell, attention=attention, simam_axis=simam_axis) for _ in branches
         )
@@ -176,8 +195,25 @@ class DialogueCRN(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, speaker: Tensor) -> Tensor:
         """x: b n d; mask, speaker: b n. Returns [q^(T) of the speaker branch;] q^(T) of the situation: b n width."""
-        queries = []
-        for perceive, reason in zip(self.perceive, self.reason, strict=True):
-            memory = perceive(x, mask, speaker)
-            queries.append(reason(self.query(memory), memory, mask))
-        return torch.cat(queries, dim=-1)
+        return in_context([self], [x], mask, speaker)[0]
+
+
+def in_context(modules: Sequence[DialogueCRN], x: Sequence[Tensor], mask: Tensor, speaker: Tensor) -> list[Tensor]:
+    """Every modality through its own module, reasoning for all at once. x: b n d each. Returns b n width each.
+
+    mask, speaker: b n. Without `mask_padding` padding reasons too, but is never in the memory.
+    """
+    rows = Rows(mask) if modules[0].mask_padding else Rows(torch.ones_like(mask), keys=mask)
+    queries = []
+    for branch in zip(*(zip(module.perceive, module.reason, strict=True) for module in modules), strict=True):
+        perceptions, reasonings = zip(*branch, strict=True)
+        memory = torch.stack(
+            [rows.pack(perceive(y, mask, speaker)) for perceive, y in zip(perceptions, x, strict=True)]
+        )
+        query = together([module.query for module in modules], memory)  # m N 2d
+        if isinstance(reasonings[0].cell, MLstmCell | SLstmCell):
+            queries.append(together(reasonings, query, memory, rows))
+        else:
+            each = zip(reasonings, query.split(1), memory.split(1), strict=True)
+            queries.append(torch.cat([reason(q, g, rows) for reason, q, g in each]))
+    return [rows.unpack(q) for q in torch.cat(queries, dim=-1)]

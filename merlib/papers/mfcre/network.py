@@ -1,8 +1,8 @@
 """MFCRE (Sec. 3.2-3.5, Fig. 1): context modelling, modality encoder, multimodal fusion, emotion classification.
 
-Shapes: b dialogues, n utterances, N real utterances of all dialogues, m modalities, k streams of one modality, d = dim,
-w = width after the context module, c classes. Masks are True on real utterances. The modality encoder (Fig. 4) is also
-that of Ma et al. 2023 (SDT).
+Shapes: b dialogues, n utterances, N real utterances of all dialogues, m modalities, k streams of one modality,
+s transformers, d = dim, w = width after the context module, c classes. Masks are True on real utterances. The modality
+encoder (Fig. 4) is also that of Ma et al. 2023 (SDT).
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from merlib.errors import one_of
 from merlib.layers.attention import CrossAttention, MultiAttn, Rows, sinusoid
 from merlib.layers.basics import Head, Unchanged
-from merlib.papers.mfcre.dialoguecrn import DialogueCRN
+from merlib.layers.together import LayerNorm, Linear, add_dropped, dropout_factors, together
+from merlib.papers.mfcre.dialoguecrn import DialogueCRN, in_context
 from merlib.registry import bind, part
 
-VERSION = 1
+VERSION = 2
 
 POSITIONS = {"sinusoid": sinusoid, "none": lambda x: x.new_zeros(x.shape[-2:])}
 
@@ -25,36 +26,30 @@ POSITIONS = {"sinusoid": sinusoid, "none": lambda x: x.new_zeros(x.shape[-2:])}
 class TransformerLayer(nn.Module):
     """SDT's layer: the first one has no normalisation before attention, and the source is never normalised."""
 
-    def __init__(self, *, dim: int, heads: int, ff: int, dropout: float, first: bool):
+    def __init__(self, *, dim: int, heads: int, ff: int, first: bool):
         super().__init__()
-        self.norm = nn.Identity() if first else nn.LayerNorm(dim, eps=1e-6)
+        self.norm = nn.Identity() if first else LayerNorm(dim, eps=1e-6)
         self.attend = CrossAttention(dim=dim, heads=heads)
-        self.drop = nn.Dropout(dropout)
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(dim, eps=1e-6), nn.Linear(dim, ff), nn.GELU(), nn.Dropout(dropout),
-            nn.Linear(ff, dim), nn.Dropout(dropout),
-        )  # fmt: skip
+        self.up = nn.Sequential(LayerNorm(dim, eps=1e-6), Linear(dim, ff), nn.GELU())
+        self.down = Linear(ff, dim)
 
-    def forward(self, x: Tensor, source: Tensor | None, keys: Rows | Tensor) -> Tensor:
-        """x, source: N d, with their Rows as keys; or b n d, with keys b 1 1 n. No source: self-attention."""
+    def forward(
+        self, x: Tensor, source: Tensor, own: Tensor, rows: Rows, drops: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """x, source: s N d; own: s 1 1, True for self-attention, which has no source. Returns s N d.
+
+        drops: factors of dropout for attention, the hidden layer of the feed-forward stage, and its output.
+        """
+        attended, hidden, out = drops or [None] * 3
         x = self.norm(x)
-        x = x + self.drop(self.attend(x, x if source is None else source, keys))
-        return x + self.feed_forward(x)
+        x = add_dropped(x, self.attend(x, torch.where(own, x, source), rows), attended)
+        h = self.up(x)
+        return add_dropped(x, self.down(h if hidden is None else h * hidden), out)
 
 
-class Transformer(nn.Module):
+def transformer(*, layers: int, dim: int, heads: int, ff: int) -> nn.ModuleList:
     """H_{n->m} (eq. 5): queries of modality m; keys and values of n, the same at every layer. n = m is eq. 4."""
-
-    def __init__(self, *, layers: int, dim: int, heads: int, ff: int, dropout: float):
-        super().__init__()
-        self.layers = nn.ModuleList(
-            TransformerLayer(dim=dim, heads=heads, ff=ff, dropout=dropout, first=i == 0) for i in range(layers)
-        )
-
-    def forward(self, x: Tensor, source: Tensor | None, keys: Rows | Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x, source, keys)
-        return x
+    return nn.ModuleList(TransformerLayer(dim=dim, heads=heads, ff=ff, first=i == 0) for i in range(layers))
 
 
 class Concat(nn.Module):
@@ -62,7 +57,7 @@ class Concat(nn.Module):
 
     def __init__(self, *, streams: int, dim: int):
         super().__init__()
-        self.out = nn.Linear(streams * dim, dim)
+        self.out = Linear(streams * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(x.flatten(-2))
@@ -73,7 +68,7 @@ class Gate(nn.Module):
 
     def __init__(self, *, streams: int, dim: int):
         super().__init__()
-        self.gates = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(streams))
+        self.gates = nn.ModuleList(Linear(dim, dim, bias=False) for _ in range(streams))
         self.concat = Concat(streams=streams, dim=dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,29 +121,44 @@ class ModalityEncoder(nn.Module):
         self.mask_padding = mask_padding
         self.position = one_of(POSITIONS, position, "option of model.encoder.position")
         self.convolve = Convolutions(modalities=modalities, width=width, dim=dim)
-        self.drop = nn.Dropout(dropout)
-        self.sources = {m: [m] if merge == "intra" else [m, *(n for n in modalities if n != m)] for m in modalities}
-        self.transformers = nn.ModuleDict()
-        for n, m in ((source, name) for name in modalities for source in self.sources[name]):
-            transformer = Transformer(layers=layers, dim=dim, heads=heads, ff=ff, dropout=dropout)
-            self.transformers[f"{n}_to_{m}"] = transformer
-        self.merge = nn.ModuleDict({m: make_merge(streams=len(self.sources[m]), dim=dim) for m in modalities})
+        self.dropout, self.ff = dropout, ff
+        others = {m: [] if merge == "intra" else [n for n in modalities if n != m] for m in modalities}
+        pairs = [(m, n) for m in modalities for n in (m, *others[m])]  # query and source, in the order of the streams
+        self.transformers = nn.ModuleDict(
+            {f"{n}_to_{m}": transformer(layers=layers, dim=dim, heads=heads, ff=ff) for m, n in pairs}
+        )
+        self.pairs = [(modalities.index(m), modalities.index(n)) for m, n in pairs]
+        self.own = nn.Buffer(torch.tensor([m == n for m, n in pairs])[:, None, None], persistent=False)
+        self.merge = nn.ModuleDict({m: make_merge(streams=len(pairs) // len(modalities), dim=dim) for m in modalities})
 
     def forward(self, x: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
         """x: b n w for each modality; mask: b n. Returns b n d for each modality, 0 on masked padding."""
-        h = {name: self.drop(value + self.position(value)) for name, value in self.convolve(x, mask).items()}
-        if not self.mask_padding:
-            return self._merged(h, mask[:, None, None])  # keys: b n -> b 1 1 n
-        rows = Rows(mask)
-        merged = self._merged({name: rows.pack(value) for name, value in h.items()}, rows)  # b n d -> N d
-        return {name: rows.unpack(value) for name, value in merged.items()}
+        rows = Rows(mask) if self.mask_padding else Rows(torch.ones_like(mask), keys=mask)
+        h = torch.stack(list(self.convolve({name: rows.pack(value) for name, value in x.items()}, mask).values()))
+        steps = mask.shape[1]
+        h = h + self.position(h.new_empty(steps, h.shape[-1]))[rows.positions % steps]  # m N d
+        if self.training and self.dropout:
+            h = h * dropout_factors(self.dropout, (len(h), mask.numel(), h.shape[-1]), like=h)[:, rows.positions]
+        streams = self._streams(h.unbind(), rows).unflatten(0, (len(h), -1)).transpose(1, 2)  # m N k d
+        merged = together(list(self.merge.values()), streams)
+        return dict(zip(self.merge, map(rows.unpack, merged), strict=True))
 
-    def _merged(self, h: dict[str, Tensor], keys: Rows | Tensor) -> dict[str, Tensor]:
-        out = {}
-        for m, sources in self.sources.items():
-            streams = [self.transformers[f"{n}_to_{m}"](h[m], None if n == m else h[n], keys) for n in sources]
-            out[m] = self.merge[m](torch.stack(streams, dim=-2))  # ... k d -> ... d
-        return out
+    def _streams(self, h: Sequence[Tensor], rows: Rows) -> Tensor:
+        """All transformers, the layers of one depth together. h: N d for each modality. Returns s N d."""
+        x, source = (torch.stack([h[i] for i in of]) for of in zip(*self.pairs, strict=True))
+        depths = list(zip(*self.transformers.values(), strict=True))
+        for layers, drops in zip(depths, self._drops(x, len(depths)), strict=True):
+            x = together(layers, x, source, self.own, rows, drops)
+        return x
+
+    def _drops(self, x: Tensor, layers: int) -> Sequence[Sequence[Tensor] | None]:
+        """For each depth, the factors of dropout of its three places, drawn transformer by transformer."""
+        if not (self.training and self.dropout):
+            return [None] * layers
+        n, d = x.shape[1:]
+        sizes = [n * d, n * self.ff, n * d]
+        factors = dropout_factors(self.dropout, (len(x), layers, sum(sizes)), like=x)
+        return [[part.unflatten(1, (n, -1)) for part in f.split(sizes, dim=1)] for f in factors.unbind(1)]
 
 
 CONTEXTS = {"dialoguecrn": DialogueCRN, "none": Unchanged}
@@ -186,7 +196,10 @@ class Mfcre(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         mask, speaker = batch["mask"], batch["speaker"]
         x = {name: project(batch[name]) for name, project in self.project.items()}  # b n d_m -> b n d
-        x |= {name: context(x[name], mask, speaker) for name, context in self.context.items()}  # b n d -> b n w
+        if isinstance(next(iter(self.context.values()), None), DialogueCRN):
+            contextual = [x[name] for name in self.context]
+            contextual = in_context(list(self.context.values()), contextual, mask, speaker)  # b n d -> b n w
+            x |= zip(self.context, contextual, strict=True)
         x = self.fusion(self.encoder(x, mask), mask)  # b n w -> b n d
         fused = torch.stack(list(x.values()), dim=-2)  # b n m d
         logits, z = self.head(fused)

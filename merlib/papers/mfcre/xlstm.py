@@ -2,6 +2,7 @@
 
 Shapes: b sequences, s steps, h heads, e width of a head, d = h e, "..." any leading axes. Gates are pre-activations.
 A cell computes one step, `hidden, state = cell(x, state)`, and starts from an empty memory when `state` is None.
+MLstmCell and SLstmCell can be computed `together`: their inputs are then s N ..., their parameters stacked.
 """
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib.errors import RequestError
+from merlib.layers.together import Linear
 
 EPS = 1e-6
 
@@ -19,16 +21,16 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _read(q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor, m: Tensor) -> Tensor:
-    """Read the memory that the steps t have written, at the queries s: a sum over t in place of the matrix C.
+def _weights(products: Tensor, width: int, log_weight: Tensor, m: Tensor) -> Tensor:
+    """How much is read of each value in the memory: a sum over the steps t that wrote, in place of the matrix C.
 
-    q: ... s e; k, v: ... t e; log_weight: ... s t, logarithm of the weight that the gates leave to step t at step s;
-    m: ... s 1. The result does not depend on m, which only keeps the exponentials small, so m needs no gradient.
+    products: ... s t, of the query at step s with the key of step t; width: of both. log_weight: ... s t, logarithm of
+    the weight that the gates leave to step t at step s; m: ... s 1. The result does not depend on m, which only keeps
+    the exponentials small, so m needs no gradient.
     """
     m = m.detach()
-    weight = at_least_float32(q @ k.mT) * k.shape[-1] ** -0.5 * (log_weight - m).exp()
-    scale = torch.maximum(weight.sum(-1, keepdim=True).abs(), (-m).exp()) + EPS
-    return (weight / scale).to(v.dtype) @ v
+    weight = at_least_float32(products) * width**-0.5 * (log_weight - m).exp()
+    return weight / (torch.maximum(weight.sum(-1, keepdim=True).abs(), (-m).exp()) + EPS)
 
 
 def mlstm_parallel(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
@@ -41,7 +43,7 @@ def mlstm_parallel(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Ten
     decay = (F.logsigmoid(f).unsqueeze(-2) * past).sum(-1)  # a running sum; cumsum is not deterministic on a GPU
     log_weight = decay.unsqueeze(-1) - decay.unsqueeze(-2) + i.unsqueeze(-2)  # b h s -> b h s t
     log_weight = log_weight.masked_fill(~past, -torch.inf)
-    return _read(q, k, v, log_weight, log_weight.amax(-1, keepdim=True))
+    return _weights(q @ k.mT, q.shape[-1], log_weight, log_weight.amax(-1, keepdim=True)).to(v.dtype) @ v
 
 
 class HeadNorm(nn.Module):
@@ -52,13 +54,14 @@ class HeadNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(heads, dim // heads))
 
     def forward(self, x: Tensor) -> Tensor:
-        """... h e -> ... (h e)"""
-        return (F.layer_norm(x, x.shape[-1:]) * self.weight).flatten(-2)
+        """... h e -> ... (h e), or s N h e -> s N (h e) with stacked weights"""
+        weight = self.weight if self.weight.ndim == 2 else self.weight.unsqueeze(1)
+        return (F.layer_norm(x, x.shape[-1:]) * weight).flatten(-2)
 
 
-def gates(inputs: int, heads: int) -> nn.Linear:
+def gates(inputs: int, heads: int) -> Linear:
     """Input and forget gates of every head. Initially they ignore the input, and each head forgets at its own rate."""
-    linear = nn.Linear(inputs, 2 * heads)
+    linear = Linear(inputs, 2 * heads)
     nn.init.zeros_(linear.weight)
     with torch.no_grad():
         linear.bias[:heads].normal_(std=0.1)
@@ -78,26 +81,28 @@ class MLstmCell(nn.Module):
         if dim % heads:
             raise RequestError(f"the mLSTM is {dim} wide, not a multiple of its {heads} heads: change dim or heads")
         self.heads = heads
-        self.project = nn.Linear(inputs, 4 * dim)  # q, k, v and the output gate
+        self.project = Linear(inputs, 4 * dim)  # q, k, v and the output gate
         self.gates = gates(inputs, heads)
         self.norm = HeadNorm(dim=dim, heads=heads)
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """x: ... d_in. Returns q, k, v, output gate: ... h 1 e and i, f: ... h 1 1, a sequence of one step."""
+        """x: ... d_in. Returns q, k, v, output gate: ... h 1 e and i, f: ... h 1, a sequence of one step."""
         qkvo = rearrange(self.project(x), "... (four h e) -> four ... h 1 e", four=4, h=self.heads)
-        return *qkvo, *rearrange(at_least_float32(self.gates(x)), "... (two h) -> two ... h 1 1", two=2)
+        return *qkvo, *rearrange(at_least_float32(self.gates(x)), "... (two h) -> two ... h 1", two=2)
 
     def forward(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """x: ... d_in. Returns h ... d and the state: keys and values of the t steps so far (... h t e), and the
-        logarithm of the weight that the gates leave to each of them (... h t 1) and to the empty memory (... h 1 1)."""
+        logarithm of the weight that the gates leave to each of them (... h t) and to the empty memory (... h 1)."""
         q, k, v, o, i, f = self.split(x)
         log_f = F.logsigmoid(f)
-        old_k, old_v, old_weight, empty = state or (k[..., :0, :], v[..., :0, :], i[..., :0, :], torch.zeros_like(f))
+        old_k, old_v, old_weight, empty = state or (k[..., :0, :], v[..., :0, :], i[..., :0], torch.zeros_like(f))
         k, v = torch.cat([old_k, k], dim=-2), torch.cat([old_v, v], dim=-2)
-        log_weight, empty = torch.cat([old_weight + log_f, i], dim=-2), empty + log_f
-        m = torch.maximum(log_weight.amax(-2, keepdim=True), empty)
-        h = _read(q, k, v, log_weight.mT, m)
-        return o.sigmoid().flatten(-3) * self.norm(h.squeeze(-2)), (k, v, log_weight, empty)
+        log_weight, empty = torch.cat([old_weight + log_f, i], dim=-1), empty + log_f
+        m = torch.maximum(log_weight.amax(-1, keepdim=True), empty)
+        products = (at_least_float32(q) * k).sum(-1)  # with few steps faster than a batch of tiny matrix products
+        weights = _weights(products, q.shape[-1], log_weight, m)  # ... h t
+        h = (weights.unsqueeze(-1) * v).sum(-2)  # ... h e
+        return o.sigmoid().flatten(-3) * self.norm(h), (k, v, log_weight, empty)
 
 
 class BlockLinear(nn.Module):
@@ -193,7 +198,7 @@ class SLstmCell(nn.Module):
         super().__init__()
         if dim % heads:
             raise RequestError(f"the sLSTM is {dim} wide, not a multiple of its {heads} heads: change dim or heads")
-        self.project = nn.Linear(inputs, 4 * dim)
+        self.project = Linear(inputs, 4 * dim)
         with torch.no_grad():
             self.project.bias[dim : 2 * dim] = torch.linspace(3.0, 6.0, dim)  # forget slowly at the start
         self.recurrent = nn.Parameter(torch.zeros(heads, dim // heads, 4, dim // heads))  # h in slot out
@@ -203,7 +208,8 @@ class SLstmCell(nn.Module):
         raw = at_least_float32(self.project(x))
         if state is None:
             state = (torch.zeros_like(raw[..., : raw.shape[-1] // 4]),) * 4
-        y = state[0].unflatten(-1, self.recurrent.shape[:2])  # ... d -> ... h e
-        mixed = einsum(y, self.recurrent, "... h e, h e slot out -> ... slot h out").flatten(-3)
+        y = state[0].unflatten(-1, self.recurrent.shape[-4:-2])  # ... d -> ... h e
+        kernel = self.recurrent if self.recurrent.ndim == 4 else self.recurrent.unsqueeze(1)
+        mixed = torch.einsum("...he,...heso->...sho", y, kernel).flatten(-3)  # s: slot, o: out
         state = slstm_step(raw + mixed, state)
         return state[0], state

@@ -125,7 +125,7 @@ def test_modalities_reach_each_other_through_attention_only():
             return float((model(batch)["fused"] - model(other)["fused"])[:, :, 0].abs().max())
 
     without_attention = network(names, plain)
-    for layer in without_attention.encoder.transformers["audio_to_text"].layers:
+    for layer in without_attention.encoder.transformers["audio_to_text"]:
         for parameter in layer.attend.out.parameters():
             nn.init.zeros_(parameter)
     assert change_of_text(network(names, plain)) > 1e-4

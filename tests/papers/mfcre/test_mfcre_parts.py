@@ -6,9 +6,9 @@ from oracles import below, load
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.layers.attention import sinusoid
+from merlib.layers.attention import Rows, sinusoid
 from merlib.papers.mfcre.dialoguecrn import DialogueCRN, PartyBiLstm, Reasoning, simam
-from merlib.papers.mfcre.network import Gate, Transformer
+from merlib.papers.mfcre.network import Gate, transformer
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 ORIGINAL = {"cell": {"name": "lstm"}, "attention": "softmax", "simam_axis": "channels"}  # DialogueCRN's own reasoning
@@ -69,8 +69,9 @@ def test_reasoning_is_that_of_dialoguecrn_turn_by_turn(reasoning):
     q0 = fixture["reason/in/q_star0"].requires_grad_()
     memory = nn.utils.rnn.pad_sequence(bank.split(lengths), batch_first=True)
     mask = torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
+    rows, queries = Rows(mask), F.pad(q0.unsqueeze(1), (0, 0, 0, max(lengths) - 1))  # one query, at the first utterance
     for module.turns in (1, 2, 3):
-        out = module(q0.unsqueeze(1), memory, mask)[:, 0]
+        out = rows.unpack(module(rows.pack(queries)[None], rows.pack(memory)[None], rows)[0])[:, 0]
         turn = torch.cat([fixture[f"reason/trace/{part}_{module.turns - 1}"] for part in "qr"], dim=-1)
         torch.testing.assert_close(out, turn, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(out, fixture["reason/out/q_star"], rtol=1e-4, atol=1e-5)
@@ -120,19 +121,19 @@ def test_each_party_is_perceived_as_a_dialogue_of_its_own():
                 torch.testing.assert_close(y[dialogue, own], parties.rnn.rnn(sequence)[0][0], **EXACT)
 
 
-def sdt_transformer(fixture: dict[str, Tensor]) -> Transformer:
-    module = Transformer(layers=2, dim=16, heads=4, ff=20, dropout=0.0).double()
+def sdt_transformer(fixture: dict[str, Tensor]) -> nn.ModuleList:
+    module = transformer(layers=2, dim=16, heads=4, ff=20).double()
     state = {}
     for i in range(2):
         w = below(fixture, f"sdt/w/transformer_inter.{i}.")
         for p in ("weight", "bias"):
-            state[f"layers.{i}.attend.query.{p}"] = w[f"self_attn.linear_q.{p}"]
-            state[f"layers.{i}.attend.key_value.{p}"] = torch.cat([w[f"self_attn.linear_{x}.{p}"] for x in "kv"])
-            state[f"layers.{i}.attend.out.{p}"] = w[f"self_attn.linear.{p}"]
-            for place, name in ((0, "layer_norm"), (1, "w_1"), (4, "w_2")):
-                state[f"layers.{i}.feed_forward.{place}.{p}"] = w[f"feed_forward.{name}.{p}"]
+            state[f"{i}.attend.query.{p}"] = w[f"self_attn.linear_q.{p}"]
+            state[f"{i}.attend.key_value.{p}"] = torch.cat([w[f"self_attn.linear_{x}.{p}"] for x in "kv"])
+            state[f"{i}.attend.out.{p}"] = w[f"self_attn.linear.{p}"]
+            for place, name in (("up.0", "layer_norm"), ("up.1", "w_1"), ("down", "w_2")):
+                state[f"{i}.{place}.{p}"] = w[f"feed_forward.{name}.{p}"]
             if i:
-                state[f"layers.{i}.norm.{p}"] = w[f"layer_norm.{p}"]
+                state[f"{i}.norm.{p}"] = w[f"layer_norm.{p}"]
     module.load_state_dict(state)
     return module
 
@@ -141,13 +142,21 @@ def sdt_transformer(fixture: dict[str, Tensor]) -> Transformer:
 def test_transformer_and_position_are_those_of_sdt(published):
     """MFCRE's edited copy adds no position and has the exact GELU; SDT adds position and speaker, and approximates."""
     fixture = load("sdt_encoder")
-    module, keys = sdt_transformer(fixture), fixture["in/mask"].bool()[:, None, None]
+    layers, keys = sdt_transformer(fixture), fixture["in/mask"].bool()
     a, b = fixture["in/x_a"], fixture["in/x_b"]
     if published == "sdt":
         a, b = (x + sinusoid(x) + fixture["in/speaker_emb"] for x in (a, b))
-        for layer in module.layers:
-            layer.feed_forward[2] = nn.GELU(approximate="tanh")
+        for layer in layers:
+            layer.up[2] = nn.GELU(approximate="tanh")
+    rows = Rows(torch.ones_like(keys), keys=keys)  # padding asks, but is never asked
+
+    def transformed(x: Tensor, source: Tensor, own: bool) -> Tensor:
+        x, source = (rows.pack(y).unsqueeze(0) for y in (x, source))
+        for layer in layers:
+            x = layer(x, source, torch.tensor(own), rows)
+        return rows.unpack(x[0])
+
     close = {"rtol": 1e-5, "atol": 1e-5}
-    torch.testing.assert_close(module(b, a, keys), fixture[f"{published}/inter"], **close)
-    intra = [module(x, None, keys) for x in (a, b)]
+    torch.testing.assert_close(transformed(b, a, own=False), fixture[f"{published}/inter"], **close)
+    intra = [transformed(x, x, own=True) for x in (a, b)]
     assert any(torch.allclose(x, fixture[f"{published}/intra"], **close) for x in intra)
