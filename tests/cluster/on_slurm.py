@@ -1,6 +1,6 @@
 """The batch on a cluster: the same records and predictions as on this machine, whatever is killed on the way.
 
-    make test-cluster        (as root on Debian; about ten minutes on two idle cores)
+    make test-cluster        (as root on Debian; half an hour on two cores that six others used too)
 
 A SLURM of one node is started (one_node.sh) and stopped again. One table of a synthetic root is trained locally, then
 on the cluster. MERLIB_KILLS: how often batches are killed at a random moment, in all (default 3).

@@ -39,7 +39,7 @@ stop() {  # NAME: ends a daemon, by force after 20 seconds
     kill -9 "$pid"
 }
 
-until_true() {  # WHAT COMMAND...: waits for at most a minute until the command succeeds
+until_true() {  # WHAT COMMAND...: tries thirty times until the command succeeds
     local what=$1 && shift
     for _ in $(seq 30); do timeout 5 "$@" > /dev/null 2>&1 && return; sleep 0.5; done
     fail "$what does not answer; read $DIR/log"
