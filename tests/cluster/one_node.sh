@@ -96,7 +96,7 @@ END
 up() {
     [ "$(id -u)" = 0 ] || fail "run it as root, on a machine where $PACKAGES may be installed and started"
     install_packages
-    [ "$(readlink "$LINK")" = "$SLURM_CONF" ] || [ ! -e "$LINK" ] || fail "$LINK is there: this machine belongs to a cluster"
+    [ "$(readlink "$LINK")" = "$SLURM_CONF" ] || [ ! -e "$LINK" ] || fail "$LINK is another cluster's"
     ln -sfn "$SLURM_CONF" "$LINK"
     mkdir -p "$DIR"/{pid,log,controller,node}
     touch "$DIR/one_node"
