@@ -11,7 +11,7 @@ PY := .venv/bin/python
 MACHINE := $(if $(PROFILE),--profile profiles/$(PROFILE),--cores $(CORES))
 BATCH := data=$(DATA) paper=$(PAPER) table=$(TABLE) seeds=$(SEEDS)
 
-.PHONY: help reproduce test lab clean
+.PHONY: help reproduce test test-cluster lab clean
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo "            DATA=<root> PAPER=<id> TABLE=<n> SEEDS=0,1,2 CORES=<n> narrow or widen reproduce;"
@@ -27,6 +27,9 @@ test: .venv/ready  ## the tests, on two cores in minutes
 	$(PY) -m ruff check --quiet . && $(PY) -m ruff format --check --quiet .
 	.venv/bin/lint-imports --no-cache > /dev/null || .venv/bin/lint-imports
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2
+
+test-cluster: .venv/ready  ## the batch on a SLURM of one node, killed in many ways: as root on Debian 12
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -x tests/cluster/on_slurm.py
 
 lab: .venv/ready  ## open the notebooks in JupyterLab
 	.venv/bin/jupyter lab notebooks/00_start_here.ipynb

@@ -34,6 +34,7 @@ SEEDS = ",".join(str(int(seed)) for seed in str(config.get("seeds", 0)).split(",
 JOB_SECONDS = float(config.get("job_seconds", 60))
 THREADS = int(config.get("threads", 1))
 RESULTS, CACHE = results_folder(DATA).resolve(), results_folder("cache").resolve()
+PLAN = RESULTS / "plan.json"
 FOLDER = folders.root_path(DATA).resolve()
 CODE = sorted(ROOT.glob("merlib/**/*.py"))
 LOGGED = " > {log:q} 2>&1 || {{ tail -n 3 {log:q} >&2; exit 1; }}"
@@ -70,9 +71,8 @@ def code_of(loaded):
 
 
 def jobs_of_plan():
-    """The trainings that are due, by rule and job; known once the rule `plan` has run."""
-    file = Path(checkpoints.plan.get().output[0])
-    return _jobs(file, file.stat().st_mtime_ns)
+    """The trainings that are due, by rule and job, as `plan` left them; a job on a cluster knows no checkpoint."""
+    return _jobs(PLAN, PLAN.stat().st_mtime_ns)
 
 
 @cache
@@ -83,7 +83,7 @@ def _jobs(file, changed):
 def trained(addresses):
     """The marks of the jobs that train what these tables (paper/table) need."""
     needed = set(addresses)
-    return lambda _: [
+    return lambda _: checkpoints.plan.get() and [
         ancient(CACHE / "jobs" / f"{rule}-{name}.done")  # a run has the same numbers whenever it was trained
         for (rule, name), job in jobs_of_plan().items()
         if needed & set(job["tables"])
@@ -179,7 +179,7 @@ checkpoint plan:
         CODE,
         [file for paper in PAPERS for file in declarations_of(paper) + data_of(paper)],
     output:
-        RESULTS / "plan.json",
+        PLAN,
     log:
         RESULTS / "logs" / "plan.log",
     params:
