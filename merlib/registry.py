@@ -10,8 +10,9 @@ as `forward(outputs, target)` with what a network returned for the utterances of
 
 A network class may also say: `starting_weights(section, modalities)`, leaf -> the pretrained files that it starts from
 (a static method); `check_states(section, layers_above)`, which refuses stored states that its own encoder cannot read;
-SHOWN, names of outputs that a run keeps for figures beside the embeddings; and PRETRAINED, how the names of those
-parameters begin that learn at `train.text_lr_factor` of the rate.
+SHOWN, names of outputs that a run keeps for figures beside the embeddings; PRETRAINED, how the names of those
+parameters begin that learn at `train.text_lr_factor` of the rate; and AT_ONCE, how many utterances of sequences pass
+through it at once on a CPU.
 """
 
 import importlib.util

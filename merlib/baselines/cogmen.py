@@ -1,7 +1,7 @@
 """COGMEN (Joshi et al. 2022): a Transformer over the dialogue, then a relational and an attentive graph convolution.
 
-The Transformer has no positions. Shapes: b dialogues, n utterances (padded), i width of the concatenated features,
-h heads, r relations, c classes.
+The Transformer has no positions. Shapes: b dialogues, n utterances (padded), N real utterances, i width of the
+concatenated features, h heads of width e, r relations, c classes.
 """
 
 import torch
@@ -15,7 +15,31 @@ from merlib.errors import RequestError
 from merlib.layers.attention import Rows
 from merlib.layers.basics import normalise
 
-VERSION = 1
+VERSION = 2  # dropout is drawn for real utterances only
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, dropout: float) -> Tensor:
+    """Attention within each dialogue, N h e -> N h e; dropout: the share of attention weights that are left out.
+
+    On a CPU dialogue by dialogue, so that padding costs nothing; on a GPU in one padded call.
+    """
+    if q.is_cuda:
+        heads = (rows.unpack(x).transpose(1, 2) for x in (q, k, v))  # b h n e
+        y = F.scaled_dot_product_attention(*heads, attn_mask=rows.mask[:, None, None], dropout_p=dropout)
+        return rows.pack(y.transpose(1, 2))
+    dialogues = zip(*(x.transpose(0, 1).split(rows.sizes, dim=1) for x in (q, k, v)), strict=True)  # h n e each
+    y = [F.scaled_dot_product_attention(*heads, dropout_p=dropout) for heads in dialogues]
+    return torch.cat(y, dim=1).transpose(0, 1)
+
+
+def encode(layer: nn.TransformerEncoderLayer, x: Tensor, rows: Rows) -> Tensor:
+    """The layer on packed rows, N i -> N i: its own forward pass computes the padding too."""
+    attention = layer.self_attn
+    projected = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+    q, k, v = projected.unflatten(-1, (3, attention.num_heads, -1)).unbind(1)  # N (3 h e) -> N h e
+    attended = attend(q, k, v, rows, attention.dropout if layer.training else 0.0)
+    x = layer.norm1(x + layer.dropout1(attention.out_proj(attended.flatten(1))))
+    return layer.norm2(x + layer.dropout2(layer.linear2(layer.dropout(F.relu(layer.linear1(x))))))
 
 
 class RelationalConvolution(nn.Module):
@@ -84,7 +108,11 @@ class Cogmen(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         u, mask = torch.cat([batch[name] for name in self.modalities], dim=-1), batch["mask"]  # b n i
-        x = self.project(self.context(u, src_key_padding_mask=~mask if self.mask_padding else None))
+        context = Rows(mask if self.mask_padding else torch.ones_like(mask))
+        x = context.pack(u)  # b n i -> N i
+        for layer in self.context.layers:
+            x = encode(layer, x, context)
+        x = context.unpack(self.project(x))
         edges = window_edges(mask, **self.window)
         x = self.relate(x, edges, relations(batch["speaker"], parties=self.speakers))
         x = self.attend(x, edges)

@@ -2,7 +2,7 @@
 
 Codes z (of memory fusion for the label, of an LSTM for each modality) are regularised towards a standard normal
 distribution; factors f are two layers on a code. f_y predicts the label, and [f_y; f_m] reconstructs modality m.
-Shapes: b utterances, t steps (padded), d features, h width of a factor pair.
+Shapes: b utterances, t steps (padded), N real steps of all utterances, d features, h width of a factor pair.
 """
 
 import math
@@ -13,30 +13,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.baselines.mfn import MemoryFusion
+from merlib.baselines.mfn import AT_ONCE, MemoryFusion, packed
+from merlib.baselines.packed_lstm import Steps, recur
 from merlib.baselines.tensor_fusion import LstmEncoder
 from merlib.layers.basics import Scores, perceptron
 from merlib.layers.cross_entropy import TaskLoss
 from merlib.registry import bind
 
-VERSION = 1
+VERSION = 2  # dropout of memory fusion is drawn for real steps only
 
 
 class Decoder(nn.Module):
-    """The sequence from its factors: an LSTM that reads the factors first, then its own last state. b h -> b t d."""
+    """The sequence from its factors: an LSTM that reads the factors first, then its own last state. b h -> N d."""
 
     def __init__(self, *, factors: int, dim: int):
         super().__init__()
         self.cell = nn.LSTMCell(factors, factors)
         self.out = nn.Linear(factors, dim)
 
-    def forward(self, factors: Tensor, steps: int) -> Tensor:
-        x, state, states = factors, None, []
-        for _ in range(steps):
-            state = self.cell(x, state)
-            x = state[0]
-            states.append(x)
-        return self.out(torch.stack(states, dim=1))
+    def forward(self, factors: Tensor, steps: Steps) -> Tensor:
+        cell, bias = self.cell, self.cell.bias_ih + self.cell.bias_hh
+        first = F.linear(factors[steps.order], cell.weight_ih, bias)  # b 4h; then input and state are the same
+        inputs = torch.cat([first, bias.expand(len(steps.rows) - len(first), -1)])  # N 4h
+        return self.out(recur(inputs, cell.weight_ih + cell.weight_hh, steps)[0])
 
 
 def widths(*, label: int, text: int, audio: int, visual: int) -> dict[str, int]:
@@ -50,6 +49,8 @@ class Mfm(nn.Module):
     `code_label` and `code_<modality>`: b z; `reconstruction_<modality>`: b, the mean square error over an
     utterance's real steps and features. codes, factors: their widths, for "label" and each modality.
     """
+
+    AT_ONCE = AT_ONCE
 
     def __init__(
         self, *, dims: dict[str, int], classes: int, sentiment: bool, memory: dict[str, Any], codes: dict[str, int],
@@ -73,16 +74,15 @@ class Mfm(nn.Module):
         self.classify = Scores(dim=label, classes=classes, sentiment=sentiment)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        codes = {"label": self.code(self.fuse(batch))}
+        x, steps = packed(batch, self.fuse.cells)
+        codes = {"label": self.code(self.fuse(x, steps))}
         codes |= {name: encode(batch[name], batch[f"{name}_mask"]) for name, encode in self.encode.items()}
         factors = {name: F.relu(self.factor[name](code)) for name, code in codes.items()}
         z = F.relu(self.embed(factors["label"]))
         outputs = self.classify(self.drop(z)) | {"embedding": z}
         for name, decode in self.decode.items():
-            x, mask = batch[name], batch[f"{name}_mask"]
-            reconstructed = decode(torch.cat([factors["label"], factors[name]], dim=-1), x.shape[1])
-            error = (reconstructed - x).square().mean(-1) * mask  # b t
-            outputs[f"reconstruction_{name}"] = error.sum(1) / mask.sum(1)
+            reconstructed = decode(torch.cat([factors["label"], factors[name]], dim=-1), steps)
+            outputs[f"reconstruction_{name}"] = steps.mean((reconstructed - x[name]).square().mean(-1))
         return outputs | {f"code_{name}": code for name, code in codes.items()}
 
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from merlib.baselines.packed_lstm import final_state
 from merlib.layers.basics import Scores, normalise
-from merlib.layers.ragged import last_state, masked_mean
+from merlib.layers.ragged import masked_mean
 
-VERSION = 1
+VERSION = 2  # other masks of TFN's product; the LSTM's products in another order
 
 
 class MeanEncoder(nn.Module):
@@ -43,7 +44,7 @@ class LstmEncoder(nn.Module):
         self.out = nn.Linear(hidden, out)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.out(self.drop(last_state(self.rnn(x)[0], mask)))
+        return self.out(self.drop(final_state(self.rnn, x, mask)))
 
 
 class FusionEncoders(nn.Module):
@@ -63,6 +64,26 @@ class FusionEncoders(nn.Module):
         return {name: F.pad(value, (1, 0), value=1.0) for name, value in x.items()}
 
 
+class QuickDropout(nn.Module):
+    """Dropout in place, with masks from 16 random bits an element.
+
+    nn.Dropout draws 64 bits and more an element on most CPUs, half of the time of a step on TFN's product. The share of
+    zeros is the rate to 1 in 65,536.
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and self.rate):
+            return x
+        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        keep = bits.view(torch.int16)[: x.numel()].view_as(x) > round(2**16 * self.rate) - 2**15 - 1
+        factors = keep.to(x.dtype)
+        return x.mul_(factors.div_(1 - self.rate) if self.rate < 1 else factors)
+
+
 class Tfn(nn.Module):
     """[1; a] x [1; v] x [1; t] of the modalities present, two layers, scores.
 
@@ -76,7 +97,7 @@ class Tfn(nn.Module):
         super().__init__()
         hidden = {"text": text_hidden, "audio": audio_hidden, "visual": visual_hidden}
         self.encode = FusionEncoders(dims=dims, hidden=hidden, text_out=text_out, dropout=dropout)
-        self.drop = nn.Dropout(fusion_dropout)
+        self.drop = QuickDropout(fusion_dropout)
         widths = (math.prod(self.encode.widths.values()), fusion_dim)
         self.fuse = nn.ModuleList(nn.Linear(width, fusion_dim) for width in widths)
         self.classify = Scores(dim=fusion_dim, classes=classes, sentiment=sentiment)
@@ -84,8 +105,8 @@ class Tfn(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         z, *others = self.encode(batch).values()
         for x in others:
-            z = torch.einsum("bi,bj->bij", z, x).flatten(1)  # b (h h' ...)
-        z = self.drop(z)
+            z = torch.bmm(z.flatten(1).unsqueeze(2), x.unsqueeze(1))  # b (h h' ...)
+        z = self.drop(z).flatten(1)
         for layer in self.fuse:
             z = F.relu(layer(z))
         return self.classify(z) | {"embedding": z}

@@ -105,11 +105,11 @@ class Utterances(Items):
             time = torch.arange(int(steps.max()), device=items.device)  # t
             mask = time < steps.unsqueeze(1)  # b t
             rows = (self.starts[name][items].unsqueeze(1) + time) * mask
-            x = as_float32(values[rows])  # b t d
+            x = as_float32(values.index_select(0, rows.flatten())).unflatten(0, rows.shape)  # b t d
             if name in self.scales:
                 mean, std = self.scales[name]
                 x = (x - mean) / std
-            batch[name] = x * mask.unsqueeze(-1)
+            batch[name] = x.mul_(mask.unsqueeze(-1))
             batch[f"{name}_mask"] = mask
         return batch
 

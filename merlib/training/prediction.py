@@ -12,21 +12,26 @@ from torch.utils.checkpoint import checkpoint as recompute
 from merlib.data.batches import Split
 
 DIALOGUES = {"cpu": 16, "cuda": 256}  # dialogues per forward pass
-UTTERANCES = 128  # utterances per forward pass; on CPU, sequence models with at least WIDE parameters use FEW, which
-FEW = 8  # fit the caches and need little padding; for others, more calls cost more (benchmarks/utterance_step.py)
+UTTERANCES = 128  # utterances per forward pass, if a network has no AT_ONCE of its own. On a CPU, sequence models with
+FEW = 8  # at least WIDE parameters use FEW, which fit the caches and need little padding (benchmarks/buckets.py)
 WIDE = 300_000
 POSITION = "position in the split"  # no output of a network has this name
 RECOMPUTE = os.environ.get("MERLIB_RECOMPUTE", "1") != "0"  # 0: faster, more memory, the same numbers
 
 
 def bucket_of(model: nn.Module, split: Split) -> int:
-    """How many items pass through the network at once, unless whole batches are needed."""
+    """How many items pass through the network at once, unless whole batches are needed.
+
+    Fewer need less padding and fit the caches; a network that walks the steps of its sequences pays for every step of
+    every call. What is best was measured once (benchmarks/buckets.py) and stands beside the network as AT_ONCE, since
+    a choice by the clock would differ from run to run, and float32 sums with it.
+    """
     device = split.label.device.type
     if split.unit == "dialogues":
         return DIALOGUES[device]
     wide = sum(p.numel() for p in model.parameters()) >= WIDE
     sequences = int(split.lengths.max()) > len(split.features)
-    return FEW if device == "cpu" and sequences and wide else UTTERANCES
+    return getattr(model, "AT_ONCE", FEW if wide else UTTERANCES) if device == "cpu" and sequences else UTTERANCES
 
 
 def forward_packed(

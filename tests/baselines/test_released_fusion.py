@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from merlib.baselines.mfn import packed
+
 SINGLE = {"rtol": 1e-4, "atol": 2e-5}  # the oracle ran in float32
 KINDS = ("weight", "bias")
 STATISTICS = (*KINDS, "running_mean", "running_var", "num_batches_tracked")
@@ -90,7 +92,7 @@ def test_mfn_gives_the_released_values():
     dims = dict(zip(parts, cfg["feature_dims"], strict=True))
     net = ready("mfn", recipe, state, dims=dims, classes=cfg["num_classes"], sentiment=False)
     assert_close(net(released_batch(arrays))["logits"], arrays["out/logits"], **SINGLE)
-    assert_close(net.fuse(released_batch(arrays)), arrays["out/last"], **SINGLE)
+    assert_close(net.fuse(*packed(released_batch(arrays), net.fuse.cells)), arrays["out/last"], **SINGLE)
 
 
 def test_ef_lstm_gives_the_released_values_on_normalised_steps():

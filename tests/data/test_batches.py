@@ -262,6 +262,8 @@ def test_only_wide_networks_on_sequences_take_few_utterances_at_once(sequences, 
     by_sequence, wide = utterances(sequences)["train"], Recurrent(prediction.WIDE)
     assert prediction.bucket_of(wide, by_sequence) == prediction.FEW
     assert prediction.bucket_of(Recurrent(4), by_sequence) == prediction.UTTERANCES
+    wide.AT_ONCE = 32
+    assert prediction.bucket_of(wide, by_sequence) == 32
     vectors = splits(dataset, standardize=False, unit="utterance")["train"]
     assert prediction.bucket_of(wide, vectors) == prediction.UTTERANCES
     assert prediction.bucket_of(wide, splits(dataset, standardize=False)["train"]) == prediction.DIALOGUES["cpu"]
