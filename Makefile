@@ -13,7 +13,7 @@ BATCH := data=$(DATA) paper=$(PAPER) table=$(TABLE) seeds=$(SEEDS)
 
 .PHONY: help reproduce test test-cluster lab clean
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo "            DATA=<root> PAPER=<id> TABLE=<n> SEEDS=0,1,2 CORES=<n> narrow or widen reproduce;"
 	@echo "            PROFILE=slurm or slurm-gpu sends its jobs to a cluster"
 
@@ -21,7 +21,7 @@ reproduce: .venv/ready  ## regenerate every table from synthetic recordings (or 
 	@mkdir -p results/cache
 	@flock --nonblock results/cache/batch.lock true || echo "Another batch runs in this folder; waiting until it ends."
 	PATH="$(CURDIR)/.venv/bin:$$PATH" flock results/cache/batch.lock $(PY) -m snakemake --profile profiles/common $(MACHINE) --config $(BATCH)
-	$(PY) -m merlib report --data $(DATA)
+	@cat $${MERLIB_RESULTS:-results}/$(DATA)/logs/report.log
 
 test: .venv/ready  ## the tests, on two cores in minutes
 	$(PY) -m ruff check --quiet . && $(PY) -m ruff format --check --quiet .
@@ -35,7 +35,7 @@ lab: .venv/ready  ## open the notebooks in JupyterLab
 	.venv/bin/jupyter lab notebooks/00_start_here.ipynb
 
 clean:  ## remove the environment, the synthetic data and all that came of them; runs on real data stay in results/cache
-	rm -rf .venv .snakemake results/twin results/twin_media data/twin data/twin_media results/cache/twin*.lock
+	rm -rf .venv .snakemake results/twin results/twin_media data/twin data/twin_media results/cache/twin*.lock results/cache/jobs
 	grep -rlsE --include=run.json '^ "data": "twin(_media)?"' results/cache | xargs -r dirname | xargs -r rm -r
 
 .venv/ready: requirements.lock requirements-weights.lock pyproject.toml

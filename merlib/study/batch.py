@@ -50,10 +50,12 @@ def runs_of_batch(
 def jobs(runs: pd.DataFrame, *, seconds: float) -> list[dict]:
     """The runs that are not cached, in jobs for `merlib run ADDRESS --seeds ... --only ...`; longest first.
 
-    seconds: a job takes further runs until it is this long, since a process needs some seconds to start. All runs of a
-    job are needed by the same tables, so that one that fails stops no other table; networks and estimators do not mix.
+    seconds: a job takes further runs until it is this long, since a process needs some seconds to start, or is a
+    quarter of the whole, so that a small batch has something for several cores. All runs of a job are needed by the
+    same tables, so that one that fails stops no other table; networks and estimators do not mix.
     """
     due = [line._asdict() for line in runs.itertuples(index=False) if not line.cached]
+    seconds = min(seconds, sum(run["seconds"] for run in due) / 4)
     packed = []
     for (address, tables, network), alike in groupby(sorted(due, key=lambda run: (_kind(run), -run["seconds"])), _kind):
         packs: list[list[dict]] = [[]]

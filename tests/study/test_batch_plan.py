@@ -63,9 +63,13 @@ def test_short_runs_share_a_job_and_long_ones_have_one_each():
     assert sorted(run for job in packed for run in job["runs"]) == ["long", *(f"short{i}" for i in range(5))]
 
 
+def test_a_small_batch_is_shared_out_all_the_same():
+    assert [len(job["runs"]) for job in jobs(*[line(f"short{i}", 3) for i in range(10)])] == [3, 3, 3, 1]
+
+
 def test_runs_of_different_tables_or_kinds_never_share_a_job():
     packed = jobs(
-        line("a", 1), line("b", 1, tables=("p/t", "p/u")), line("c", 1, network=False), line("d", 1, tables=("p/t",))
+        line("a", 1), line("b", 9, tables=("p/t", "p/u")), line("c", 9, network=False), line("d", 1, tables=("p/t",))
     )
     assert Counter((job["rule"], *job["tables"], len(job["runs"])) for job in packed) == {
         ("train", "p/t", 2): 1, ("train", "p/t", "p/u", 1): 1, ("floors", "p/t", 1): 1,
@@ -73,8 +77,9 @@ def test_runs_of_different_tables_or_kinds_never_share_a_job():
 
 
 def test_a_job_has_the_same_name_whatever_the_order_of_its_runs():
-    names = {jobs(line("a", 1), line("b", 2))[0]["job"], jobs(line("b", 1), line("a", 2))[0]["job"]}
-    assert len(names) == 1 and names != {jobs(line("a", 1), line("c", 2))[0]["job"]}
+    other = [line(f"other{i}", 9, tables=("p/u",)) for i in range(4)]
+    names = {jobs(*other, line("a", 1), line(b, 2))[-1]["job"] for b in "bc"}
+    assert len(names) == 2 and jobs(line("b", 1), *other, line("a", 2))[-1]["job"] in names
 
 
 def test_the_command_of_a_job_trains_its_runs_and_no_other(tiny, capsys):
