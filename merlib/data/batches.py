@@ -53,7 +53,7 @@ class Dialogues(Items):
 
     def batch(self, items: Tensor) -> Batch:
         """The given dialogues (indices, on the CPU), padded to the longest; on padding `label` is -1, all else 0."""
-        rows = self.rows[items.to(self.rows.device), : int(self.lengths[items].max())]  # b n
+        rows = self.rows[items.to(self.rows.device, non_blocking=True), : int(self.lengths[items].max())]  # b n
         mask = rows >= 0
         index = rows.clamp(min=0)
         batch = {name: values[index] * mask.unsqueeze(-1) for name, values in self.features.items()}  # b n d
@@ -96,13 +96,19 @@ class Utterances(Items):
         """b, steps of all modalities together, on the CPU."""
         return sum(self.steps.values(), torch.zeros_like(self.label)).cpu()
 
+    @cached_property
+    def _steps(self) -> dict[str, Tensor]:
+        """`steps` on the CPU, where asking for the longest does not wait for a GPU."""
+        return {name: steps.cpu() for name, steps in self.steps.items()}
+
     def batch(self, items: Tensor) -> Batch:
-        """The given utterances (indices), each modality padded to its longest; 0 on padding."""
-        items = items.to(self.label.device)
+        """The given utterances (indices, on the CPU), each modality padded to its longest; 0 on padding."""
+        longest = {name: int(steps[items].max()) for name, steps in self._steps.items()}
+        items = items.to(self.label.device, non_blocking=True)
         batch = {name: values[items] for name, values in self.target.items()}
         for name, values in self.features.items():
             steps = self.steps[name][items]
-            time = torch.arange(int(steps.max()), device=items.device)  # t
+            time = torch.arange(longest[name], device=items.device)  # t
             mask = time < steps.unsqueeze(1)  # b t
             rows = (self.starts[name][items].unsqueeze(1) + time) * mask
             x = as_float32(values.index_select(0, rows.flatten())).unflatten(0, rows.shape)  # b t d

@@ -125,24 +125,33 @@ def _epoch(learned, train, optimizer, schedule, recipe, *, seed: int, epoch: int
     """One pass over the training split; the mean of each loss over the steps, and the learning rate after them."""
     learned.train()
     torch.manual_seed(1_000_003 * seed + epoch)
-    totals: dict[str, Tensor] = {}
-    steps = _steps(train, recipe)
+    steps, log = _steps(train, recipe), []
     for step, items in enumerate(steps):
-        place = f"epoch {epoch + 1}, step {step + 1}"
         try:
             optimizer.zero_grad(set_to_none=True)
             losses = _gradients(learned, train, items, precision=recipe["precision"], bucket=bucket)
         except torch.OutOfMemoryError as error:
+            place = f"epoch {epoch + 1}, step {step + 1}"
             raise TrainingError(f"out of memory at {place}: lower train.batch ({recipe['batch']})") from error
-        norm = nn.utils.clip_grad_norm_(learned.parameters(), recipe["clip"])
-        if not torch.isfinite(norm):
-            values = json.dumps({k: float(v) for k, v in losses.items()})
-            raise TrainingError(f"{place}: a gradient is not finite (losses {values}): lower train.lr or train.clip")
+        log.append(losses | {"grad_norm": nn.utils.clip_grad_norm_(learned.parameters(), recipe["clip"])})
+        if train.label.device.type == "cpu":
+            _refuse_infinite(log, epoch, first=step)
         optimizer.step()
         schedule.step()
-        for name, value in (losses | {"grad_norm": norm}).items():
-            totals[name] = totals.get(name, 0.0) + value / len(steps)
+    _refuse_infinite(log, epoch)  # only now on a GPU, which computes on while the next steps are prepared
+    totals: dict[str, Tensor] = {}
+    for name, value in (item for values in log for item in values.items()):
+        totals[name] = totals.get(name, 0.0) + value / len(steps)
     return {f"train/{name}": float(value) for name, value in totals.items()} | {"lr": optimizer.param_groups[0]["lr"]}
+
+
+def _refuse_infinite(log: list[dict[str, Tensor]], epoch: int, *, first: int = 0) -> None:
+    """Raise TrainingError if a gradient was not finite in a step from `first` on; log: the losses of every step."""
+    for step, losses in enumerate(log[first:], first):
+        if not torch.isfinite(losses["grad_norm"]):
+            values = json.dumps({name: float(value) for name, value in losses.items() if name != "grad_norm"})
+            place = f"epoch {epoch + 1}, step {step + 1}"
+            raise TrainingError(f"{place}: a gradient is not finite (losses {values}): lower train.lr or train.clip")
 
 
 def _gradients(learned, train: Split, items: Tensor, *, precision: str, bucket: int) -> dict[str, Tensor]:
