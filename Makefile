@@ -11,9 +11,9 @@ PY := .venv/bin/python
 MACHINE := $(if $(PROFILE),--profile profiles/$(PROFILE),--cores $(CORES))
 BATCH := data=$(DATA) paper=$(PAPER) table=$(TABLE) seeds=$(SEEDS)
 
-.PHONY: help reproduce test test-cluster lab clean
+.PHONY: help reproduce test test-all test-cluster lab clean
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo "            DATA=<root> PAPER=<id> TABLE=<n> SEEDS=0,1,2 CORES=<n> narrow or widen reproduce;"
 	@echo "            PROFILE=slurm or slurm-gpu sends its jobs to a cluster"
 
@@ -23,10 +23,14 @@ reproduce: .venv/ready  ## regenerate every table from synthetic recordings (or 
 	PATH="$(CURDIR)/.venv/bin:$$PATH" flock results/cache/batch.lock $(PY) -m snakemake --profile profiles/common $(MACHINE) --config $(BATCH)
 	@cat $${MERLIB_RESULTS:-results}/$(DATA)/logs/report.log
 
+test: TESTS =
+test-all: TESTS = -m ""
 test: .venv/ready  ## the tests, on two cores in minutes
+test-all: .venv/ready  ## also the slow ones: every notebook of every paper, every row, every recording's way
+test test-all:
 	$(PY) -m ruff check --quiet . && $(PY) -m ruff format --check --quiet .
 	.venv/bin/lint-imports --no-cache > /dev/null || .venv/bin/lint-imports
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 $(TESTS)
 
 test-cluster: .venv/ready  ## the batch on a SLURM of one node, killed in many ways: as root on Debian 12
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -x tests/cluster/on_slurm.py

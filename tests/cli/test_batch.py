@@ -27,16 +27,29 @@ def output_of(command, env) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="session")
-def study(tmp_path_factory) -> Path:
+EVERYTHING = {"data": "twin", "paper": "", "table": "", "seeds": "0"}
+ONE_TABLE = EVERYTHING | {"paper": "mfcre", "table": "4"}
+
+
+def finished(tmp_path_factory, name: str, config: dict[str, str]) -> Path:
     """The folder of a finished batch, executed once for all workers of a test session."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "study"
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with FileLock(f"{folder}.lock"):
         if not (folder / "results" / "twin" / "report.md").exists():
             tiny_study.declare(folder)
-            output_of(batch(folder, data="twin", paper="", table="", seeds="0"), environment(folder))
+            output_of(batch(folder, **config), environment(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory) -> Path:
+    return finished(tmp_path_factory, "study", EVERYTHING)
+
+
+@pytest.fixture(scope="session")
+def one_table(tmp_path_factory) -> Path:
+    return finished(tmp_path_factory, "one_table", ONE_TABLE)
 
 
 def executed(folder: Path) -> dict[str, nbformat.NotebookNode]:
@@ -57,6 +70,7 @@ def records(folder: Path, table: str) -> pd.DataFrame:
     return table[["row", "column", "seed", "selection", "value", "epoch", "run", "never_predicted"]]
 
 
+@pytest.mark.slow
 def test_every_notebook_runs_and_shows_what_it_computed(study):
     done = executed(study)
     assert {name for name in done if name.startswith("mfcre/")} == MFCRE
@@ -68,12 +82,14 @@ def test_every_notebook_runs_and_shows_what_it_computed(study):
         assert any("image/png" in output.get("data", {}) for output in outputs(done[name])), name
 
 
+@pytest.mark.slow
 def test_executed_notebooks_do_not_tell_whose_machine_made_them(study):
     for name, notebook in executed(study).items():
         for place in (str(ROOT), str(study)):
             assert place not in nbformat.writes(notebook), f"{name} shows the folder {place}"
 
 
+@pytest.mark.slow
 def test_records_and_figures_of_every_table_are_there(study):
     results = study / "results" / "twin"
     assert {p.stem for p in (results / "records" / "mfcre").iterdir()} == set(tiny_study.ROWS)
@@ -85,26 +101,33 @@ def test_records_and_figures_of_every_table_are_there(study):
     assert not list(results.glob("**/*.part")) and not list(results.glob("**/*.failed.ipynb"))
 
 
-def test_an_unchanged_batch_does_nothing(study):
-    assert "Nothing to be done" in output_of(batch(study, data="twin", seeds="0"), environment(study))
+def test_an_unchanged_batch_does_nothing(one_table):
+    assert "Nothing to be done" in output_of(batch(one_table, **ONE_TABLE), environment(one_table))
 
 
-def test_a_change_is_due_and_nothing_else(study):
-    planned = output_of(batch(study, "--dry-run", data="twin", table="2,4", seeds="0,1"), environment(study))
+def test_a_change_is_due_and_nothing_else(one_table):
+    changed = ONE_TABLE | {"table": "2,4", "seeds": "0,1"}
+    planned = output_of(batch(one_table, "--dry-run", **changed), environment(one_table))
     assert {"mfcre_2_train_table2", "mfcre_3_ablations_table4"} <= set(planned.split())
     assert "mfcre_2_train_table3" not in planned and "mfcre_4_figures" not in planned and "start_here" not in planned
 
 
-def test_what_does_not_exist_is_refused(study):
-    command = batch(study, "--dry-run", data="twin", table="40", seeds="0")
-    done = subprocess.run(command, env=environment(study), capture_output=True, text=True, check=False)
+def test_what_does_not_exist_is_refused(tmp_path):
+    command = batch(tmp_path, "--dry-run", data="twin", table="40", seeds="0")
+    done = subprocess.run(
+        command,
+        env=environment(tmp_path, MERLIB_PAPERS=str(ROOT / "papers")),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode != 0 and "'table40' is no table of" in done.stderr + done.stdout
 
 
-def test_killed_and_resumed_by_two_batches_at_once_it_ends_with_the_same_bits(study, tmp_path):
+def test_killed_and_resumed_by_two_batches_at_once_it_ends_with_the_same_bits(one_table, tmp_path):
     tiny_study.declare(tmp_path)
-    env = environment(tmp_path, MERLIB_CHECKPOINT_SECONDS="0", MERLIB_DATA=str(study / "data"))
-    command = batch(tmp_path, data="twin", paper="mfcre", table="4", seeds="0")
+    env = environment(tmp_path, MERLIB_CHECKPOINT_SECONDS="0", MERLIB_DATA=str(one_table / "data"))
+    command = batch(tmp_path, **ONE_TABLE)
     piped = {"env": env, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     first = subprocess.Popen(command, start_new_session=True, **piped)
     runs = tmp_path / "results" / "cache" / "runs"
@@ -116,9 +139,9 @@ def test_killed_and_resumed_by_two_batches_at_once_it_ends_with_the_same_bits(st
     logs = [one.communicate()[0] for one in both]
     assert [one.returncode for one in both] == [0, 0], logs
     assert sorted("Nothing to be done" in log for log in logs) == [False, True], "one works, the other waits"
-    pd.testing.assert_frame_equal(records(tmp_path, "table4"), records(study, "table4"))
+    pd.testing.assert_frame_equal(records(tmp_path, "table4"), records(one_table, "table4"))
     name = "mfcre/3_ablations_table4"
-    assert outputs(executed(tmp_path)[name]) == outputs(executed(study)[name])
+    assert outputs(executed(tmp_path)[name]) == outputs(executed(one_table)[name])
     for run in runs.iterdir():
-        twin = study / "results" / "cache" / "runs" / run.name / "predictions.npz"
+        twin = one_table / "results" / "cache" / "runs" / run.name / "predictions.npz"
         assert (run / "predictions.npz").read_bytes() == twin.read_bytes()
