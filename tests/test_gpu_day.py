@@ -22,6 +22,8 @@ from merlib import declarations, registry
 
 PLANTED = "attsf_net/table3/pooled_mlp, ravdess, AV"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):

@@ -76,9 +76,9 @@ def run(
         draft = Path(folder) / "draft.ipynb"
         error = _execute(notebook, draft, values, source.parent, progress and {"desc": target.stem})
         executed = nbformat.read(draft, as_version=4)
-    code = [cell for cell in executed.cells if cell.cell_type == "code"]
-    started = [cell for cell in code if cell.metadata.papermill.start_time]
-    if error is None and len(started) < len(code):
+    cells = [cell for cell in executed.cells if cell.cell_type == "code"]
+    started = [cell for cell in cells if cell.metadata.papermill.start_time]
+    if error is None and len(started) < len(cells):
         error = "the kernel's work ended here, before the last cell (sys.exit?)"
     if code:
         executed.cells.pop()

@@ -124,6 +124,7 @@ def test_what_does_not_exist_is_refused(tmp_path):
     assert done.returncode != 0 and "'table40' is no table of" in done.stderr + done.stdout
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_by_two_batches_at_once_it_ends_with_the_same_bits(one_table, tmp_path):
     tiny_study.declare(tmp_path)
     env = environment(tmp_path, MERLIB_CHECKPOINT_SECONDS="0", MERLIB_DATA=str(one_table / "data"))

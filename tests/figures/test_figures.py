@@ -60,7 +60,7 @@ def test_confusion_shows_shares_of_the_true_class_and_counts():
     np.testing.assert_allclose(shares.sum(axis=1), 1)
 
 
-@pytest.mark.parametrize("method", ["tsne", "umap"])
+@pytest.mark.parametrize("method", ["tsne", pytest.param("umap", marks=pytest.mark.slow)])
 def test_a_projection_is_repeatable_and_keeps_clusters_together(method):
     rng = np.random.default_rng(0)
     label = np.repeat([0, 1], 30)

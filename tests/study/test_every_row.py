@@ -14,6 +14,7 @@ from merlib.training import fitting
 # learn.
 UNTRAINED = {("mfcre", "table7", "mu2_0_6"): "model.head.classify."}
 CASES = [(paper, table) for paper in declarations.papers() for table in declarations.load(paper).tables]
+SLOW = [pytest.param(*case, marks=pytest.mark.slow) if case[1] == "readings" else case for case in CASES]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,7 +36,7 @@ def networks(paper: str, table: str) -> dict[str, runs.Run]:
     return runs_by_name
 
 
-@pytest.mark.parametrize(("paper", "table"), CASES, ids=["/".join(case) for case in CASES])
+@pytest.mark.parametrize(("paper", "table"), SLOW, ids=["/".join(case) for case in CASES])
 def test_every_parameter_learns_and_every_part_counts(paper, table):
     dead = {}
     for name, run in networks(paper, table).items():

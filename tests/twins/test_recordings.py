@@ -34,7 +34,7 @@ def root(tmp_path_factory):
     patch.undo()
 
 
-@pytest.mark.parametrize("name", ["iemocap8", "meld"])
+@pytest.mark.parametrize("name", [pytest.param("iemocap8", marks=pytest.mark.slow), "meld"])
 def test_a_corpus_comes_from_the_files_of_its_release(root, name):
     twins.ensure("twin_media", [name])
     found = folders.dataset("twin_media", name)
@@ -107,6 +107,7 @@ def test_a_corpus_names_its_recordings_also_after_the_data_folder_has_moved(root
     assert store.path(tmp_path / "twin_media" / "meld", "audio").stat().st_mtime_ns == before, "nothing is made anew"
 
 
+@pytest.mark.slow
 def test_the_synthetic_recogniser_gets_a_fifth_of_the_words_wrong(root):
     corpus = recordings.read("iemocap4", _release("iemocap"))
     heard = recordings.misheard(corpus)
@@ -223,6 +224,7 @@ def test_what_failed_is_printed_and_a_lost_folder_is_asked_for(tmp_path, monkeyp
     assert "say with --media where they are" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_figures_of_recordings_show_synthetic_people_only(root):
     release = _release("iemocap")
     corpus = recordings.read("iemocap8", release)
@@ -239,6 +241,7 @@ def test_figures_of_recordings_show_synthetic_people_only(root):
     assert f"{len(corpus.ids)} recordings, 0 without" in bars.axes[0].get_title()
 
 
+@pytest.mark.slow
 def test_a_preprocessing_notebook_shows_synthetic_recordings(root, tmp_path):
     twins.ensure("twin_media", ["iemocap8"])
     target = tmp_path / "1_preprocess.ipynb"
@@ -250,6 +253,7 @@ def test_a_preprocessing_notebook_shows_synthetic_recordings(root, tmp_path):
     assert len(figures) == 2, "one of audio, one of faces"
 
 
+@pytest.mark.slow
 def test_transcribing_writes_what_was_heard_and_counts_the_errors(root, tmp_path, monkeypatch, capsys):
     """The recogniser itself is tested elsewhere; here, that corpus, recordings and word errors come together."""
     from merlib.features import recognition

@@ -55,6 +55,7 @@ def videos(folder, name):
 # --- writing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["iemocap", "mosi", "mosei"])
 def test_the_same_seed_gives_the_same_bytes(twins, name, tmp_path):
     releases.write(name, tmp_path / name, seed=0, scale=SCALES[name])
@@ -129,6 +130,7 @@ def test_raters_of_iemocap_agree_where_there_is_a_majority_and_nowhere_else(twin
         np.testing.assert_allclose([float(x) for x in mean.split(",")], np.mean(np.array(marks, dtype=float), axis=0))
 
 
+@pytest.mark.slow
 def test_ravdess_is_read_back_with_every_emotion_of_every_actor(twins):
     made, read = clips.ravdess_rows(seed=0, scale=SCALES["ravdess"]), READERS["ravdess"](twins("ravdess")).table
     for column in ("utterance", "speaker", "label", "text", "split"):
@@ -174,6 +176,7 @@ def test_a_video_of_mosei_has_the_audio_of_its_clips(twins):
 # --- faces and voices
 
 
+@pytest.mark.slow
 @EVERY
 def test_audio_and_frames_are_read_and_faces_are_found_in_them(twins, name):
     """Haar in every third frame of a part of the clips, MTCNN in the first of these."""
