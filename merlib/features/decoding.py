@@ -14,6 +14,7 @@ import av
 import numpy as np
 import soundfile
 import soxr
+from av.video.reformatter import VideoReformatter
 
 from merlib.data import recordings
 from merlib.errors import MerlibError
@@ -151,7 +152,7 @@ def _nearest(video: av.container.InputContainer, clip: Clip, times: Iterator[flo
     stream, begin = video.streams.video[0], clip.start or 0.0
     if begin:
         video.seek(int(begin / stream.time_base), stream=stream)
-    half = 0.5 / float(stream.average_rate or 25)
+    half, converter = 0.5 / float(stream.average_rate or 25), VideoReformatter()  # one for all: it takes time to make
     due, latest = next(times) if times else None, None
     for frame in video.decode(stream):
         now = frame.time or 0.0
@@ -161,21 +162,21 @@ def _nearest(video: av.container.InputContainer, clip: Clip, times: Iterator[flo
             continue
         latest = frame
         if due is None:
-            yield _rgb(frame, clip.side)
+            yield _rgb(frame, clip.side, converter)
             continue
         while due < now + half:
-            yield _rgb(frame, clip.side)
+            yield _rgb(frame, clip.side, converter)
             due = next(times, float("inf"))
     if latest is None:
         raise MediaError("no frame in it")
     last = clip.end if clip.end is not None else now + 2 * half
     while due is not None and due < last:  # the video ends before the utterance does: its last frame is repeated
-        yield _rgb(latest, clip.side)
+        yield _rgb(latest, clip.side, converter)
         due = next(times, float("inf"))
 
 
-def _rgb(frame: av.VideoFrame, side: str) -> np.ndarray:
-    pixels = frame.to_ndarray(format="rgb24")
+def _rgb(frame: av.VideoFrame, side: str, converter: VideoReformatter) -> np.ndarray:
+    pixels = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
     middle = pixels.shape[1] // 2
     return {"": pixels, "left": pixels[:, :middle], "right": pixels[:, middle:]}[side]
 
