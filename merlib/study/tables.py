@@ -30,8 +30,8 @@ def run_table(
 
     folds: only these folds of each row, so that several processes or machines can share a row (those that share
     `results/` write into the same records). only: the ids of runs, as `merlib plan` lists them; other runs of the table
-    are left alone. change: leaves or readings that override those of every row; then no record
-    is written, only returned.
+    are left alone. change: leaves or readings that override those of every row; then no record is written, only
+    returned.
     A run that fails stops no other one; the errors are raised at the end, different ones as RunsFailed.
     """
     declared = declarations.load(paper)

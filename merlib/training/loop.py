@@ -125,7 +125,7 @@ def _epoch(learned, train, optimizer, schedule, recipe, *, seed: int, epoch: int
     """One pass over the training split; the mean of each loss over the steps, and the learning rate after them."""
     learned.train()
     torch.manual_seed(1_000_003 * seed + epoch)
-    steps, log = _steps(train, recipe), []
+    steps, log, on_cpu = _steps(train, recipe), [], train.label.device.type == "cpu"
     for step, items in enumerate(steps):
         try:
             optimizer.zero_grad(set_to_none=True)
@@ -134,11 +134,12 @@ def _epoch(learned, train, optimizer, schedule, recipe, *, seed: int, epoch: int
             place = f"epoch {epoch + 1}, step {step + 1}"
             raise TrainingError(f"out of memory at {place}: lower train.batch ({recipe['batch']})") from error
         log.append(losses | {"grad_norm": nn.utils.clip_grad_norm_(learned.parameters(), recipe["clip"])})
-        if train.label.device.type == "cpu":
+        if on_cpu:
             _refuse_infinite(log, epoch, first=step)
         optimizer.step()
         schedule.step()
-    _refuse_infinite(log, epoch)  # only now on a GPU, which computes on while the next steps are prepared
+    if not on_cpu:  # only now, since a GPU computes on while the next steps are prepared
+        _refuse_infinite(log, epoch)
     totals: dict[str, Tensor] = {}
     for name, value in (item for values in log for item in values.items()):
         totals[name] = totals.get(name, 0.0) + value / len(steps)
