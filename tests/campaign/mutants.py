@@ -59,10 +59,22 @@ def prepare(folder: Path, only: list[str]) -> None:
     (folder / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + settings)
 
 
-def mutmut(folder: Path, *words: str) -> None:
+PLANT = """
+from pathlib import Path
+from mutmut import __main__ as mutmut
+mutmut.set_mutant_under_test("mutant_generation")
+Path("mutants").mkdir(exist_ok=True)
+mutmut.copy_src_dir()
+mutmut.copy_also_copy_files()
+mutmut.setup_source_paths()
+mutmut.create_mutants(2)
+"""  # what `mutmut run` begins with; it has no command of its own
+
+
+def python(folder: Path, *words: str) -> None:
     path = os.pathsep.join([str(folder / "mutants"), os.environ.get("PYTHONPATH", "")])
     fixed = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MERLIB_COMMIT": "mutants"}
-    subprocess.run([sys.executable, "-m", "mutmut", *words], cwd=folder, env=os.environ | fixed, check=True)
+    subprocess.run([sys.executable, *words], cwd=folder, env=os.environ | fixed, check=True)
 
 
 def planted(folder: Path) -> dict[str, tuple[str, str]]:
@@ -128,10 +140,11 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         prepare(folder, args.only)
         if not (folder / "mutants" / "mutmut-stats.json").exists():
-            mutmut(folder, "print-time-estimates", "nothing*")
+            python(folder, "-c", PLANT)
+            python(folder, "-m", "mutmut", "print-time-estimates", "nothing*")  # which tests call which function
         about = planted(folder)
         chosen = random.Random(args.seed).sample(sorted(about), min(args.sample, len(about)))
-        mutmut(folder, "run", *chosen)
+        python(folder, "-m", "mutmut", "run", *chosen)
         codes = results(folder)
     rows = [(*about[name], codes[name], about[name] in known) for name in chosen]
     tried = pd.DataFrame(rows, columns=["function", "change", "code", "equivalent"])
