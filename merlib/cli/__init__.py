@@ -1,11 +1,15 @@
-"""The command line `merlib`. Exit 0 done, 1 the run failed, 2 bad arguments.
+"""The command line `merlib`. Exit 0 done, 1 the run failed, 2 bad arguments, 130 or 143 stopped by Ctrl-C or SIGTERM.
 
 With --json, a command prints one JSON document on standard output and nothing else. The docstrings are the help texts.
 What takes long to import is imported by the command that needs it.
 """
 
 import json
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +31,7 @@ from merlib.cli.arguments import (
     Seeds,
     Words,
 )
-from merlib.errors import MerlibError, one_of
+from merlib.errors import MerlibError, is_out_of_memory, one_line, one_of
 from merlib.places import commit
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -240,10 +244,48 @@ def report(
 def main(words: list[str] | None = None) -> None:
     """Entry point: a wrong request exits with 2, a failed run with 1, each with one plain message on standard error."""
     try:
-        app(words, prog_name="merlib")
-    except SystemExit as end:
-        if end.code:  # a command that is done returns to its caller
-            raise
+        with _stopped_by_signals():
+            code = app(words, prog_name="merlib", standalone_mode=False)
+    except typer.TyperException as error:  # the words make no command
+        error.message = one_line(error.message)
+        error.show()
+        code = error.exit_code
     except (MerlibError, OSError) as error:
-        print(f"merlib: {error}", file=sys.stderr)
-        sys.exit(error.exit_code if isinstance(error, MerlibError) else 1)
+        code = _failed(str(error), getattr(error, "exit_code", 1))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        code = _failed(f"out of memory: run fewer jobs at once, or take a corpus with fewer utterances ({error})")
+    except SystemExit as end:
+        code = end.code
+        if code in STOPPED:
+            _failed("stopped; what is done is kept; run again to go on")
+    if code:  # a command that is done returns to its caller
+        sys.exit(code)
+
+
+def _failed(message: str, code: int = 1) -> int:
+    print(f"merlib: {one_line(message)}", file=sys.stderr)
+    return code
+
+
+STOPPED = {128 + number: number for number in (signal.SIGINT, signal.SIGTERM)}  # exit status -> signal
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the command as an exit does, so that what is open is closed and what is done is kept."""
+
+    def stop(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in STOPPED.values() if in_main}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
