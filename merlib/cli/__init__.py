@@ -5,18 +5,14 @@ What takes long to import is imported by the command that needs it.
 """
 
 import json
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from merlib import declarations
+from merlib import declarations, signals
 from merlib.cli import arguments, data
 from merlib.cli.arguments import (
     AsJson,
@@ -244,7 +240,7 @@ def report(
 def main(words: list[str] | None = None) -> None:
     """Entry point: a wrong request exits with 2, a failed run with 1, each with one plain message on standard error."""
     try:
-        with _stopped_by_signals():
+        with signals.ending_the_command():
             code = app(words, prog_name="merlib", standalone_mode=False)
     except typer.TyperException as error:  # the words make no command
         error.message = one_line(error.message)
@@ -258,7 +254,7 @@ def main(words: list[str] | None = None) -> None:
         code = _failed(f"out of memory: run fewer jobs at once, or take a corpus with fewer utterances ({error})")
     except SystemExit as end:
         code = end.code
-        if code in STOPPED:
+        if code in signals.STATUS:
             _failed("stopped; what is done is kept; run again to go on")
     if code:  # a command that is done returns to its caller
         sys.exit(code)
@@ -267,25 +263,3 @@ def main(words: list[str] | None = None) -> None:
 def _failed(message: str, code: int = 1) -> int:
     print(f"merlib: {one_line(message)}", file=sys.stderr)
     return code
-
-
-STOPPED = {128 + number: number for number in (signal.SIGINT, signal.SIGTERM)}  # exit status -> signal
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the command as an exit does, so that what is open is closed and what is done is kept."""
-
-    def stop(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    in_main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in STOPPED.values() if in_main}
-    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

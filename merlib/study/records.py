@@ -25,7 +25,7 @@ from merlib.study.recorded import records_path
 KEYS = ["data", "row", "column", "fold", "seed", "selection"]  # identify a record
 PLAIN = {"mae": (0, 6), "correlation": (-1, 1), "count": (0, 1e7)}  # metrics not recorded in percent, and their ranges
 PERCENT = (0, 100)
-Id = Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")]
+Id = Annotated[str, Field(pattern=r"^[0-9a-f]{0,16}$")]
 
 
 class RecordsError(MerlibError, ValueError):
@@ -105,7 +105,9 @@ def write_records(paper: str, table: str, data: str, records: list[dict[str, Any
 
 
 def save(path: Path, records: pd.DataFrame) -> None:
-    """Write a file of records and its seal."""
+    """Write a file of records and its seal; a table of counts has no decimal points."""
+    whole = (records["value"].astype(float) % 1 == 0).all()
+    records = records.astype({"value": int if whole else float})
     with atomic(path, sealed=True) as part:
         records.to_csv(part, index=False)
 
@@ -155,7 +157,7 @@ def _metrics(paper: str, table: str) -> dict[tuple[str, str], str]:
 
 
 def _check_seal(path: Path) -> None:
-    """ValueError for a file that was edited since it was written; a line on standard error where that cannot be told."""
+    """ValueError for a file that was edited since it was written; a line on standard error where none could tell."""
     if not path.is_file():
         raise ValueError("this is no file")
     as_written = is_as_written(path)

@@ -33,7 +33,6 @@ from merlib.files import atomic, discard, is_sound
 from merlib.places import TWINS, commit, results_folder
 from merlib.study import identity
 from merlib.training import fitting, loop, metrics
-from merlib.training.interrupts import memory_for
 from merlib.training.prediction import predict
 
 MEMORY = "run fewer jobs at once, lower train.batch, or take a corpus with fewer utterances"  # what needs less of it
@@ -121,7 +120,7 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
         acquired = lock.acquire()
     with acquired:
         if not run.finished:
-            with memory_for(f"{label}, seed {run.seed}, fold {run.fold}", MEMORY):
+            with loop.memory_for(f"{label}, seed {run.seed}, fold {run.fold}", MEMORY):
                 _train(run, folder, device, progress, label)
         result = json.loads((folder / "run.json").read_text())
         if run.recipe["protocol"].get("mask_percent", 0):

@@ -8,8 +8,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,30 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from merlib import signals
 from merlib.data.batches import Split
-from merlib.errors import RequestError
+from merlib.errors import MerlibError, RequestError, is_out_of_memory
 from merlib.files import atomic, is_sound
 from merlib.training import optimisation
-from merlib.training.interrupts import TrainingError, held_signals, memory_for
 from merlib.training.metrics import Judge, headline
 from merlib.training.prediction import autocast, bucket_of, floats, forward_packed, predict
 
 VERSION = 1  # raise it when a change of the loop, optimiser, batches or predictions alters numbers
+
+
+class TrainingError(MerlibError, RuntimeError):
+    """Training cannot continue; the message says where it stopped and what to try."""
+
+
+@contextmanager
+def memory_for(what: str, remedy: str) -> Iterator[None]:
+    """Raise TrainingError where memory runs out in the block, of the processor or of the GPU."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(f"out of memory at {what}: {remedy}") from error
 
 
 @dataclass
@@ -75,7 +90,7 @@ def fit(
     saved = began = time.monotonic()
     seconds_before, total = result.seconds, recipe["epochs"]
     bar = tqdm(range(start, total), initial=start, total=total, desc=label, disable=not progress, leave=False)
-    with nullcontext([]) if checkpoint is None else held_signals() as stopped_by:
+    with signals.waiting() as arrived:
         for epoch in bar:
             if epoch - result.best_epoch > recipe["patience"]:
                 break
@@ -94,11 +109,11 @@ def fit(
             result.seconds = seconds_before + time.monotonic() - began
             best = f"{abs(result.best_score):.3f} @{result.best_epoch + 1}"
             bar.set_postfix({judge.select: f"{scores[judge.select]:.3f}", "best": best})
-            if checkpoint is not None and (stopped_by or time.monotonic() - saved >= checkpoint_seconds):
+            if checkpoint is not None and (arrived or time.monotonic() - saved >= checkpoint_seconds):
                 _save(checkpoint, epoch + 1, result, learned, optimizer, schedule, observer)
                 saved = time.monotonic()
-            if stopped_by:
-                break  # the signal acts where the block ends
+            if arrived:
+                break  # by the signal, where the block ends
     return result
 
 

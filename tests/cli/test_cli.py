@@ -303,7 +303,7 @@ def test_a_signal_stops_a_command_with_one_line_and_its_own_exit_status(capsys, 
         time.sleep(10)
 
     monkeypatch.setattr(study, "run_table", stopped)
-    code, out, err = run(capsys, "run", "mfcre/table1")
+    code, _, err = run(capsys, "run", "mfcre/table1")
     assert code == 128 + number and err == "merlib: stopped; what is done is kept; run again to go on\n"
     assert signal.getsignal(number) is before
 
@@ -319,8 +319,11 @@ def test_where_memory_runs_out_a_command_says_so_in_one_line(capsys, monkeypatch
     assert code == 1 and err.startswith("merlib: out of memory: ") and len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("root", ["../esc", "/tmp/esc", "", ".", "..", "cache", "audit", "a/b", "x; cmd", "$(cmd)", "-x",
-                                  "a\nb", "a\0b", "a" * 300, " a", "{corpus}", "'"])  # fmt: skip
+@pytest.mark.parametrize(
+    "root",
+    ["../esc", "/tmp/esc", "", ".", "..", "cache", "audit", "a/b", "x; cmd", "$(cmd)", "-x", "a\nb", "a\0b", "a" * 300,
+     " a", "{corpus}", "'"],
+)  # fmt: skip
 @pytest.mark.parametrize(
     "words",
     [
@@ -356,7 +359,8 @@ def test_what_cannot_name_an_array_or_a_corpus_is_refused(capsys, words):
     [
         ("MERLIB_TWIN_SCALE", "abc", "twins.recordings"), ("MERLIB_TWIN_SCALE", "-1", "twins.recordings"),
         ("MERLIB_TWIN_SCALE", "nan", "twins.recordings"), ("MERLIB_TWIN_SCALE", "1e9", "twins.recordings"),
-        ("MERLIB_CHECKPOINT_SECONDS", "-5", "training.fitting"), ("MERLIB_CHECKPOINT_SECONDS", "1,5", "training.fitting"),
+        ("MERLIB_CHECKPOINT_SECONDS", "-5", "training.fitting"),
+        ("MERLIB_CHECKPOINT_SECONDS", "1,5", "training.fitting"),
         ("MERLIB_RECOMPUTE", "yes", "training.prediction"), ("MERLIB_KERNEL_SECONDS", "0", ""),
     ],
 )  # fmt: skip

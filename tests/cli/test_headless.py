@@ -111,7 +111,9 @@ class Merged(Exception):
     """Raised instead of a kernel's start, with the values of the parameters."""
 
 
-def values_of(tmp_path, monkeypatch, *typed, parameters="data = 'twin'\ncount = 1\nflag = False\nany = None\nrate = 1.5"):
+def values_of(
+    tmp_path, monkeypatch, *typed, parameters="data = 'twin'\ncount = 1\nflag = False\nany = None\nrate = 1.5"
+):
     """The values with which a notebook would be executed, of what was typed after `merlib notebook`."""
 
     def stop(notebook, draft, values, *_):
@@ -124,13 +126,31 @@ def values_of(tmp_path, monkeypatch, *typed, parameters="data = 'twin'\ncount = 
     return merged.value.args[0]
 
 
-@pytest.mark.parametrize("name", ["2024-05-01", "2024", "007", "1e3", "true", "nan", "[0]", "Meine Daten ü", "12:30:00"])
+@pytest.mark.parametrize(
+    "name", ["2024-05-01", "2024", "007", "1e3", "true", "nan", "[0]", "Meine Daten ü", "12:30:00"]
+)
 def test_what_is_typed_for_a_text_stays_that_text(tmp_path, monkeypatch, name):
     assert values_of(tmp_path, monkeypatch, "-p", "data", name)["data"] == name
 
 
 def test_what_is_typed_for_anything_else_is_a_literal(tmp_path, monkeypatch):
-    typed = ["-p", "data", '"in quotes"', "-p", "count", "3", "-p", "flag", "true", "-p", "any", "[0, 1]", "-p", "rate", "2"]
+    typed = [
+        "-p",
+        "data",
+        '"in quotes"',
+        "-p",
+        "count",
+        "3",
+        "-p",
+        "flag",
+        "true",
+        "-p",
+        "any",
+        "[0, 1]",
+        "-p",
+        "rate",
+        "2",
+    ]
     values = values_of(tmp_path, monkeypatch, *typed)
     assert values == {"data": "in quotes", "count": 3, "flag": True, "any": [0, 1], "rate": 2.0}
     assert type(values["rate"]) is float
@@ -178,11 +198,15 @@ def test_what_is_no_notebook_is_refused_in_one_line_that_names_it(tmp_path, caps
 def test_a_kernel_that_does_not_start_in_time_is_said_in_one_line_and_the_copy_kept(tmp_path, monkeypatch):
     slow = tmp_path / "slow"
     slow.mkdir()
-    (slow / "sitecustomize.py").write_text("import sys, time\nif any('ipykernel' in a for a in sys.orig_argv): time.sleep(9)\n")
+    (slow / "sitecustomize.py").write_text(
+        "import sys, time\nif any('ipykernel' in a for a in sys.orig_argv): time.sleep(9)\n"
+    )
     monkeypatch.setenv("PYTHONPATH", str(slow), prepend=os.pathsep)
     monkeypatch.setenv("MERLIB_KERNEL_SECONDS", "1")
     failed = tmp_path / "out" / "target.failed.ipynb"
-    with pytest.raises(RunFailed, match=f"before the first cell: the kernel did not start.*MERLIB_KERNEL_SECONDS.*{failed}"):
+    with pytest.raises(
+        RunFailed, match=f"before the first cell: the kernel did not start.*MERLIB_KERNEL_SECONDS.*{failed}"
+    ):
         run(tmp_path, "print('never')")
     assert "never" in failed.read_text()
 
