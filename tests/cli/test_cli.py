@@ -389,7 +389,7 @@ def test_an_environment_variable_out_of_range_exits_with_2(capsys, monkeypatch, 
 def test_a_value_out_of_range_is_refused_with_2_in_one_line(capsys, change):
     code, _, err = run(capsys, "run", "mfcre/table3/bigru", "--set", change)
     (line,) = [line for line in err.splitlines() if line.startswith("merlib: ")]
-    assert code == 2 and change.split("=")[0] in line and "Traceback" not in err
+    assert code == 2 and change.split(".")[0] in line and "Traceback" not in err
 
 
 def test_a_long_message_is_cut_in_the_middle(capsys):
