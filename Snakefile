@@ -26,10 +26,13 @@ sys.path.insert(0, workflow.basedir)
 from merlib import declarations, twins
 from merlib.cli import headless
 from merlib.data import folders
-from merlib.places import MEDIA_SCALE, TWINS, results_folder
+from merlib.errors import RequestError
+from merlib.places import MEDIA_SCALE, TWINS, results_folder, root_name
 
 ROOT = Path(workflow.basedir)
-DATA = str(config.get("data") or "twin")
+if isinstance(data := config.get("data", "twin"), (bool, float)):
+    raise RequestError(f"Snakemake took data={data} for a number: quote it twice, --config \"data='...'\"")
+DATA = root_name("" if data is None else str(data))
 SEEDS = ",".join(str(int(seed)) for seed in str(config.get("seeds", 0)).split(","))
 JOB_SECONDS = float(config.get("job_seconds", 60))
 THREADS = int(config.get("threads", 1))

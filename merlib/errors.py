@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 Anything = TypeVar("Anything")
 FEW = 60  # names that a message lists in full; of more it lists the nearest
+LONGEST = 2000  # characters of a message that the command line prints
 
 
 class MerlibError(Exception):
@@ -26,6 +27,21 @@ class FeatureError(MerlibError, ValueError):
 
 class DeclarationError(RequestError):
     """A declaration, a recipe or a change of one is wrong; the message says where, and what would be right."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the processor or of a GPU; for that of the processor PyTorch has no class."""
+    no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return no_memory or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def one_line(message: str) -> str:
+    """A message in one line; the middle of a very long one is left out, since names and remedies stand at its ends."""
+    line = " ".join(message.split("\n")).strip()
+    if len(line) <= LONGEST:
+        return line
+    left_out = f" [... {len(line) - LONGEST} characters ...] "
+    return line[: LONGEST * 3 // 4] + left_out + line[-LONGEST // 4 :]
 
 
 def one_of(known: Mapping[str, Anything] | Iterable[str], name: Any, what: str) -> Anything:

@@ -1,13 +1,54 @@
 """The folders of data and results, and the commit of the code; none depends on the working directory."""
 
+import math
 import os
+import re
 import subprocess
+import unicodedata
 from functools import cache
 from pathlib import Path
 
+from merlib.errors import RequestError
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 TWINS = ("twin", "twin_media")  # the synthetic data roots: of features, and of recordings
-MEDIA_SCALE = float(os.environ.get("MERLIB_TWIN_SCALE", "1"))  # of the synthetic recordings of twin_media
+NO_ROOTS = ("audit", "cache")  # folders of results/ that belong to no data root
+LONGEST_NAME = 100  # bytes of the name of a root, a corpus or an array: files and locks are named after it
+
+
+def __getattr__(name: str) -> float:
+    if name == "MEDIA_SCALE":  # of the synthetic recordings of twin_media; read when it is first asked for
+        return setting("MERLIB_TWIN_SCALE", 1, least=1e-3, most=10)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def setting(name: str, default: float, *, least: float = 0, most: float = math.inf) -> float:
+    """The number in an environment variable, or `default`; RequestError for what is no number of that range."""
+    text = os.environ.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and least <= value <= most):
+        upwards = "on" if most == math.inf else f"to {most:g}"
+        raise RequestError(f"the environment variable {name} is {text!r}: expected a number from {least:g} {upwards}")
+    return value
+
+
+def root_name(data: str) -> str:
+    """`data`, if it can be the name of a data root, a folder below data/ and below results/; else RequestError.
+
+    Letters (of any language), digits, blanks and _ . + - ( ) make a name, so that it means the same to the shell, to
+    `make` and to Snakemake.
+    """
+    known = all(c.isalnum() or unicodedata.combining(c) or c in " _.+-()" for c in data)
+    ends = data[:1] + data[-1:]
+    if not (data and known and data[0] not in ".-" and " " not in ends and len(data.encode()) <= LONGEST_NAME):
+        expected = "letters, digits, blanks inside, and _ . + - ( ), such as real or meld_2024"
+        raise RequestError(f"{data!r} cannot be the name of a data root, a folder below data/: take {expected}")
+    if data in NO_ROOTS:
+        raise RequestError(f"{data!r} cannot be the name of a data root: results/{data} holds something else")
+    return data
 
 
 def data_folder() -> Path:
@@ -18,6 +59,11 @@ def data_folder() -> Path:
 def results_folder(data: str) -> Path:
     """The results of a data root: a folder of MERLIB_RESULTS, or of `results` of the checkout."""
     return Path(os.environ.get("MERLIB_RESULTS", CHECKOUT / "results")) / data
+
+
+def is_word(name: str) -> bool:
+    """Whether it can name a corpus or a feature array: a file of that name is inside its folder."""
+    return bool(re.fullmatch(r"\w[\w.-]*", name)) and len(name.encode()) <= LONGEST_NAME
 
 
 @cache

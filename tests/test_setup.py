@@ -1,14 +1,23 @@
 """The environment is one fact: lock, pyproject.toml, environment.yml and Makefile agree."""
 
 import re
+import subprocess
+import sys
 import tomllib
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
+import pytest
 import yaml
+from packaging.markers import default_environment
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-LOCK = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().split() if "==" in line)
+PINS = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if line[0] != "#"]
+LOCK = {pin.name: str(pin.specifier).removeprefix("==") for pin in PINS}
+SUPPORTED = ("3.11.0", "3.11.2", "3.12.0", "3.13.0", "3.14.0")  # 3.11.2: of Debian 12
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -69,3 +78,62 @@ def test_every_direct_dependency_is_imported_or_run_somewhere():
     for text in PROJECT["dependencies"]:
         name = Requirement(text).name
         assert name in run_as_programs or re.search(rf"\b{imported.get(name, name)}\b", sources), f"{name} is not used"
+
+
+@pytest.mark.parametrize("python", SUPPORTED)
+def test_the_lock_is_whole_for_every_supported_python(python):
+    """Every pin admits that version, and all that a pin needs there is pinned within its bounds."""
+    there = default_environment() | {"python_version": python.rpartition(".")[0], "python_full_version": python}
+    versions = {
+        _canonical(pin.name): LOCK[pin.name] for pin in PINS if pin.marker is None or pin.marker.evaluate(there)
+    }
+    packages = {name: _installed(name, version) for name, version in versions.items()}
+    seen, wrong = {name: package for name, package in packages.items() if package}, []
+    for name, package in seen.items():
+        if not SpecifierSet(package.metadata["Requires-Python"] or "").contains(python):
+            wrong.append(f"{name} needs Python {package.metadata['Requires-Python']}")
+        needs = map(Requirement, package.requires or ())
+        for needed in (each for each in needs if not each.marker or each.marker.evaluate(there | {"extra": ""})):
+            pinned = versions.get(_canonical(needed.name), "")
+            if not (pinned and needed.specifier.contains(pinned)):
+                wrong.append(f"{name} needs {needed}; the lock has {pinned or 'none'}")
+    assert not wrong and len(seen) > len(versions) - 15, (wrong, versions.keys() - seen.keys())
+
+
+def _installed(name: str, version: str) -> Distribution | None:
+    """The package, if it is here in that version: markers of another Python's packages cannot be read."""
+    try:
+        package = distribution(name)
+    except PackageNotFoundError:
+        return None
+    return package if Version(package.version).public == version else None
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 15)])
+def test_what_the_makefile_admits_is_what_the_package_declares(version):
+    declared = SpecifierSet(PROJECT["requires-python"])
+    assert all(declared.contains(python) for python in SUPPORTED) and not declared.contains("{}.{}.0".format(*version))
+    (check,) = re.findall(r"-c '(import sys; sys.exit.*?)'", (ROOT / "Makefile").read_text())
+    for python in (version, *(Version(python).release for python in SUPPORTED)):
+        code = check.replace("sys.version_info", repr(tuple(python)))
+        status = subprocess.run([sys.executable, "-c", code], check=False).returncode
+        assert status == (python == version), python
+    assert "Python 3.11 to 3.14" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "name", ["Meine Daten ü", "x; touch ran", "$(shell touch ran)", "$$(touch ran)", "a' ; touch ran; '"]
+)
+def test_make_passes_on_a_root_as_one_word_and_runs_nothing_of_it(tmp_path, name):
+    """`make` with a substitute for Snakemake that prints its arguments."""
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nfor word in "$@"; do echo "<$word>"; done\nexit 3\n')
+    python.chmod(0o755)
+    for file in ("requirements.lock", "requirements-weights.lock", "pyproject.toml", ".venv/ready"):
+        (tmp_path / file).touch()
+    command = ["make", "reproduce", f"DATA={name}", f"PAPER={name}", "CORES=2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert f"<data='{name}'>" in done.stdout and f"<paper={name}>" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 2 and not (tmp_path / "ran").exists()

@@ -1,4 +1,4 @@
-"""The command line `merlib`. Exit 0 done, 1 the run failed, 2 bad arguments.
+"""The command line `merlib`. Exit 0 done, 1 the run failed, 2 bad arguments, 130 or 143 stopped by Ctrl-C or SIGTERM.
 
 With --json, a command prints one JSON document on standard output and nothing else. The docstrings are the help texts.
 What takes long to import is imported by the command that needs it.
@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from merlib import declarations
+from merlib import declarations, signals
 from merlib.cli import arguments, data
 from merlib.cli.arguments import (
     AsJson,
@@ -27,7 +27,7 @@ from merlib.cli.arguments import (
     Seeds,
     Words,
 )
-from merlib.errors import MerlibError, one_of
+from merlib.errors import MerlibError, is_out_of_memory, one_line, one_of
 from merlib.places import commit
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -240,10 +240,26 @@ def report(
 def main(words: list[str] | None = None) -> None:
     """Entry point: a wrong request exits with 2, a failed run with 1, each with one plain message on standard error."""
     try:
-        app(words, prog_name="merlib")
-    except SystemExit as end:
-        if end.code:  # a command that is done returns to its caller
-            raise
+        with signals.ending_the_command():
+            code = app(words, prog_name="merlib", standalone_mode=False)
+    except typer.TyperException as error:  # the words make no command
+        error.message = one_line(error.message)
+        error.show()
+        code = error.exit_code
     except (MerlibError, OSError) as error:
-        print(f"merlib: {error}", file=sys.stderr)
-        sys.exit(error.exit_code if isinstance(error, MerlibError) else 1)
+        code = _failed(str(error), getattr(error, "exit_code", 1))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        code = _failed(f"out of memory: run fewer jobs at once, or take a corpus with fewer utterances ({error})")
+    except SystemExit as end:
+        code = end.code
+        if code in signals.STATUS:
+            _failed("stopped; what is done is kept; run again to go on")
+    if code:  # a command that is done returns to its caller
+        sys.exit(code)
+
+
+def _failed(message: str, code: int = 1) -> int:
+    print(f"merlib: {one_line(message)}", file=sys.stderr)
+    return code

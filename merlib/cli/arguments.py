@@ -1,17 +1,17 @@
 """What the words of the command line mean, and what the shell offers to complete them. Only declarations are read."""
 
 import re
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import typer
 from typer.core import TyperCommand
 
 from merlib import declarations
+from merlib.declarations.leaves import Typed
 from merlib.errors import MerlibError, RequestError, one_of
-from merlib.places import TWINS, data_folder, results_folder
+from merlib.places import TWINS, data_folder, is_word, results_folder, root_name
 
 PARTS = ("paper", "table", "row")
 
@@ -86,15 +86,27 @@ class WithPairs(TyperCommand):
         return super().parse_args(ctx, joined)
 
 
-def assignment(text: str) -> tuple[str, Any]:
-    """`key=value`, whose value is a TOML literal (1e-3, true, "text", [0, 1]) or, if it is none, the text itself."""
+def assignment(text: str) -> tuple[str, Typed]:
+    """`key=value`; what the value means depends on the leaf or parameter that it is for (`Typed.like`)."""
     key, equals, value = text.partition("=")
     if not equals:
         raise typer.BadParameter(f"{text!r}: write key=value, such as train.lr=1e-3 or readings.cell=slstm")
+    return key, Typed(value)
+
+
+def root(text: str) -> str:
+    """The name of a data root, whether it is there or not."""
     try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value
+        return root_name(text)
+    except RequestError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def word(text: str) -> str:
+    """The name of a corpus or of a feature array, which names a file."""
+    if not is_word(text):
+        raise typer.BadParameter(f"{text!r}: take letters, digits, and _ . - inside, such as audio_wavlm")
+    return text
 
 
 def modalities(text: str) -> str:
@@ -141,7 +153,7 @@ OptionalWords = Annotated[list[str] | None, _words(f"{PLACE} Default: everything
 BATCH = "Papers or tables, such as mfcre or mfcre/table4. Default: all tables whose corpora the root has."
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
 ROOT = "Data root: a folder below data/ (or MERLIB_DATA)."
-Root = Annotated[str, typer.Option(help=ROOT, autocompletion=data_roots)]
+Root = Annotated[str, typer.Option(help=ROOT, parser=root, metavar="NAME", autocompletion=data_roots)]
 Seeds = Annotated[tuple, typer.Option(parser=integers, metavar="N,N", help="Seeds, comma-separated.")]
 Folds = Annotated[tuple | None, typer.Option(parser=integers, metavar="N,N", help="Folds, from 0. Default: all.")]
 ONLY = "Ids of runs of the table, comma-separated, as `merlib plan` lists them."

@@ -8,14 +8,16 @@ from typing import Annotated, Literal
 import typer
 
 from merlib import files
-from merlib.cli.arguments import Changes, Code, assignment, data_roots, modalities
+from merlib.cli.arguments import Changes, Code, assignment, data_roots, modalities, root, word
 from merlib.errors import one_of
 from merlib.places import TWINS
 
 app = typer.Typer(help="Bring corpora, recordings and features in.", rich_markup_mode=None)
 
-Target = Annotated[str, typer.Argument(metavar="ROOT", help="The data root.", autocompletion=data_roots)]
-Corpus = Annotated[str, typer.Argument(help="The corpus, by its name in the root.")]
+ROOT = typer.Argument(metavar="ROOT", help="The data root.", parser=root, autocompletion=data_roots)
+Target = Annotated[str, ROOT]
+NAMED = "The corpus, by its name in the root."
+Corpus = Annotated[str, typer.Argument(metavar="CORPUS", help=NAMED, parser=word)]
 RECORDINGS = "Folder of the recordings. Default: that from which the corpus was imported."
 Media = Annotated[Path | None, typer.Option(help=RECORDINGS)]
 LETTERS = "Letters of T text, A audio, V visual."
@@ -23,6 +25,7 @@ Letters = Annotated[str, typer.Option("--modalities", parser=modalities, metavar
 NAMES = "A hub name or path instead of the paper's: audio=/models/wavlm"
 Weights = Annotated[list[tuple] | None, typer.Option(parser=assignment, metavar="MODALITY=WEIGHTS", help=NAMES)]
 POOL = "cls_mean: [CLS] and the mean, joined; tokens: one vector for each token."
+ARRAY = "Name of the array. Default: as the recipe names it."
 TRAINED_ON = "What the encoder was trained on; needed where that includes labels of this corpus."
 Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run, if they can be moved.")]
 
@@ -65,7 +68,7 @@ def text(
     max_tokens: Annotated[int, typer.Option(help="Longest input, special tokens included.")] = 128,
     device: Device = "cpu",
     trained_on: Annotated[str, typer.Option(help=TRAINED_ON)] = "unknown",
-    name: Annotated[str, typer.Option(help="Name of the feature array.")] = "text",
+    name: Annotated[str, typer.Option(help="Name of the feature array.", parser=word, metavar="NAME")] = "text",
     transcript: Annotated[Path | None, typer.Option("--from", help="A CSV file with another transcript.")] = None,
     ids: Annotated[str, typer.Option(metavar="COLUMN", help="Column of --from with the utterance ids.")] = "utterance",
     texts: Annotated[str, typer.Option(metavar="COLUMN", help="Column of --from with the texts.")] = "text",
@@ -95,7 +98,7 @@ def extract(
     kind: Annotated[Literal["paper", "offline"], typer.Option(help="offline: weights from packages.")] = "paper",
     weights: Weights = None,
     changes: Changes = None,
-    name: Annotated[str | None, typer.Option(help="Name of the array. Default: as the recipe names it.")] = None,
+    name: Annotated[str | None, typer.Option(help=ARRAY, parser=word, metavar="NAME")] = None,
     augmented: Annotated[bool, typer.Option("--augmented", help="From augmented recordings.")] = False,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Number of processes.")] = 1,
     device: Device = "cpu",

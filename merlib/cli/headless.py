@@ -19,11 +19,13 @@ import nbformat
 from nbformat import NotebookNode
 
 from merlib import declarations
+from merlib.declarations.leaves import Typed
 from merlib.errors import MerlibError, RequestError, one_of
-from merlib.files import atomic
-from merlib.places import CHECKOUT, commit, data_folder, results_folder
+from merlib.files import atomic, naming_full_disk
+from merlib.places import CHECKOUT, commit, data_folder, results_folder, setting
 
 MOST_PARAMETERS = 6
+KERNEL_SECONDS = 600  # until a kernel must have started: from a network drive, beside many others, it takes minutes
 PROGRESS_BAR = "application/vnd.jupyter.widget-view+json"
 LOADED = "from pathlib import Path\nfrom merlib import files\nfiles.write_loaded(Path({!r}))"  # a last cell
 KILLED = (
@@ -72,7 +74,7 @@ def run(
         notebook.cells.append(nbformat.v4.new_code_cell(LOADED.format(str(Path(code).resolve()))))
     about = {"source": source.name, "source_sha256": digest(source), "parameters": values, "commit": commit()}
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, naming_full_disk(Path(folder)):
         draft = Path(folder) / "draft.ipynb"
         error = _execute(notebook, draft, values, source.parent, progress and {"desc": target.stem})
         executed = nbformat.read(draft, as_version=4)
@@ -87,20 +89,26 @@ def run(
     with atomic(failed if error else target) as part:
         nbformat.write(_tidy(executed), part)
     if error:
-        line = started[-1].source.strip().splitlines()[0] if started else "before the first cell"
-        raise RunFailed(f"{source.name}: In [{len(started)}], `{line}`: {error}. The incomplete copy is {failed}")
+        line = next(iter(started[-1].source.strip().splitlines()), "") if started else ""
+        where = f"In [{len(started)}], `{line}`" if started else "before the first cell"
+        raise RunFailed(f"{source.name}: {where}: {error}. The incomplete copy is {failed}")
     failed.unlink(missing_ok=True)
 
 
 def _read(source: Path) -> NotebookNode:
     """The notebook, without the outputs that JupyterLab saved into it."""
+    if not os.path.exists(source):
+        raise NotebookError(f"{source}: there is no such notebook")
+    if not os.path.isfile(source):  # reading a pipe would wait for ever
+        raise NotebookError(f"{source} is not a notebook: it is no file")
     try:
         notebook = nbformat.read(source, as_version=4)
         nbformat.validate(notebook)
-    except FileNotFoundError:
-        raise NotebookError(f"{source}: there is no such notebook") from None
+    except RecursionError:
+        raise NotebookError(f"{source} is not a notebook: it is nested too deeply") from None
     except (ValueError, TypeError, KeyError, AttributeError, nbformat.ValidationError) as error:
-        raise NotebookError(f"{source} is not a notebook: {str(error).splitlines()[0]}") from None
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise NotebookError(f"{source} is not a notebook: {reason}") from None
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -120,7 +128,7 @@ def _parameters(notebook: NotebookNode, source: Path) -> dict[str, Any]:
                     defaults[name] = _plain(ast.literal_eval(value))
                 case _:
                     raise RequestError(f"`{ast.unparse(line)}`")
-    except (TypeError, ValueError, SyntaxError) as error:
+    except (TypeError, ValueError, SyntaxError, RecursionError, MemoryError) as error:  # the last: nested too deeply
         rule = "the parameters cell may only assign literals, `name = value`"
         raise NotebookError(f"{source}: {rule}; found {error}") from None
     if len(defaults) > MOST_PARAMETERS:
@@ -130,10 +138,17 @@ def _parameters(notebook: NotebookNode, source: Path) -> dict[str, Any]:
 
 
 def _merged(defaults: dict[str, Any], given: dict[str, Any], source: Path) -> dict[str, Any]:
-    """The given values over the defaults. A value must have its default's type; an int may stand for a float."""
+    """The given values over the defaults. A value must have its default's type; an int may stand for a float.
+
+    What was typed on the command line is text where the default is text, and a literal where it is not.
+    """
     values = dict(defaults)
     for name, value in given.items():
-        default, value = one_of(defaults, name, f"parameter of {source}"), _plain(value)
+        default = one_of(defaults, name, f"parameter of {source}")
+        try:
+            value = _plain(value.like(default) if isinstance(value, Typed) else value)
+        except TypeError:  # a date
+            raise NotebookError(f"{source}: {name} = {value} is no number, text, true or false, nor a list") from None
         if isinstance(default, float) and type(value) is int:
             value = float(value)
         if default is not None and type(value) is not type(default):
@@ -157,6 +172,7 @@ def _execute(notebook: NotebookNode, draft: Path, values: dict, folder: Path, pr
     nbformat.write(notebook, draft)
     options = {"kernel_name": "python3", "language": "python", "kernel_manager_class": _kernel_of_this_interpreter()}
     options |= {"cwd": folder, "progress_bar": progress, "record_timing": False}
+    options |= {"start_timeout": round(setting("MERLIB_KERNEL_SECONDS", KERNEL_SECONDS, least=1, most=86400))}
     try:
         papermill.execute_notebook(str(draft), str(draft), values, **options)
     except papermill.PapermillExecutionError as error:
@@ -164,6 +180,10 @@ def _execute(notebook: NotebookNode, draft: Path, values: dict, folder: Path, pr
         return f"{error.ename}: {error.evalue}"
     except DeadKernelError:
         return KILLED
+    except RuntimeError as error:
+        if not str(error).startswith("Kernel "):  # "Kernel didn't respond in 60 seconds", "Kernel died before replying"
+            raise
+        return f"the kernel did not start: {error}. MERLIB_KERNEL_SECONDS sets how long it may take"
     return None
 
 

@@ -14,7 +14,7 @@ from merlib.data import store, table
 from merlib.data.official import ACCESS
 from merlib.data.store import Feature
 from merlib.data.table import Corpus, CorpusError
-from merlib.places import TWINS, data_folder
+from merlib.places import TWINS, data_folder, root_name
 
 RECORDINGS = "recordings.txt"  # holds the folder of the recordings, where a release with recordings was imported
 
@@ -28,7 +28,8 @@ class Dataset:
 
 
 def root_path(data: str) -> Path:
-    return data_folder() / data
+    """The folder of a data root; RequestError for what cannot be the name of one."""
+    return data_folder() / root_name(data)
 
 
 def dataset(data: str, corpus: str, *, features: Sequence[str] | None = None) -> Dataset:
@@ -52,7 +53,7 @@ def corpora(data: str) -> list[str]:
 
 
 def roots() -> list[str]:
-    return sorted({file.parents[1].name for file in root_path("").glob("*/*/corpus.json")})
+    return sorted({file.parents[1].name for file in data_folder().glob("*/*/corpus.json")})
 
 
 def arrays(data: str, corpus: str) -> list[str]:

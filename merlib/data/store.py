@@ -9,7 +9,6 @@ not at all, read through a memory map, and refused unless it agrees with its pas
 import hashlib
 import json
 import math
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from safetensors.numpy import save_file
 from merlib.data.table import MODALITIES, Array, Corpus
 from merlib.errors import FeatureError
 from merlib.files import atomic
+from merlib.places import is_word
 
 AGAIN = "Delete the file and import or encode it again."
 BLOCK = 1 << 22  # values that are checked at a time, so that a check needs little memory beside them
@@ -145,7 +145,7 @@ def _not_finite(values: np.ndarray, lengths: np.ndarray | None) -> list[int]:
 
 def path(folder: Path, name: str) -> Path:
     """The file of the feature `name` of the corpus in `folder`; FeatureError for a name that is no plain word."""
-    if not re.fullmatch(r"\w[\w.-]*", name):
+    if not is_word(name):
         raise FeatureError(f"{name!r} is no name for an array: take letters, digits and _, such as audio_wavlm.")
     return Path(folder) / "features" / f"{name}.safetensors"
 

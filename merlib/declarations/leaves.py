@@ -1,11 +1,30 @@
 """Leaves of a recipe by their dotted names, such as `train.lr` or `model.encoder.layers`."""
 
 import difflib
+import math
+import tomllib
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any
 
 from merlib.errors import DeclarationError, one_of
+
+
+class Typed(str):
+    """A value as it was typed on the command line: what it means depends on what is expected in its place."""
+
+    __slots__ = ()
+
+    def like(self, expected: Any) -> Any:
+        """Where text is expected, the text, with or without quotes; else a TOML literal (1e-3, true, [0, 1]), if it is
+        one. expected: a value, or values by corpus."""
+        try:
+            value = tomllib.loads(f"value = {self}")["value"]
+        except (ValueError, RecursionError):  # no literal; one that is nested too deeply; an integer of 5,000 digits
+            return str(self)
+        expected = expected.values() if isinstance(expected, Mapping) else [expected]
+        text = all(isinstance(each, str) for each in expected)
+        return str(self) if text and not isinstance(value, str | dict) else value
 
 
 def sourced(tree: Mapping[str, Any], corpora: Collection[str]) -> dict[str, tuple[Any, str]]:
@@ -50,13 +69,22 @@ def checked(key: str, value: Any, leaves: Mapping[str, Any]) -> Any:
         near = difflib.get_close_matches(key, leaves, n=3)
         hint = f"did you mean {near}?" if near else f"there are: {sorted(leaves)}"
         raise DeclarationError(f"unknown recipe key {key!r}; {hint}")
+    value = value.like(leaves[key]) if isinstance(value, Typed) else value
     actual, declared = ({_kind(v) for v in (x.values() if isinstance(x, dict) else [x])} for x in (value, leaves[key]))
     if key.split(".")[0] in ("data", "protocol"):  # seconds and percents may be fractions where an integer is declared
         actual, declared = ({kind.replace("integer", "number") for kind in kinds} for kinds in (actual, declared))
     if not actual <= declared | ({"integer"} if "number" in declared else set()):
         expected = f"expected a {declared}, as the declared {leaves[key]!r}"
         raise DeclarationError(f"{key} = {value!r} is a {actual}; {expected}")
+    least = min([0, *_numbers(leaves[key])])
+    if wrong := [number for number in _numbers(value) if not (math.isfinite(number) and number >= least)]:
+        raise DeclarationError(f"{key} = {wrong[0]}: expected a finite number from {least} on")
     return value
+
+
+def _numbers(value: Any) -> list[int | float | Decimal]:
+    values = value.values() if isinstance(value, dict) else [value]
+    return [each for each in values if _kind(each) in ("integer", "number")]
 
 
 def _kind(value: Any) -> str:

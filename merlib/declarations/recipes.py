@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from merlib.declarations.leaves import checked, for_corpus, nested, sourced
+from merlib.declarations.leaves import Typed, checked, for_corpus, nested, sourced
 from merlib.declarations.schema import LETTERS, Cell, Paper, Row, Table
 from merlib.errors import one_of
 
@@ -122,6 +122,7 @@ def _leaves(paper: Paper, changes: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def _chosen(paper: Paper, leaves: dict[str, Any]) -> dict[str, str]:
     """Reading -> the option that the leaves `readings.*` of a change choose."""
     chosen = {k.split(".", 1)[1]: v for k, v in leaves.items() if k.startswith("readings.")}
+    chosen = {name: v.like("") if isinstance(v, Typed) else v for name, v in chosen.items()}
     for name, option in chosen.items():
         one_of(one_of(paper.readings, name, f"reading of {paper.id}").options, option, f"option of reading {name}")
     return chosen

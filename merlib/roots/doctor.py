@@ -8,7 +8,8 @@ from merlib.corpora import layouts
 from merlib.data import folders, store, table
 from merlib.data.official import ACCESS
 from merlib.data.table import CorpusError
-from merlib.places import TWINS
+from merlib.errors import one_line
+from merlib.places import TWINS, data_folder
 
 
 def describe(needs: Mapping[str, Mapping[str, Sequence[str]]]) -> dict:
@@ -16,7 +17,7 @@ def describe(needs: Mapping[str, Mapping[str, Sequence[str]]]) -> dict:
 
     `needs` is {paper: {corpus: modalities}}. Of the features only headers are read; `dataset` checks the values.
     """
-    base = folders.root_path("")
+    base = data_folder()
     names = folders.roots()
     roots = {r: {f.parent.name: _about(f.parent) for f in sorted((base / r).glob("*/corpus.json"))} for r in names}
     imported = {root: held for root, held in roots.items() if root not in TWINS}  # synthetic roots make what is missing
@@ -39,15 +40,18 @@ def _missing(held: dict, corpora: Mapping[str, Sequence[str]]) -> dict[str, list
 def _about(folder: Path) -> dict:
     """A corpus of a root: its source, counts, and passports (with the number of ids instead of them); or its error."""
     try:
+        if not (folder / "corpus.json").is_file():
+            raise CorpusError(f"{folder / 'corpus.json'} is no file; delete it and import the corpus again.")
         corpus = table.load(folder)
-    except CorpusError as error:
-        return {"error": str(error)}
+    except Exception as error:  # noqa: BLE001, whatever is wrong with one corpus, the others are still described
+        return {"error": one_line(str(error) if isinstance(error, CorpusError) else f"{folder}: {error!r}")}
     features = {}
     for file in sorted((folder / "features").glob("*.safetensors")):
         try:
             passport, size = store.read_passport(file), file.stat().st_size
-        except store.FeatureError as error:
-            features[file.stem] = {"error": str(error)}
+        except Exception as error:  # noqa: BLE001, nor does a broken array hide another one
+            is_known = isinstance(error, store.FeatureError)
+            features[file.stem] = {"error": one_line(str(error) if is_known else f"{file}: {error!r}")}
         else:
             extra = {"ids": len(passport.ids), "bytes": size, "summary": passport.summary()}
             features[file.stem] = asdict(passport) | extra

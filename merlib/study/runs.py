@@ -6,7 +6,8 @@ from its checkpoint.
 `run.json` (recipe, scores of both selections, history of every epoch) is written last and marks a finished run; beside
 it, `predictions.npz` holds ids, labels, predictions, and the probabilities and embeddings of the val-selected network
 on the test split. Where the protocol masks inputs at test time, the network is kept too (`network.safetensors`), and
-`masked_*.json` holds the scores.
+`masked_*.json` holds the scores. Every file is sealed (`merlib.files`): one that is not as it was written for this run
+is set aside, and what it held is computed again.
 """
 
 import json
@@ -28,11 +29,13 @@ from tqdm.auto import tqdm
 from merlib import registry
 from merlib.data import batches, folders, inputs, masking, official, store
 from merlib.data import splits as protocols
-from merlib.files import atomic
+from merlib.files import atomic, discard, is_sound
 from merlib.places import TWINS, commit, results_folder
 from merlib.study import identity
 from merlib.training import fitting, loop, metrics
 from merlib.training.prediction import predict
+
+MEMORY = "run fewer jobs at once, lower train.batch, or take a corpus with fewer utterances"  # what needs less of it
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,11 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "run.json").exists()
+        """Whether all files of the run are in the cache as they were written."""
+        names = ["run.json", "predictions.npz"]
+        if "mask_percent" in self.recipe["protocol"] and not registry.is_estimator(self.recipe["model"]["name"]):
+            names.append("network.safetensors")
+        return all(is_sound(self.folder / name) for name in names)
 
 
 def execute(run: Run, *, device: str | None = None, progress: bool = True, label: str = "run") -> dict[str, Any]:
@@ -113,7 +120,8 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
         acquired = lock.acquire()
     with acquired:
         if not run.finished:
-            _train(run, folder, device, progress, label)
+            with loop.memory_for(f"{label}, seed {run.seed}, fold {run.fold}", MEMORY):
+                _train(run, folder, device, progress, label)
         result = json.loads((folder / "run.json").read_text())
         if run.recipe["protocol"].get("mask_percent", 0):
             result["selected"] = {"val": _masked(run, folder, device)}
@@ -149,9 +157,9 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
         "peak_memory_mb": _peak_memory_mb(device), "torch": torch.__version__, "commit": commit(),
         "device": torch.cuda.get_device_name() if device == "cuda" else cpu,
     }  # fmt: skip
-    with atomic(folder / "run.json") as part:
+    with atomic(folder / "run.json", sealed=True) as part:
         part.write_text(json.dumps(result, indent=1))
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    discard(folder / "checkpoint.pt")
 
 
 def _write_predictions(folder: Path, test: batches.Split, left: dict[str, Any]) -> np.ndarray:
@@ -160,7 +168,7 @@ def _write_predictions(folder: Path, test: batches.Split, left: dict[str, Any]) 
     arrays["y_true"] = arrays.pop("y_label").astype(np.int16)
     for name, (_, predicted) in left["selected"].items():
         arrays |= {f"{name}_pred" if k == "class" else f"{name}_{k}": v for k, v in predicted.items()}
-    with atomic(folder / "predictions.npz") as part, part.open("wb") as file:
+    with atomic(folder / "predictions.npz", sealed=True) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)
     return arrays["y_true"]
 
@@ -169,7 +177,7 @@ def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
     protocol = run.recipe["protocol"]
     mask = {name: protocol[f"mask_{name}"] for name in ("modality", "percent", "unit", "noise")}
     cached = folder / f"masked_{'_'.join(map(str, mask.values()))}_{masking.VERSION}.json"
-    if not cached.exists():
+    if not is_sound(cached):
         loop.make_deterministic()
         splits, judge = run.splits(device), run.judge
         model = registry.build("model", run.recipe["model"], **fitting.given(splits, judge)).to(device)
@@ -179,7 +187,7 @@ def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
         result = json.loads((folder / "run.json").read_text())
         epoch = result["selected"]["val"]["epoch"]
         scored = fitting.selection(judge, test, epoch, judge.predictions(outputs), result["history"])
-        with atomic(cached) as part:
+        with atomic(cached, sealed=True) as part:
             part.write_text(json.dumps(scored, indent=1))
     return json.loads(cached.read_text())
 

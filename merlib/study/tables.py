@@ -1,7 +1,8 @@
 """The runs of a table on a data root, trained, and the records of their scores."""
 
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
@@ -37,7 +38,8 @@ def run_table(
     declared = declarations.load(paper)
     declared_table = declared.table(table)
     name = f"{paper}/{declared_table.id}"
-    plans = [plan(declared, table, row=row, data=data, seed=seed, change=change, folds=folds) for seed in seeds]
+    with _blamed_on(change):
+        plans = [plan(declared, table, row=row, data=data, seed=seed, change=change, folds=folds) for seed in seeds]
     for reason in plans[0][1]:
         tqdm.write(f"skipped: {name}/{reason} in the root {data!r}")
     facts = [each for each in rows_of(declared_table, row) if each.kind == "fact"]
@@ -53,7 +55,8 @@ def run_table(
         label, run = f"{item.row.id} {item.run.corpus}", item.run
         bar.set_postfix_str(f"{label} seed {run.seed} fold {run.fold}")
         try:
-            result = execute(run, device=device, progress=progress, label=label)
+            with _blamed_on(change):
+                result = execute(run, device=device, progress=progress, label=label)
         except Exception as error:  # noqa: BLE001, a fault of one network is none of the others
             failed[f"{label} seed {run.seed} fold {run.fold}"] = error
             continue
@@ -62,6 +65,20 @@ def run_table(
             write_records(paper, declared_table.id, data, records)
     _raise(failed)
     return pd.DataFrame(records)
+
+
+@contextmanager
+def _blamed_on(change: dict[str, Any] | None) -> Iterator[None]:
+    """With a change of the recipe, an error that merlib does not know is said to come from its values."""
+    try:
+        yield
+    except (MerlibError, OSError):
+        raise
+    except Exception as error:
+        if not change:
+            raise
+        values = ", ".join(f"{leaf} = {value}" for leaf, value in change.items())
+        raise RequestError(f"no run can be made with {values}: {type(error).__name__}: {error}") from error
 
 
 def _raise(failed: dict[str, Exception]) -> None:
@@ -74,7 +91,8 @@ def _raise(failed: dict[str, Exception]) -> None:
             if not isinstance(error, (MerlibError, OSError)):
                 traceback.print_exception(error)  # of a fault in the code, where it is
         reasons = "; ".join(f"{run}: {error}" for run, error in failed.items())
-        raise RunsFailed(f"{len(errors)} runs failed: {reasons}")
+        wrong = all(isinstance(error, RequestError) for error in errors)
+        raise (RequestError if wrong else RunsFailed)(f"{len(errors)} runs failed: {reasons}")
 
 
 def records_of_run(cells: list[Cell], run: Run, result: dict[str, Any]) -> list[dict[str, Any]]:

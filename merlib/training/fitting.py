@@ -4,7 +4,6 @@ Both fits return `selected` (selection -> epoch and predictions on test), `histo
 the val-selected network on test (embeddings, probabilities), `seconds` and `parameters`.
 """
 
-import os
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from sklearn.base import is_regressor
 from torch import Tensor
@@ -19,10 +19,11 @@ from torch import Tensor
 from merlib import registry
 from merlib.data import batches
 from merlib.files import atomic
+from merlib.places import setting
 from merlib.training import loop, metrics
 from merlib.training.prediction import predict
 
-CHECKPOINT_SECONDS = float(os.environ.get("MERLIB_CHECKPOINT_SECONDS", "60"))
+CHECKPOINT_SECONDS = setting("MERLIB_CHECKPOINT_SECONDS", 60)
 Recipe = dict[str, dict[str, Any]]
 Splits = dict[str, batches.Split]
 
@@ -75,7 +76,7 @@ def fit_network(
     )  # fmt: skip
     model.load_state_dict(fit.best_state)
     if "mask_percent" in recipe["protocol"]:
-        with atomic(folder / "network.safetensors") as part:
+        with atomic(folder / "network.safetensors", when_full=SafetensorError, sealed=True) as part:
             save_file({name: value.contiguous() for name, value in fit.best_state.items()}, part)
     outputs = predict(model, splits["test"], **options)
     peak = {name: values.cpu().numpy() for name, values in observer.state["predicted"].items()}

@@ -8,7 +8,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from merlib import signals
 from merlib.data.batches import Split
-from merlib.errors import MerlibError, RequestError
-from merlib.files import atomic
+from merlib.errors import MerlibError, RequestError, is_out_of_memory
+from merlib.files import atomic, is_sound
 from merlib.training import optimisation
 from merlib.training.metrics import Judge, headline
 from merlib.training.prediction import autocast, bucket_of, floats, forward_packed, predict
@@ -29,6 +31,17 @@ VERSION = 1  # raise it when a change of the loop, optimiser, batches or predict
 
 class TrainingError(MerlibError, RuntimeError):
     """Training cannot continue; the message says where it stopped and what to try."""
+
+
+@contextmanager
+def memory_for(what: str, remedy: str) -> Iterator[None]:
+    """Raise TrainingError where memory runs out in the block, of the processor or of the GPU."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(f"out of memory at {what}: {remedy}") from error
 
 
 @dataclass
@@ -61,7 +74,7 @@ def fit(
     """Train by `recipe` (the section `train` of a recipe) and select the epoch with the best score of `judge` on val.
 
     observer: returns, after every epoch, scores for the history; checkpoints hold its `state` (containers and tensors).
-    checkpoint: a file to resume from and to save to, at most every `checkpoint_seconds`.
+    checkpoint: a file to resume from and to save to, at most every `checkpoint_seconds`, and when a signal stops it.
     whole_batches: never split a batch into buckets (for networks whose output depends on the padding, as published, or
     on the other items of the batch).
     Raises TrainingError where a gradient is not finite or memory does not suffice.
@@ -72,31 +85,35 @@ def fit(
     optimizer = optimisation.optimizer(learned, recipe)
     schedule = optimisation.Schedule(optimizer, recipe, steps=len(_steps(train, recipe)))
     result, start = Fit(), 0
-    if checkpoint is not None and checkpoint.exists():
+    if checkpoint is not None and is_sound(checkpoint):
         result, start = _resume(checkpoint, learned, optimizer, schedule, observer)
     saved = began = time.monotonic()
     seconds_before, total = result.seconds, recipe["epochs"]
     bar = tqdm(range(start, total), initial=start, total=total, desc=label, disable=not progress, leave=False)
-    for epoch in bar:
-        if epoch - result.best_epoch > recipe["patience"]:
-            break
-        row = _epoch(learned, train, optimizer, schedule, recipe, seed=seed, epoch=epoch, bucket=bucket)
-        outputs = predict(model, val, batch=batch, precision=recipe["precision"], loss=loss)
-        scores = judge.scores(val.target, judge.predictions(outputs))
-        row |= {"val/loss": float(outputs["loss"])} | {f"val/{name}": value for name, value in headline(scores).items()}
-        schedule.epoch(row["val/loss"])
-        if judge.selecting_score(scores) > result.best_score:
-            result.best_epoch, result.best_score = epoch, judge.selecting_score(scores)
-            result.best_state = {k: v.detach().clone() for k, v in model.state_dict().items()}
-        if observer is not None:
-            row |= observer(epoch, model)
-        result.history.append(row)
-        result.seconds = seconds_before + time.monotonic() - began
-        best = f"{abs(result.best_score):.3f} @{result.best_epoch + 1}"
-        bar.set_postfix({judge.select: f"{scores[judge.select]:.3f}", "best": best})
-        if checkpoint is not None and time.monotonic() - saved >= checkpoint_seconds:
-            _save(checkpoint, epoch + 1, result, learned, optimizer, schedule, observer)
-            saved = time.monotonic()
+    with signals.waiting() as arrived:
+        for epoch in bar:
+            if epoch - result.best_epoch > recipe["patience"]:
+                break
+            row = _epoch(learned, train, optimizer, schedule, recipe, seed=seed, epoch=epoch, bucket=bucket)
+            outputs = predict(model, val, batch=batch, precision=recipe["precision"], loss=loss)
+            scores = judge.scores(val.target, judge.predictions(outputs))
+            row |= {"val/loss": float(outputs["loss"])}
+            row |= {f"val/{name}": value for name, value in headline(scores).items()}
+            schedule.epoch(row["val/loss"])
+            if judge.selecting_score(scores) > result.best_score:
+                result.best_epoch, result.best_score = epoch, judge.selecting_score(scores)
+                result.best_state = {k: v.detach().clone() for k, v in model.state_dict().items()}
+            if observer is not None:
+                row |= observer(epoch, model)
+            result.history.append(row)
+            result.seconds = seconds_before + time.monotonic() - began
+            best = f"{abs(result.best_score):.3f} @{result.best_epoch + 1}"
+            bar.set_postfix({judge.select: f"{scores[judge.select]:.3f}", "best": best})
+            if checkpoint is not None and (arrived or time.monotonic() - saved >= checkpoint_seconds):
+                _save(checkpoint, epoch + 1, result, learned, optimizer, schedule, observer)
+                saved = time.monotonic()
+            if arrived:
+                break  # by the signal, where the block ends
     return result
 
 
@@ -127,12 +144,9 @@ def _epoch(learned, train, optimizer, schedule, recipe, *, seed: int, epoch: int
     torch.manual_seed(1_000_003 * seed + epoch)
     steps, log, on_cpu = _steps(train, recipe), [], train.label.device.type == "cpu"
     for step, items in enumerate(steps):
-        try:
+        with memory_for(f"epoch {epoch + 1}, step {step + 1}", f"lower train.batch ({recipe['batch']})"):
             optimizer.zero_grad(set_to_none=True)
             losses = _gradients(learned, train, items, precision=recipe["precision"], bucket=bucket)
-        except torch.OutOfMemoryError as error:
-            place = f"epoch {epoch + 1}, step {step + 1}"
-            raise TrainingError(f"out of memory at {place}: lower train.batch ({recipe['batch']})") from error
         log.append(losses | {"grad_norm": nn.utils.clip_grad_norm_(learned.parameters(), recipe["clip"])})
         if on_cpu:
             _refuse_infinite(log, epoch, first=step)
@@ -169,7 +183,7 @@ def _save(path: Path, epoch: int, result: Fit, learned, optimizer, schedule, obs
         "epoch": epoch, "fit": vars(result), "learned": learned.state_dict(), "optimizer": optimizer.state_dict(),
         "schedule": schedule.inner.state_dict(), "observer": observer.state if observer else {},
     }  # fmt: skip
-    with atomic(path, when_full=RuntimeError) as part:
+    with atomic(path, when_full=RuntimeError, sealed=True) as part:
         torch.save(state, part)
 
 

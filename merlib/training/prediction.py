@@ -1,6 +1,5 @@
 """Forward passes of a network over a split, in buckets of items of similar length, and the outputs of a whole split."""
 
-import os
 from collections.abc import Sequence
 from functools import partial
 
@@ -10,13 +9,14 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute
 
 from merlib.data.batches import Split
+from merlib.places import setting
 
 DIALOGUES = {"cpu": 16, "cuda": 256}  # dialogues per forward pass
 UTTERANCES = 128  # utterances per forward pass, if a network has no AT_ONCE of its own. On a CPU, sequence models with
 FEW = 8  # at least WIDE parameters use FEW, which fit the caches and need little padding (benchmarks/buckets.py)
 WIDE = 300_000
 POSITION = "position in the split"  # no output of a network has this name
-RECOMPUTE = os.environ.get("MERLIB_RECOMPUTE", "1") != "0"  # 0: faster, more memory, the same numbers
+RECOMPUTE = setting("MERLIB_RECOMPUTE", 1, most=1) > 0  # 0: faster, more memory, the same numbers
 
 
 def bucket_of(model: nn.Module, split: Split) -> int:

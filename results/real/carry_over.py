@@ -17,8 +17,7 @@ import pandas as pd
 
 from merlib import declarations, study
 from merlib.data.table import CorpusError
-from merlib.files import atomic
-from merlib.study.records import read_records, records_path
+from merlib.study.records import read_records, records_path, save
 from merlib.study.tables import records_of_run
 
 SAME = ["row", "column", "fold", "seed", "selection"]  # what a record is about
@@ -92,8 +91,7 @@ def main() -> None:
             result, fates = carried(records, runs)
             print(json.dumps({f"{name}/{table}": {fate: count for fate, count in fates.items() if count}}))
             if args.write and not result.equals(records):
-                with atomic(records_path(name, table, args.data)) as part:
-                    result.to_csv(part, index=False)
+                save(records_path(name, table, args.data), result)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
 """The command line is a contract: exit codes, and one JSON document on standard output."""
 
+import importlib
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from importlib import metadata
 
+import nbformat
 import pandas as pd
 import pytest
 
-from merlib import cli, declarations, study, twins
+from merlib import cli, declarations, errors, study, twins
 from merlib.cli import arguments
 from merlib.places import commit, results_folder
 
@@ -268,14 +273,15 @@ def test_without_git_the_commit_is_what_the_environment_says(monkeypatch):
     assert commit.__wrapped__() == "abc"
 
 
-def test_a_number_of_a_notebook_arrives_as_one(capsys, monkeypatch):
+def test_the_parameters_of_a_notebook_arrive_as_typed(capsys, monkeypatch):
     calls = []
     monkeypatch.setattr("merlib.cli.headless.run", lambda *call, code: calls.append(call))
     words = ["-p", "table", "table4", "-p", "rate", "-0.5", "-p", "seeds", "[0, 1]", "-p", "flags", "a=b"]
     assert run(capsys, "notebook", "in.ipynb", "out.ipynb", *words)[0] == 0
     ((source, target, parameters),) = calls
     assert (source.name, target.name) == ("in.ipynb", "out.ipynb")
-    assert parameters == {"table": "table4", "rate": -0.5, "seeds": [0, 1], "flags": "a=b"}
+    assert parameters == {"table": "table4", "rate": "-0.5", "seeds": "[0, 1]", "flags": "a=b"}
+    assert parameters["rate"].like(1.5) == -0.5 and parameters["seeds"].like([0]) == [0, 1]
 
 
 def test_a_run_that_cannot_be_done_exits_with_1(capsys, tmp_path):
@@ -286,3 +292,129 @@ def test_a_run_that_cannot_be_done_exits_with_1(capsys, tmp_path):
 def test_a_root_without_the_corpora_says_so(capsys):
     code, _, err = run(capsys, "run", "mfcre", "table4", "--data", "nowhere")
     assert code == 1 and "nowhere" in err and "merlib doctor" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_command_with_one_line_and_its_own_exit_status(capsys, monkeypatch, number):
+    before = signal.getsignal(number)
+
+    def stopped(*_, **__):
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    monkeypatch.setattr(study, "run_table", stopped)
+    code, _, err = run(capsys, "run", "mfcre/table1")
+    assert code == 128 + number and err == "merlib: stopped; what is done is kept; run again to go on\n"
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 2.00 TiB for an array"),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")])  # fmt: skip
+def test_where_memory_runs_out_a_command_says_so_in_one_line(capsys, monkeypatch, error):
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr(study, "run_table", failing)
+    code, _, err = run(capsys, "run", "mfcre/table1")
+    assert code == 1 and err.startswith("merlib: out of memory: ") and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "root",
+    ["../esc", "/tmp/esc", "", ".", "..", "cache", "audit", "a/b", "x; cmd", "$(cmd)", "-x", "a\nb", "a\0b", "a" * 300,
+     " a", "{corpus}", "'"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run mfcre/table1 --data", "compare mfcre/table4 --data", "against mfcre/table4/ours --data", "report --data",
+        "plan --data", "data import meld nowhere", "data extract --recipe mfcre", "data text", "data make",
+    ],
+)  # fmt: skip
+def test_what_cannot_name_a_data_root_is_refused_before_any_work(capsys, tmp_path, words, root):
+    more = ["meld"] if words in ("data extract --recipe mfcre", "data text", "data make") else []
+    dashes = ["--"] if words.startswith("data ") else []
+    code, out, err = run(capsys, *words.split(), *dashes, root, *more)
+    assert code == 2 and "cannot be the name of a data root" in err and out == ""
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("root", ["Meine Daten ü", "2024-05-01", "u\u0308", "real_2024", "数据", "a.b+c (2)"])
+def test_a_data_root_may_have_blanks_digits_and_letters_of_any_language(capsys, root):
+    code, _, err = run(capsys, "run", "mfcre/table4", "--data", root)
+    assert code == 1 and "merlib doctor" in err
+
+
+@pytest.mark.parametrize("words", [
+    "data text lab meld --name a/b", "data text lab meld --name ../x", "data text lab ../meld",
+    "data extract lab meld --recipe mfcre --name /x", "data transcribe lab a/b out.csv",
+])  # fmt: skip
+def test_what_cannot_name_an_array_or_a_corpus_is_refused(capsys, words):
+    code, _, err = run(capsys, *words.split())
+    assert code == 2 and "take letters, digits, and _ . -" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "module"),
+    [
+        ("MERLIB_TWIN_SCALE", "abc", "twins.recordings"), ("MERLIB_TWIN_SCALE", "-1", "twins.recordings"),
+        ("MERLIB_TWIN_SCALE", "nan", "twins.recordings"), ("MERLIB_TWIN_SCALE", "1e9", "twins.recordings"),
+        ("MERLIB_CHECKPOINT_SECONDS", "-5", "training.fitting"),
+        ("MERLIB_CHECKPOINT_SECONDS", "1,5", "training.fitting"),
+        ("MERLIB_RECOMPUTE", "yes", "training.prediction"), ("MERLIB_KERNEL_SECONDS", "0", ""),
+    ],
+)  # fmt: skip
+def test_an_environment_variable_out_of_range_exits_with_2(capsys, monkeypatch, tmp_path, name, value, module):
+    monkeypatch.setenv(name, value)
+    source = tmp_path / "source.ipynb"
+    tagged = nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[tagged]), source)
+
+    def load(*_, **__):
+        monkeypatch.delitem(sys.modules, f"merlib.{module}", raising=False)
+        importlib.import_module(f"merlib.{module}")
+
+    words = ["run", "mfcre/table1"] if module else ["notebook", str(source), str(tmp_path / "out.ipynb")]
+    monkeypatch.setattr(study, "run_table", load)
+    code, _, err = run(capsys, *words)
+    assert code == 2 and len(err.splitlines()) == 1, err
+    assert f"the environment variable {name} is {value!r}: expected a number from" in err
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["train.lr=nan", "train.lr=-1", "train.epochs=0", "train.batch=0", "train.beta1=2.5", "model.dim=0", "model.dim=-3",
+     "model.hidden=0", "train.clip=inf", "train.weight_decay=-1", "train.schedule_factor=-1", "model.dim=7"],
+)  # fmt: skip
+def test_a_value_out_of_range_is_refused_with_2_in_one_line(capsys, change):
+    code, _, err = run(capsys, "run", "mfcre/table3/bigru", "--set", change)
+    (line,) = [line for line in err.splitlines() if line.startswith("merlib: ")]
+    assert code == 2 and change.split(".")[0] in line and "Traceback" not in err
+
+
+def test_a_long_message_is_cut_in_the_middle(capsys):
+    for words in (["run", "x" * 100_000, "table4"], ["run", "mfcre/table4", "--seeds", "y" * 100_000],
+                  ["run", "mfcre/table4", "--set", "z" * 100_000]):  # fmt: skip
+        code, _, err = run(capsys, *words)
+        assert code == 2 and len(err) < 2500 and "characters ..." in err
+    assert errors.one_line("first\nsecond") == "first second"
+
+
+def test_doctor_describes_the_others_beside_a_broken_root(capsys, tmp_path):
+    twins.ensure("twin", ["meld"])
+    broken = {"deep": lambda file: file.write_text("[" * 100_000), "pipe": os.mkfifo, "folder": os.mkdir,
+              "bytes": lambda file: file.write_bytes(b"\xff\xfe"), "list": lambda file: file.write_text("[]"),
+              "digits": lambda file: file.write_text("9" * 5000)}  # fmt: skip
+    for name, make in broken.items():
+        (tmp_path / "data" / name / "meld").mkdir(parents=True)
+        make(tmp_path / "data" / name / "meld" / "corpus.json")
+    (tmp_path / "data" / "half").mkdir()
+    shutil.copytree(tmp_path / "data" / "twin" / "meld", tmp_path / "data" / "half" / "meld")
+    (tmp_path / "data" / "half" / "meld" / "utterances.parquet").write_bytes(b"PAR1")
+    (tmp_path / "data" / "half" / "meld" / "features" / "text.safetensors").write_bytes(b"\xff" * 100)
+    code, out, err = run(capsys, "doctor", "--json")
+    roots = json.loads(out)["roots"]
+    assert code == 0 and err == "" and roots["twin"]["meld"]["utterances"]
+    for name in (*broken, "half"):
+        assert "error" in roots[name]["meld"] and len(roots[name]["meld"]["error"]) < 2500
+    assert run(capsys, "doctor")[0] == 0

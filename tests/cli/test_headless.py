@@ -1,10 +1,13 @@
 """The strict runner: what it refuses before anything runs, and what it says when a cell or the kernel dies."""
 
+import os
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import merlib
+from merlib import cli
 from merlib.cli import headless
 from merlib.cli.headless import NotebookError, RunFailed
 from merlib.errors import RequestError
@@ -102,6 +105,110 @@ def test_what_jupyterlab_saves_into_a_source_plays_no_part(tmp_path):
     notebook.cells[-1].source += "\nprint(0)"
     nbformat.write(notebook, source)
     assert headless.digest(source) != before
+
+
+class Merged(Exception):
+    """Raised instead of a kernel's start, with the values of the parameters."""
+
+
+def values_of(
+    tmp_path, monkeypatch, *typed, parameters="data = 'twin'\ncount = 1\nflag = False\nany = None\nrate = 1.5"
+):
+    """The values with which a notebook would be executed, of what was typed after `merlib notebook`."""
+
+    def stop(notebook, draft, values, *_):
+        raise Merged(values)
+
+    monkeypatch.setattr(headless, "_execute", stop)
+    source = write(tmp_path / "source.ipynb", parameters=parameters)
+    with pytest.raises(Merged) as merged:
+        cli.main(["notebook", str(source), str(tmp_path / "t.ipynb"), *typed])
+    return merged.value.args[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["2024-05-01", "2024", "007", "1e3", "true", "nan", "[0]", "Meine Daten ü", "12:30:00"]
+)
+def test_what_is_typed_for_a_text_stays_that_text(tmp_path, monkeypatch, name):
+    assert values_of(tmp_path, monkeypatch, "-p", "data", name)["data"] == name
+
+
+def test_what_is_typed_for_anything_else_is_a_literal(tmp_path, monkeypatch):
+    typed = [
+        "-p",
+        "data",
+        '"in quotes"',
+        "-p",
+        "count",
+        "3",
+        "-p",
+        "flag",
+        "true",
+        "-p",
+        "any",
+        "[0, 1]",
+        "-p",
+        "rate",
+        "2",
+    ]
+    values = values_of(tmp_path, monkeypatch, *typed)
+    assert values == {"data": "in quotes", "count": 3, "flag": True, "any": [0, 1], "rate": 2.0}
+    assert type(values["rate"]) is float
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "says"),
+    [
+        ("count", "2024-05-01", "count = 2024-05-01 is no number"),
+        ("count", "1" * 5000, "of type str; expected int"),
+        ("any", "2024-05-01", "any = 2024-05-01 is no number"),
+        ("count", "[" * 5000, "of type str; expected int"),
+        ("flag", "1", "expected bool"),
+    ],
+)
+def test_what_is_typed_and_does_not_fit_is_refused_in_one_line(tmp_path, capsys, name, typed, says):
+    source = write(tmp_path / "source.ipynb", parameters="count = 1\nflag = False\nany = None")
+    with pytest.raises(SystemExit) as end:
+        cli.main(["notebook", str(source), str(tmp_path / "t.ipynb"), "-p", name, typed])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and says in line and str(source) in line and len(line) < 2200
+
+
+NO_NOTEBOOKS = {
+    "a pipe": os.mkfifo,
+    "a folder": os.mkdir,
+    "nested deeply": lambda path: path.write_text('{"cells": ' + "[" * 100_000),
+    "not UTF-8": lambda path: path.write_bytes(b"\xff\xfe{}"),
+    "an integer of 5,000 digits": lambda path: path.write_text('{"nbformat": 4, "nbformat_minor": ' + "9" * 5000 + "}"),
+    "parameters nested deeply": lambda path: write(path, parameters="a = " + "[" * 5000 + "]" * 5000),
+    "a chain of operators": lambda path: write(path, parameters="a = " + "-" * 50_000 + "1"),
+}
+
+
+@pytest.mark.parametrize("make", NO_NOTEBOOKS.values(), ids=NO_NOTEBOOKS)
+def test_what_is_no_notebook_is_refused_in_one_line_that_names_it(tmp_path, capsys, make):
+    source = tmp_path / "source.ipynb"
+    make(source)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["notebook", str(source), str(tmp_path / "t.ipynb")])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and line.startswith(f"merlib: {source}")
+
+
+def test_a_kernel_that_does_not_start_in_time_is_said_in_one_line_and_the_copy_kept(tmp_path, monkeypatch):
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "sitecustomize.py").write_text(
+        "import sys, time\nif any('ipykernel' in a for a in sys.orig_argv): time.sleep(9)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(slow), prepend=os.pathsep)
+    monkeypatch.setenv("MERLIB_KERNEL_SECONDS", "1")
+    failed = tmp_path / "out" / "target.failed.ipynb"
+    with pytest.raises(
+        RunFailed, match=f"before the first cell: the kernel did not start.*MERLIB_KERNEL_SECONDS.*{failed}"
+    ):
+        run(tmp_path, "print('never')")
+    assert "never" in failed.read_text()
 
 
 @pytest.mark.parametrize("content", [None, "no JSON", '{"cells": 3}'])

@@ -40,9 +40,8 @@ def test_the_cost_of_a_run_is_what_its_records_took(tiny):
     item = plan(paper, table, row=row, data="twin")[0][0]
     assert costs.predict(paper, table, item, "twin").basis == "no record"
     study.run_table("mfcre", table, row=row, progress=False)
-    path = study.records_path("mfcre", table, "twin")
-    saved = pd.read_csv(path).assign(seconds=40.0, peak_memory_mb=700)
-    saved.to_csv(path, index=False)
+    saved = study.read_records("mfcre", table, "twin").assign(seconds=40.0, peak_memory_mb=700.0)
+    records.save(study.records_path("mfcre", table, "twin"), saved)
     assert costs.predict(paper, table, item, "twin") == costs.Cost(40.0, 700, "records of twin")
 
 

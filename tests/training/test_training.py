@@ -16,6 +16,7 @@ from merlib import registry
 from merlib.data import batches, inputs
 from merlib.data.folders import Dataset
 from merlib.data.store import Feature
+from merlib.files import is_as_written
 from merlib.places import CHECKOUT
 from merlib.training import loop, prediction
 from merlib.training.metrics import Judge
@@ -100,6 +101,54 @@ def test_a_resumed_run_ends_with_the_same_bits(data, tmp_path, stopped_after):
     with pytest.raises(KeyboardInterrupt):
         run(data, observer=Watch(stopped_after), checkpoint=file, checkpoint_seconds=0)
     assert same(run(data, observer=Watch(), checkpoint=file, checkpoint_seconds=0), whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_epoch_end_and_keeps_it(data, tmp_path, number):
+    class Signalled(Watch):
+        def __call__(self, epoch, model):
+            if epoch == 2:
+                os.kill(os.getpid(), number)
+            return super().__call__(epoch, model)
+
+    def stop(*_):
+        raise SystemExit("the handler of before")
+
+    whole, file, before = run(data, observer=Watch()), tmp_path / "checkpoint.pt", signal.signal(number, stop)
+    try:
+        with pytest.raises(SystemExit, match="the handler of before"):
+            run(data, observer=Signalled(), checkpoint=file, checkpoint_seconds=1e6)
+        assert signal.getsignal(number) is stop
+    finally:
+        signal.signal(number, before)
+    assert torch.load(file)["epoch"] == 3 and is_as_written(file)
+    assert same(run(data, observer=Watch(), checkpoint=file), whole)
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_training_begins_anew(data, tmp_path, capsys):
+    whole, file = run(data, observer=Watch()), tmp_path / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        run(data, observer=Watch(3), checkpoint=file, checkpoint_seconds=0)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 1
+    file.write_bytes(content)
+    assert same(run(data, observer=Watch(), checkpoint=file), whole)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{file} is not what was written there" in line and (tmp_path / "checkpoint.pt.damaged").exists()
+
+
+def no_memory(*_, **__):
+    raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: 12")
+
+
+@pytest.mark.parametrize("error", [no_memory, MemoryError("Unable to allocate 8 GiB"), torch.OutOfMemoryError("CUDA")])
+def test_where_memory_runs_out_the_message_says_what_needs_less(data, monkeypatch, error):
+    def backward(*_, **__):
+        raise error if isinstance(error, Exception) else no_memory()
+
+    monkeypatch.setattr(torch.Tensor, "backward", backward)
+    with pytest.raises(loop.TrainingError, match=r"out of memory at epoch 1, step 1: lower train.batch \(8\)"):
+        run(data)
 
 
 def test_a_full_disk_is_said(data, tmp_path, monkeypatch):
