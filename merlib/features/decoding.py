@@ -64,13 +64,13 @@ def located(utterance: str, text: str, folder: Path) -> Clip:
     except (OSError, ValueError) as error:  # such as a name that is too long, or that holds a zero byte
         raise MediaError(reason(error)) from None
     except RuntimeError:
-        raise MediaError(f"{text} is a link that leads to itself") from None
+        raise MediaError("a link that leads to itself") from None
     if not file.is_relative_to(root):
-        raise MediaError(f"{path} leads out of the corpus' folder; copy the file there, or give the folder it is in")
+        raise MediaError("leads out of the corpus' folder: copy the file there, or give the folder it is in")
     if status is None:
-        raise MediaError(f"no such file: {path}")
+        raise MediaError("no such file")
     if not stat.S_ISREG(status.st_mode):
-        raise MediaError(f"{path} is a folder, a pipe or a device; expected a file")
+        raise MediaError("a folder, a pipe or a device; expected a file")
     if not status.st_size:
         raise MediaError("the file is empty")
     if end is not None and end <= start:

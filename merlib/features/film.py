@@ -197,4 +197,4 @@ def _rgb(frame: av.VideoFrame, converter: VideoReformatter) -> np.ndarray:
 def reason(error: Exception) -> str:
     """An error in a few words, without the file's path."""
     words = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
-    return words.split("\n")[0].strip(" :.") or type(error).__name__
+    return words.split("\n")[0].strip(" :.")[:200] or type(error).__name__
