@@ -10,8 +10,10 @@ names the utterances, and their row is one step of zeros, which a recipe keeps (
 
 import hashlib
 import json
+import re
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,13 +68,12 @@ def into(
         items = _computed(items, parts, extractor, workers, tqdm(desc=name, unit="file", disable=not progress))
         items = _alike(items, parts)
         failed = [(item.utterance, item.text, item.reason) for item in items if item.reason]
-        failures = pd.DataFrame(failed, columns=["utterance", "file", "reason"])
         if len(failed) == len(items):
             first = f"{corpus.name}: none of {len(items)} recordings below {media} can be used"
-            reasons = "; ".join(grouped(failures)[:3])
+            reasons = "; ".join(grouped(failed)[:3])
             raise FeatureError(f"{first}: {reasons}. Is this the folder of the recordings?")
         with atomic(array.with_name(f"{name}.failures.csv")) as part:  # first: where the array is, its failures are too
-            failures.to_csv(part, index=False)
+            pd.DataFrame(failed, columns=["utterance", "file", "reason"]).to_csv(part, index=False)
         store.add(home, corpus, name, replace(_assembled(items, parts, extractor, folder / "all"), inputs=inputs))
         shutil.rmtree(folder)
     return array
@@ -84,16 +85,15 @@ def named(corpus: Corpus, modality: str) -> list[str]:
     return list(video if modality == "visual" else audio.where(audio != "", video))
 
 
-def grouped(failures: pd.DataFrame) -> list[str]:
-    """The failures (utterance, file, reason) in a few lines: one for each kind of reason, with the first of many."""
-    kinds = failures["reason"].str.replace(r"[\d.]+", "#", regex=True)
+def grouped(failures: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Failures (utterance, file, reason) in a few lines: one for each kind of reason, whatever numbers are in it."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for utterance, file, reason in failures:
+        groups.setdefault(re.sub(r"[\d.]+", "#", reason), []).append((f"{utterance} {file}".strip(), reason))
     lines = []
-    for _, group in failures.groupby(kinds, sort=False):
-        first = group.iloc[0]
-        where = " ".join(filter(None, (first["utterance"], first["file"])))
-        lines.append(f"{where}: {first['reason']}")
-        if len(group) > 1:
-            lines[-1] = f"{len(group)} recordings: {first['reason']} (first {where})"
+    for group in groups.values():
+        where, reason = group[0]
+        lines.append(f"{where}: {reason}" if len(group) == 1 else f"{len(group)} recordings, first {where}: {reason}")
     return lines
 
 
