@@ -107,6 +107,7 @@ def extract(
 
     They are made from the recordings and transcripts. A stopped extraction resumes.
     """
+    from merlib.features import pipeline
     from merlib.roots import extract, imports
 
     imports.refuse_synthetic(data)
@@ -116,9 +117,9 @@ def extract(
     paths = extract.extract(data, corpus, recipe, media=_media(data, corpus, media), **options)
     for modality, path in paths.items():
         print(path)
-        failures = () if modality == "text" else extract.failures(data, corpus, path.stem).itertuples()
-        for row in failures:
-            print(f"  failed: {row.utterance} {row.file}: {row.reason}", file=sys.stderr)
+        failures = () if modality == "text" else extract.failures(data, corpus, path.stem).itertuples(index=False)
+        for line in pipeline.grouped(failures):
+            print(f"  failed: {line}", file=sys.stderr)
 
 
 @app.command()
@@ -143,8 +144,8 @@ def transcribe(
     clips, failures = pipeline.clips(loaded, _media(data, corpus, media))
     recogniser = recognition.Recogniser(encoder=encoder)
     print(json.dumps(recognition.transcribe(clips, target, recogniser=recogniser)))
-    for utterance, reason in failures.items():
-        print(f"  failed: {utterance}: {reason}", file=sys.stderr)
+    for line in pipeline.grouped((utterance, "", reason) for utterance, reason in failures.items()):
+        print(f"  failed: {line}", file=sys.stderr)
     recognised = extract.transcripts(target, ids="utterance", texts="text")
     reference = {u: t for u, t in zip(loaded.ids, loaded.table["text"], strict=True) if u in recognised}
     errors = recognition.word_errors(reference=reference, recognised=recognised)

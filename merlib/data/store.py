@@ -35,6 +35,8 @@ class Passport:
     recording could not be used: their rows are zeros. `inputs` is a hash of what an extraction read and of its
     settings, so that nothing is computed twice. `layers_above` counts the layers of the encoder above the one that
     these states come from (0: its last states): a network that holds those layers reads them without standardising.
+    `max_tokens` is the longest input of a text encoder, and `cut` counts the texts that were longer; 0 and 0 in files
+    of an earlier version, which do not say.
     """
 
     corpus: str
@@ -53,6 +55,8 @@ class Passport:
     failed: tuple[str, ...] = ()
     inputs: str = ""
     layers_above: int = 0
+    max_tokens: int = 0
+    cut: int = 0
 
     def summary(self) -> str:
         """One short line for records, e.g. `text: all-MiniLM-L6-v2 masked mean, alone (384)`; sequences: (t x 384)."""

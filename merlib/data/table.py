@@ -77,6 +77,8 @@ class Array:
     failed: tuple[str, ...] = ()
     inputs: str = ""
     layers_above: int = 0
+    max_tokens: int = 0
+    cut: int = 0
 
 
 def build(name: str, rows: pd.DataFrame, source: str) -> Corpus:

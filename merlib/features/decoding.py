@@ -1,32 +1,37 @@
 """Recordings: the audio and the frames of one utterance, from a file of its own or from a part of a longer one.
 
 Whatever is wrong with a recording is a `MediaError` whose message is the reason; the pipeline decides what follows from
-it. Nothing here holds more than one frame, or the audio of one utterance, at a time.
+it. Nothing here holds more than two frames, or the audio of one utterance, at a time. Times are seconds from the start
+of the recording (see `film`).
 """
 
 import math
-from collections.abc import Iterator
+import re
+import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import av
 import numpy as np
 import soundfile
 import soxr
-from av.video.reformatter import VideoReformatter
 
 from merlib.data import recordings
-from merlib.errors import MerlibError
+from merlib.features import film
+from merlib.features.film import MediaError, Span, reason
 
 AUDIO_FILES = (".wav", ".flac", ".ogg", ".mp3")  # read by soundfile; every other file by FFmpeg (PyAV)
 LONGEST = 600.0  # seconds of one utterance; MELD has clips of minutes that are cutting errors
 RESAMPLER = f"soxr {soxr.__version__}"  # part of what settles the values of audio
 WARM_UP = 0.25  # seconds that an audio decoder needs before its output is right
-
-
-class MediaError(MerlibError, ValueError):
-    """A recording that cannot be used; the message is the reason."""
+GAP = 0.1  # seconds without audio that are kept as silence; where fewer seem to be missing, time stamps were rounded
+CUT = 0.01  # seconds that libsndfile may read less than a header announces
+VALUES = 1 << 28  # of the audio of one utterance, all its channels together
+CANCELLED = 0.01  # a mix with a smaller share of its channels' power is what remains where they cancel out
+UNKNOWN = (1, 4)  # libsndfile's codes for a format, and for an encoding, that it does not know
+SIZE = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")  # bytes, in libsndfile's log
+STREAMED = 0x7FFFF000  # bytes or more are announced by programs that write a header before they know the size
 
 
 @dataclass(frozen=True)
@@ -54,14 +59,19 @@ def located(utterance: str, text: str, folder: Path) -> Clip:
         raise MediaError("the table names no file")
     try:
         path, start, end, side = recordings.parse(text)
-    except ValueError as error:
-        raise MediaError(str(error)) from None
-    root, file = Path(folder).resolve(), (Path(folder) / path).resolve()
+        root, file = Path(folder).resolve(), (Path(folder) / path).resolve()
+        status = file.stat() if file.exists() else None
+    except (OSError, ValueError) as error:  # such as a name that is too long, or that holds a zero byte
+        raise MediaError(reason(error)) from None
+    except RuntimeError:
+        raise MediaError("a link that leads to itself") from None
     if not file.is_relative_to(root):
-        raise MediaError(f"{path} leads out of the corpus' folder; copy the file there, or give the folder it is in")
-    if not file.is_file():
-        raise MediaError(f"no such file: {path}")
-    if not file.stat().st_size:
+        raise MediaError("leads out of the corpus' folder: copy the file there, or give the folder it is in")
+    if status is None:
+        raise MediaError("no such file")
+    if not stat.S_ISREG(status.st_mode):
+        raise MediaError("a folder, a pipe or a device; expected a file")
+    if not status.st_size:
         raise MediaError("the file is empty")
     if end is not None and end <= start:
         raise MediaError(f"ends at {end} s, but begins at {start} s")
@@ -69,15 +79,23 @@ def located(utterance: str, text: str, folder: Path) -> Clip:
 
 
 def audio(clip: Clip, *, rate: int) -> np.ndarray:
-    """The clip's audio, mixed to one channel at `rate` Hz: s, float32 in [-1, 1]."""
-    decode = _from_audio_file if clip.file.suffix.lower() in AUDIO_FILES else _from_video
-    samples, own_rate = decode(clip)  # s channels
+    """The clip's audio, mixed to one channel at `rate` Hz: s, float32 in [-1, 1]; silence until it begins."""
+    samples, own_rate = _samples(clip)  # s channels
     if not len(samples):
         raise MediaError("no audio in it")
     if not np.isfinite(samples).all():
         raise MediaError("samples that are not finite")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    mono = samples[:, 0] if samples.shape[1] == 1 else _mixed(samples)
+    if not mono.any():
+        raise MediaError("digital silence: every sample is 0")
     return mono if own_rate == rate else resampled(mono, own_rate, rate)
+
+
+def _mixed(samples: np.ndarray) -> np.ndarray:
+    """The mean of the channels, s c -> s; the loudest alone where they cancel out, as on a line with swapped wires."""
+    mean, norms = samples.mean(axis=1, dtype=np.float32), np.linalg.norm(samples, axis=0)
+    cancelled = np.linalg.norm(mean) ** 2 < CANCELLED * np.mean(norms**2)
+    return samples[:, norms.argmax()] if cancelled else mean
 
 
 def resampled(samples: np.ndarray, own_rate: int, rate: int) -> np.ndarray:
@@ -87,115 +105,124 @@ def resampled(samples: np.ndarray, own_rate: int, rate: int) -> np.ndarray:
     return np.pad(made, (0, length - len(made)))
 
 
-def _from_audio_file(clip: Clip) -> tuple[np.ndarray, int]:
+def _samples(clip: Clip) -> tuple[np.ndarray, int]:
+    """All channels as they are, s c, and their rate: by libsndfile where it knows the format, else by FFmpeg."""
+    if clip.file.suffix.lower() not in AUDIO_FILES:
+        return _by_ffmpeg(clip)
     try:
-        with soundfile.SoundFile(clip.file) as file:
-            first = 0 if clip.start is None else round(clip.start * file.samplerate)
-            last = file.frames if clip.end is None else round(clip.end * file.samplerate)
-            if first and first >= file.frames:
-                raise MediaError(f"ends at {file.frames / file.samplerate:.2f} s, before the utterance begins")
-            if last - first > round(LONGEST * file.samplerate):
-                seconds = (last - first) / file.samplerate
-                raise MediaError(f"{seconds:.0f} s long; an utterance has {LONGEST:.0f} at most")
-            file.seek(first)
-            return file.read(max(0, last - first), dtype="float32", always_2d=True), file.samplerate
+        return _by_libsndfile(clip)
     except (OSError, soundfile.SoundFileError) as error:
-        raise MediaError(f"cannot be read as audio ({_reason(error)})") from None
-
-
-def _from_video(clip: Clip) -> tuple[np.ndarray, int]:
+        why = reason(error)
+        if getattr(error, "code", None) not in UNKNOWN:
+            raise MediaError(f"cannot be read as audio ({why})") from None
     try:
-        with av.open(str(clip.file)) as video:
-            if not video.streams.audio:
-                raise MediaError("has no audio stream")
-            stream = video.streams.audio[0]
-            rate, parts = stream.rate, []
-            resampler = av.AudioResampler(format="fltp", rate=rate)  # the stream's own rate and channels, as floats
-            begin, end = clip.start or 0.0, clip.end if clip.end is not None else (clip.start or 0.0) + LONGEST
-            if begin:
-                video.seek(int(max(0.0, begin - WARM_UP) / stream.time_base), stream=stream)
-            first = None  # second at which the first decoded sample stands
-            for block in video.decode(stream):
-                if block.time is not None and block.time >= end:
-                    break
-                first = block.time if first is None else first
-                parts += [part.to_ndarray() for part in resampler.resample(block)]
-            if not parts:
-                return np.zeros((0, 1), np.float32), rate
-            samples, skip = np.concatenate(parts, axis=1).T, max(0, round((begin - (first or 0.0)) * rate))
-            return samples[skip:][: round((end - begin) * rate)], rate
-    except (OSError, av.error.FFmpegError) as error:
-        raise MediaError(f"cannot be decoded ({_reason(error)})") from None
+        return _by_ffmpeg(clip)
+    except MediaError as error:
+        raise MediaError(f"cannot be read as audio ({why}; by FFmpeg: {error})") from None
+
+
+def _by_libsndfile(clip: Clip) -> tuple[np.ndarray, int]:
+    with soundfile.SoundFile(clip.file) as file:
+        rate, announced = file.samplerate, _announced(file)
+        first = 0 if clip.start is None else round(clip.start * rate)
+        last = announced if clip.end is None else round(clip.end * rate)
+        if first and first >= announced:
+            raise MediaError(f"ends at {announced / rate:.2f} s, before the utterance begins")
+        if last - first > round(LONGEST * rate):
+            raise MediaError(f"{(last - first) / rate:.0f} s long; an utterance has {LONGEST:.0f} at most")
+        _check_size((last - first) * file.channels)
+        file.seek(min(first, file.frames))
+        samples = file.read(max(0, last - first), dtype="float32", always_2d=True)
+        end = first + len(samples)
+        if not _estimated(file):
+            if end < min(last, announced) - CUT * rate:
+                raise film.cut_off(min(end, file.frames) / rate, announced / rate)
+        elif end == file.frames:  # where the guess ends, and perhaps not the file
+            return _by_ffmpeg(clip)
+        return samples, rate
+
+
+def _announced(file: soundfile.SoundFile) -> int:
+    """Samples of a channel that the header announces, of which libsndfile counts only those that are there."""
+    size = SIZE.search(file.extra_info)
+    streamed = size is None or int(size[1]) >= STREAMED
+    return file.frames if streamed else file.frames * int(size[1]) // max(1, int(size[2]))
+
+
+def _estimated(file: soundfile.SoundFile) -> bool:
+    """Whether an MP3 has no header (Xing, Info or VBRI), so that its length is a guess from its rate of bits."""
+    with open(file.name, "rb") as raw:
+        return file.format == "MP3" and not re.search(b"Xing|Info|VBRI", raw.read(1 << 20))
+
+
+def _check_size(values: int) -> None:
+    if values > VALUES:
+        raise MediaError(f"{values} values of audio; an utterance has {VALUES} at most, all its channels together")
+
+
+def _by_ffmpeg(clip: Clip) -> tuple[np.ndarray, int]:
+    _span(clip, "audio")  # raises where it is too long, and where the whole file is cut off
+    begin = clip.start or 0.0
+    end = begin + LONGEST if clip.end is None else clip.end
+    with film.opened(clip.file, "audio") as (recording, stream, origin):
+        if begin:
+            recording.seek(int(max(0.0, origin + begin - WARM_UP) / stream.time_base), stream=stream)
+        rate = stream.rate
+        first, parts = _blocks(film.paced(recording.decode(stream)), rate, origin, end)
+    samples = np.concatenate(parts, axis=1).T if parts else np.zeros((0, 1), np.float32)
+    if clip.end is not None and first + len(samples) / rate < end - film.SLACK:
+        film.span(clip.file, "audio")  # raises where the file is cut off
+    late = round((first - begin) * rate) if parts else 0
+    samples = np.pad(samples, ((late, 0), (0, 0))) if late > 0 else samples[-late:]
+    return samples[: round((end - begin) * rate)], rate
+
+
+def _blocks(blocks: Iterable[av.AudioFrame], rate: int, origin: float, end: float) -> tuple[float, list[np.ndarray]]:
+    """The second at which decoded audio begins, and its samples until `end`, c s each, with silence for lost ones."""
+    resampler = av.AudioResampler(format="fltp", rate=rate)  # the stream's own rate and channels, as floats
+    first, parts, count = None, [], 0
+    for block in blocks:
+        now = None if block.time is None else block.time - origin
+        if now is not None and now >= end:
+            break
+        first = now if first is None else first
+        made = [part.to_ndarray() for part in resampler.resample(block)]
+        lost = 0 if now is None else round((now - first) * rate) - count
+        if made and lost > GAP * rate:
+            made.insert(0, np.zeros((len(made[0]), lost), np.float32))
+        parts += made
+        count += sum(part.shape[1] for part in made)
+        _check_size(count * max((len(part) for part in made), default=1))
+    return first or 0.0, parts
 
 
 def frames(clip: Clip, *, count: int | None = None) -> Iterator[np.ndarray]:
-    """The clip's frames in order, h w 3 RGB bytes: all, or those in the middle of `count` equal parts of the clip.
+    """The clip's frames in order, h w 3 RGB bytes: all, or those nearest to the middle of `count` equal parts of it.
 
-    In a short video the same frame may come several times. Raises MediaError, possibly after some frames.
+    In a short video, or one that stores a frame only when something changes, the same frame may come several times.
+    Raises MediaError, possibly after some frames.
     """
-    times = None
-    if count is not None:
-        length = duration(clip)
-        times = ((clip.start or 0.0) + length * (i + 0.5) / count for i in range(count))
-    try:
-        with av.open(str(clip.file)) as video:
-            if not video.streams.video:
-                raise MediaError("has no video stream")
-            video.streams.video[0].thread_type = "AUTO" if times is None else "SLICE"
-            yield from islice(_nearest(video, clip, times), count)
-    except (OSError, av.error.FFmpegError) as error:
-        raise MediaError(f"cannot be decoded ({_reason(error)})") from None
-
-
-def _nearest(video: av.container.InputContainer, clip: Clip, times: Iterator[float] | None) -> Iterator[np.ndarray]:
-    """The frames nearest to the given `times` in seconds; every frame of the clip where that is None."""
-    stream, begin = video.streams.video[0], clip.start or 0.0
-    if begin:
-        video.seek(int(begin / stream.time_base), stream=stream)
-    half, converter = 0.5 / float(stream.average_rate or 25), VideoReformatter()  # one for all: it takes time to make
-    due, latest = next(times) if times else None, None
-    for frame in video.decode(stream):
-        now = frame.time or 0.0
-        if clip.end is not None and now >= clip.end - 1e-6:
-            break
-        if now < begin - half:
-            continue
-        latest = frame
-        if due is None:
-            yield _rgb(frame, clip.side, converter)
-            continue
-        while due < now + half:
-            yield _rgb(frame, clip.side, converter)
-            due = next(times, float("inf"))
-    if latest is None:
-        raise MediaError("no frame in it")
-    last = clip.end if clip.end is not None else now + 2 * half
-    while due is not None and due < last:  # the video ends before the utterance does: its last frame is repeated
-        yield _rgb(latest, clip.side, converter)
-        due = next(times, float("inf"))
-
-
-def _rgb(frame: av.VideoFrame, side: str, converter: VideoReformatter) -> np.ndarray:
-    pixels = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-    middle = pixels.shape[1] // 2
-    return {"": pixels, "left": pixels[:, :middle], "right": pixels[:, middle:]}[side]
+    whole = _span(clip, "video")
+    times = None if count is None else (whole.start + whole.length * (i + 0.5) / count for i in range(count))
+    for pixels in film.shown(clip.file, begin=clip.start or 0.0, end=clip.end, times=times):
+        middle = pixels.shape[1] // 2
+        yield {"": pixels, "left": pixels[:, :middle], "right": pixels[:, middle:]}[clip.side]
 
 
 def duration(clip: Clip) -> float:
-    """Seconds of the clip, from its table or else from the header of its file."""
-    if clip.end is not None:
-        return clip.end - (clip.start or 0.0)
-    try:
-        with av.open(str(clip.file)) as file:
-            stream = (*file.streams.video, *file.streams.audio)[0]
-            seconds = stream.duration * stream.time_base if stream.duration else (file.duration or 0) / av.time_base
-    except (OSError, IndexError, av.error.FFmpegError) as error:
-        raise MediaError(f"cannot be opened ({_reason(error)})") from None
-    if not 0 < seconds <= LONGEST:
-        raise MediaError(f"lasts {float(seconds):.1f} s; an utterance has more than 0 and at most {LONGEST:.0f}")
-    return float(seconds) - (clip.start or 0.0)
+    """Seconds of the clip, from its table or else those of its file's video, or audio where it has no video."""
+    return _span(clip, "video", "audio").length
 
 
-def _reason(error: Exception) -> str:
-    """An error in a few words, without the file's path."""
-    return str(getattr(error, "strerror", None) or error).split("'")[0].strip(" :.") or type(error).__name__
+def _span(clip: Clip, *kinds: str) -> Span:
+    """When the clip begins and how long it is: by its table, or else by the file's first stream of these kinds."""
+    begin = clip.start or 0.0
+    if clip.end is None:
+        found = film.span(clip.file, *kinds)
+        start = max(begin, found.start)
+        clip_span = Span(start, found.start + found.length - start)
+    else:
+        clip_span = Span(begin, clip.end - begin)
+    if not 0 < clip_span.length <= LONGEST:
+        raise MediaError(f"lasts {clip_span.length:.1f} s; an utterance has more than 0 and at most {LONGEST:.0f}")
+    return clip_span

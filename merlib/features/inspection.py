@@ -42,9 +42,18 @@ def durations(corpora: Mapping[str, Corpus], releases: Mapping[str, Path], *, da
     figure, axes = canvas("Lengths of the recordings", data, len(releases), size=(4.2, 3.0))
     for ax, (name, folder) in zip(axes, releases.items(), strict=True):
         clips, failed = pipeline.clips(corpora[name], folder)
-        ax.hist([decoding.duration(clip) for clip in clips], bins=30, color=PRINTED)
-        ax.set(title=f"{name}: {len(clips)} recordings, {len(failed)} without", xlabel="seconds", ylabel="utterances")
+        seconds = [length for clip in clips if (length := _duration(clip))]
+        without = len(failed) + len(clips) - len(seconds)
+        ax.hist(seconds, bins=30, color=PRINTED)
+        ax.set(title=f"{name}: {len(seconds)} recordings, {without} without", xlabel="seconds", ylabel="utterances")
     return figure
+
+
+def _duration(clip: Clip) -> float | None:
+    try:
+        return decoding.duration(clip)
+    except MediaError:
+        return None
 
 
 def audio(clip: Clip, extractor, *, data: str) -> Figure:

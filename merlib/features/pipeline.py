@@ -10,7 +10,10 @@ names the utterances, and their row is one step of zeros, which a recipe keeps (
 
 import hashlib
 import json
+import re
 import shutil
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,16 +64,16 @@ def into(
         if array.exists() and not passport.inputs:
             what = f"{array} was imported, not extracted: {passport.summary()}"
             raise FeatureError(f"{what}. Give the new array another --name.")
-        parts = Parts(folder)
+        parts = Parts(folder, of=f"{corpus.name}/{name}")
         items = _computed(items, parts, extractor, workers, tqdm(desc=name, unit="file", disable=not progress))
-        failed = [item for item in items if item.reason]
+        items = _alike(items, parts)
+        failed = [(item.utterance, item.text, item.reason) for item in items if item.reason]
         if len(failed) == len(items):
-            reasons = pd.Series([item.reason for item in failed]).value_counts().index[:3]
-            first = f"none of {len(items)} recordings below {media} can be used"
-            raise FeatureError(f"{corpus.name}: {first}: {'; '.join(reasons)}. Is this the folder of the recordings?")
+            first = f"{corpus.name}: none of {len(items)} recordings below {media} can be used"
+            reasons = "; ".join(grouped(failed)[:3])
+            raise FeatureError(f"{first}: {reasons}. Is this the folder of the recordings?")
         with atomic(array.with_name(f"{name}.failures.csv")) as part:  # first: where the array is, its failures are too
-            rows = [(item.utterance, item.text, item.reason) for item in failed]
-            pd.DataFrame(rows, columns=["utterance", "file", "reason"]).to_csv(part, index=False)
+            pd.DataFrame(failed, columns=["utterance", "file", "reason"]).to_csv(part, index=False)
         store.add(home, corpus, name, replace(_assembled(items, parts, extractor, folder / "all"), inputs=inputs))
         shutil.rmtree(folder)
     return array
@@ -78,8 +81,20 @@ def into(
 
 def named(corpus: Corpus, modality: str) -> list[str]:
     """The media path of each utterance in the table; its video is read where it has no audio file."""
-    audio, video = corpus.table["audio"], corpus.table["video"]
+    audio, video = (corpus.table[column].fillna("").replace("nan", "") for column in ("audio", "video"))
     return list(video if modality == "visual" else audio.where(audio != "", video))
+
+
+def grouped(failures: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Failures (utterance, file, reason) in a few lines: one for each kind of reason, whatever numbers are in it."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for utterance, file, reason in failures:
+        groups.setdefault(re.sub(r"[\d.]+", "#", reason), []).append((f"{utterance} {file}".strip(), reason))
+    lines = []
+    for group in groups.values():
+        where, reason = group[0]
+        lines.append(f"{where}: {reason}" if len(group) == 1 else f"{len(group)} recordings, first {where}: {reason}")
+    return lines
 
 
 def clips(corpus: Corpus, folder: Path, *, modality: str = "audio") -> tuple[list[Clip], dict[str, str]]:
@@ -106,10 +121,10 @@ def _computed(items: list[Item], parts: Parts, extractor: Extractor, workers: in
     bar.update(len(items) - len(left))
 
     def keep(i: int, result: processes.Result) -> None:
+        if not isinstance(result, str) and not store.is_storable(result.dtype):
+            result = f"gave {result.dtype}; expected floats, or bytes from 0 to 255"
         if isinstance(result, str):
             reasons[left[i]] = result
-        elif not store.is_storable(result.dtype):
-            raise FeatureError(f"{extractor!r} gave {result.dtype}; expected floats, or bytes from 0 to 255.")
         else:
             parts.add(items[left[i]].key, result)
         bar.update()
@@ -120,15 +135,25 @@ def _computed(items: list[Item], parts: Parts, extractor: Extractor, workers: in
     return [replace(item, reason=reasons.get(i, "")) for i, item in enumerate(items)]
 
 
+def _alike(items: list[Item], parts: Parts) -> list[Item]:
+    """The items; those fail whose steps have another type or width than most."""
+    kinds = {item.key: parts.kind(item.key) for item in items if not item.reason}
+    usual = Counter(kinds.values()).most_common(1)
+    reasons = {
+        key: f"gave {dtype} of width {width}, others {usual[0][0][0]} of width {usual[0][0][1]}"
+        for key, (dtype, width) in kinds.items()
+        if (dtype, width) != usual[0][0]
+    }
+    return [replace(item, reason=item.reason or reasons.get(item.key, "")) for item in items]
+
+
 def _assembled(items: list[Item], parts: Parts, extractor: Extractor, file: Path) -> Array:
     """The array of all utterances, in `file` and not in memory; a failed one has one step of zeros."""
     first = parts[next(item.key for item in items if not item.reason)]
     lengths = np.ones(len(items), dtype=np.int64)
     with file.open("wb") as whole:
         for i, item in enumerate(items):
-            values = np.zeros_like(first[:1]) if item.reason else parts[item.key].astype(first.dtype, copy=False)
-            if (widths := {values.shape[1], first.shape[1]}) != {first.shape[1]}:
-                raise FeatureError(f"{extractor!r} gave steps of widths {sorted(widths)}; they do not fit the data.")
+            values = np.zeros_like(first[:1]) if item.reason else parts[item.key]
             values.tofile(whole)
             lengths[i] = len(values)
     values = np.memmap(file, dtype=first.dtype, mode="r", shape=(lengths.sum(), first.shape[1]))

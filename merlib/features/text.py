@@ -60,49 +60,93 @@ def encode(
     if max_tokens < 3:
         raise FeatureError(f"max_tokens={max_tokens} leaves no room between the special tokens. Ask for 3 or more.")
     folder, origin = _located(encoder, trained_on)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
-    room = min(tokenizer.model_max_length, model.config.max_position_embeddings)
-    if max_tokens > room:
+    tokenizer = encoders.read(transformers.AutoTokenizer, folder)
+    _check_marks(tokenizer, encoder, pool, context)
+    model = _loaded(folder).to(device)
+    if max_tokens > (room := _room(tokenizer, model)):
         raise FeatureError(f"max_tokens={max_tokens}, but {encoder} reads {room} at most. Ask for {room} or fewer.")
     layers = model.config.num_hidden_layers
     if layer is not None and not 0 <= layer <= layers:
         raise FeatureError(f"layer={layer}, but {encoder} has {layers}. Ask for 0 (the embeddings) to {layers}.")
     inputs = windows(corpus, tokenizer, context=context, max_tokens=max_tokens)
-    rows = _states(model, inputs, tokenizer.pad_token_id, pool=pool, layer=layer, batch_size=batch_size)
+    rows = _states(model, inputs, tokenizer.pad_token_id or 0, pool=pool, layer=layer, batch_size=batch_size)
     where = "alone" if context == "alone" else f"dialogue of {max_tokens} tokens"
     covered = HOW[pool] if pool == "cls" or context == "alone" else f"{HOW[pool]} of current"
     short = origin.pop("extractor") + ("" if layer is None else f" layer {layer}")
     about = {"modality": "text", "extractor": f"{short} {covered}, {where}", "fitted_on": "nothing"}
     about["layers_above"] = 0 if layer is None else layers - layer
+    about |= {"max_tokens": max_tokens, "cut": cut(corpus, tokenizer, context=context, max_tokens=max_tokens)}
     if pool != "tokens":
         return Array(np.stack(rows), **about, **origin)
     return Array(np.concatenate(rows), **about, **origin, lengths=np.array([len(row) for row in rows], dtype=np.int64))
 
 
+def _loaded(folder: str) -> transformers.PreTrainedModel:
+    """The encoder, of an encoder-decoder (T5) its first half; the pooler, which some checkpoints lack, is not used."""
+    halves = encoders.read(transformers.AutoConfig, folder).is_encoder_decoder
+    model = encoders.filled(transformers.AutoModel, folder, unused=("pooler.*", "decoder.*")[: 1 + halves])
+    return model.get_encoder() if halves else model
+
+
+def _room(tokenizer, model) -> int:
+    """The longest input in tokens; positions of RoBERTa's kind are counted from after the number of the padding."""
+    places = getattr(model.config, "max_position_embeddings", -1)  # XLNet: -1; T5: none, both without a limit
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    if (padding := getattr(table, "padding_idx", None)) is not None:
+        places -= padding + 1
+    return min(tokenizer.model_max_length, places) if places > 0 else tokenizer.model_max_length
+
+
+def _check_marks(tokenizer, encoder: str, pool: str, context: str) -> None:
+    """Raise FeatureError where the first token does not stand for the text (CLS), and that or a window needs it."""
+    ids, cls, sep = tokenizer("a")["input_ids"], tokenizer.cls_token_id, tokenizer.sep_token_id
+    first = cls is not None and ids[:1] == [cls]
+    if "cls" in pool and not first:
+        raise FeatureError(f"pool={pool!r}: {encoder} begins a text with no CLS. Ask for pool mean or tokens.")
+    if context == "dialogue" and not (first and sep is not None and ids[-1:] == [sep]):
+        raise FeatureError(f"context=dialogue: {encoder} puts no CLS and SEP around a text. Ask for context alone.")
+
+
 def windows(corpus: Corpus, tokenizer, *, context: str, max_tokens: int) -> list[Input]:
-    """The input to the encoder for every utterance, in table order."""
-    texts = list(corpus.table["text"])
+    """The input to the encoder for every utterance, in table order; a text without a token is one end mark."""
     if context == "alone":
-        inputs = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
+        inputs = tokenizer(list(corpus.table["text"]), truncation=True, max_length=max_tokens)["input_ids"]
+        inputs = [ids or [tokenizer.eos_token_id or 0] for ids in inputs]
         return [(ids, slice(0, len(ids))) for ids in inputs]
-
-    def tokens(lines: Sequence[str]) -> list[list[int]]:
-        return tokenizer(lines, add_special_tokens=False)["input_ids"]
-
-    names = [f"{name(corpus, s)}:" for s in corpus.table["speaker"]]
-    spoken = [f"{n} {t}" for n, t in zip(names, texts, strict=True)]
-    first, later = tokens(spoken), tokens([f" {s}" for s in spoken])  # within a segment, some tokenizers mark the space
-    name_tokens = [len(ids) for ids in tokens(names)]
+    spoken = _spoken(corpus)
+    first, later = _tokens(tokenizer, spoken), _tokens(tokenizer, [f" {s}" for s in spoken])  # some mark that space
+    name_tokens = [len(ids) for ids in _tokens(tokenizer, [f"{name(corpus, s)}:" for s in corpus.table["speaker"]])]
     inputs = []
     for rows in corpus.table.groupby("dialogue", sort=False).indices.values():
         inputs += [_window(i, rows, first, later, name_tokens[i], tokenizer, max_tokens) for i in rows]
     return inputs
 
 
+def cut(corpus: Corpus, tokenizer, *, context: str, max_tokens: int) -> int:
+    """How many utterances are too long for their input, and are cut at their end."""
+    if context == "alone":
+        texts = tokenizer(list(corpus.table["text"]), verbose=False)["input_ids"]
+        return sum(len(ids) > max_tokens for ids in texts)
+    return sum(len(ids) > max_tokens - 2 - 2 * _gap(tokenizer) for ids in _tokens(tokenizer, _spoken(corpus)))
+
+
+def _spoken(corpus: Corpus) -> list[str]:
+    """Every utterance after the name of its speaker."""
+    return [f"{name(corpus, s)}: {t}" for s, t in zip(corpus.table["speaker"], corpus.table["text"], strict=True)]
+
+
+def _tokens(tokenizer, lines: Sequence[str]) -> list[list[int]]:
+    return tokenizer(lines, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def _gap(tokenizer) -> int:
+    """How many separators stand between two segments."""
+    return tokenizer.num_special_tokens_to_add(pair=True) - 2
+
+
 def _window(i: int, rows: np.ndarray, first: list, later: list, name_length: int, tokenizer, max_tokens: int) -> Input:
     """The three segments around row `i` of the dialogue with `rows`; its speaker's name takes `name_length` tokens."""
-    gap = [tokenizer.sep_token_id] * (tokenizer.num_special_tokens_to_add(pair=True) - 2)
+    gap = [tokenizer.sep_token_id] * _gap(tokenizer)
     current = first[i][: max_tokens - 2 - 2 * len(gap)]
     room = max_tokens - 2 - 2 * len(gap) - len(current)
     past, future = [], []

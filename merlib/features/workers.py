@@ -27,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from merlib.errors import FeatureError
 from merlib.features.decoding import Clip, MediaError
 from merlib.features.extractors import Extractor
+from merlib.features.film import reason
 
 CHUNK, AHEAD = 8, 3  # recordings that a worker takes at once, and such chunks on their way for each worker
 Result = np.ndarray | str  # the steps of a clip, t d, or the reason why there are none
@@ -115,13 +116,16 @@ def _some(first: int, clips: list[Clip]) -> list[tuple[int, Result]]:
 
 
 def _one(clip: Clip, extractor: Extractor) -> Result:
+    """The steps of a clip. Whatever goes wrong with a recording is the reason why it has none, and ends nothing."""
     try:
         values = extractor(clip)
+        if values.ndim != 2 or not len(values) or not np.isfinite(values).all():
+            return f"gave {values.dtype} {values.shape}, which is empty or not finite"
+        return values
     except MediaError as error:
         return str(error)
-    if values.ndim != 2 or not len(values) or not np.isfinite(values).all():
-        return f"gave {values.dtype} {values.shape}, which is empty or not finite"
-    return values
+    except Exception as error:  # noqa: BLE001 (a damaged file may raise anything in a decoder or a network)
+        return f"{type(error).__name__}: {reason(error)}"
 
 
 def check_guard() -> None:

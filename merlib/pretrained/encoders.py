@@ -7,13 +7,18 @@ Shapes: b utterances, s samples, t steps (of speech, or frames), d hidden width.
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import numpy as np
 import torch
 import transformers
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -22,6 +27,7 @@ from merlib.errors import RequestError
 
 KINDS = ("*.json", "*.txt", "*.model", "*.safetensors")
 SETTINGS = ("config.json", "preprocessor_config.json")
+SPEC_AUGMENT = ("*masked_spec_embed",)  # a weight that only SpecAugment reads, which is off here
 States = tuple[Tensor, Tensor]  # b t d, b t
 
 
@@ -36,12 +42,12 @@ class AudioEncoder(nn.Module):
     def __init__(self, *, encoder: str, learns: bool, checkpointing: bool = False):
         super().__init__()
         folder = located(encoder)
-        config = transformers.AutoConfig.from_pretrained(folder)
+        config = read(transformers.AutoConfig, folder)
         if not hasattr(config, "conv_stride"):
             raise RequestError(f"{encoder} is a {config.model_type}; expected wavlm, hubert or wav2vec2")
         config.update({"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0})
-        self.net = transformers.AutoModel.from_pretrained(folder, config=config, dtype=torch.float32)
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
+        self.net = filled(transformers.AutoModel, folder, unused=SPEC_AUGMENT, config=config)
+        extractor = read(transformers.AutoFeatureExtractor, folder)
         self.width, self.rate, self.normalize = config.hidden_size, extractor.sampling_rate, extractor.do_normalize
         self.layers = list(zip(config.conv_kernel, config.conv_stride, strict=True))
         self.field = 1  # samples that one step covers: the shortest possible input
@@ -100,8 +106,7 @@ class Images:
     """Videos, uint8 arrays (t, height, width, 3): CLIP's embedding of every frame."""
 
     def __init__(self, folder: str, device: str):
-        net = transformers.CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)
-        self.net = net.eval().to(device)
+        self.net = filled(transformers.CLIPVisionModelWithProjection, folder).to(device)
         settings = json.loads((Path(folder) / "preprocessor_config.json").read_text())
         self.mean, self.std = (torch.tensor(settings[k]).view(3, 1, 1) for k in ("image_mean", "image_std"))
         self.size, self.device = self.net.config.image_size, device
@@ -122,22 +127,71 @@ class Images:
         return self.net(pixel_values=(x - self.mean.to(x)) / self.std.to(x)).image_embeds
 
 
+def filled(kind: type, folder: str, *, unused: Collection[str] = (), **options) -> transformers.PreTrainedModel:
+    """The network of a folder by a class of transformers, float32, every weight of it from the checkpoint.
+
+    unused: patterns of the names of weights that the caller's forward pass does not read, which may be missing. A
+    checkpoint whose names all stand behind one prefix (an encoder that was saved as a part of another network) is read
+    without it. Raises RequestError for one that is damaged, or that lacks weights.
+    """
+    weights(folder)
+    load = partial(read, kind, folder, dtype=torch.float32, output_loading_info=True, **options)
+    net, report = load()
+    missing, others = _missing(report, unused), sorted(report["unexpected_keys"])
+    prefixes = {other[: -len(key)] for key in missing[:3] for other in others if other.endswith(f".{key}")}
+    if len(prefixes) == 1 and len(missing) > len(net.state_dict()) / 2:
+        net, report = load(key_mapping={f"^{re.escape(*prefixes)}": ""})
+        missing = _missing(report, unused)
+    if missing:
+        what = f"its weights lack {len(missing)} of {type(net).__name__}, first {missing[:3]}"
+        found = f", and have {len(others)} others, first {others[:3]}" if others else ""
+        raise RequestError(f"{folder}: {what}{found}. Save the whole encoder by itself, with save_pretrained")
+    return net.eval()
+
+
+def _missing(report: Mapping, unused: Collection[str]) -> list[str]:
+    return sorted(key for key in report["missing_keys"] if not any(fnmatch(key, pattern) for pattern in unused))
+
+
+def read(kind: type, folder: str, **options) -> Any:
+    """`kind.from_pretrained` of a folder; RequestError, in one line, for whatever it cannot read."""
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # what its warnings say is checked here
+    try:
+        return kind.from_pretrained(folder, **options)
+    except Exception as error:  # foreign files may raise anything in the library that reads them
+        what = f"{kind.__name__} cannot read it ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+        raise RequestError(f"{folder}: {what}. Save the encoder again with save_pretrained, or get it again") from error
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+
+
 def located(encoder: str) -> str:
     """The folder of an encoder: itself, or what the hub has under this name (safetensors where there are any)."""
     if Path(encoder).is_dir():
         return encoder
-    folder = huggingface_hub.snapshot_download(encoder, allow_patterns=list(KINDS))
-    if not list(Path(folder).glob("*.safetensors")):
-        folder = huggingface_hub.snapshot_download(encoder, allow_patterns=[*KINDS, "pytorch_model.bin"])
+    try:
+        folder = huggingface_hub.snapshot_download(encoder, allow_patterns=list(KINDS))
+        if not list(Path(folder).glob("*.safetensors")):
+            folder = huggingface_hub.snapshot_download(encoder, allow_patterns=[*KINDS, "pytorch_model.bin"])
+    except (OSError, ValueError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise RequestError(f"{encoder} is no folder, and cannot be had from the hub ({why}). Name a folder") from error
     return folder
 
 
 def weights(folder: str) -> list[Path]:
-    """The files of an encoder's weights; RequestError where there are none."""
+    """The files of an encoder's weights; RequestError where there are none, or where one is damaged."""
     files = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("pytorch_model.bin"))
     if not files:
         what = "neither *.safetensors nor pytorch_model.bin"
         raise RequestError(f"{folder}: {what}; save the encoder with save_pretrained")
+    for file in files:
+        if file.suffix == ".safetensors":
+            try:
+                safe_open(file, framework="numpy")
+            except (OSError, SafetensorError) as error:
+                raise RequestError(f"{file} is cut off, or no safetensors file ({error}): get it again") from None
     return files
 
 

@@ -55,7 +55,8 @@ def extract_array(data: str, corpus: str, **options: Any) -> Path:
 
 def failures(data: str, corpus: str, name: str) -> pd.DataFrame:
     """The recordings that could not be used for the feature `name`: utterance, file, reason."""
-    return pd.read_csv(folders.root_path(data) / corpus / "features" / f"{name}.failures.csv", dtype=str)
+    file = folders.root_path(data) / corpus / "features" / f"{name}.failures.csv"
+    return pd.read_csv(file, dtype=str, keep_default_na=False)
 
 
 def encode_text(
@@ -78,9 +79,12 @@ def encode_text(
     array = text.encode(source, **options)
     array = replace(array, extractor=array.extractor + origin)
     file = store.path(folder, name)
-    if file.exists() and (passport := store.read_passport(file)).extractor != array.extractor:
-        remedy = f"Give this one ({array.extractor}) another --name, or delete the file."
-        raise FeatureError(f"{file} holds {passport.summary()}. {remedy}")
+    if file.exists():
+        passport = store.read_passport(file)
+        known = {"extractor", "weights_sha256", "max_tokens"} - ({"max_tokens"} if not passport.max_tokens else set())
+        if other := [field for field in sorted(known) if getattr(passport, field) != getattr(array, field)]:
+            what = f"{file} holds {passport.summary()}, of another {' and '.join(other)}"
+            raise FeatureError(f"{what}. Give this one ({array.extractor}) another --name, or delete the file.")
     return store.add(folder, loaded, name, array)
 
 

@@ -64,8 +64,10 @@ class TunedText(nn.Module):
     def __init__(self, *, width: int, encoder: str, tuned_layers: int, pool: str):
         from transformers import AutoModel  # takes seconds, and only this needs it
 
+        from merlib.pretrained.encoders import filled, located
+
         super().__init__()
-        model = AutoModel.from_pretrained(encoder, dtype=torch.float32)
+        model = filled(AutoModel, located(encoder), unused=() if pool == "pooler" else ("pooler.*",))
         layers, hidden = getattr(getattr(model, "encoder", None), "layer", ()), model.config.hidden_size
         if not 0 < tuned_layers <= len(layers) or width != hidden or (pool == "pooler" and model.pooler is None):
             raise RequestError(

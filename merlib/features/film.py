@@ -1,0 +1,200 @@
+"""A recording as FFmpeg (PyAV) opens it: under limits, on a clock that starts at 0, and whole or refused.
+
+The time stamps of a recording may begin anywhere (broadcasts, cuts without encoding again). Here the first of its
+streams begins at second 0, and the others keep their distance to it.
+"""
+
+import re
+import struct
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from merlib.errors import MerlibError
+
+Item = TypeVar("Item")
+PATIENCE = 600.0  # seconds that reading one recording may take, without what is done with its frames
+PIXELS = 1 << 26  # of the largest frame
+PRIMING = 0.1  # encoders of audio begin up to so many seconds before 0, and decoders leave that out again
+ROUNDING = 1.001e-3  # seconds; Matroska's time stamps are whole milliseconds
+SLACK = 0.1  # seconds that a stream may end before its header says: encoders pad and round
+# Containers of media. Playlists and scripts, which FFmpeg reads too, lead to other files or never end.
+FORMATS = (
+    "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mp3,mpeg,mpegts,mpegvideo,mxf,nut,"
+    "ogg,rm,w64,wav,wv"
+)
+HEADED = set("aiff au avi caf flac flv matroska mov w64 wav".split())  # those whose headers say how long they are
+
+
+class MediaError(MerlibError, ValueError):
+    """A recording that cannot be used; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """When a stream begins and how long it is, in seconds."""
+
+    start: float
+    length: float
+
+
+@contextmanager
+def opened(file: Path, *kinds: str) -> Iterator[tuple[av.container.InputContainer, av.stream.Stream, float]]:
+    """A recording, its first stream of these kinds (audio, video), and the time stamp at which its clock starts."""
+    limits = {"format_whitelist": FORMATS, "max_pixels": str(PIXELS)}
+    try:
+        with av.open(str(file), options=limits, timeout=PATIENCE, metadata_errors="replace") as recording:
+            streams = [stream for kind in kinds for stream in getattr(recording.streams, kind)]
+            if not streams:
+                raise MediaError(f"has no {' or '.join(kinds)} stream")
+            start = (recording.start_time or 0) / av.time_base
+            yield recording, streams[0], 0.0 if -PRIMING < start < 0 else start
+    except (OSError, av.error.FFmpegError) as error:
+        raise MediaError(f"cannot be decoded ({reason(error)})") from None
+
+
+def paced(items: Iterable[Item]) -> Iterator[Item]:
+    """The same packets, blocks or frames; MediaError once they have taken `PATIENCE` seconds to come."""
+    items, spent = iter(items), 0.0
+    while True:
+        since = time.monotonic()
+        item = next(items, None)
+        spent += time.monotonic() - since
+        if item is None:
+            return
+        if spent > PATIENCE:
+            raise MediaError(f"takes more than {PATIENCE:.0f} s to read")
+        yield item
+
+
+def span(file: Path, *kinds: str) -> Span:
+    """The span of a recording's stream: as its header says, or else by its packets, all of which are read.
+
+    Raises MediaError where the file ends before its header says, as after an interrupted copy.
+    """
+    with opened(file, *kinds) as (recording, stream, origin):
+        firsts, ends, broken = _packets(recording)
+        if stream.index not in ends:
+            raise MediaError(f"no {stream.type} in it{broken}")
+        first = firsts[stream.index] if stream.start_time is None else float(stream.start_time * stream.time_base)
+        readable, announced = ends[stream.index] - first, _announced(recording, stream, first)
+        missing = max(_end(recording, file) - max(ends.values()), 0.0 if announced is None else announced - readable)
+        if HEADED & set(recording.format.name.split(",")) and (broken or missing > SLACK):
+            raise cut_off(readable, readable + missing, broken)
+        return Span(first - origin, readable if announced is None else announced)
+
+
+def cut_off(readable: float, announced: float, broken: str = "") -> MediaError:
+    """The error for a recording that is shorter than its header says."""
+    return MediaError(f"{readable:.2f} of {announced:.2f} s readable{broken}: cut off or damaged; get the file again")
+
+
+def _packets(recording: av.container.InputContainer) -> tuple[dict[int, float], dict[int, float], str]:
+    """By stream, the time stamps at which its packets begin and end; and why no more can be read, if that is so."""
+    firsts, ends, broken = {}, {}, ""
+    try:
+        for packet in paced(recording.demux()):
+            at = packet.dts if packet.pts is None else packet.pts
+            if at is None:
+                continue  # the empty packet at the end of a stream
+            broken = " (a packet is not complete)" if packet.is_corrupt else broken
+            index, base = packet.stream.index, packet.time_base
+            firsts[index] = min(firsts.get(index, float("inf")), float(at * base))
+            ends[index] = max(ends.get(index, float("-inf")), float((at + (packet.duration or 0)) * base))
+    except av.error.FFmpegError as error:
+        broken = f" ({reason(error)})"
+    return firsts, ends, broken
+
+
+def _announced(recording: av.container.InputContainer, stream: av.stream.Stream, first: float) -> float | None:
+    """Seconds of a stream by its header: in Matroska, a tag says when it ends. None where nothing is said."""
+    if "matroska" not in recording.format.name:
+        return None if stream.duration is None else float(stream.duration * stream.time_base)
+    tag = next((value for key, value in stream.metadata.items() if key.upper().startswith("DURATION")), "")
+    if not (match := re.fullmatch(r"(\d+):(\d+):([\d.]+)", tag)):
+        return None
+    return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]) - first
+
+
+def _end(recording: av.container.InputContainer, file: Path) -> float:
+    """The time stamp at which a recording ends by its header, or 0: FFmpeg believes that of an AVI only if it is whole.
+
+    There, scale, rate, start and length stand 20 bytes after the mark of the first video stream.
+    """
+    if recording.format.name == "avi":
+        with file.open("rb") as raw:
+            head = raw.read(1 << 12)
+        if 0 <= (at := head.find(b"vids") + 20) <= len(head) - 16:
+            scale, rate, _, length = struct.unpack_from("<4I", head, at)
+            return length * scale / max(1, rate)
+        return 0.0
+    return recording.duration / av.time_base if recording.duration and "matroska" in recording.format.name else 0.0
+
+
+def shown(file: Path, *, begin: float, end: float | None, times: Iterator[float] | None) -> Iterator[np.ndarray]:
+    """The frames of a part of a recording that are nearest to the given `times`, or all of them: h w 3 RGB bytes.
+
+    A frame before the part stands where none is stored in it by then, and the last one for every time after it.
+    """
+    due, latest, inside, latest_end = next(times) if times else None, None, False, 0.0
+    with opened(file, "video") as (recording, stream, origin):
+        stream.thread_type = "AUTO" if times is None else "SLICE"
+        if begin:
+            recording.seek(int((origin + begin) / stream.time_base), stream=stream)
+        half, converter = 0.5 / float(stream.average_rate or 25), VideoReformatter()  # one for all: it is slow to make
+        for frame, now, reach in _timed(paced(recording.decode(stream)), origin, half):
+            if end is not None and now >= end - 1e-6:
+                break
+            latest, latest_end = frame, now + max(2 * half, float((frame.duration or 0) * frame.time_base))
+            if now < begin - reach:
+                continue
+            inside = True
+            if due is None:
+                yield _rgb(frame, converter)
+                continue
+            while due < now + reach:
+                yield _rgb(frame, converter)
+                due = next(times, float("inf"))
+        else:  # the recording ends
+            if latest is not None and not inside and latest_end <= begin:
+                raise MediaError(f"ends at {latest_end:.2f} s, before the utterance begins")
+            if end is not None and latest_end < end:
+                span(file, "video")  # raises where the file is cut off
+        if latest is None:
+            raise MediaError("no frame in it")
+        if due is None and not inside:
+            yield _rgb(latest, converter)
+        while due is not None and due != float("inf"):
+            yield _rgb(latest, converter)
+            due = next(times, float("inf"))
+
+
+def _timed(frames: Iterable[av.VideoFrame], origin: float, half: float) -> Iterator[tuple[av.VideoFrame, float, float]]:
+    """Each frame, its second, and for how many seconds around that it is the nearest: `half` at the regular rate."""
+    for frame, following in pairwise(chain(frames, [None])):
+        now, reach = (frame.time or 0.0) - origin, half
+        if following is not None:
+            gap = (following.time or 0.0) - origin - now
+            reach = half if abs(gap - 2 * half) <= ROUNDING else max(0.0, gap / 2)
+        yield frame, now, reach
+
+
+def _rgb(frame: av.VideoFrame, converter: VideoReformatter) -> np.ndarray:
+    """The pixels, turned as the recording asks for (a telephone that was held upright)."""
+    pixels = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+
+def reason(error: Exception) -> str:
+    """An error in a few words, without the file's path."""
+    words = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
+    return words.split("\n")[0].strip(" :.")[:200] or type(error).__name__
