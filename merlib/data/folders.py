@@ -14,6 +14,7 @@ from merlib.data import store, table
 from merlib.data.official import ACCESS
 from merlib.data.store import Feature
 from merlib.data.table import Corpus, CorpusError
+from merlib.files import read_text
 from merlib.places import TWINS, data_folder
 
 RECORDINGS = "recordings.txt"  # holds the folder of the recordings, where a release with recordings was imported
@@ -63,7 +64,7 @@ def arrays(data: str, corpus: str) -> list[str]:
 def recordings(data: str, corpus: str) -> Path | None:
     """The folder that the media paths of a corpus are relative to; None where the root names none."""
     file = root_path(data) / corpus / RECORDINGS
-    return Path(file.read_text().strip()) if file.exists() else None
+    return Path(read_text(file).strip()) if file.exists() else None
 
 
 def lock(folder: Path) -> FileLock:

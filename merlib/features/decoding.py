@@ -45,10 +45,11 @@ class Clip:
         return replace(self, side="")
 
 
-def located(utterance: str, text: str, folder: Path) -> Clip:
+def located(utterance: str, text: str, folder: Path, *, links: bool = False) -> Clip:
     """The recording of an utterance that a table names by `text` (see `merlib.data.recordings`), below `folder`.
 
-    Raises MediaError where there is none, or where a path or a link leads out of the folder.
+    Raises MediaError where there is none, or where a path or, unless `links` says that it may, a link leads out of the
+    folder.
     """
     if not text:
         raise MediaError("the table names no file")
@@ -57,7 +58,7 @@ def located(utterance: str, text: str, folder: Path) -> Clip:
     except ValueError as error:
         raise MediaError(str(error)) from None
     root, file = Path(folder).resolve(), (Path(folder) / path).resolve()
-    if not file.is_relative_to(root):
+    if not file.is_relative_to(root) and (not links or recordings.escapes(path)):
         raise MediaError(f"{path} leads out of the corpus' folder; copy the file there, or give the folder it is in")
     if not file.is_file():
         raise MediaError(f"no such file: {path}")

@@ -7,7 +7,7 @@ import pandas as pd
 from filelock import FileLock
 
 from merlib.errors import MerlibError
-from merlib.files import atomic
+from merlib.files import atomic, read_text
 from merlib.places import results_folder
 from merlib.study.recorded import records_path
 
@@ -28,7 +28,7 @@ def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
     path = records_path(paper, table, data)
     if not path.exists():
         return pd.DataFrame(columns=COLUMNS)
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     try:
         if not text.endswith("\n"):
             raise ValueError("the last line is not whole")

@@ -5,6 +5,7 @@ import pytest
 from prepared_lab import ORDER, STORED, VALUES
 
 from merlib.data.table import CorpusError
+from merlib.errors import Notice
 
 
 def test_bytes_become_fractions(lab):
@@ -24,12 +25,15 @@ def test_npy_and_csv_files_serve_as_well(lab):
         ('values = "is10"\n', ""),
     ]
     np.testing.assert_array_equal(lab(toml=edits)[1]["audio"].values, expected)
-    rows = "\n".join(f"{u},{a},{b}" for u, (a, b) in zip(STORED, VALUES, strict=True))
+    shown = VALUES[[1, 0, 3, 2, 4]]  # not in an order, which would make an index of them
+    expected = shown[[STORED.index(u) for u in ORDER]]
+    rows = "\n".join(f"{u},{a + 0.5},{b + 0.5}" for u, (a, b) in zip(STORED, shown, strict=True))
     (lab.folder / "audio.csv").write_text(f"utt,f0,f1\n{rows}\n")
     edits = [('file = "audio.npz"', 'file = "audio.csv"'), ('values = "is10"\n', "")]
-    np.testing.assert_array_equal(lab(toml=edits)[1]["audio"].values, expected)
+    with pytest.warns(Notice, match="takes 2 columns: f0, f1"):
+        np.testing.assert_array_equal(lab(toml=edits)[1]["audio"].values, expected + 0.5)
     edits[1] = ('values = "is10"', 'values = ["f1"]')
-    np.testing.assert_array_equal(lab(toml=edits)[1]["audio"].values, expected[:, 1:])
+    np.testing.assert_array_equal(lab(toml=edits)[1]["audio"].values, expected[:, 1:] + 0.5)
 
 
 @pytest.mark.parametrize(
