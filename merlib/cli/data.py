@@ -204,5 +204,6 @@ def _media(data: str, corpus: str, media: Path | None) -> Path:
 
     folder = media or folders.recordings(data, corpus)
     if folder is None:
+        folders.dataset(data, corpus, features=())  # says how to get the corpus, where the root does not have it
         raise CorpusError(f"{data}/{corpus} was imported without recordings: say with --media where they are.")
     return folder

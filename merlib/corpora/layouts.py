@@ -4,12 +4,14 @@ Only names are read, and the small files that name others; a release that is com
 that cannot be decoded, which the extraction reports.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from merlib.corpora import cmu, iemocap, meld, ravdess
 from merlib.corpora.reading import visible
+from merlib.errors import Notice
 from merlib.files import read_text
 
 LISTED = 5  # missing files that are named
@@ -56,7 +58,9 @@ def survey(base: Path, *, depth: int = 3) -> list[Layout]:
 def _layout_or_error(kind: str, folder: Path) -> Layout | None:
     """The release of this kind in a folder; a broken file must not hide the releases beside it."""
     try:
-        return LAYOUTS[kind](folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Notice)  # its import tells them
+            return LAYOUTS[kind](folder)
     except (OSError, ValueError, KeyError) as error:  # CorpusError and pandas' errors are ValueErrors
         return Layout(kind, folder, {}, (), error=str(error))
 

@@ -47,15 +47,15 @@ def read_csv(file: Path) -> pd.DataFrame:
     """A CSV file as text, with "" for empty cells; a column name that is there twice is refused."""
     try:
         text = decode(regular(file).read_bytes(), file)
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
         names = next((row for row in csv.reader(io.StringIO(text)) if row), [])
+        if len(names) == 1 and (other := next((s for s in ";\t|" if s in names[0]), "")):
+            raise OSError(f"its columns are separated by {other!r}, not by commas")
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except (OSError, csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         reason = str(error).replace(str(file), "").strip(" :\n")
         raise CorpusError(f"{file}: {reason}. Expected a CSV file in UTF-8 with a header line.") from None
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
         raise CorpusError(f"{file}: several columns are named {twice}. Rename or remove all but one of each.")
-    if len(names) == 1 and (other := next((s for s in ";\t|" if s in names[0]), "")):
-        raise CorpusError(f"{file}: its columns are separated by {other!r}; expected commas. Save it so.")
     short = table.isna().any(axis=1)
     if short.any() or not isinstance(table.index, pd.RangeIndex):
         what = f"{short.sum()} rows have fewer" if short.any() else "rows have more"

@@ -40,7 +40,8 @@ def _about(folder: Path) -> dict:
     """A corpus of a root: its source, counts, and passports (with the number of ids instead of them); or its error."""
     try:
         corpus = table.load(folder)
-    except CorpusError as error:
+        media = folders.recordings_found(folder.parent.name, corpus)
+    except (CorpusError, OSError) as error:
         return {"error": str(error)}
     features = {}
     for file in sorted((folder / "features").glob("*.safetensors")):
@@ -51,7 +52,7 @@ def _about(folder: Path) -> dict:
         else:
             extra = {"ids": len(passport.ids), "bytes": size, "summary": passport.summary()}
             features[file.stem] = asdict(passport) | extra
-    return {"source": corpus.source, **corpus.counts(), "features": features}
+    return {"source": corpus.source, **corpus.counts(), "recordings": media, "features": features}
 
 
 def as_text(report: dict) -> str:
@@ -59,7 +60,9 @@ def as_text(report: dict) -> str:
     lines = [f"data in {report['data']} (set MERLIB_DATA to change it)"]
     for root, held in report["roots"].items():
         for corpus, about in held.items():
-            counts = about.get("error") or f"{sum(about['utterances'].values())} utterances; {about['source']}"
+            counts = about.get("error") or (
+                f"{sum(about['utterances'].values())} utterances; {about['recordings']}; {about['source']}"
+            )
             lines.append(f"  {root}/{corpus}: {counts}")
             for name, feature in about.get("features", {}).items():
                 size = f", {feature['bytes'] / 2**20:.1f} MiB" if "bytes" in feature else ""

@@ -12,6 +12,7 @@ from merlib.corpora import cmu, iemocap, meld, mmsa, pickles, prepared, ravdess
 from merlib.data import folders, recordings, store, table
 from merlib.data.table import Array, Corpus, CorpusError
 from merlib.errors import DeclarationError, one_of
+from merlib.files import content
 from merlib.places import TWINS
 from merlib.roots import present
 
@@ -26,6 +27,8 @@ KINDS = {  # kind of source -> its reader, which gives corpora, each with its ar
     "mosi": lambda source, partial: [(cmu.read(source, "mosi"), {})],
     "mosei": lambda source, partial: [(cmu.read(source, "mosei"), {})],
 }
+
+FILES = ("prepared", "conv-emotion", "mmsa")  # kinds whose source is a file; those of the others are folders
 
 
 def refuse_synthetic(data: str) -> None:
@@ -64,6 +67,9 @@ def import_source(
 
 
 def _read(kind: str, read: Callable, source: Path, partial: bool) -> list:
+    if kind not in FILES and not source.is_dir():
+        what = f"is {content(source) or 'a file'}" if source.is_file() else "is no folder that is there"
+        raise CorpusError(f"{source} {what}. `merlib data import {kind}` expects the folder of the release.")
     try:
         return read(source, partial)
     except (CorpusError, OSError):
@@ -109,12 +115,6 @@ def summary(folder: Path) -> str:
     t, counts = corpus.table, corpus.table["label"].value_counts()
     classes = ", ".join(f"{name} {counts.get(i, 0)}" for i, name in enumerate(corpus.labels))
     unlabelled = f", without a class {counts[-1]}" if -1 in counts else ""
-    base = folders.recordings(folder.parent.name, folder.name)
-    media = [
-        f"{column}: {recordings.found(t[column], base) if base else 0} of {len(t)} recordings found"
-        for column in ("audio", "video")
-        if (t[column] != "").any()
-    ]
-    dialogues = t["dialogue"].nunique()
-    what = f"{corpus.name}: {len(t)} utterances in {dialogues} dialogues ({classes}{unlabelled})"
-    return "; ".join([what, *(media or ["no recordings"]), corpus.source])
+    media = folders.recordings_found(folder.parent.name, corpus)
+    what = f"{len(t)} utterances in {t['dialogue'].nunique()} dialogues ({classes}{unlabelled})"
+    return f"{corpus.name}: {what}; {media}; {corpus.source}"

@@ -67,7 +67,9 @@ def _old(folder: Path, replace_old: bool) -> Corpus | None:
 
 def _of_tables(old: Corpus, new: Corpus) -> list[tuple[str, str]]:
     """The columns in which two tables differ, each with how often, and the first case."""
-    before, after = (each.table.set_index("utterance") for each in (old, new))
+    classes = dict(enumerate(old.labels)) | {-1: "none"}
+    tables = (each.table.assign(label=each.table["label"].map(classes)) for each in (old, new))
+    before, after = (each.set_index("utterance") for each in tables)
     lost, added = before.index.difference(after.index, sort=False), after.index.difference(before.index, sort=False)
     if len(lost) or len(added):
         first = [f"{where} {list(ids[:1])}" for where, ids in (("there", lost), ("here", added)) if len(ids)]
@@ -93,7 +95,7 @@ def _empty(column: pd.Series) -> pd.Series:
 
 
 def _short(value: object) -> str:
-    return repr(value if not isinstance(value, str) or len(value) <= 60 else f"{value[:60]}...")
+    return str(value) if not isinstance(value, str) else repr(value if len(value) <= 60 else f"{value[:60]}...")
 
 
 def _of_arrays(folder: Path, name: str, array: Array, replace_old: bool) -> str:
