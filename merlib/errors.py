@@ -1,18 +1,22 @@
 """What can be wrong, for one place to tell a caller's mistake from a failure; and the one look-up by name."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 Anything = TypeVar("Anything")
 FEW = 60  # names that a message lists in full; of more it lists the nearest
-LONGEST = 2000  # characters of a message that the command line prints
+LONGEST = 2000  # characters of a message; what foreign files hold may be of any length
 
 
 class MerlibError(Exception):
-    """Anything that merlib refuses or cannot do. `exit_code` is that of the command line: 1 the run failed."""
+    """Anything that merlib refuses or cannot do, in one line. `exit_code` is the command line's: 1 for a failed run."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return shortened(super().__str__())
 
 
 class RequestError(MerlibError, ValueError):
@@ -35,13 +39,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     return no_memory or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
-def one_line(message: str) -> str:
-    """A message in one line; the middle of a very long one is left out, since names and remedies stand at its ends."""
-    line = " ".join(message.split("\n")).strip()
-    if len(line) <= LONGEST:
-        return line
-    left_out = f" [... {len(line) - LONGEST} characters ...] "
-    return line[: LONGEST * 3 // 4] + left_out + line[-LONGEST // 4 :]
+class Notice(UserWarning):
+    """What a reader took otherwise than it is written, or left out: `what`, and the file or corpus `where` it was."""
+
+    def __init__(self, what: str, where: object = ""):
+        super().__init__(what, where)
+        self.what, self.where = what, str(where)
+
+    def __str__(self) -> str:
+        return shortened(f"{self.where}: {self.what}" if self.where else self.what)
+
+
+def shortened(text: str) -> str:
+    """A message with its beginning and its end, where the remedy stands, and no more than LONGEST characters."""
+    text = re.sub(r"\s*\n\s*", " ", text).strip()
+    if len(text) <= LONGEST:
+        return text
+    begin, end = LONGEST * 3 // 4, LONGEST // 5
+    return f"{text[:begin]} ... ({len(text) - begin - end} characters left out) ... {text[-end:]}"
 
 
 def one_of(known: Mapping[str, Anything] | Iterable[str], name: Any, what: str) -> Anything:

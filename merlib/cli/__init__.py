@@ -27,7 +27,7 @@ from merlib.cli.arguments import (
     Seeds,
     Words,
 )
-from merlib.errors import MerlibError, is_out_of_memory, one_line, one_of
+from merlib.errors import MerlibError, is_out_of_memory, one_of, shortened
 from merlib.places import commit
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -243,7 +243,7 @@ def main(words: list[str] | None = None) -> None:
         with signals.ending_the_command():
             code = app(words, prog_name="merlib", standalone_mode=False)
     except typer.TyperException as error:  # the words make no command
-        error.message = one_line(error.message)
+        error.message = shortened(error.message)
         error.show()
         code = error.exit_code
     except (MerlibError, OSError) as error:
@@ -261,5 +261,5 @@ def main(words: list[str] | None = None) -> None:
 
 
 def _failed(message: str, code: int = 1) -> int:
-    print(f"merlib: {one_line(message)}", file=sys.stderr)
+    print(f"merlib: {shortened(message)}", file=sys.stderr)
     return code

@@ -2,6 +2,9 @@
 
 import json
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +12,7 @@ import typer
 
 from merlib import files
 from merlib.cli.arguments import Changes, Code, assignment, data_roots, modalities, root, word
-from merlib.errors import one_of
+from merlib.errors import Notice, one_of
 from merlib.places import TWINS
 
 app = typer.Typer(help="Bring corpora, recordings and features in.", rich_markup_mode=None)
@@ -45,7 +48,14 @@ def make(data: Target, corpora: Annotated[list[str], typer.Argument(help="Corpor
 
 
 @app.command("import")
-def import_corpus(kind: str, source: Path, data: Target) -> None:
+def import_corpus(
+    kind: str,
+    source: Path,
+    data: Target,
+    partial: Annotated[bool, typer.Option("--partial", help="The source is a part of the corpus.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Set aside a table or array that differs.")] = False,
+    links: Annotated[bool, typer.Option("--follow-links", help="Links may lead out of the source's folder.")] = False,
+) -> None:
     """Import a corpus into a data root.
 
     KIND is prepared (a TOML), iemocap, meld, ravdess, mosi, mosei (official folders), conv-emotion, multiemo or mmsa
@@ -53,8 +63,30 @@ def import_corpus(kind: str, source: Path, data: Target) -> None:
     """
     from merlib.roots import imports
 
-    for path in imports.import_source(kind, source, data):
+    with _notices():
+        paths = imports.import_source(kind, source, data, partial=partial, replace=replace, follow_links=links)
+    for path in paths:
         print(path)
+    for path in paths:
+        if path.name == "utterances.parquet":
+            print(imports.summary(path.parent))
+
+
+@contextmanager
+def _notices() -> Iterator[None]:
+    """Print each `Notice` of the block to standard error; one that several files share, in one line."""
+    places: dict[str, list[str]] = {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            for warning in caught:
+                if isinstance(warning.message, Notice):
+                    places.setdefault(warning.message.what, []).append(warning.message.where)
+    for what, where in places.items():
+        several = f" and {len(set(where)) - 1} others" if len(set(where)) > 1 else ""
+        print(f"{where[0]}{several}: {what}", file=sys.stderr)
 
 
 @app.command()
@@ -176,5 +208,6 @@ def _media(data: str, corpus: str, media: Path | None) -> Path:
 
     folder = media or folders.recordings(data, corpus)
     if folder is None:
+        folders.dataset(data, corpus, features=())  # says how to get the corpus, where the root does not have it
         raise CorpusError(f"{data}/{corpus} was imported without recordings: say with --media where they are.")
     return folder

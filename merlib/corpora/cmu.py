@@ -13,6 +13,7 @@ MOSEI a row belongs to the clip with the same times. A clip without a label stay
 """
 
 import ast
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ import pandas as pd
 
 from merlib.corpora.reading import media_path, required, visible
 from merlib.data.table import Corpus, CorpusError, build
+from merlib.errors import Notice
+from merlib.foreign import content, read_text
 
 FOLDS = {"standard_train_fold": "train", "standard_valid_fold": "val", "standard_test_fold": "test"}
 TOLERANCE = 0.05  # seconds by which the times of a clip may differ between transcript and labels
@@ -70,7 +73,12 @@ def read(source: Path, name: str) -> Corpus:
     if not files:
         raise CorpusError(f"{source / release.transcripts}: no such file; unpack the transcripts there.")
     rows = pd.concat([_clips(file, release, labels) for file in files], ignore_index=True)
-    rows = rows.assign(split=rows["dialogue"].map(folds)).dropna(subset="split")
+    rows = rows.assign(split=rows["dialogue"].map(folds))
+    if (foldless := rows["split"].isna()).any():
+        videos = rows["dialogue"][foldless].unique()
+        what = f"{foldless.sum()} clips of {len(videos)} videos in no fold are left out, first {videos[0]}"
+        warnings.warn(Notice(what, source), stacklevel=1)
+    rows = rows[~foldless].copy()
     for column, pattern in (("video", release.video), ("audio", release.audio)):
         rows[column] = [media_path(source / pattern.format(u), source) if pattern else "" for u in rows["utterance"]]
     rows["speaker"] = rows["dialogue"]  # every video has one speaker
@@ -99,7 +107,8 @@ def _labels(file: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             data = sequences[name]["data"]
             return {v: (data[v]["features"][:, 0].astype(float), data[v]["intervals"][:].astype(float)) for v in data}
     except (OSError, KeyError, ValueError) as error:
-        raise CorpusError(f"{file}: no computational sequence of the SDK ({error}). Fetch it again.") from None
+        reason = content(file) if content(file) not in ("", "an HDF5 file") else error
+        raise CorpusError(f"{file}: no computational sequence of the SDK ({reason}). Fetch it again.") from None
 
 
 def _folds(file: Path) -> dict[str, str]:
@@ -108,12 +117,12 @@ def _folds(file: Path) -> dict[str, str]:
     try:
         lists = {
             target.id: ast.literal_eval(node.value)
-            for node in ast.parse(file.read_text(encoding="utf-8")).body
+            for node in ast.parse(read_text(file)).body
             if isinstance(node, ast.Assign)
             for target in node.targets
             if isinstance(target, ast.Name) and target.id in FOLDS
         }
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise CorpusError(f"{file}: not the SDK's file of lists ({error}). Take it unchanged.") from None
     if missing := sorted(set(FOLDS) - set(lists)):
         raise CorpusError(f"{file}: no list {missing}; expected {sorted(FOLDS)}. Take the SDK's file unchanged.")
@@ -123,7 +132,7 @@ def _folds(file: Path) -> dict[str, str]:
 def _lines(file: Path, release: Release) -> pd.DataFrame:
     """The lines of a transcript as a table, in the order of their clips."""
     fields = release.fields.split()
-    lines = [line for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lines = [line for line in read_text(file).split("\n") if line.strip()]
     lines = [line.removeprefix(f"{file.stem}___") for line in lines]  # in MOSEI; a video's name may end with _
     values = [line.split(release.separator, len(fields) - 1) for line in lines]
     if malformed := [line[:40] for line, each in zip(lines, values, strict=True) if len(each) != len(fields)]:

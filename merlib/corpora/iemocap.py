@@ -12,6 +12,7 @@ list (`labels={utterance: class}`), it makes `iemocap6`.
 
 import hashlib
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from merlib.corpora.reading import media_path, required
 from merlib.data import recordings
 from merlib.data.official import LABELS
 from merlib.data.table import Corpus, CorpusError, build
+from merlib.errors import Notice
+from merlib.foreign import read_text
 
 SHORT = {  # labels of the raters
     "hap": "happy", "sad": "sad", "neu": "neutral", "ang": "angry", "exc": "excited", "fru": "frustrated",
@@ -47,10 +50,13 @@ def default_split(dialogues: Iterable[str], *, seed: int = 5, per_session: int =
     return split
 
 
-def read(source: Path, *, name: str = "iemocap6_majority", labels: Mapping[str, str] | None = None) -> Corpus:
+def read(
+    source: Path, *, name: str = "iemocap6_majority", labels: Mapping[str, str] | None = None, partial: bool = False
+) -> Corpus:
     """The corpus `name`, one of `MAJORITY` or iemocap6, from the folder `source` that holds Session1 to Session5.
 
     labels: for iemocap6, the class of every utterance of the conversational release: the corpus has exactly these.
+    partial: sessions may be missing.
     """
     source = Path(source)
     if name not in MAJORITY and (name != "iemocap6" or labels is None):
@@ -59,9 +65,11 @@ def read(source: Path, *, name: str = "iemocap6_majority", labels: Mapping[str, 
             "classes). The list of iemocap6 (648 happy, 7433 in all) is in IEMOCAP_features.pkl: import that first."
         )
     sessions = [source / f"Session{i}" for i in range(1, 6)]
-    if missing := [s.name for s in sessions if not (s / "dialog" / "EmoEvaluation").is_dir()]:
-        raise CorpusError(f"{source}: {missing} have no dialog/EmoEvaluation; expected all five sessions.")
-    rows = pd.DataFrame([row for session in sessions for row in _session(session, source)])
+    missing = [s.name for s in sessions if not (s / "dialog" / "EmoEvaluation").is_dir()]
+    if missing and (not partial or len(missing) == len(sessions)):
+        what = f"{missing} have no dialog/EmoEvaluation; expected all five sessions"
+        raise CorpusError(f"{source}: {what}, or with --partial some of them.")
+    rows = pd.DataFrame([row for s in sessions if s.name not in missing for row in _session(s, source)])
     if rows.empty:
         raise CorpusError(f"{source}: no dialog/EmoEvaluation has a Ses*.txt with ratings. Unpack the full release.")
     index_of = {c: i for i, c in enumerate(LABELS[name])}
@@ -71,6 +79,10 @@ def read(source: Path, *, name: str = "iemocap6_majority", labels: Mapping[str, 
         raise CorpusError(f"{source}: {len(unknown)} labelled utterances are not in the release, first {unknown[:3]}.")
     else:
         rows["label"] = rows["utterance"].map({u: index_of[c] for u, c in labels.items()})
+    without = rows["majority"][rows["label"].isna()].value_counts().to_dict()
+    if without:
+        what = f"{sum(without.values())} of {len(rows)} turns have no class of {name} and are left out: {without}"
+        warnings.warn(Notice(what, source), stacklevel=1)
     rows = rows.dropna(subset="label")
     rows["split"] = rows["dialogue"].map(default_split(rows["dialogue"]))
     return build(name, rows, source=f"official layout, {'majority' if labels is None else 'given'} labels")
@@ -82,8 +94,8 @@ def _session(session: Path, source: Path) -> list[dict]:
     for file in sorted((session / "dialog" / "EmoEvaluation").glob("Ses*.txt")):
         script = session / "dialog" / "transcriptions" / file.name
         required(script, "a transcription. Unpack the full release.")
-        rated = {m["utterance"]: m for m in RATED.finditer(file.read_text(encoding="latin-1"))}
-        turns = {m["utterance"]: m["text"].strip() for m in TURN.finditer(script.read_text(encoding="latin-1"))}
+        rated = {m["utterance"]: m for m in RATED.finditer(read_text(file))}
+        turns = {m["utterance"]: m["text"].strip() for m in TURN.finditer(read_text(script))}
         if missing := sorted(set(rated) - set(turns)):
             raise CorpusError(f"{script}: {len(missing)} rated utterances have no transcript, first {missing[:3]}.")
         avi = session / "dialog" / "avi" / "DivX" / f"{file.stem}.avi"

@@ -4,12 +4,15 @@ Only names are read, and the small files that name others; a release that is com
 that cannot be decoded, which the extraction reports.
 """
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from merlib.corpora import cmu, iemocap, meld, ravdess
 from merlib.corpora.reading import visible
+from merlib.errors import Notice
+from merlib.foreign import read_text
 
 LISTED = 5  # missing files that are named
 
@@ -22,13 +25,15 @@ class Layout:
     folder: Path
     counts: dict[str, int]
     missing: tuple[str, ...]
+    expected: dict[str, int] = field(default_factory=dict)  # as many of each kind as the release has
     error: str = ""  # why the release cannot be read
 
     def about(self) -> dict:
         """The report of the release as plain data, for JSON."""
         missing = {"missing": len(self.missing), "first_missing": list(self.missing[:LISTED])}
         command = f"merlib data import {self.kind} {self.folder} real"
-        report = {"kind": self.kind, "folder": str(self.folder), "counts": self.counts, **missing, "import": command}
+        report = {"kind": self.kind, "folder": str(self.folder), "counts": self.counts}
+        report |= {"expected": self.expected, **missing, "import": command}
         return report | ({"error": self.error} if self.error else {})
 
 
@@ -36,7 +41,8 @@ def as_text(about: dict) -> str:
     """The report of `Layout.about` in words."""
     if "error" in about:
         return f"{about['folder']} looks like {about['kind']}, but cannot be used: {about['error']}"
-    counts = ", ".join(f"{n} {kind}" for kind, n in about["counts"].items())
+    none = {kind: f"0 of {number}" for kind, number in about["expected"].items()}
+    counts = ", ".join(f"{n or none[kind]} {kind}" for kind, n in about["counts"].items())
     first = ", ".join(about["first_missing"]) + (", ..." if about["missing"] > LISTED else "")
     missing = f"{about['missing']} files are missing: {first}" if about["missing"] else "complete"
     return f"{about['folder']} is {about['kind']}: {counts}; {missing}\n    {about['import']}"
@@ -52,7 +58,9 @@ def survey(base: Path, *, depth: int = 3) -> list[Layout]:
 def _layout_or_error(kind: str, folder: Path) -> Layout | None:
     """The release of this kind in a folder; a broken file must not hide the releases beside it."""
     try:
-        return LAYOUTS[kind](folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Notice)  # its import tells them
+            return LAYOUTS[kind](folder)
     except (OSError, ValueError, KeyError) as error:  # CorpusError and pandas' errors are ValueErrors
         return Layout(kind, folder, {}, (), error=str(error))
 
@@ -61,7 +69,8 @@ def _layout(kind: str, folder: Path, groups: dict[str, list[str]]) -> Layout:
     """The layout of a release whose files, by kind, should be `groups`."""
     missing = {name: [file for file in files if not (folder / file).exists()] for name, files in groups.items()}
     counts = {name: len(files) - len(missing[name]) for name, files in groups.items()}
-    return Layout(kind, folder, counts, tuple(file for files in missing.values() for file in files))
+    expected = {name: len(files) for name, files in groups.items()}
+    return Layout(kind, folder, counts, tuple(file for files in missing.values() for file in files), expected)
 
 
 def _iemocap(folder: Path) -> Layout | None:
@@ -78,25 +87,35 @@ def _iemocap(folder: Path) -> Layout | None:
             groups[part] += [f"{dialog}/{pattern.format(name)}" for name in names]
         for name in names:
             evaluation = folder / dialog / f"EmoEvaluation/{name}.txt"
-            rated = iemocap.RATED.finditer(evaluation.read_text(encoding="latin-1")) if evaluation.exists() else ()
+            rated = iemocap.RATED.finditer(read_text(evaluation)) if evaluation.exists() else ()
             groups["sentences"] += [f"{session.name}/sentences/wav/{name}/{m['utterance']}.wav" for m in rated]
     return _layout("iemocap", folder, groups)
 
 
 def _ravdess(folder: Path) -> Layout | None:
-    if not any(folder.glob("Actor_[0-2][0-9]")):
+    index = ravdess.index(folder, depth=1)
+    if not index:
         return None
-    clips = list(ravdess.clips())
-    audio = [f"{c}.flac" if (folder / f"{c}.flac").exists() else f"{c}.wav" for c in clips]
-    videos = [f"{c.replace('/03-', '/01-')}.mp4" for c in clips]
-    return _layout("ravdess", folder, {"audio files": audio} | _optional_videos(folder, videos))
+    clips = [Path(clip).name for clip in ravdess.clips()]
+    audio = {clip: next((f for f in index.get(clip, ()) if f.suffix.lower() in ravdess.AUDIO), None) for clip in clips}
+    names = [audio[c].relative_to(folder).as_posix() if audio[c] else f"Actor_{c[-2:]}/{c}.wav" for c in clips]
+    videos = [f"01{c[2:]}" for c in clips]
+    return _layout(
+        "ravdess",
+        folder,
+        {"audio files": names}
+        | _optional_videos(
+            folder,
+            [index[v][0].relative_to(folder).as_posix() if v in index else f"Actor_{v[-2:]}/{v}.mp4" for v in videos],
+        ),
+    )
 
 
 def _meld(folder: Path) -> Layout | None:
     tables = {part: f"{part}_sent_emo.csv" for part in meld.FILES}
     parts = [part for part, table in tables.items() if (folder / table).exists()]
     videos = [video for part in parts for video in meld.videos(folder, part)]
-    return _layout("meld", folder, {"tables": [*tables.values()]} | _optional_videos(folder, videos)) if parts else None
+    return _layout("meld", folder, {"tables": [*tables.values()], "videos": videos}) if parts else None
 
 
 def _optional_videos(folder: Path, videos: list[str]) -> dict[str, list[str]]:

@@ -4,19 +4,19 @@ Dialogue_ID starts at 0 in every file: dialogues become train_0, dev_0, test_0, 
 the clips' names. Utterance_ID has gaps, and train has no dialogue 60; turns are renumbered. The files are UTF-8, in
 some copies with single cp1252 bytes, which are read as the quotation marks that they encode. StartTime and EndTime are
 times in the episode, `00:16:16,059`, in some rows with one digit for the hour. Clips are expected beside the CSV files,
-under the folder names of MELD.Raw.
+under the folder names of MELD.Raw, or up to two folders deeper, where some programs unpack its archives.
 """
 
-import codecs
-import io
 import re
+import warnings
 from pathlib import Path
 
 import pandas as pd
 
-from merlib.corpora.reading import media_path, required
+from merlib.corpora.reading import media_path, read_csv, required
 from merlib.data.official import LABELS
 from merlib.data.table import Corpus, CorpusError, build
+from merlib.errors import Notice
 
 FILES = {  # prefix of the ids: our split, folder of the clips
     "train": ("train", "train_splits"),
@@ -27,24 +27,35 @@ COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "St
 # Clips of MELD.Raw that users report as missing or impossible to decode: their `video` is "", even if the file exists.
 BAD_CLIPS = ("train_dia125_utt3", "dev_dia110_utt7", "test_dia110_utt7")
 
-codecs.register_error("cp1252", lambda e: (e.object[e.start : e.end].decode("cp1252", errors="replace"), e.end))
 
-
-def read(source: Path) -> Corpus:
-    """The seven-class corpus from the three CSV files in the folder `source`."""
-    return build("meld", pd.concat([_split(Path(source), part) for part in FILES]), source="official CSV files")
+def read(source: Path, *, partial: bool = False) -> Corpus:
+    """The seven-class corpus from the three CSV files in the folder `source`; with `partial`, from one or two."""
+    source = Path(source)
+    parts = [part for part in FILES if (source / f"{part}_sent_emo.csv").exists()] if partial else list(FILES)
+    rows = pd.concat([_split(source, part) for part in parts or FILES])
+    n_clips = int((~rows["utterance"].isin(BAD_CLIPS)).sum())
+    if not (found := int((rows["video"] != "").sum())):
+        elsewhere = sorted(source.glob("**/dia*_utt*.mp4"))[:1]
+        what = f"0 of {n_clips} clips found; expected train_splits/dia0_utt0.mp4 and its like, or one folder deeper"
+        where = f"; they seem to be in {elsewhere[0].parent}" if elsewhere else ""
+        warnings.warn(Notice(f"{what}{where}", source), stacklevel=1)
+    elif found < n_clips:
+        what = f"{n_clips - found} of {n_clips} clips are missing; {len(BAD_CLIPS)} more are known to be damaged"
+        warnings.warn(Notice(what, source), stacklevel=1)
+    return build("meld", rows, source="official CSV files")
 
 
 def videos(source: Path, part: str) -> list[str]:
     """The clips of a part, `train_splits/dia0_utt0.mp4`, that its CSV file names and that can be decoded."""
     utterances = [u for u in _split(Path(source), part)["utterance"] if u not in BAD_CLIPS]
-    return [f"{FILES[part][1]}/{u.removeprefix(f'{part}_')}.mp4" for u in utterances]
+    return [f"{clips(Path(source), part)}/{u.removeprefix(f'{part}_')}.mp4" for u in utterances]
 
 
-def decode(raw: bytes) -> str:
-    """UTF-8 text; bytes that are not UTF-8, and the C1 controls that a wrong decoding leaves, are read as cp1252."""
-    text = raw.decode("utf-8", errors="cp1252").removeprefix("\ufeff")
-    return re.sub("[\x80-\x9f]", lambda c: c[0].encode("latin-1").decode("cp1252", errors="replace"), text)
+def clips(source: Path, part: str) -> str:
+    """The folder of the clips of a part below `source`: as in MELD.Raw, or in a folder of the archive's name."""
+    name = FILES[part][1]
+    folders = (sorted(f for f in source.glob(above + name) if f.is_dir()) for above in ("", "*/", "*/*/"))
+    return next((found[0].relative_to(source).as_posix() for found in folders if found), name)
 
 
 def seconds(time: str) -> float:
@@ -58,9 +69,9 @@ def seconds(time: str) -> float:
 
 def _split(source: Path, part: str) -> pd.DataFrame:
     """The rows of one CSV file in our columns, in order of dialogue and turn."""
-    split, clips = FILES[part]
+    folder, split = source / clips(source, part), FILES[part][0]
     file = required(source / f"{part}_sent_emo.csv", f"{[f'{p}_sent_emo.csv' for p in FILES]} in one folder.")
-    raw = pd.read_csv(io.StringIO(decode(file.read_bytes())), dtype=str, keep_default_na=False)
+    raw = read_csv(file)
     if missing := sorted(set(COLUMNS) - set(raw)):
         raise CorpusError(f"{file}: columns {missing} are missing; found {list(raw)}. Take the official file.")
     raw[["d", "u"]] = raw[["Dialogue_ID", "Utterance_ID"]].astype(int)
@@ -68,6 +79,10 @@ def _split(source: Path, part: str) -> pd.DataFrame:
     emotion = raw["Emotion"].str.strip().str.lower()
     if wrong := sorted(set(emotion) - set(LABELS["meld"])):
         raise CorpusError(f"{file}: emotions {wrong}; expected {LABELS['meld']}. Take the official file.")
+    try:
+        times = {ours: raw[theirs].map(seconds) for ours, theirs in (("start", "StartTime"), ("end", "EndTime"))}
+    except CorpusError as error:
+        raise CorpusError(f"{file}: {error}") from None
     clip = "dia" + raw["d"].astype(str) + "_utt" + raw["u"].astype(str)
     bad = (f"{part}_" + clip).isin(BAD_CLIPS)
     columns = {
@@ -76,9 +91,8 @@ def _split(source: Path, part: str) -> pd.DataFrame:
         "speaker": raw["Speaker"].str.strip(),
         "label": emotion.map(LABELS["meld"].index),
         "split": split,
-        "start": raw["StartTime"].map(seconds),
-        "end": raw["EndTime"].map(seconds),
+        **times,
         "text": raw["Utterance"],
-        "video": clip.map(lambda c: media_path(source / clips / f"{c}.mp4", source)).mask(bad, ""),
+        "video": clip.map(lambda c: media_path(folder / f"{c}.mp4", source)).mask(bad, ""),
     }
     return pd.DataFrame(columns)

@@ -11,15 +11,17 @@ first to the last that is not zero. In an aligned file the three modalities have
 COVAREP has values of -inf (log of 0): as in all published work they become 0, and the passport gives their number.
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from merlib.corpora.reading import named_with_hash
+from merlib.corpora.reading import named_with_hash, names_of, steps_between_zeros, texts_of
 from merlib.corpora.safe_pickle import load
 from merlib.data.table import Array, Corpus, CorpusError, build
+from merlib.errors import Notice
 
 SPLITS = {"train": "train", "valid": "val", "test": "test"}
 THEIRS = {"text": "text", "audio": "audio", "visual": "vision"}
@@ -67,7 +69,7 @@ def _parts(path: Path) -> Parts:
 
 def _rows(part: Mapping, split: str, path: Path) -> pd.DataFrame:
     """The utterances of one part, in its order, with the number of the clip."""
-    ids = [str(name) for name in part["id"]]
+    ids = names_of(part["id"])
     if malformed := [name for name in ids if not name.rpartition("$_$")[2].isdigit() or "$_$" not in name]:
         raise CorpusError(f"{path}: {len(malformed)} ids of {split} are not video$_$clip, first {malformed[:3]}.")
     scores = np.asarray(part["regression_labels"], dtype=np.float64).reshape(-1)
@@ -76,7 +78,7 @@ def _rows(part: Mapping, split: str, path: Path) -> pd.DataFrame:
         raise CorpusError(f"{path}: {split} has {sizes}; expected one of each per utterance.")
     videos, clips = zip(*(name.rsplit("$_$", 1) for name in ids), strict=True) if ids else ((), ())
     columns = {"utterance": ids, "dialogue": videos, "speaker": videos, "clip": list(map(int, clips)), "score": scores}
-    return pd.DataFrame(columns | {"text": [str(t) for t in part["raw_text"]], "split": SPLITS[split]})
+    return pd.DataFrame(columns | {"text": texts_of(part["raw_text"]), "split": SPLITS[split]})
 
 
 def _spans(part: Mapping, aligned: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -97,14 +99,11 @@ def _lengths(part: Mapping, theirs: str) -> np.ndarray | None:
 
 def _real_steps(values: np.ndarray, lengths: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """First and last real step (the last exclusive) of n sequences, (n, t, d); at least one step each."""
-    real, longest = (values != 0).any(axis=2), values.shape[1]  # n t
-    front = ~real[:, 0] & real[:, -1]  # padding at the front
-    start = np.where(front, real.argmax(axis=1), 0)
-    stop = np.where(real.any(axis=1), longest - real[:, ::-1].argmax(axis=1), 1)
+    start, stop = steps_between_zeros(values)
     if lengths is not None:
         if lengths.shape != (len(values),) or (lengths < 0).any():
             raise CorpusError(f"found lengths of shape {lengths.shape}; expected {len(values)} numbers, none below 0.")
-        stop = np.where(front, stop, np.clip(lengths, 1, longest))
+        stop = np.where(start > 0, stop, np.clip(lengths, 1, values.shape[1]))
     return start, stop
 
 
@@ -124,7 +123,8 @@ def _array(modality: str, parts: Parts, spans: dict, order: pd.Index, aligned: b
             sequences.append(sequence)
     extractor = f"{EXTRACTORS[modality]}, {'aligned' if aligned else 'unaligned'}"
     if n_not_finite:
-        print(f"{path.name}: {n_not_finite} values of {theirs} that are not finite set to 0")
+        what = f"{n_not_finite} values of {theirs} that are not finite set to 0"
+        warnings.warn(Notice(what, path.name), stacklevel=1)
         extractor += f", {n_not_finite} values that are not finite set to 0"
     sequences = [sequences[i] for i in order]
     lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)

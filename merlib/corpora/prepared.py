@@ -4,12 +4,18 @@
     name = "our features, 2024"        # free text, kept as the corpus' source
     utterances = "utterances.csv"      # one row per utterance, UTF-8; paths are relative to this file
     unlabelled = "drop"                # rows without a class: "drop", or "keep" them as context (the default)
+    times = "recording"                # what start and end count in: the row's "recording", which they cut, or the
+                                       # "dialogue", of which each row has a recording of its own; asked for if unclear
 
     [columns]                          # ours = "theirs"; these four are needed. Optional: split, start, end, text,
     utterance = "utt"                  # audio, video, and turn (only its order matters; else that of the rows)
     dialogue = "dialogue"
     speaker = "speaker"                # IEMOCAP: 01F to 05M, session and sex; RAVDESS: 01 to 24
     label = "emotion"                  # mosi and mosei have `score` in [-3, 3] instead, and no [labels]
+
+    start = "from"                     # seconds with a decimal point. audio and video are files, or FILE#t=START,END;
+    end = "to"                         # several rows that name one file are cut out of it by start and end
+    audio = "wav"
 
     [labels]                           # their value = "our class", or "" for none; an empty cell is none. Several
     hap = "happy"                      # values may share a class, as hap and exc do in iemocap4
@@ -23,11 +29,13 @@
 
     [features.audio]                   # any number of arrays; `audio` is the feature's name
     file = "audio.npz"                 # npz: `ids` and `values` are keys. npy: `ids` is a text file, one id a line.
-    ids = "utt"                        # csv: `ids` is a column and `values` a list of columns (default: the others)
+    ids = "utt"                        # csv: `ids` is a column and `values` a list of columns (default: the others,
+                                       # unless one looks like an index or a label)
     values = "is10"
     divide = 255                       # optional: values / 255 as floats, for frames stored as bytes
     time_axis = 1                      # optional: values are sequences, (n, t, d), or (n, d, t) with 2
-    lengths = "steps"                  # optional: real steps (npz: a key, npy: a text file); the rest is padding
+    lengths = "steps"                  # optional: real steps (npz: a key, npy: a text file); the rest is padding.
+    padding = "zeros"                  # without lengths: "zeros" at the ends are padding, or there is "none"
     modality = "audio"                 # text, audio or visual
     extractor = "openSMILE IS10"       # the passport: the extractor of the values,
     version = "2.3"                    # its version,
@@ -35,46 +43,63 @@
     trained_on = "nothing"             # the data and labels that it was trained on,
     fitted_on = "nothing"              # and the split that any later fit has seen
 
-An array may hold more utterances than the table, in any order: its rows are matched by id.
+An array may hold more utterances than the table, in any order: its rows are matched by id. Blanks at the ends of ids
+and names are left out everywhere, and counted.
 """
 
-import tomllib
+import warnings
 from pathlib import Path
 
 import pandas as pd
 
-from merlib.corpora import iemocap, prepared_arrays
-from merlib.corpora.reading import read_csv, require_keys
+from merlib.corpora import iemocap, prepared_arrays, prepared_times
+from merlib.corpora.reading import read_csv, require_keys, stripped
 from merlib.data import splits
 from merlib.data.official import LABELS, SENTIMENT, SPLITS
 from merlib.data.table import DTYPES, Array, Corpus, CorpusError, build
+from merlib.errors import Notice
+from merlib.foreign import read_toml
 
 NEEDED = {"corpus", "name", "utterances", "columns"}
-OPTIONAL = {"unlabelled", "split", "dialogues", "features"}
+OPTIONAL = {"unlabelled", "times", "split", "dialogues", "features"}
 COLUMNS = {"utterance", "dialogue", "speaker"}
 
 
 def read(path: Path) -> tuple[Corpus, dict[str, Array]]:
     """The corpus, and the feature arrays (float32, in table order), that the TOML file `path` describes."""
     path = Path(path)
-    try:
-        about = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CorpusError(f"{path}: {error}. Expected a TOML file as in the docstring of {__name__}.") from None
-    labels = set() if about.get("corpus") in SENTIMENT else {"labels"}
-    require_keys(about, NEEDED | labels, OPTIONAL, str(path))
-    if about["corpus"] not in LABELS or about.get("unlabelled", "keep") not in ("keep", "drop"):
-        declared = f"corpus = {about['corpus']!r}, unlabelled = {about.get('unlabelled', 'keep')!r}"
-        raise CorpusError(f"{path}: {declared}; expected one of {sorted(LABELS)}, and keep or drop.")
+    about = _declared(path)
     rows = _rows(about, path)
     try:
         corpus = build(about["corpus"], rows, source=f"prepared: {about['name']}")
     except CorpusError as error:
         raise CorpusError(f"{path.parent / about['utterances']}, as {error}") from None
+    labelled = corpus.table["label"] >= 0
+    target = corpus.table["score" if corpus.name in SENTIMENT else "label"].where(labelled).to_numpy(float)
     return corpus, {
-        name: prepared_arrays.array(spec, corpus.ids, path.parent, f"{path} [features.{name}]")
+        name: prepared_arrays.array(spec, corpus.ids, target, path.parent, f"{path} [features.{name}]")
         for name, spec in about.get("features", {}).items()
     }
+
+
+def _declared(path: Path) -> dict:
+    """The TOML file, with the keys and kinds of values that it needs."""
+    try:
+        about = read_toml(path)
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{error}. Expected a TOML file as in the docstring of {__name__}.") from None
+    sentiment = about.get("corpus") in SENTIMENT
+    require_keys(about, NEEDED | (set() if sentiment else {"labels"}), OPTIONAL, str(path))
+    for name in ("corpus", "name", "utterances"):
+        if not isinstance(about[name], str):
+            raise CorpusError(f"{path}: {name} = {about[name]!r}; expected text.")
+    for name in {"columns", "labels", "split"} & set(about):
+        if bad := {k: v for k, v in dict(about[name]).items() if not isinstance(v, str)}:
+            raise CorpusError(f"{path} [{name}]: {bad}; expected text in quotes.")
+    if about["corpus"] not in LABELS or about.get("unlabelled", "keep") not in ("keep", "drop"):
+        declared = f"corpus = {about['corpus']!r}, unlabelled = {about.get('unlabelled', 'keep')!r}"
+        raise CorpusError(f"{path}: {declared}; expected one of {sorted(LABELS)}, and keep or drop.")
+    return about
 
 
 def _rows(about: dict, path: Path) -> pd.DataFrame:
@@ -85,14 +110,33 @@ def _rows(about: dict, path: Path) -> pd.DataFrame:
     table = read_csv(file)
     if missing := sorted(set(columns.values()) - set(table)):
         raise CorpusError(f"{file}: columns {missing} are not there; found {list(table)}. Correct [columns] in {path}.")
-    table = pd.DataFrame({ours: table[theirs] for ours, theirs in columns.items()})
+    names = [c for c in columns if c not in ("turn", "score", "text")]
+    table = pd.DataFrame({c: stripped(table[columns[c]], file) if c in names else table[columns[c]] for c in columns})
+    _check_names(table, columns, file)
     table[target] = _scores(table, file) if target == "score" else _classes(table["label"], about, path)
     if about.get("unlabelled") == "drop":
-        table = table[table["score"].notna() if target == "score" else table["label"] >= 0].reset_index(drop=True)
-    for name in {"turn", "start", "end"} & set(table):
-        table[name] = pd.to_numeric(table[name], errors="coerce")
+        labelled = table["score"].notna() if target == "score" else table["label"] >= 0
+        if not labelled.all():
+            warnings.warn(Notice(f"{(~labelled).sum()} rows without a label are left out", file), stacklevel=1)
+        table = table[labelled].reset_index(drop=True)
+    if "turn" in table:
+        table["turn"] = pd.to_numeric(table["turn"], errors="coerce")
+    table = prepared_times.cut(table, about.get("times"), file, path)
     table["split"] = _splits(table, about, path)
     return _ordered(table, file)
+
+
+def _check_names(table: pd.DataFrame, columns: dict, file: Path) -> None:
+    """CorpusError where an utterance, dialogue or speaker has no name; a Notice of names that differ in case only."""
+    for name in sorted(COLUMNS):
+        if (empty := table[name] == "").any():
+            first = f"first in row {int(empty.idxmax()) + 1} below the header"
+            raise CorpusError(f"{file}: {empty.sum()} rows have no {columns[name]!r}, {first}. Fill them in.")
+    spelled = table["speaker"].drop_duplicates()
+    alike = spelled[spelled.str.casefold().duplicated(keep=False)]
+    if len(alike):
+        what = f"speakers that differ in the case of letters only are different speakers: {sorted(alike)[:6]}"
+        warnings.warn(Notice(what, file), stacklevel=1)
 
 
 def _ordered(table: pd.DataFrame, file: Path) -> pd.DataFrame:
@@ -139,7 +183,7 @@ def _splits(table: pd.DataFrame, about: dict, path: Path) -> pd.Series:
         return table["split"].map(mapping)
     if "dialogues" in about:
         require_keys(about["dialogues"], {"val", "test"}, set(), f"{path} [dialogues]")
-        split_of = {d: split for split, names in about["dialogues"].items() for d in names}
+        split_of = {str(d).strip(): split for split, names in about["dialogues"].items() for d in names}
         if unknown := sorted(set(split_of) - set(table["dialogue"])):
             raise CorpusError(f"{path} [dialogues]: {len(unknown)} are not in the table, first {unknown[:3]}.")
         return table["dialogue"].map(split_of).fillna("train")

@@ -4,39 +4,66 @@
 
 The seven numbers are modality (01 video with audio, 02 video only, 03 audio only), channel (01 speech, 02 song),
 emotion, intensity (01 normal, 02 strong; neutral has no strong), statement, repetition and actor (odd: men, even:
-women). Only speech is read: 60 clips per actor, 1440 in all. Songs in the same folders are ignored.
+women). Only speech is read: 60 clips per actor, 1440 in all. Songs in the same folders are ignored. The actors' folders
+may lie up to two folders deeper, and in several copies; the case of letters does not count.
 """
 
+import filecmp
 import re
+import warnings
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
-from merlib.corpora.reading import media_path, visible
 from merlib.data import splits
 from merlib.data.table import Corpus, CorpusError, build
+from merlib.errors import Notice
 
 NAME = re.compile(
     r"0(?P<modality>[123])-0(?P<channel>[12])-0(?P<emotion>[1-8])-0(?P<intensity>[12])-0(?P<statement>[12])-0[12]"
     r"-(?P<actor>\d\d)"
 )
+ACTOR = re.compile(r"actor_(\d\d)", re.IGNORECASE)
+AUDIO = (".wav", ".flac")
 STATEMENTS = {"1": "Kids are talking by the door.", "2": "Dogs are sitting by the door."}
 
 
-def read(source: Path) -> Corpus:
-    """The speech clips below the folder `source`: every clip is a dialogue, split as fold 0 of protocol `actors`."""
+def read(source: Path, *, partial: bool = False) -> Corpus:
+    """The speech clips below the folder `source`: every clip is a dialogue, split as fold 0 of protocol `actors`.
+
+    partial: actors may be missing.
+    """
     source = Path(source)
-    files = [f for f in visible(source, "Actor_*/*") if f.suffix in (".wav", ".flac")]
-    rows = [row for row in (_clip(file, source) for file in files) if row]
+    found = index(source)
+    audio = {name: [f for f in files if f.suffix.lower() in AUDIO] for name, files in found.items()}
+    clips = [_clip(_one(files, source), found, source) for files in audio.values() if files]
+    rows = [clip for clip in clips if clip]
     if not rows:
         raise CorpusError(f"{source}: no speech clip; expected Actor_01/03-01-01-01-01-01-01.wav and its like.")
+    if songs := len(clips) - len(rows):
+        warnings.warn(Notice(f"{songs} songs (03-02-*) are left out", source), stacklevel=1)
+    if copies := sum(len(files) > 1 for files in audio.values()):
+        what = f"{copies} clips lie in several folders with the same bytes; of each the first copy is taken"
+        warnings.warn(Notice(what, source), stacklevel=1)
     table = pd.DataFrame(rows)
-    if duplicates := list(table["audio"][table["utterance"].duplicated()][:3]):
-        raise CorpusError(f"{source}: clips are there twice, as wav and flac, first {duplicates}. Keep one of each.")
-    table["split"] = splits.assign(table, {"split": "actors"})
-    return build("ravdess", table, source="official layout, speech")
+    protocol = {"split": "actors"}
+    draw = splits.PROTOCOLS["actors"](table, protocol, "corpus", 0) if partial else splits.assign(table, protocol)
+    return build("ravdess", table.assign(split=draw), source="official layout, speech")
+
+
+def index(source: Path, *, depth: int = 3) -> dict[str, list[Path]]:
+    """Name of a clip, without suffix -> its files in the folders of actors, those that are least deep first."""
+    found: dict[str, list[Path]] = {}
+    folders = [source]
+    for _ in range(depth):
+        below = [f for folder in folders for f in sorted(folder.iterdir()) if f.name[0] != "." and f.is_dir()]
+        for file in (file for f in below if ACTOR.fullmatch(f.name) for file in sorted(f.iterdir())):
+            if file.suffix.lower() in (*AUDIO, ".mp4") and file.name[0] != ".":
+                found.setdefault(file.stem, []).append(file)
+        folders = [f for f in below if not ACTOR.fullmatch(f.name)]
+    return found
 
 
 def clips() -> Iterator[str]:
@@ -46,10 +73,22 @@ def clips() -> Iterator[str]:
             yield f"Actor_{actor:02d}/03-01-{emotion:02d}-{intensity:02d}-{statement:02d}-{repetition:02d}-{actor:02d}"
 
 
-def _clip(file: Path, source: Path) -> dict | None:
+def _one(files: list[Path], source: Path) -> Path:
+    """The first of several copies of a clip, which must be equal."""
+    first, *others = files
+    for other in others:
+        if other.suffix.lower() != first.suffix.lower():
+            both = [f.relative_to(source).as_posix() for f in (first, other)]
+            raise CorpusError(f"{source}: clips are there twice, as wav and flac, first {both}. Keep one of each.")
+        if not filecmp.cmp(first, other, shallow=False):
+            raise CorpusError(f"{other} has other bytes than {first}. Keep the right one of the two.")
+    return first
+
+
+def _clip(file: Path, found: dict[str, list[Path]], source: Path) -> dict | None:
     """The row of one audio file; None for a song."""
-    name = NAME.fullmatch(file.stem)
-    official = name and name["modality"] == "3" and f"Actor_{name['actor']}" == file.parent.name
+    name, folder = NAME.fullmatch(file.stem), ACTOR.fullmatch(file.parent.name)
+    official = name and name["modality"] == "3" and name["actor"] == folder[1]
     if not official or not 1 <= int(name["actor"]) <= 24 or (name["emotion"], name["intensity"]) == ("1", "2"):
         raise CorpusError(
             f"{file}: no name of a clip of {file.parent.name}; expected 03-01-EMOTION-INTENSITY-STATEMENT-REPETITION-"
@@ -57,12 +96,13 @@ def _clip(file: Path, source: Path) -> dict | None:
         )
     if name["channel"] == "2":
         return None
+    video = next(iter(found.get(f"01{file.stem[2:]}", ())), None)
     return {
         "utterance": file.stem,
         "dialogue": file.stem,
         "speaker": name["actor"],
         "label": int(name["emotion"]) - 1,  # the order of the numbers is the order of official.LABELS
         "text": STATEMENTS[name["statement"]],
-        "audio": media_path(file, source),
-        "video": media_path(file.with_name(f"01{file.stem[2:]}.mp4"), source),
+        "audio": file.relative_to(source).as_posix(),
+        "video": video.relative_to(source).as_posix() if video else "",
     }

@@ -1,19 +1,28 @@
 """What the readers share: files of a release, their hashes, CSV files, and the keys of a TOML table."""
 
-from collections.abc import Mapping
+import csv
+import io
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from merlib.data.table import CorpusError
+from merlib.errors import Notice
 from merlib.files import sha256
+from merlib.foreign import decode, regular
 
 
 def required(file: Path, expected: str) -> Path:
-    """The file itself; CorpusError where it does not exist."""
+    """The file itself; CorpusError where there is none."""
     if not file.exists():
         raise CorpusError(f"{file} is not there; expected {expected}")
-    return file
+    try:
+        return regular(file)
+    except OSError as error:
+        raise CorpusError(f"{error} Expected {expected}") from None
 
 
 def visible(folder: Path, pattern: str) -> list[Path]:
@@ -22,8 +31,12 @@ def visible(folder: Path, pattern: str) -> list[Path]:
 
 
 def media_path(file: Path, source: Path) -> str:
-    """The path of a recording below the folder `source`, "" where it does not exist: a cell of the table."""
-    return file.relative_to(source).as_posix() if file.exists() else ""
+    """The path of a recording below the folder `source`, "" where there is none: a cell of the table.
+
+    Of `clip.wav`, `clip.WAV` is found as well.
+    """
+    spelled = (file, file.with_suffix(file.suffix.upper()))
+    return next((each.relative_to(source).as_posix() for each in spelled if each.is_file()), "")
 
 
 def named_with_hash(path: Path) -> str:
@@ -32,15 +45,61 @@ def named_with_hash(path: Path) -> str:
 
 
 def read_csv(file: Path) -> pd.DataFrame:
-    """A CSV file as text, with "" for empty cells."""
+    """A CSV file as text, with "" for empty cells; a column name that is there twice is refused."""
     try:
-        return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise CorpusError(f"{file}: {error}. Expected a CSV file in UTF-8 with a header line.") from None
+        text = decode(regular(file).read_bytes(), file)
+        names = next((row for row in csv.reader(io.StringIO(text)) if row), [])
+        if len(names) == 1 and (other := next((s for s in ";\t|" if s in names[0]), "")):
+            raise OSError(f"its columns are separated by {other!r}, not by commas")
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    except (OSError, csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        reason = str(error).replace(str(file), "").strip(" :\n")
+        raise CorpusError(f"{file}: {reason}. Expected a CSV file in UTF-8 with a header line.") from None
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise CorpusError(f"{file}: several columns are named {twice}. Rename or remove all but one of each.")
+    short = table.isna().any(axis=1)
+    if short.any() or not isinstance(table.index, pd.RangeIndex):
+        what = f"{short.sum()} rows have fewer" if short.any() else "rows have more"
+        first = f", first {list(table[short].iloc[0].dropna())[:3]}" if short.any() else ""
+        raise CorpusError(f"{file}: {what} cells than the header{first}. Is the file whole, and its text quoted?")
+    return table
+
+
+def stripped(values: pd.Series, where: object) -> pd.Series:
+    """Names without blanks at their ends; a `Notice` counts those that had some."""
+    bare = values.str.strip("\ufeff\u200b \t\r\n\xa0").str.strip()
+    if (changed := bare != values).any():
+        what = f"{changed.sum()} cells of {values.name!r} lose blanks at their ends, first {values[changed].iloc[0]!r}"
+        warnings.warn(Notice(what, where), stacklevel=2)
+    return bare
+
+
+def names_of(stored: Iterable) -> list[str]:
+    """Ids as text without blanks at their ends, however they are stored: as bytes, or padded."""
+    return [text.strip("\0 \t\r\n") for text in texts_of(stored)]
+
+
+def texts_of(stored: Iterable) -> list[str]:
+    """Texts that may be stored as bytes."""
+    return [text.decode() if isinstance(text, bytes) else str(text) for text in stored]
+
+
+def steps_between_zeros(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last step (exclusive) between the zeros that pad n sequences, (n, t, d), at one end; one step or more.
+
+    Zeros in front are padding only where there are none at the end.
+    """
+    real, longest = (values != 0).any(axis=2), values.shape[1]  # n t
+    front = ~real[:, 0] & real[:, -1]
+    start = np.where(front, real.argmax(axis=1), 0)
+    stop = np.where(real.any(axis=1), longest - real[:, ::-1].argmax(axis=1), 1)
+    return start, stop
 
 
 def require_keys(section: Mapping, needed: set[str], optional: set[str], where: str) -> None:
     """CorpusError unless a section of a TOML file has the keys that it needs, and no others than the optional ones."""
+    if not isinstance(section, Mapping):
+        raise CorpusError(f"{where}: found {section!r}; expected a table with the keys {sorted(needed)}.")
     unknown, missing = sorted(set(section) - needed - optional), sorted(needed - set(section))
     if unknown or missing:
         allowed = sorted(needed | optional)

@@ -1,12 +1,16 @@
 """A pickle can run any code: this unpickler reads containers, numbers, strings and numpy arrays only."""
 
 import collections
+import mmap
 import pickle
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
+from merlib.corpora import pickle_scan
 from merlib.data.table import CorpusError
+from merlib.foreign import content
 
 
 class UnsafePickle(CorpusError):
@@ -14,16 +18,34 @@ class UnsafePickle(CorpusError):
 
 
 def load(path: Path) -> object:
-    """The data in a pickle of Python 2 or 3, numpy 1 or 2; UnsafePickle, or CorpusError if missing or damaged."""
+    """The data in a pickle of Python 2 or 3, numpy 1 or 2; UnsafePickle, or CorpusError if missing or damaged.
+
+    Its instructions are looked through first (`pickle_scan`), then carried out.
+    """
     try:
+        if (kind := content(path)) not in ("", "a pickle"):
+            raise CorpusError(f"{path}: damaged, or no pickle: it is {kind}.")
         with Path(path).open("rb") as file:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as instructions:
+                pickle_scan.scan(instructions, _DataOnly.admitted, _refuse)
             return _DataOnly(file, encoding="latin1").load()
     except UnsafePickle as error:
         raise UnsafePickle(f"{path}: {error}") from None
+    except pickle_scan.ScanError as error:
+        raise UnsafePickle(f"{path}: not carried out: {error}. Get the release again from its authors.") from None
+    except CorpusError:
+        raise
     except OSError as error:
-        raise CorpusError(f"{path}: {error.strerror}. Correct the path, or get the release again.") from None
+        raise CorpusError(f"{path}: {error.strerror or error}. Correct the path, or get the release again.") from None
     except Exception as error:  # damaged bytes make the unpickler raise almost anything
         raise CorpusError(f"{path}: damaged, or no pickle ({error!r}). Get the release again.") from error
+
+
+def _refuse(module: str, name: str) -> NoReturn:
+    raise UnsafePickle(
+        f"the pickle names {module}.{name}; only containers, numbers, strings and numpy arrays are read. "
+        "Do not load it by other means: ask its authors for npz or CSV files, and write a prepared table."
+    )
 
 
 def _bytes(text: str, encoding: str) -> bytes:
@@ -58,8 +80,5 @@ class _DataOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in self.admitted:
-            raise UnsafePickle(
-                f"the pickle names {module}.{name}; only containers, numbers, strings and numpy arrays are read. "
-                "Do not load it by other means: ask its authors for npz or CSV files, and write a prepared table."
-            )
+            _refuse(module, name)
         return self.admitted[module, name]

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from merlib.data import recordings as paths
 from merlib.data import store, table
 from merlib.data.official import ACCESS
 from merlib.data.store import Feature
 from merlib.data.table import Corpus, CorpusError
+from merlib.foreign import read_text
 from merlib.places import TWINS, data_folder, root_name
 
 RECORDINGS = "recordings.txt"  # holds the folder of the recordings, where a release with recordings was imported
@@ -64,7 +66,15 @@ def arrays(data: str, corpus: str) -> list[str]:
 def recordings(data: str, corpus: str) -> Path | None:
     """The folder that the media paths of a corpus are relative to; None where the root names none."""
     file = root_path(data) / corpus / RECORDINGS
-    return Path(file.read_text().strip()) if file.exists() else None
+    return Path(read_text(file).strip()) if file.exists() else None
+
+
+def recordings_found(data: str, corpus: Corpus) -> str:
+    """How many of the recordings that the table of a corpus names are there, in words."""
+    folder, media = recordings(data, corpus.name), corpus.table[["audio", "video"]]
+    number = {name: paths.found(media[name], folder) if folder else 0 for name in media if (media[name] != "").any()}
+    counts = [f"{name}: {count} of {len(media)} recordings found" for name, count in number.items()]
+    return ", ".join(counts) or f"0 of {len(media)} recordings found"
 
 
 def lock(folder: Path) -> FileLock:

@@ -57,12 +57,15 @@ class Passport:
     layers_above: int = 0
     max_tokens: int = 0
     cut: int = 0
+    note: str = ""
+    partial: str = ""
 
     def summary(self) -> str:
         """One short line for records, e.g. `text: all-MiniLM-L6-v2 masked mean, alone (384)`; sequences: (t x 384)."""
         time = "" if self.steps is None else "t x "
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        return f"{self.modality}: {self.extractor} ({time}{'x'.join(map(str, self.shape[1:]))}){failed}"
+        part = f", {self.partial}" if self.partial else ""
+        return f"{self.modality}: {self.extractor} ({time}{'x'.join(map(str, self.shape[1:]))}){failed}{part}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +99,8 @@ def passport(corpus: Corpus, name: str, array: Array) -> Passport:
     """The passport of `array` as the feature `name` of `corpus`; its rows are the utterances of the corpus in order."""
     values, lengths = array.values, array.lengths
     origin = {k: v for k, v in vars(array).items() if k not in ("values", "lengths")}
-    identity = {"corpus": corpus.name, "name": name, "ids": corpus.ids, "sha256": digest(values, lengths)}
+    identity = {"corpus": corpus.name, "partial": corpus.partial, "name": name, "ids": corpus.ids}
+    identity["sha256"] = digest(values, lengths)
     return Passport(**identity, **origin, shape=tuple(values.shape), dtype=str(values.dtype), steps=_longest(lengths))
 
 

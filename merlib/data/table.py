@@ -9,7 +9,9 @@ Columns, one row per utterance, dialogues one after the other and turns in order
     score      sentiment in [-3, 3] of the corpora `official.SENTIMENT`, whose labels follow from it; NaN elsewhere
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +23,7 @@ from merlib.data import official
 from merlib.data.official import SPLITS
 from merlib.errors import MerlibError
 from merlib.files import atomic, sha256
+from merlib.foreign import read_json, regular
 
 DTYPES = {
     "utterance": "str", "dialogue": "str", "turn": "int64", "speaker": "str", "label": "int64", "split": "str",
@@ -35,17 +38,26 @@ class CorpusError(MerlibError, ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A corpus: its table (columns: see the module), its classes in label order, and its source."""
+    """A corpus: its table (columns: see the module), its classes in label order, and its source.
+
+    links: whether links among its recordings may lead out of their folder, which its user has said at import.
+    """
 
     name: str
     labels: tuple[str, ...]
     table: pd.DataFrame
     source: str
+    links: bool = False
 
     @property
     def ids(self) -> tuple[str, ...]:
         """Utterance ids in table order: the order of every feature array."""
         return tuple(self.table["utterance"])
+
+    @property
+    def partial(self) -> str:
+        """`partial: n of m utterances` where the corpus is a part of the official one, else ""."""
+        return (re.search(r"partial: \d+ of \d+ utterances$", self.source) or [""])[0]
 
     def counts(self) -> dict:
         """Utterances, dialogues and utterances of each class, per split, as plain integers."""
@@ -79,6 +91,7 @@ class Array:
     layers_above: int = 0
     max_tokens: int = 0
     cut: int = 0
+    note: str = ""
 
 
 def build(name: str, rows: pd.DataFrame, source: str) -> Corpus:
@@ -106,37 +119,51 @@ def with_recordings(corpus: Corpus, layout: Corpus) -> Corpus:
     if absent := [u for u in corpus.ids if u not in rows.index]:
         raise CorpusError(f"{corpus.name}: {layout.source} has not {len(absent)} utterances, first {absent[:3]}.")
     rows = rows.loc[list(corpus.ids), ["audio", "video", "start", "end"]].reset_index(drop=True)
-    return replace(corpus, table=corpus.table.assign(**rows))
+    return replace(corpus, table=corpus.table.assign(**rows), links=layout.links)
 
 
 def save(corpus: Corpus, folder: Path) -> None:
-    """Write `utterances.parquet` and `corpus.json` (which holds the parquet's hash) into `folder`, each atomically."""
+    """Write `utterances.parquet` and `corpus.json` into `folder`, each atomically.
+
+    The second holds the hash of the first, and one of itself.
+    """
     with atomic(folder / "utterances.parquet") as part:
         corpus.table.to_parquet(part, index=False)
         digest = sha256(part)
     about = {"name": corpus.name, "labels": corpus.labels, "source": corpus.source, "table_sha256": digest}
+    about |= corpus.counts() | ({"links": True} if corpus.links else {})
     with atomic(folder / "corpus.json") as part:
-        part.write_text(json.dumps(about | corpus.counts(), indent=1) + "\n")
+        part.write_text(json.dumps(about | {"sha256": _digest(about)}, indent=1) + "\n")
+
+
+def _digest(about: dict) -> str:
+    """The hash of what `corpus.json` says, but for this hash itself."""
+    content = {name: value for name, value in about.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def load(folder: Path) -> Corpus:
     """Read what `save` wrote; a missing or damaged file, or two files that do not belong together, is a CorpusError."""
     about_file, table_file, again = folder / "corpus.json", folder / "utterances.parquet", "import the corpus again"
     try:
-        about = json.loads(about_file.read_text())
-        actual, expected = sha256(table_file), about["table_sha256"]
+        about = read_json(about_file)
+        actual, expected = sha256(regular(table_file)), about["table_sha256"]
+        name, labels, origin = about["name"], tuple(about["labels"]), about["source"]
+        edited = _digest(about) != about.get("sha256", _digest(about))  # older files have no hash of themselves
     except FileNotFoundError as error:
         raise CorpusError(f"{error.filename} does not exist; {again}.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise CorpusError(f"{about_file} is damaged ({error!r}); delete it and {again}.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorpusError(f"{about_file} is damaged ({error}); delete it and {again}.") from None
     if actual != expected:
         what = f"{table_file} has sha256 {actual[:12]}, corpus.json expects {expected[:12]}"
         raise CorpusError(f"{what}: damaged, or of two imports; delete {folder} and {again}.")
+    if edited or labels != official.LABELS.get(name):
+        raise CorpusError(f"{about_file} was edited, or is of another version; delete {folder} and {again}.")
     table = pd.read_parquet(table_file)
     if list(table) != list(DTYPES):
         what = f"has columns {list(table)}, expected {list(DTYPES)}: written by another version"
         raise CorpusError(f"{table_file} {what}; delete {folder} and {again}.")
-    corpus = Corpus(about["name"], tuple(about["labels"]), table.astype(DTYPES), about["source"])
+    corpus = Corpus(name, labels, table.astype(DTYPES), origin, bool(about.get("links")))
     check_corpus(corpus)
     return corpus
 
@@ -144,8 +171,8 @@ def load(folder: Path) -> Corpus:
 def source(folder: Path) -> str:
     """The source of the corpus saved in `folder`, from its `corpus.json` alone; "" where that has none."""
     try:
-        return json.loads((folder / "corpus.json").read_text())["source"]
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return read_json(folder / "corpus.json")["source"]
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
@@ -198,28 +225,37 @@ def _check_speakers(name: str, t: pd.DataFrame, demand: Callable) -> None:
         demand(unseen, "test speakers who also train", "Test on Session 5 only.")
 
 
-def expect(corpus: Corpus) -> None:
-    """Raise CorpusError unless the corpus has the utterances, dialogues and classes that `official` counts.
+def expect(corpus: Corpus, *, partial: bool = False) -> Corpus:
+    """The corpus, if it has the utterances, dialogues and classes that `official` counts; else CorpusError.
 
-    Counts are of a split, or of a group of splits (`official.GROUPS`).
+    Counts are of a split, or of a group of splits (`official.GROUPS`). partial: it may also have fewer of each, which
+    its source then says.
     """
     t, name = corpus.table, corpus.name
     classes, dialogues = official.CLASSES.get(name, {}), official.DIALOGUES.get(name, {})
     totals = official.UTTERANCES.get(name) or {group: sum(of_class) for group, of_class in classes.items()}
-    wrong = []
+    wrong, too_many = [], False
     for group, total in totals.items():
         part = t[t["split"].isin(official.GROUPS.get(group, (group,)))]
         actual, expected = f"{len(part)} utterances", f"{total} utterances"
+        too_many |= len(part) > total
         if group in dialogues:
             actual += f" in {part['dialogue'].nunique()} dialogues"
             expected += f" in {dialogues[group]} dialogues"
         if group in classes:
-            actual += f", by class {[int((part['label'] == i).sum()) for i in range(len(corpus.labels))]}"
+            of_class = [int((part["label"] == i).sum()) for i in range(len(corpus.labels))]
+            actual += f", by class {of_class}"
             expected += f", by class {list(classes[group])}"
+            too_many |= any(n > most for n, most in zip(of_class, classes[group], strict=True))
         if actual != expected and len(part) != official.ALSO.get(name, {}).get(group):
             wrong.append(f"{group} has {actual}; expected {expected}")
     scored = int(t["score"].notna().sum())
     if scored < official.SCORED.get(name, 0):
         wrong.append(f"{scored} utterances have a score; expected {official.SCORED[name]} or more")
+    if wrong and (partial or corpus.partial) and len(t) and not too_many:
+        share = f"partial: {len(t)} of {sum(totals.values())} utterances"
+        return corpus if corpus.partial else replace(corpus, source=f"{corpus.source}; {share}")
     if wrong:
-        raise CorpusError(f"{name} from {corpus.source}: {'; '.join(wrong)}. {official.REMEDY[name]}")
+        hint = "" if too_many or partial else " To import a part of the corpus, add --partial."
+        raise CorpusError(f"{name} from {corpus.source}: {'; '.join(wrong)}. {official.REMEDY[name]}{hint}")
+    return corpus

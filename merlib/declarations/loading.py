@@ -1,7 +1,6 @@
 """The declarations of a paper, from its folder of TOML files, checked once a process."""
 
 import os
-import tomllib
 from collections import Counter
 from decimal import Decimal
 from functools import cache
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 from merlib.declarations.recipes import addresses, cells, recipe, row_cells
 from merlib.declarations.schema import SCORES, Cell, Claim, Column, Paper, Row, Table
 from merlib.errors import DeclarationError, one_of
+from merlib.foreign import read_toml
 from merlib.places import CHECKOUT
 from merlib.registry import registered
 
@@ -158,8 +158,8 @@ def _check_claim(paper: Paper, claim: Claim, known: dict[str, Cell]) -> None:
 def _toml(path: Path) -> dict:
     """A TOML file; fractions are Decimals, which keep the digits as printed."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+        return read_toml(path, parse_float=Decimal)
     except FileNotFoundError:
         raise DeclarationError(f"{path} is missing: see papers/README.md for the files of a paper") from None
-    except tomllib.TOMLDecodeError as error:
-        raise DeclarationError(f"{path} is not valid TOML: {error}") from None
+    except (OSError, ValueError) as error:
+        raise DeclarationError(f"not valid TOML: {error}. Correct it: see papers/README.md") from None

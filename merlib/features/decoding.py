@@ -50,10 +50,11 @@ class Clip:
         return replace(self, side="")
 
 
-def located(utterance: str, text: str, folder: Path) -> Clip:
+def located(utterance: str, text: str, folder: Path, *, links: bool = False) -> Clip:
     """The recording of an utterance that a table names by `text` (see `merlib.data.recordings`), below `folder`.
 
-    Raises MediaError where there is none, or where a path or a link leads out of the folder.
+    Raises MediaError where there is none, or where a path or, unless `links` says that it may, a link leads out of the
+    folder.
     """
     if not text:
         raise MediaError("the table names no file")
@@ -65,7 +66,7 @@ def located(utterance: str, text: str, folder: Path) -> Clip:
         raise MediaError(reason(error)) from None
     except RuntimeError:
         raise MediaError("a link that leads to itself") from None
-    if not file.is_relative_to(root):
+    if not file.is_relative_to(root) and (not links or recordings.escapes(path)):
         raise MediaError("leads out of the corpus' folder: copy the file there, or give the folder it is in")
     if status is None:
         raise MediaError("no such file")

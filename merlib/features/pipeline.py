@@ -56,7 +56,7 @@ def into(
         processes.serve(extractor)  # it starts while this process looks for the files
     settings = json.dumps([repr(extractor), extractor.about()], sort_keys=True)
     texts = named(corpus, extractor.modality)
-    items = [_item(u, text, settings, Path(media)) for u, text in zip(corpus.ids, texts, strict=True)]
+    items = [_item(u, text, settings, Path(media), corpus.links) for u, text in zip(corpus.ids, texts, strict=True)]
     inputs = hashlib.sha256("".join(item.key for item in items).encode()).hexdigest()
     with FileLock(home / f".{name}.lock"):  # of two extractions of one array, the second finds it complete
         if array.exists() and (passport := store.read_passport(array)).inputs == inputs:
@@ -99,13 +99,14 @@ def grouped(failures: Iterable[tuple[str, str, str]]) -> list[str]:
 
 def clips(corpus: Corpus, folder: Path, *, modality: str = "audio") -> tuple[list[Clip], dict[str, str]]:
     """The recordings of a corpus that exist, and by utterance the reason why another does not."""
-    items = [_item(u, text, "", Path(folder)) for u, text in zip(corpus.ids, named(corpus, modality), strict=True)]
+    texts = named(corpus, modality)
+    items = [_item(u, text, "", Path(folder), corpus.links) for u, text in zip(corpus.ids, texts, strict=True)]
     return [item.clip for item in items if item.clip], {item.utterance: item.reason for item in items if not item.clip}
 
 
-def _item(utterance: str, text: str, settings: str, folder: Path) -> Item:
+def _item(utterance: str, text: str, settings: str, folder: Path, links: bool) -> Item:
     try:
-        clip = located(utterance, text, folder)
+        clip = located(utterance, text, folder, links=links)
         status = clip.file.stat()
         key, reason = f"{settings} {utterance} {text} {status.st_size} {status.st_mtime_ns}", ""
     except MediaError as error:

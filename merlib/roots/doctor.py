@@ -8,7 +8,7 @@ from merlib.corpora import layouts
 from merlib.data import folders, store, table
 from merlib.data.official import ACCESS
 from merlib.data.table import CorpusError
-from merlib.errors import one_line
+from merlib.errors import shortened
 from merlib.places import TWINS, data_folder
 
 
@@ -43,19 +43,20 @@ def _about(folder: Path) -> dict:
         if not (folder / "corpus.json").is_file():
             raise CorpusError(f"{folder / 'corpus.json'} is no file; delete it and import the corpus again.")
         corpus = table.load(folder)
+        media = folders.recordings_found(folder.parent.name, corpus)
     except Exception as error:  # noqa: BLE001, whatever is wrong with one corpus, the others are still described
-        return {"error": one_line(str(error) if isinstance(error, CorpusError) else f"{folder}: {error!r}")}
+        return {"error": shortened(str(error) if isinstance(error, CorpusError) else f"{folder}: {error!r}")}
     features = {}
     for file in sorted((folder / "features").glob("*.safetensors")):
         try:
             passport, size = store.read_passport(file), file.stat().st_size
         except Exception as error:  # noqa: BLE001, nor does a broken array hide another one
             is_known = isinstance(error, store.FeatureError)
-            features[file.stem] = {"error": one_line(str(error) if is_known else f"{file}: {error!r}")}
+            features[file.stem] = {"error": shortened(str(error) if is_known else f"{file}: {error!r}")}
         else:
             extra = {"ids": len(passport.ids), "bytes": size, "summary": passport.summary()}
             features[file.stem] = asdict(passport) | extra
-    return {"source": corpus.source, **corpus.counts(), "features": features}
+    return {"source": corpus.source, **corpus.counts(), "recordings": media, "features": features}
 
 
 def as_text(report: dict) -> str:
@@ -63,7 +64,9 @@ def as_text(report: dict) -> str:
     lines = [f"data in {report['data']} (set MERLIB_DATA to change it)"]
     for root, held in report["roots"].items():
         for corpus, about in held.items():
-            counts = about.get("error") or f"{sum(about['utterances'].values())} utterances; {about['source']}"
+            counts = about.get("error") or (
+                f"{sum(about['utterances'].values())} utterances; {about['recordings']}; {about['source']}"
+            )
             lines.append(f"  {root}/{corpus}: {counts}")
             for name, feature in about.get("features", {}).items():
                 size = f", {feature['bytes'] / 2**20:.1f} MiB" if "bytes" in feature else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from merlib.corpora import prepared
+from merlib.corpora.reading import read_csv, stripped
 from merlib.data import folders, store
 from merlib.data.table import Corpus, CorpusError
 from merlib.declarations.schema import LETTERS
@@ -97,9 +97,9 @@ def _transcribed(corpus: Corpus, texts: Mapping[str, str], texts_from: str) -> C
 
 def transcripts(file: Path, *, ids: str, texts: str) -> dict[str, str]:
     """The column `texts` of a CSV file by its column `ids`, for `encode_text`."""
-    raw = prepared.read_csv(file)
+    raw = read_csv(file)
     if missing := sorted({ids, texts} - set(raw)):
         raise CorpusError(f"{file}: columns {missing} are not there; found {list(raw)}. Name two of these.")
     if twice := list(raw[ids][raw[ids].duplicated()][:3]):
         raise CorpusError(f"{file}: ids that are there twice, first {twice}. Keep one row of each.")
-    return dict(zip(raw[ids], raw[texts], strict=True))
+    return dict(zip(stripped(raw[ids], file), raw[texts], strict=True))

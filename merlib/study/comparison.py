@@ -28,7 +28,7 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     verdict: `within` when printed and reproduced differ by no more than noise plus two spreads, else `below` or
     `above`, `not run`, or `` where nothing is printed; doubt: `partial` where a seed lacks folds of the protocol,
     `mixed` where seeds or folds come from more than one recipe, set of features or state of the code, `uncommitted`
-    where a run's code is in no commit.
+    where a run's code is in no commit, `part-of-corpus` where the root holds a part of the official corpus only.
     """
     declared = declarations.load(paper)
     declared_table = declared.table(table)
@@ -90,6 +90,8 @@ def _doubts(records: list[Any], folds: int) -> Iterator[str]:
         yield "mixed"
     if any(commit.endswith("+") for commit in commits):
         yield "uncommitted"
+    if any("partial: " in str(record.features) for record in records):
+        yield "part-of-corpus"
 
 
 def _verdict(line) -> str:

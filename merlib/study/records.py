@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from merlib import declarations
 from merlib.errors import MerlibError
 from merlib.files import atomic, is_as_written, seal_of
+from merlib.foreign import read_text
 from merlib.places import results_folder
 from merlib.study.recorded import records_path
 
@@ -70,7 +71,7 @@ def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     try:
         _check_seal(path)
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         if not text.endswith("\n"):
             raise ValueError("the last line is not whole")
         lines = csv.DictReader(io.StringIO(text), strict=True)
@@ -78,7 +79,7 @@ def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
             raise ValueError(f"the columns {', '.join(unknown)} are unknown")
         records = [{name: value for name, value in line.items() if value != ""} for line in lines]
         checked = _checked(records, paper, table, data, first_line=2)
-    except (ValueError, csv.Error) as error:
+    except (ValueError, OSError, csv.Error) as error:
         expected = "Expected the records that `merlib run` writes; take back a version that it wrote."
         raise RecordsError(f"{path}: {error}. {expected}") from None
     table_of_records = pd.DataFrame([record.model_dump() for record in checked], columns=lines.fieldnames)

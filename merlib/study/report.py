@@ -17,6 +17,7 @@ DOUBTS = {
     "partial": "Not all folds of the protocol, of one seed or more",
     "mixed": "Seeds or folds from more than one recipe, set of features or state of the code",
     "uncommitted": "Run with a changed working copy, which no commit holds",
+    "part-of-corpus": "Trained and tested on a part of the official corpus",
 }
 TWIN_CAVEAT = "**Synthetic twin**: these numbers show that everything runs, and nothing about the papers' claims."
 CAVEAT = (

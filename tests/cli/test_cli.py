@@ -397,7 +397,7 @@ def test_a_long_message_is_cut_in_the_middle(capsys):
                   ["run", "mfcre/table4", "--set", "z" * 100_000]):  # fmt: skip
         code, _, err = run(capsys, *words)
         assert code == 2 and len(err) < 2500 and "characters ..." in err
-    assert errors.one_line("first\nsecond") == "first second"
+    assert errors.shortened("first\nsecond") == "first second"
 
 
 def test_doctor_describes_the_others_beside_a_broken_root(capsys, tmp_path):

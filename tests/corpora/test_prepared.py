@@ -1,6 +1,10 @@
 """A prepared table maps a lab's own files to ours, and says precisely what is wrong when it cannot."""
 
+import warnings
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from prepared_lab import CSV, ORDER, STORED, TOML, VALUES
 
@@ -90,14 +94,18 @@ def test_what_is_wrong_in_the_table_is_named(lab, old, new, message):
         lab(csv=[(old, new)])
 
 
-def test_files_that_are_not_utf8_are_refused(lab):
-    lab()
-    (lab.folder / "utterances.csv").write_bytes(CSV.encode("latin-1"))
-    with pytest.raises(CorpusError, match="utterances.csv.*UTF-8"):
-        prepared.read(lab.folder / "lab.toml")
-    (lab.folder / "lab.toml").write_bytes(TOML.replace("a lab", "caf\u00e9").encode("latin-1"))
-    with pytest.raises(CorpusError, match="lab.toml"):
-        prepared.read(lab.folder / "lab.toml")
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+def test_files_of_windows_editors_say_the_same_in_every_encoding(lab, encoding):
+    expected, _ = lab(toml=[("a lab", "caf\u00e9")])
+    for file, text in (("utterances.csv", CSV), ("lab.toml", TOML.replace("a lab", "caf\u00e9"))):
+        (lab.folder / file).write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        corpus, _ = prepared.read(lab.folder / "lab.toml")
+    pd.testing.assert_frame_equal(corpus.table, expected.table)
+    assert corpus.source == "prepared: caf\u00e9"
+    guessed = {Path(t.message.where).name for t in told if "read as" in str(t.message)}
+    assert guessed == ({"utterances.csv", "lab.toml"} if encoding in ("cp1252", "utf-16-le") else set())
 
 
 def test_several_values_may_share_a_class_and_some_have_none(lab):

@@ -143,7 +143,7 @@ def test_what_cannot_be_imported_says_why(data_folder, meld_source, tmp_path):
 def test_whatever_a_foreign_file_does_to_a_reader_is_an_error_of_the_file(data_folder, tmp_path):
     files = meld_files(tmp_path, dialogues.make("meld", scale=0.02)[0])
     (files / "dev_sent_emo.csv").write_text("")
-    with pytest.raises(CorpusError, match="not what `merlib data import meld` expects: EmptyDataError.*prepared table"):
+    with pytest.raises(CorpusError, match="dev_sent_emo.csv: No columns to parse.*Expected a CSV file"):
         imports.import_source("meld", files, "lab")
 
 
