@@ -142,6 +142,12 @@ if not config.get("paper") and not TABLES:
             EXECUTIONS.append(execution(source, source.stem, needs, data=DATA) | {"runs": []})
 
 
+onstart:
+    # Snakemake 9.27 otherwise looks through the inputs of all jobs that are due, each second once for every job that has
+    # ended so far: it keeps its limit of jobs per second that way, and takes most of a core.
+    workflow.scheduler.job_rate_limiter = None
+
+
 localrules:
     plan,
     report,
