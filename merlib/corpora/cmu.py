@@ -135,7 +135,8 @@ def _lines(file: Path, release: Release) -> pd.DataFrame:
     lines = [line for line in read_text(file).split("\n") if line.strip()]
     lines = [line.removeprefix(f"{file.stem}___") for line in lines]  # in MOSEI; a video's name may end with _
     values = [line.split(release.separator, len(fields) - 1) for line in lines]
-    if malformed := [line[:40] for line, each in zip(lines, values, strict=True) if len(each) != len(fields)]:
+    sound = [len(each) == len(fields) and each[0].strip().isdecimal() for each in values]
+    if malformed := [line[:40] for line, each in zip(lines, sound, strict=True) if not each]:
         raise CorpusError(f"{file}: lines such as {malformed[0]!r}; expected {release.separator.join(fields)}.")
     table = pd.DataFrame(values, columns=fields)
     return table.assign(clip=table["clip"].astype(int)).sort_values("clip", ignore_index=True)
@@ -146,7 +147,10 @@ def _clips(file: Path, release: Release, labels: dict) -> pd.DataFrame:
     lines, video = _lines(file, release), file.stem
     scores, times = labels.get(video, (np.zeros(0), np.zeros((0, 2))))
     if "start" in lines:
-        spans = lines[["start", "end"]].astype(float)
+        spans = lines[["start", "end"]].apply(pd.to_numeric, errors="coerce")
+        if (bad := spans.isna().any(axis=1)).any():
+            first = list(lines.loc[bad, ["start", "end"]].iloc[0])
+            raise CorpusError(f"{file}: {bad.sum()} clips begin or end at no number, first {first}. Fetch it again.")
         matches = [np.flatnonzero((np.abs(times - span) < TOLERANCE).all(axis=1)) for span in spans.to_numpy()]
         lines[["start", "end"]], lines["score"] = spans, [scores[rows[0]] if len(rows) else np.nan for rows in matches]
     elif len(scores) == len(lines):

@@ -52,14 +52,14 @@ class Kind:
     knows: bool = False
 
 
-def of_root(root: str) -> str:
-    """A digest of all tables and arrays of a data root."""
+def of_root(root: str, *arrays: str) -> str:
+    """A digest of all tables and of the named arrays of a data root, or of all that it has."""
     total = hashlib.sha256()
     for folder in sorted(file.parent for file in (Path("data") / root).glob("*/corpus.json")):
         corpus = table.load(folder)
         total.update(corpus.table.to_csv().encode())
-        for file in sorted((folder / "features").glob("*.safetensors")):
-            total.update(store.read(folder, file.stem, ids=corpus.ids).passport.sha256.encode())
+        for name in arrays or sorted(file.stem for file in (folder / "features").glob("*.safetensors")):
+            total.update(store.read(folder, name, ids=corpus.ids).passport.sha256.encode())
     return total.hexdigest()
 
 
@@ -246,7 +246,9 @@ KINDS = {
     "corpus of a root": Kind(
         twin, ("data/lab/iemocap6/corpus.json", "data/lab/iemocap6/*.parquet"), lambda: of_root("lab"), knows=True
     ),
-    "features": Kind(twin, ("data/lab/iemocap6/features/*",), lambda: of_root("lab"), knows=True),
+    "features": Kind(
+        twin, ("data/lab/iemocap6/features/*",), lambda: of_root("lab", "text", "audio", "visual"), knows=True
+    ),
     "audio files": Kind(clips, ("release/Actor_01/*.wav",), lambda: extract_clips("audio")),
     "video files": Kind(clips, ("release/Actor_01/*.mp4",), lambda: extract_clips("visual")),
     "parts of an extraction": Kind(
