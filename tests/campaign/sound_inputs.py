@@ -29,7 +29,7 @@ import tiny_study
 
 from merlib import cli, declarations, study, twins
 from merlib.cli import headless
-from merlib.data import store, table
+from merlib.data import folders, store, table
 from merlib.features import parts, pipeline, text
 from merlib.places import CHECKOUT
 from merlib.roots import extract
@@ -52,15 +52,21 @@ class Kind:
     knows: bool = False
 
 
-def of_root(root: str, *arrays: str) -> str:
-    """A digest of all tables and of the named arrays of a data root, or of all that it has."""
+def of_root(root: str) -> str:
+    """A digest of all tables and arrays of a data root."""
     total = hashlib.sha256()
     for folder in sorted(file.parent for file in (Path("data") / root).glob("*/corpus.json")):
         corpus = table.load(folder)
         total.update(corpus.table.to_csv().encode())
-        for name in arrays or sorted(file.stem for file in (folder / "features").glob("*.safetensors")):
-            total.update(store.read(folder, name, ids=corpus.ids).passport.sha256.encode())
+        for file in sorted((folder / "features").glob("*.safetensors")):
+            total.update(store.read(folder, file.stem, ids=corpus.ids).passport.sha256.encode())
     return total.hexdigest()
+
+
+def of_twin() -> str:
+    """A digest of the table and the arrays of a twin."""
+    read = folders.dataset("lab", "iemocap6", features=("text", "audio", "visual"))
+    return read.corpus.table.to_csv() + "".join(feature.passport.sha256 for feature in read.features.values())
 
 
 def imported(kind: str, source: str) -> Callable[[], str]:
@@ -244,7 +250,7 @@ KINDS = {
     "prepared text": Kind(prepared, ("lab/lab.toml", "lab/utterances.csv"), imported("prepared", "lab/lab.toml"), True),
     "prepared npz": Kind(prepared, ("lab/audio.npz",), imported("prepared", "lab/lab.toml")),
     "corpus of a root": Kind(
-        twin, ("data/lab/iemocap6/corpus.json", "data/lab/iemocap6/*.parquet"), lambda: of_root("lab"), knows=True
+        twin, ("data/lab/iemocap6/corpus.json", "data/lab/iemocap6/*.parquet"), of_twin, knows=True
     ),
     "features": Kind(
         twin, ("data/lab/iemocap6/features/*",), lambda: of_root("lab", "text", "audio", "visual"), knows=True
