@@ -252,9 +252,7 @@ KINDS = {
     "corpus of a root": Kind(
         twin, ("data/lab/iemocap6/corpus.json", "data/lab/iemocap6/*.parquet"), of_twin, knows=True
     ),
-    "features": Kind(
-        twin, ("data/lab/iemocap6/features/*",), lambda: of_root("lab", "text", "audio", "visual"), knows=True
-    ),
+    "features": Kind(twin, ("data/lab/iemocap6/features/*",), of_twin, knows=True),
     "audio files": Kind(clips, ("release/Actor_01/*.wav",), lambda: extract_clips("audio")),
     "video files": Kind(clips, ("release/Actor_01/*.mp4",), lambda: extract_clips("visual")),
     "parts of an extraction": Kind(
