@@ -49,9 +49,9 @@ class Span:
 @contextmanager
 def opened(file: Path, *kinds: str) -> Iterator[tuple[av.container.InputContainer, av.stream.Stream, float]]:
     """A recording, its first stream of these kinds (audio, video), and the time stamp at which its clock starts."""
-    limits = {"format_whitelist": FORMATS, "max_pixels": str(PIXELS)}
+    formats = {"format_whitelist": FORMATS}
     try:
-        with av.open(str(file), options=limits, timeout=PATIENCE, metadata_errors="replace") as recording:
+        with av.open(str(file), options=formats, timeout=PATIENCE, metadata_errors="replace") as recording:
             streams = [stream for kind in kinds for stream in getattr(recording.streams, kind)]
             if not streams:
                 raise MediaError(f"has no {' or '.join(kinds)} stream")
@@ -146,6 +146,9 @@ def shown(file: Path, *, begin: float, end: float | None, times: Iterator[float]
     """
     due, latest, inside, latest_end = next(times) if times else None, None, False, 0.0
     with opened(file, "video") as (recording, stream, origin):
+        if stream.width * stream.height > PIXELS:
+            raise MediaError(f"frames of {stream.width} x {stream.height} pixels; at most {PIXELS} can be read")
+        stream.codec_context.options = {"max_pixels": str(PIXELS)}  # where the size changes within the stream
         stream.thread_type = "AUTO" if times is None else "SLICE"
         if begin:
             recording.seek(int((origin + begin) / stream.time_base), stream=stream)
@@ -153,7 +156,7 @@ def shown(file: Path, *, begin: float, end: float | None, times: Iterator[float]
         for frame, now, reach in _timed(paced(recording.decode(stream)), origin, half):
             if end is not None and now >= end - 1e-6:
                 break
-            latest, latest_end = frame, now + max(2 * half, float((frame.duration or 0) * frame.time_base))
+            latest, latest_end = frame, now + (float((frame.duration or 0) * frame.time_base) or 2 * half)
             if now < begin - reach:
                 continue
             inside = True
