@@ -19,7 +19,8 @@ import soxr
 
 from merlib.data import recordings
 from merlib.features import film
-from merlib.features.film import MediaError, Span, reason
+from merlib.features.film import Span
+from merlib.features.limits import MediaError, paced, reason
 
 AUDIO_FILES = (".wav", ".flac", ".ogg", ".mp3")  # read by soundfile; every other file by FFmpeg (PyAV)
 LONGEST = 600.0  # seconds of one utterance; MELD has clips of minutes that are cutting errors
@@ -168,7 +169,7 @@ def _by_ffmpeg(clip: Clip) -> tuple[np.ndarray, int]:
         if begin:
             recording.seek(int(max(0.0, origin + begin - WARM_UP) / stream.time_base), stream=stream)
         rate = stream.rate
-        first, parts = _blocks(film.paced(recording.decode(stream)), rate, origin, end)
+        first, parts = _blocks(paced(recording.decode(stream)), rate, origin, end)
     samples = np.concatenate(parts, axis=1).T if parts else np.zeros((0, 1), np.float32)
     if clip.end is not None and first + len(samples) / rate < end - film.SLACK:
         film.span(clip.file, "audio")  # raises where the file is cut off

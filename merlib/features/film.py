@@ -6,22 +6,19 @@ streams begins at second 0, and the others keep their distance to it.
 
 import re
 import struct
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import TypeVar
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from merlib.errors import MerlibError
+from merlib.features import limits
+from merlib.features.limits import MediaError, little_memory, paced, reason
 
-Item = TypeVar("Item")
-PATIENCE = 600.0  # seconds that reading one recording may take, without what is done with its frames
 PIXELS = 1 << 26  # of the largest frame
 PRIMING = 0.1  # encoders of audio begin up to so many seconds before 0, and decoders leave that out again
 ROUNDING = 1.001e-3  # seconds; Matroska's time stamps are whole milliseconds
@@ -32,10 +29,6 @@ FORMATS = (
     "ogg,rm,w64,wav,wv"
 )
 HEADED = set("aiff au avi caf flac flv matroska mov w64 wav".split())  # those whose headers say how long they are
-
-
-class MediaError(MerlibError, ValueError):
-    """A recording that cannot be used; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +44,9 @@ def opened(file: Path, *kinds: str) -> Iterator[tuple[av.container.InputContaine
     """A recording, its first stream of these kinds (audio, video), and the time stamp at which its clock starts."""
     formats = {"format_whitelist": FORMATS}
     try:
-        with av.open(str(file), options=formats, timeout=PATIENCE, metadata_errors="replace") as recording:
+        with little_memory():
+            recording = av.open(str(file), options=formats, timeout=limits.PATIENCE, metadata_errors="replace")
+        with recording:
             streams = [stream for kind in kinds for stream in getattr(recording.streams, kind)]
             if not streams:
                 raise MediaError(f"has no {' or '.join(kinds)} stream")
@@ -59,20 +54,6 @@ def opened(file: Path, *kinds: str) -> Iterator[tuple[av.container.InputContaine
             yield recording, streams[0], 0.0 if -PRIMING < start < 0 else start
     except (OSError, av.error.FFmpegError) as error:
         raise MediaError(f"cannot be decoded ({reason(error)})") from None
-
-
-def paced(items: Iterable[Item]) -> Iterator[Item]:
-    """The same packets, blocks or frames; MediaError once they have taken `PATIENCE` seconds to come."""
-    items, spent = iter(items), 0.0
-    while True:
-        since = time.monotonic()
-        item = next(items, None)
-        spent += time.monotonic() - since
-        if item is None:
-            return
-        if spent > PATIENCE:
-            raise MediaError(f"takes more than {PATIENCE:.0f} s to read")
-        yield item
 
 
 def span(file: Path, *kinds: str) -> Span:
@@ -195,9 +176,3 @@ def _rgb(frame: av.VideoFrame, converter: VideoReformatter) -> np.ndarray:
     pixels = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
-
-
-def reason(error: Exception) -> str:
-    """An error in a few words, without the file's path."""
-    words = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
-    return words.split("\n")[0].strip(" :.")[:200] or type(error).__name__

@@ -1,6 +1,9 @@
 """Time in recordings: whatever clock a film has, frames and audio are those of the second asked for; cut files fail."""
 
 import os
+import struct
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 import soundfile
 
 from merlib.data import recordings
-from merlib.features import decoding, film
+from merlib.features import decoding, film, limits
 from merlib.features.decoding import Clip, MediaError
 
 RATE, FPS = 16000, 25
@@ -238,9 +241,28 @@ def test_hostile_recordings_end_within_limits(tmp_path, monkeypatch):
         with pytest.raises(MediaError, match="cannot be decoded"):
             list(decoding.frames(Clip("u", tmp_path / name), count=2))
     clip = Clip("u", good)
-    for module, limit, value in ((film, "PIXELS", 100), (film, "PATIENCE", 1e-9), (decoding, "VALUES", 100)):
+    for module, limit, value in ((film, "PIXELS", 100), (limits, "PATIENCE", 1e-9), (decoding, "VALUES", 100)):
         with monkeypatch.context() as patch, pytest.raises(MediaError):
             patch.setattr(module, limit, value)
             decoding.audio(clip, rate=RATE) if limit == "VALUES" else list(decoding.frames(clip, count=2))
     with pytest.raises(MediaError, match="at most 600"):
         decoding.audio(Clip("u", good, 0.0, 1e9), rate=RATE)
+
+
+BOMB = """
+import resource, sys; from pathlib import Path; from merlib.features import decoding
+try: print(len(list(decoding.frames(decoding.Clip("u", Path(sys.argv[1])), count=2))))
+except decoding.MediaError as error: print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+"""
+
+
+def test_a_header_of_a_kilobyte_that_announces_gigabytes_of_index_takes_little_memory(tmp_path):
+    raw, count = bytearray(write(tmp_path / "bomb.mp4").read_bytes()), 170_000_000
+    for mark, offset, values in ((b"stsz", 8, (1, count)), (b"stsc", 16, (count,)), (b"stts", 12, (count,))):
+        struct.pack_into(f">{len(values)}I", raw, raw.index(mark) + offset, *values)
+    (tmp_path / "bomb.mp4").write_bytes(raw)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", BOMB, str(tmp_path / "bomb.mp4")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=60)
+    assert not done.stdout.strip().isdigit() and int(done.stderr.split()[-1]) < 700_000, "KiB"

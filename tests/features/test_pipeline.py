@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from merlib.data import folders, inputs, recordings, store, table
 from merlib.errors import FeatureError
-from merlib.features import decoding, pipeline
+from merlib.features import decoding, pipeline, workers
 from merlib.features.decoding import Clip, MediaError
 from merlib.roots import extract
 
@@ -353,10 +353,10 @@ class Faulty(Energy):
         return values
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_whatever_a_row_does_it_is_one_counted_failure(root, workers):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_whatever_a_row_does_it_is_one_counted_failure(root, processes):
     file = extract.extract_array(
-        "real", "ravdess", extractor=Faulty(), media=root, name="audio", progress=False, workers=workers
+        "real", "ravdess", extractor=Faulty(), media=root, name="audio", progress=False, workers=processes
     )
     assert store.read_passport(file).failed == tuple(f"c{i:02d}" for i in range(7))
     reasons = dict(extract.failures("real", "ravdess", "audio")[["utterance", "reason"]].to_numpy())
@@ -366,6 +366,37 @@ def test_whatever_a_row_does_it_is_one_counted_failure(root, workers):
     )
     assert "gave F64" in reasons["c04"] and "gave int64; expected floats" in reasons["c05"]
     assert "AttributeError" in reasons["c06"]
+
+
+@dataclass(frozen=True)
+class Crashing(Energy):
+    """As Energy; two recordings end the process that reads them, as a decoder that crashes does."""
+
+    crashing: tuple[str, ...] = ("c02", "c07")
+
+    def __call__(self, clip: Clip) -> np.ndarray:
+        if clip.utterance in self.crashing:
+            os.abort()
+        return super().__call__(clip)
+
+
+def test_a_recording_that_ends_its_worker_is_one_counted_failure(root):
+    run = {"media": root, "progress": False, "workers": 2}
+    file = extract.extract_array("real", "ravdess", extractor=Crashing(), name="audio", **run)
+    assert store.read_passport(file).failed == ("c02", "c07")
+    reasons = extract.failures("real", "ravdess", "audio")["reason"]
+    assert reasons.str.startswith("ended the process that read it").all()
+    everything = Crashing(crashing=tuple(f"c{i:02d}" for i in range(12)))
+    with pytest.raises(FeatureError, match="8 workers ended one after the other"):
+        extract.extract_array("real", "ravdess", extractor=everything, name="other", **run)
+
+
+def test_a_worker_that_hangs_ends_itself(root, exit_status_of, monkeypatch):
+    monkeypatch.setattr(workers, "DEADLINE", 0.2)
+    monkeypatch.setattr(workers, "_extractor", Energy(60), raising=False)
+    begin = time.monotonic()
+    assert exit_status_of(lambda: workers._some(0, [Clip("c00", root / "c00.wav")])) == 1
+    assert 0.2 < time.monotonic() - begin < 30
 
 
 def test_many_failures_of_one_kind_are_one_line(root, tmp_path):
