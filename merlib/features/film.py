@@ -28,7 +28,8 @@ FORMATS = (
     "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mp3,mpeg,mpegts,mpegvideo,mxf,nut,"
     "ogg,rm,w64,wav,wv"
 )
-HEADED = set("aiff au avi caf flac flv matroska mov w64 wav".split())  # those whose headers say how long they are
+TIMED = set("aiff au caf flac mov w64 wav".split())  # those whose headers say how long their streams are
+SIZED = {"avi", "matroska"}  # those whose first bytes say how long the file is
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,13 @@ def span(file: Path, *kinds: str) -> Span:
         if stream.index not in ends:
             raise MediaError(f"no {stream.type} in it{broken}")
         first = firsts[stream.index] if stream.start_time is None else float(stream.start_time * stream.time_base)
-        readable, announced = ends[stream.index] - first, _announced(recording, stream, first)
-        missing = max(_end(recording, file) - max(ends.values()), 0.0 if announced is None else announced - readable)
-        if HEADED & set(recording.format.name.split(",")) and (broken or missing > SLACK):
-            raise cut_off(readable, readable + missing, broken)
-        return Span(first - origin, readable if announced is None else announced)
+        readable, length = ends[stream.index] - first, _announced(recording, stream, first)
+        whole, formats = readable if length is None else length, set(recording.format.name.split(","))
+        if formats & SIZED and (broken or _bytes(file) > file.stat().st_size):
+            raise cut_off(readable, max(readable, _end(recording, file) - first), broken)
+        if formats & TIMED and (broken or whole - readable > SLACK):
+            raise cut_off(readable, max(readable, whole), broken)
+        return Span(first - origin, whole)
 
 
 def cut_off(readable: float, announced: float, broken: str = "") -> MediaError:
@@ -105,19 +108,36 @@ def _announced(recording: av.container.InputContainer, stream: av.stream.Stream,
     return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]) - first
 
 
+def _bytes(file: Path) -> int:
+    """How long a file is by its first bytes: RIFF's size, or that of Matroska's segment; 0 where they do not say."""
+    with file.open("rb") as raw:
+        head = raw.read(1 << 10)
+    if head[:4] == b"RIFF":
+        return 8 + int.from_bytes(head[4:8], "little")
+    at, size = 0, 0
+    for _ in range(2):  # the header, and the segment: each has a name of four bytes and a size of one to eight
+        at += size + 4
+        width = 9 - head[at].bit_length() if at < len(head) else 9
+        size = int.from_bytes(head[at : at + width], "big") & (most := (1 << 7 * width) - 1)
+        if width > 8 or size == most:  # all bits: a stream that was written before its size was known
+            return 0
+        at += width
+    return at + size
+
+
 def _end(recording: av.container.InputContainer, file: Path) -> float:
-    """The time stamp at which a recording ends by its header, or 0: FFmpeg believes that of an AVI only if it is whole.
+    """The time stamp at which a recording ends by its header, or 0: of an AVI that is cut off, FFmpeg does not say it.
 
     There, scale, rate, start and length stand 20 bytes after the mark of the first video stream.
     """
-    if recording.format.name == "avi":
-        with file.open("rb") as raw:
-            head = raw.read(1 << 12)
-        if 0 <= (at := head.find(b"vids") + 20) <= len(head) - 16:
-            scale, rate, _, length = struct.unpack_from("<4I", head, at)
-            return length * scale / max(1, rate)
+    if recording.format.name != "avi":
+        return (recording.duration or 0) / av.time_base
+    with file.open("rb") as raw:
+        head = raw.read(1 << 12)
+    if (at := head.find(b"vids")) < 0 or len(head) < at + 36:
         return 0.0
-    return recording.duration / av.time_base if recording.duration and "matroska" in recording.format.name else 0.0
+    scale, rate, _, length = struct.unpack_from("<4I", head, at + 20)
+    return length * scale / max(1, rate)
 
 
 def shown(file: Path, *, begin: float, end: float | None, times: Iterator[float] | None) -> Iterator[np.ndarray]:
