@@ -85,7 +85,7 @@ def _packets(recording: av.container.InputContainer) -> tuple[dict[int, float], 
     """By stream, the time stamps at which its packets begin and end; and why no more can be read, if that is so."""
     firsts, ends, broken = {}, {}, ""
     try:
-        for packet in paced(recording.demux()):
+        for packet in paced(recording.demux([*recording.streams.video, *recording.streams.audio])):
             at = packet.dts if packet.pts is None else packet.pts
             if at is None:
                 continue  # the empty packet at the end of a stream
@@ -140,6 +140,24 @@ def _end(recording: av.container.InputContainer, file: Path) -> float:
     return length * scale / max(1, rate)
 
 
+def decoded(recording, stream, origin: float, begin: float, *, before: float = 0.0) -> Iterator[av.frame.Frame]:
+    """The frames, or blocks of audio, of a stream from second `begin` or earlier; looked for `before` seconds earlier.
+
+    Where that leads too far (MPEG-TS has no index) or into the middle of something, all are decoded from the start.
+    """
+    if begin:
+        recording.seek(int((origin + max(0.0, begin - before)) / stream.time_base), stream=stream)
+        items = paced(recording.decode(stream))
+        try:
+            first = next(items, None)
+        except av.error.FFmpegError:
+            first = None
+        if first is not None and (first.time or 0.0) - origin <= begin:
+            return chain([first], items)
+        recording.seek(0)
+    return paced(recording.decode(stream))
+
+
 def shown(file: Path, *, begin: float, end: float | None, times: Iterator[float] | None) -> Iterator[np.ndarray]:
     """The frames of a part of a recording that are nearest to the given `times`, or all of them: h w 3 RGB bytes.
 
@@ -151,10 +169,8 @@ def shown(file: Path, *, begin: float, end: float | None, times: Iterator[float]
             raise MediaError(f"frames of {stream.width} x {stream.height} pixels; at most {PIXELS} can be read")
         stream.codec_context.options = {"max_pixels": str(PIXELS)}  # where the size changes within the stream
         stream.thread_type = "AUTO" if times is None else "SLICE"
-        if begin:
-            recording.seek(int((origin + begin) / stream.time_base), stream=stream)
         half, converter = 0.5 / float(stream.average_rate or 25), VideoReformatter()  # one for all: it is slow to make
-        for frame, now, reach in _timed(paced(recording.decode(stream)), origin, half):
+        for frame, now, reach in _timed(decoded(recording, stream, origin, begin), origin, half):
             if end is not None and now >= end - 1e-6:
                 break
             latest, latest_end = frame, now + (float((frame.duration or 0) * frame.time_base) or 2 * half)

@@ -79,19 +79,19 @@ def test_where_a_frame_is_stored_only_when_something_changes_the_nearest_one_sta
         shades(Clip("u", clip.file, 2.5, 2.9), 3)
 
 
-@pytest.mark.parametrize("name", ["film.mkv", "film.ts"])
+@pytest.mark.parametrize("name", ["film.mkv", "film.ts", "film.mpg"])
 def test_time_stamps_may_begin_anywhere(tmp_path, name):
     codecs = ("mpeg4", "pcm_s16le") if name.endswith("mkv") else ("mpeg2video", "mp2")
     films = []
     for start in (0.0, 10.0):
         films.append(write(tmp_path / f"{start}{name}", start=start, sound=steps(), sound_at=start, codecs=codecs))
-    for part in ((None, None), (1.0, 2.0)):
+    for part in ((None, None), (0.1, 0.9), (1.0, 2.0)):
         (one, other) = (Clip("u", file, *part) for file in films)
         assert shades(one, 8) == shades(other, 8) and len(set(shades(one, 8))) == 8
         assert decoding.duration(one) == pytest.approx(decoding.duration(other))
         heard = [decoding.audio(clip, rate=RATE) for clip in (one, other)]
         np.testing.assert_allclose(*heard, atol=2e-3)
-        assert len(heard[0]) >= RATE
+        assert len(heard[0]) >= 0.8 * RATE - 1
 
 
 def test_sound_that_begins_later_keeps_its_distance(tmp_path):
