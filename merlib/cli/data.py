@@ -149,9 +149,10 @@ def extract(
     paths = extract.extract(data, corpus, recipe, media=_media(data, corpus, media), **options)
     for modality, path in paths.items():
         print(path)
-        failures = () if modality == "text" else extract.failures(data, corpus, path.stem).itertuples(index=False)
-        for line in pipeline.grouped(failures):
-            print(f"  failed: {line}", file=sys.stderr)
+        if modality != "text" and len(failures := extract.failures(data, corpus, path.stem)):
+            for line in pipeline.grouped(failures.itertuples(index=False)):
+                print(f"  failed: {line}", file=sys.stderr)
+            print(f"  all {len(failures)} are in {path.with_suffix('.failures.csv')}", file=sys.stderr)
 
 
 @app.command()

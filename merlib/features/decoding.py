@@ -19,7 +19,8 @@ import soxr
 
 from merlib.data import recordings
 from merlib.features import film
-from merlib.features.film import MediaError, Span, reason
+from merlib.features.film import Span
+from merlib.features.limits import MediaError, reason
 
 AUDIO_FILES = (".wav", ".flac", ".ogg", ".mp3")  # read by soundfile; every other file by FFmpeg (PyAV)
 LONGEST = 600.0  # seconds of one utterance; MELD has clips of minutes that are cutting errors
@@ -152,8 +153,10 @@ def _announced(file: soundfile.SoundFile) -> int:
 
 def _estimated(file: soundfile.SoundFile) -> bool:
     """Whether an MP3 has no header (Xing, Info or VBRI), so that its length is a guess from its rate of bits."""
+    if file.format != "MP3":
+        return False
     with open(file.name, "rb") as raw:
-        return file.format == "MP3" and not re.search(b"Xing|Info|VBRI", raw.read(1 << 20))
+        return not re.search(b"Xing|Info|VBRI", raw.read(1 << 20))
 
 
 def _check_size(values: int) -> None:
@@ -166,10 +169,8 @@ def _by_ffmpeg(clip: Clip) -> tuple[np.ndarray, int]:
     begin = clip.start or 0.0
     end = begin + LONGEST if clip.end is None else clip.end
     with film.opened(clip.file, "audio") as (recording, stream, origin):
-        if begin:
-            recording.seek(int(max(0.0, origin + begin - WARM_UP) / stream.time_base), stream=stream)
-        rate = stream.rate
-        first, parts = _blocks(film.paced(recording.decode(stream)), rate, origin, end)
+        rate, blocks = stream.rate, film.decoded(recording, stream, origin, begin, before=WARM_UP)
+        first, parts = _blocks(blocks, rate, origin, end)
     samples = np.concatenate(parts, axis=1).T if parts else np.zeros((0, 1), np.float32)
     if clip.end is not None and first + len(samples) / rate < end - film.SLACK:
         film.span(clip.file, "audio")  # raises where the file is cut off

@@ -6,22 +6,19 @@ streams begins at second 0, and the others keep their distance to it.
 
 import re
 import struct
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import TypeVar
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from merlib.errors import MerlibError
+from merlib.features import limits
+from merlib.features.limits import MediaError, little_memory, paced, reason
 
-Item = TypeVar("Item")
-PATIENCE = 600.0  # seconds that reading one recording may take, without what is done with its frames
 PIXELS = 1 << 26  # of the largest frame
 PRIMING = 0.1  # encoders of audio begin up to so many seconds before 0, and decoders leave that out again
 ROUNDING = 1.001e-3  # seconds; Matroska's time stamps are whole milliseconds
@@ -31,11 +28,8 @@ FORMATS = (
     "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mp3,mpeg,mpegts,mpegvideo,mxf,nut,"
     "ogg,rm,w64,wav,wv"
 )
-HEADED = set("aiff au avi caf flac flv matroska mov w64 wav".split())  # those whose headers say how long they are
-
-
-class MediaError(MerlibError, ValueError):
-    """A recording that cannot be used; the message is the reason."""
+TIMED = set("aiff au caf flac mov w64 wav".split())  # those whose headers say how long their streams are
+SIZED = {"avi", "matroska"}  # those whose first bytes say how long the file is
 
 
 @dataclass(frozen=True)
@@ -49,9 +43,11 @@ class Span:
 @contextmanager
 def opened(file: Path, *kinds: str) -> Iterator[tuple[av.container.InputContainer, av.stream.Stream, float]]:
     """A recording, its first stream of these kinds (audio, video), and the time stamp at which its clock starts."""
-    limits = {"format_whitelist": FORMATS, "max_pixels": str(PIXELS)}
+    formats = {"format_whitelist": FORMATS}
     try:
-        with av.open(str(file), options=limits, timeout=PATIENCE, metadata_errors="replace") as recording:
+        with little_memory():
+            recording = av.open(str(file), options=formats, timeout=limits.PATIENCE, metadata_errors="replace")
+        with recording:
             streams = [stream for kind in kinds for stream in getattr(recording.streams, kind)]
             if not streams:
                 raise MediaError(f"has no {' or '.join(kinds)} stream")
@@ -59,20 +55,6 @@ def opened(file: Path, *kinds: str) -> Iterator[tuple[av.container.InputContaine
             yield recording, streams[0], 0.0 if -PRIMING < start < 0 else start
     except (OSError, av.error.FFmpegError) as error:
         raise MediaError(f"cannot be decoded ({reason(error)})") from None
-
-
-def paced(items: Iterable[Item]) -> Iterator[Item]:
-    """The same packets, blocks or frames; MediaError once they have taken `PATIENCE` seconds to come."""
-    items, spent = iter(items), 0.0
-    while True:
-        since = time.monotonic()
-        item = next(items, None)
-        spent += time.monotonic() - since
-        if item is None:
-            return
-        if spent > PATIENCE:
-            raise MediaError(f"takes more than {PATIENCE:.0f} s to read")
-        yield item
 
 
 def span(file: Path, *kinds: str) -> Span:
@@ -85,11 +67,13 @@ def span(file: Path, *kinds: str) -> Span:
         if stream.index not in ends:
             raise MediaError(f"no {stream.type} in it{broken}")
         first = firsts[stream.index] if stream.start_time is None else float(stream.start_time * stream.time_base)
-        readable, announced = ends[stream.index] - first, _announced(recording, stream, first)
-        missing = max(_end(recording, file) - max(ends.values()), 0.0 if announced is None else announced - readable)
-        if HEADED & set(recording.format.name.split(",")) and (broken or missing > SLACK):
-            raise cut_off(readable, readable + missing, broken)
-        return Span(first - origin, readable if announced is None else announced)
+        readable, length = ends[stream.index] - first, _announced(recording, stream, first)
+        whole, formats = readable if length is None else length, set(recording.format.name.split(","))
+        if formats & SIZED and (broken or _bytes(file) > file.stat().st_size):
+            raise cut_off(readable, max(readable, _end(recording, file) - first), broken)
+        if formats & TIMED and (broken or whole - readable > SLACK):
+            raise cut_off(readable, max(readable, whole), broken)
+        return Span(first - origin, whole)
 
 
 def cut_off(readable: float, announced: float, broken: str = "") -> MediaError:
@@ -101,7 +85,7 @@ def _packets(recording: av.container.InputContainer) -> tuple[dict[int, float], 
     """By stream, the time stamps at which its packets begin and end; and why no more can be read, if that is so."""
     firsts, ends, broken = {}, {}, ""
     try:
-        for packet in paced(recording.demux()):
+        for packet in paced(recording.demux([*recording.streams.video, *recording.streams.audio])):
             at = packet.dts if packet.pts is None else packet.pts
             if at is None:
                 continue  # the empty packet at the end of a stream
@@ -124,19 +108,54 @@ def _announced(recording: av.container.InputContainer, stream: av.stream.Stream,
     return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]) - first
 
 
+def _bytes(file: Path) -> int:
+    """How long a file is by its first bytes: RIFF's size, or that of Matroska's segment; 0 where they do not say."""
+    with file.open("rb") as raw:
+        head = raw.read(1 << 10)
+    if head[:4] == b"RIFF":
+        return 8 + int.from_bytes(head[4:8], "little")
+    at, size = 0, 0
+    for _ in range(2):  # the header, and the segment: each has a name of four bytes and a size of one to eight
+        at += size + 4
+        width = 9 - head[at].bit_length() if at < len(head) else 9
+        size = int.from_bytes(head[at : at + width], "big") & (most := (1 << 7 * width) - 1)
+        if width > 8 or size == most:  # all bits: a stream that was written before its size was known
+            return 0
+        at += width
+    return at + size
+
+
 def _end(recording: av.container.InputContainer, file: Path) -> float:
-    """The time stamp at which a recording ends by its header, or 0: FFmpeg believes that of an AVI only if it is whole.
+    """The time stamp at which a recording ends by its header, or 0: of an AVI that is cut off, FFmpeg does not say it.
 
     There, scale, rate, start and length stand 20 bytes after the mark of the first video stream.
     """
-    if recording.format.name == "avi":
-        with file.open("rb") as raw:
-            head = raw.read(1 << 12)
-        if 0 <= (at := head.find(b"vids") + 20) <= len(head) - 16:
-            scale, rate, _, length = struct.unpack_from("<4I", head, at)
-            return length * scale / max(1, rate)
+    if recording.format.name != "avi":
+        return (recording.duration or 0) / av.time_base
+    with file.open("rb") as raw:
+        head = raw.read(1 << 12)
+    if (at := head.find(b"vids")) < 0 or len(head) < at + 36:
         return 0.0
-    return recording.duration / av.time_base if recording.duration and "matroska" in recording.format.name else 0.0
+    scale, rate, _, length = struct.unpack_from("<4I", head, at + 20)
+    return length * scale / max(1, rate)
+
+
+def decoded(recording, stream, origin: float, begin: float, *, before: float = 0.0) -> Iterator[av.frame.Frame]:
+    """The frames, or blocks of audio, of a stream from second `begin` or earlier; looked for `before` seconds earlier.
+
+    Where that leads too far (MPEG-TS has no index) or into the middle of something, all are decoded from the start.
+    """
+    if begin:
+        recording.seek(int((origin + max(0.0, begin - before)) / stream.time_base), stream=stream)
+        items = paced(recording.decode(stream))
+        try:
+            first = next(items, None)
+        except av.error.FFmpegError:
+            first = None
+        if first is not None and (first.time or 0.0) - origin <= begin:
+            return chain([first], items)
+        recording.seek(0)
+    return paced(recording.decode(stream))
 
 
 def shown(file: Path, *, begin: float, end: float | None, times: Iterator[float] | None) -> Iterator[np.ndarray]:
@@ -146,14 +165,15 @@ def shown(file: Path, *, begin: float, end: float | None, times: Iterator[float]
     """
     due, latest, inside, latest_end = next(times) if times else None, None, False, 0.0
     with opened(file, "video") as (recording, stream, origin):
+        if stream.width * stream.height > PIXELS:
+            raise MediaError(f"frames of {stream.width} x {stream.height} pixels; at most {PIXELS} can be read")
+        stream.codec_context.options = {"max_pixels": str(PIXELS)}  # where the size changes within the stream
         stream.thread_type = "AUTO" if times is None else "SLICE"
-        if begin:
-            recording.seek(int((origin + begin) / stream.time_base), stream=stream)
         half, converter = 0.5 / float(stream.average_rate or 25), VideoReformatter()  # one for all: it is slow to make
-        for frame, now, reach in _timed(paced(recording.decode(stream)), origin, half):
+        for frame, now, reach in _timed(decoded(recording, stream, origin, begin), origin, half):
             if end is not None and now >= end - 1e-6:
                 break
-            latest, latest_end = frame, now + max(2 * half, float((frame.duration or 0) * frame.time_base))
+            latest, latest_end = frame, now + (float((frame.duration or 0) * frame.time_base) or 2 * half)
             if now < begin - reach:
                 continue
             inside = True
@@ -192,9 +212,3 @@ def _rgb(frame: av.VideoFrame, converter: VideoReformatter) -> np.ndarray:
     pixels = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
-
-
-def reason(error: Exception) -> str:
-    """An error in a few words, without the file's path."""
-    words = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
-    return words.split("\n")[0].strip(" :.")[:200] or type(error).__name__

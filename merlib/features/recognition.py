@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from merlib.errors import FeatureError
 from merlib.features import decoding, extractors, speech
 from merlib.features.decoding import Clip, MediaError
-from merlib.features.film import reason
+from merlib.features.limits import reason
 from merlib.files import atomic, sha256
 from merlib.pretrained import encoders
 

@@ -7,6 +7,7 @@ needs a guard.
 """
 
 import ast
+import faulthandler
 import linecache
 import math
 import multiprocessing
@@ -27,9 +28,12 @@ from threadpoolctl import threadpool_limits
 from merlib.errors import FeatureError
 from merlib.features.decoding import Clip, MediaError
 from merlib.features.extractors import Extractor
-from merlib.features.film import reason
+from merlib.features.limits import reason
 
 CHUNK, AHEAD = 8, 3  # recordings that a worker takes at once, and such chunks on their way for each worker
+DEADLINE = 3600  # seconds after which a worker ends itself at one recording
+CRASHES = 8  # workers that may end one after the other, without a result between
+Chunk = tuple[int, list[Clip]]  # the number of its first clip, and its clips
 Result = np.ndarray | str  # the steps of a clip, t d, or the reason why there are none
 _extractor: Extractor  # of a worker
 
@@ -51,25 +55,55 @@ def compute(clips: list[Clip], extractor: Extractor, *, workers: int, keep: Call
 
 
 def _by_workers(clips: list[Clip], extractor: Extractor, workers: int, keep: Callable[[int, Result], None]) -> None:
+    """Where a worker ends, as at a file on which a decoder crashes, those on their way are computed one by one."""
     check_guard()
-    size = min(CHUNK, math.ceil(len(clips) / (4 * workers)))
-    chunks = ((i, clips[i : i + size]) for i in range(0, len(clips), size))
     serve(extractor)
+    size, crashes = min(CHUNK, math.ceil(len(clips) / (4 * workers))), 0
+    chunks = ((i, clips[i : i + size]) for i in range(0, len(clips), size))
+
+    def kept(i: int, result: Result) -> None:
+        nonlocal crashes
+        crashes = 0
+        keep(i, result)
+
+    while lost := _pooled(chunks, extractor, workers, AHEAD * workers, kept):
+        alone = ((first + i, [clip]) for first, some in lost for i, clip in enumerate(some))
+        while culprit := _pooled(alone, extractor, 1, 1, kept):
+            crashes += 1
+            if crashes == CRASHES:
+                remedy = "Run it again with fewer workers: finished results are not computed again"
+                raise FeatureError(f"{crashes} workers ended one after the other, perhaps for memory. {remedy}.")
+            keep(culprit[0][0], f"ended the process that read it: it crashed, or took more than {DEADLINE} s")
+
+
+def _pooled(chunks: Iterator[Chunk], extractor: Extractor, workers: int, ahead: int, keep: Callable) -> list[Chunk]:
+    """Compute chunks of clips until none is left, or a worker ends: then those that were on their way."""
     start = {"initializer": _as_worker, "initargs": (extractor, dict(os.environ))}
+    waiting, on_their_way = set(), {}
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("forkserver"), **start) as pool:
+
+        def send(chunk: Chunk) -> None:
+            on_their_way[chunk[0]] = chunk
+            waiting.add(pool.submit(_some, *chunk))
+
         try:
-            waiting = {pool.submit(_some, *chunk) for chunk in islice(chunks, AHEAD * workers)}
+            for chunk in islice(chunks, ahead):
+                send(chunk)
             while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                waiting |= {pool.submit(_some, *chunk) for chunk in islice(chunks, len(done))}
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
-                    for i, result in future.result():
+                    results = future.result()
+                    waiting.remove(future)
+                    del on_their_way[results[0][0]]
+                    for i, result in results:
                         keep(i, result)
+                    for chunk in islice(chunks, 1):
+                        send(chunk)
         except BrokenProcessPool:
-            remedy = "Run it again with fewer workers: finished results are not computed again"
-            raise FeatureError(f"a worker was ended from outside, perhaps for memory. {remedy}.") from None
+            return list(on_their_way.values())
         finally:
             pool.shutdown(cancel_futures=True)
+    return []
 
 
 def serve(extractor: Extractor) -> None:
@@ -112,7 +146,13 @@ def _one_thread() -> threadpool_limits:
 
 
 def _some(first: int, clips: list[Clip]) -> list[tuple[int, Result]]:
-    return [(first + i, _one(clip, _extractor)) for i, clip in enumerate(clips)]
+    results = []
+    with open(os.devnull, "w") as nowhere:
+        for i, clip in enumerate(clips, first):
+            faulthandler.dump_traceback_later(DEADLINE, exit=True, file=nowhere)  # also where a decoder hangs
+            results.append((i, _one(clip, _extractor)))
+            faulthandler.cancel_dump_traceback_later()
+    return results
 
 
 def _one(clip: Clip, extractor: Extractor) -> Result:

@@ -126,7 +126,7 @@ def load_weights(network: EfficientFace, weights: str) -> None:
     random = '(or set model.encoder.visual.weights to "none" for random ones)'
     path = located(weights, publisher=f"zengqunzhao/EfficientFace {random}")
     state = {}
-    for key, value in read(path).items():
+    for key, value in read(path, first="conv1.0.weight").items():
         for published, ours in PUBLISHED:
             key = re.sub(published, ours, key)
         if not (key.startswith("fc.") and isinstance(network.fc, nn.Identity)):

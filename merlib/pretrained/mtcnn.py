@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from merlib.errors import RequestError
 from merlib.pretrained.boxes import shifted, squared, suppress
-from merlib.pretrained.weights import frozen, packaged
+from merlib.pretrained.weights import fit, frozen, packaged, read
 
 _pool = partial(F.max_pool2d, stride=2, ceil_mode=True)
 CELL, STRIDE = 12, 2  # pixels that one output of P-Net reads, and from output to output
@@ -113,7 +113,7 @@ class Mtcnn(nn.Module):
     def load(self) -> "Mtcnn":
         """Load the published weights, for inference; every tensor must fit."""
         for network, file in zip((self.pnet, self.rnet, self.onet), weights(), strict=True):
-            network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+            fit(network, read(file, first="conv1.weight"), str(file))
         return frozen(self)
 
     @torch.inference_mode()

@@ -93,7 +93,7 @@ class ResNet(nn.Module):
 def published(weights: str, *, layers: int, classifier: bool) -> ResNet:
     """With the weights in a file (see `weights.located`), of torchvision's names; its classifier only if asked for."""
     path = located(weights)
-    state = read(path)
+    state = read(path, first="conv1.weight")
     classes = len(state["fc.weight"]) if classifier and "fc.weight" in state else None
     if classifier and classes is None:
         raise RequestError(f"{path} has no classifier (fc.weight): name a file that has one")

@@ -1,11 +1,9 @@
 """Published weights from a file into a network: only tensors are read, and every one of them must fit."""
 
 import importlib.util
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -33,19 +31,24 @@ def packaged(package: str, path: str) -> Path:
     return file
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file of torch.save (its `state_dict`, or itself) or safetensors. Code in it is not run."""
+def read(path: Path, *, first: str) -> dict[str, Tensor]:
+    """The state dict in a file of torch.save (its `state_dict`, or itself) or safetensors. Code in it is not run.
+
+    first: the name of the network's first weight. What stands before it in the file ("module.", "backbone.") is a
+    prefix that is taken from all names.
+    """
     try:
         content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (pickle.UnpicklingError, safetensors.SafetensorError, EOFError, RuntimeError) as error:
+    except Exception as error:  # a damaged file may raise anything
         what = str(error).split("\n")[0] or "it ends too early"
         wrong = "is damaged, or holds more than tensors"
-        raise RequestError(f"{path} {wrong}: save its state_dict alone ({what})") from None
+        raise RequestError(f"{path} {wrong}: save its state_dict alone ({what})") from error
     content = content.get("state_dict", content) if isinstance(content, Mapping) else {}
-    tensors = {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not tensors:
         raise RequestError(f"{path} holds no tensors by name: save the network's state_dict")
-    return tensors
+    prefix = min((key.removesuffix(first) for key in tensors if f".{key}".endswith(f".{first}")), key=len, default="")
+    return {key.removeprefix(prefix): value for key, value in tensors.items()}
 
 
 def fit(network: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Module:

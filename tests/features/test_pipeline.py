@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from safetensors.numpy import load_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from merlib.data import folders, inputs, recordings, store, table
 from merlib.errors import FeatureError
-from merlib.features import decoding, pipeline
+from merlib.features import decoding, pipeline, workers
 from merlib.features.decoding import Clip, MediaError
 from merlib.roots import extract
 
@@ -326,6 +327,146 @@ def test_a_header_that_lies_of_three_gigabytes_costs_no_memory(tmp_path):
     )
     assert int(done.stderr.split()[-1]) < 200_000, "KiB"
     assert done.stdout.strip() == str(round(0.3 * RATE)) or " s long" in done.stdout
+
+
+@dataclass(frozen=True)
+class Faulty(Energy):
+    """As Energy, but each of the first clips does something wrong."""
+
+    def __call__(self, clip: Clip) -> np.ndarray:
+        values = super().__call__(clip)
+        match clip.utterance:
+            case "c00":
+                raise ZeroDivisionError("division by zero")
+            case "c01":
+                raise MemoryError
+            case "c02":
+                raise FeatureError("two lines\nof words")
+            case "c03":
+                return values[:, :1]
+            case "c04":
+                return values.astype(np.float64)
+            case "c05":
+                return values.astype(np.int64)
+            case "c06":
+                return None
+        return values
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_whatever_a_row_does_it_is_one_counted_failure(root, processes):
+    file = extract.extract_array(
+        "real", "ravdess", extractor=Faulty(), media=root, name="audio", progress=False, workers=processes
+    )
+    assert store.read_passport(file).failed == tuple(f"c{i:02d}" for i in range(7))
+    reasons = dict(extract.failures("real", "ravdess", "audio")[["utterance", "reason"]].to_numpy())
+    assert reasons["c00"] == "ZeroDivisionError: division by zero" and reasons["c01"] == "MemoryError: MemoryError"
+    assert (
+        reasons["c02"] == "FeatureError: two lines" and "gave F32 of width 1, others F32 of width 2" in reasons["c03"]
+    )
+    assert "gave F64" in reasons["c04"] and "gave int64; expected floats" in reasons["c05"]
+    assert "AttributeError" in reasons["c06"]
+
+
+@dataclass(frozen=True)
+class Crashing(Energy):
+    """As Energy; two recordings end the process that reads them, as a decoder that crashes does."""
+
+    crashing: tuple[str, ...] = ("c02", "c07")
+
+    def __call__(self, clip: Clip) -> np.ndarray:
+        if clip.utterance in self.crashing:
+            os.abort()
+        return super().__call__(clip)
+
+
+def test_a_recording_that_ends_its_worker_is_one_counted_failure(root):
+    run = {"media": root, "progress": False, "workers": 2}
+    file = extract.extract_array("real", "ravdess", extractor=Crashing(), name="audio", **run)
+    assert store.read_passport(file).failed == ("c02", "c07")
+    reasons = extract.failures("real", "ravdess", "audio")["reason"]
+    assert reasons.str.startswith("ended the process that read it").all()
+    everything = Crashing(crashing=tuple(f"c{i:02d}" for i in range(12)))
+    with pytest.raises(FeatureError, match="8 workers ended one after the other"):
+        extract.extract_array("real", "ravdess", extractor=everything, name="other", **run)
+
+
+def test_a_worker_that_hangs_ends_itself(root, exit_status_of, monkeypatch):
+    monkeypatch.setattr(workers, "DEADLINE", 0.2)
+    monkeypatch.setattr(workers, "_extractor", Energy(60), raising=False)
+    begin = time.monotonic()
+    assert exit_status_of(lambda: workers._some(0, [Clip("c00", root / "c00.wav")])) == 1
+    assert 0.2 < time.monotonic() - begin < 30
+
+
+def test_many_failures_of_one_kind_are_one_line(root, tmp_path):
+    home = tmp_path / "data" / "real" / "ravdess"
+    corpus = table.load(home)
+    files = corpus.table["audio"].where(corpus.table["utterance"] < "c03", "")
+    files[3:5], files[5] = np.nan, "nan"
+    corpus = table.Corpus("ravdess", corpus.labels, corpus.table.assign(audio=files), "test")
+    assert pipeline.named(corpus, "audio") == ["c00.wav", "c01.wav", "c02.wav", *[""] * 9]
+    (root / "c02.wav").unlink()
+    pipeline.into(home, corpus, extractor=Energy(), media=root, name="audio", progress=False)
+    failures = extract.failures("real", "ravdess", "audio")
+    assert "nan" not in failures.to_csv() and len(failures) == 10
+    assert pipeline.grouped(failures.itertuples(index=False)) == [
+        "c02 c02.wav: no such file",
+        "9 recordings, first c03: the table names no file",
+    ]
+    numbers = [("a", "a.mp4", "1.2 of 3.0 s readable"), ("b", "b.mp4", "0.4 of 2.1 s readable")]
+    assert pipeline.grouped(numbers) == ["2 recordings, first a a.mp4: 1.2 of 3.0 s readable"]
+
+
+def killed_in_the_middle(root, patch) -> Path:
+    """The folder of parts that an extraction leaves when nothing but the array is missing."""
+    with patch.context() as at_the_end, pytest.raises(KeyboardInterrupt):
+        at_the_end.setattr(store, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        extracted(root)
+    return root.parent / "data" / "real" / "ravdess" / "parts" / "audio"
+
+
+def flipped(file: Path) -> None:
+    raw = bytearray(file.read_bytes())
+    raw[-3] ^= 8
+    file.write_bytes(raw)
+
+
+def renamed(file: Path) -> None:
+    """A result under the name of another: its header is one of safetensors still."""
+    content = load_file(file)
+    first, second, *_ = content
+    save_file(content | {first: content[second]}, file, safe_open(file, framework="numpy").metadata())
+
+
+DAMAGES = {
+    "flipped": flipped,
+    "renamed": renamed,
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:-9]),
+    "empty": lambda file: file.write_bytes(b""),
+    "old": lambda file: save_file(load_file(file), file),  # of a version without digests
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_part_that_is_not_as_it_was_written_is_set_aside_and_made_again(root, monkeypatch, capsys, damage):
+    whole = extracted(root, name="plain").passport.sha256
+    folder = killed_in_the_middle(root, monkeypatch)
+    (file,) = folder.glob("*.safetensors")
+    damage(file)
+    (folder / ".left.abc.part").touch()  # of a process that was killed
+    folder = killed_in_the_middle(root, monkeypatch)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(file) in line and "is now" in line and "computed again" in line
+    assert {f.suffix for f in folder.iterdir() if f.name != "all"} == {".damaged", ".safetensors"}
+    assert extracted(root).passport.sha256 == whole and not folder.exists()
+
+
+def test_parts_of_another_array_are_not_believed(root, monkeypatch, capsys):
+    folder = killed_in_the_middle(root, monkeypatch)
+    folder.rename(folder.with_name("other"))
+    extracted(root, name="other")
+    assert "is damaged, or not of ravdess/other" in capsys.readouterr().err
 
 
 def test_a_folder_without_any_recording_is_an_error_that_says_so(root, tmp_path):

@@ -264,7 +264,7 @@ class Echo:
         self.end, self.name, self.heard = end, name, []
 
     def of(self, sounds: list[np.ndarray]) -> list[str]:
-        found = [round(100 * float(samples[0])) for samples in sounds]
+        found = [round(100 * float(samples[0])) - 1 for samples in sounds]
         if self.end in found:
             raise KeyboardInterrupt
         self.heard += found
@@ -278,7 +278,7 @@ class Echo:
 def clips(tmp_path) -> list[Clip]:
     """Seven clips, the third of which cannot be used."""
     for i in range(7):
-        soundfile.write(tmp_path / f"{i}.wav", np.full(100, i / 100), 16000, subtype="FLOAT")
+        soundfile.write(tmp_path / f"{i}.wav", np.full(100, (i + 1) / 100), 16000, subtype="FLOAT")
     (tmp_path / "2.wav").write_bytes(b"no sound")
     return [Clip(f"u{i}", tmp_path / f"{i}.wav") for i in range(7)]
 

@@ -1,13 +1,17 @@
 """Text encoders see the window that they should, and nothing depends on who shares a batch."""
 
 import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import transformers
-from tokenizers import ByteLevelBPETokenizer
+from safetensors.torch import load_file, save_file
+from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, pre_tokenizers, processors
 
 from merlib import cli, twins
 from merlib.data import folders, table
@@ -249,6 +253,91 @@ def test_what_cannot_be_encoded_says_why(encoder, tiny, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             text.encode(tiny[0], **options)
+
+
+SIZES = {
+    "xlnet": (transformers.XLNetConfig, {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32}),
+    "t5": (transformers.T5Config, {"d_model": 16, "num_layers": 2, "num_heads": 2, "d_ff": 32, "d_kv": 8}),
+    "gpt2": (transformers.GPT2Config, {"n_embd": 16, "n_layer": 2, "n_head": 2}),
+}
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def other_kind(request, tiny, tmp_path_factory) -> str:
+    """The folder of a tiny encoder that is not built as BERT, with words and, but for GPT-2, an end mark as tokens."""
+    folder, (config, sizes) = tmp_path_factory.mktemp(request.param), SIZES[request.param]
+    words = ["<pad>", "</s>", "<unk>", *sorted({w for line in tiny[0].table["text"] for w in line.split()})]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    marks = {} if request.param == "gpt2" else {"pad_token": "<pad>"}
+    if request.param != "gpt2":
+        tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    saved = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>", **marks
+    )
+    saved.save_pretrained(folder)
+    torch.manual_seed(0)
+    transformers.AutoModel.from_config(config(vocab_size=len(words), **sizes)).save_pretrained(folder)
+    return str(folder)
+
+
+def test_encoders_of_other_kinds_work_or_are_refused_in_one_line(other_kind, tiny):
+    corpus = replace(tiny[0], table=tiny[0].table.head(40).assign(text=["", *tiny[0].table["text"][1:40]]))
+    found = text.encode(corpus, encoder=other_kind, batch_size=16)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(other_kind)
+    model = transformers.AutoModel.from_pretrained(other_kind).eval()
+    model = model.get_encoder() if model.config.is_encoder_decoder else model
+    for row in (0, 1, 7, 39):
+        ids = tokenizer(corpus.table["text"].iloc[row])["input_ids"] or [tokenizer.eos_token_id]
+        with torch.inference_mode():
+            expected = model(input_ids=torch.tensor([ids])).last_hidden_state[0].mean(0)
+        torch.testing.assert_close(torch.tensor(found.values[row]), expected, rtol=1e-4, atol=1e-5)
+    for options, says in (({"pool": "cls"}, "begins a text with no CLS"), ({"context": "dialogue"}, "no CLS and SEP")):
+        with pytest.raises(FeatureError, match=says):
+            text.encode(corpus, encoder=other_kind, **options)
+
+
+def test_positions_of_robertas_kind_begin_after_the_padding(encoder, tiny, tmp_path):
+    shutil.copytree(encoder, tmp_path, dirs_exist_ok=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.model_max_length = 512
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(FeatureError, match="max_tokens=65, but .* reads 64 at most"):
+        text.encode(tiny[0], encoder=str(tmp_path), max_tokens=65)
+    long = replace(tiny[0], table=tiny[0].table.assign(text=" ".join(tiny[0].table["text"][:20])))
+    assert text.encode(long, encoder=str(tmp_path), max_tokens=64).values.shape == (len(long.ids), 16)
+
+
+@pytest.mark.parametrize("context", ["alone", "dialogue"])
+def test_the_passport_counts_the_texts_that_were_cut(encoder, tiny, context):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
+    for most in (10, 14, 60):
+        array = text.encode(tiny[0], encoder=encoder, context=context, max_tokens=most)
+        alone = context == "alone"
+        lines = [
+            t if alone else f"{s}: {t}" for s, t in zip(*(tiny[0].table[c] for c in ("speaker", "text")), strict=True)
+        ]
+        room = most if alone else most - 2 - 2 * (tokenizer.num_special_tokens_to_add(pair=True) - 2)
+        longer = [len(tokenizer(line, add_special_tokens=alone)["input_ids"]) > room for line in lines]
+        assert (array.max_tokens, array.cut) == (most, sum(longer))
+    assert array.cut == 0 and len(longer) == len(tiny[0].ids)
+
+
+def test_another_length_or_other_weights_are_another_array(encoder, data_folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(twins, "SCALE", 0.01)
+    twins.ensure("twin", ["iemocap6"])
+    (data_folder / "twin").rename(data_folder / "lab")
+    copy = str(tmp_path / Path(encoder).name)
+    shutil.copytree(encoder, copy)
+    extract.encode_text("lab", "iemocap6", name="mine", encoder=copy, max_tokens=40)
+    passport = folders.dataset("lab", "iemocap6").features["mine"].passport
+    assert passport.max_tokens == 40
+    with pytest.raises(FeatureError, match="of another max_tokens. Give this one"):
+        extract.encode_text("lab", "iemocap6", name="mine", encoder=copy, max_tokens=20)
+    file = Path(copy) / "model.safetensors"
+    save_file({key: value + 1 for key, value in load_file(file).items()}, file, {"format": "pt"})
+    with pytest.raises(FeatureError, match="of another weights_sha256. Give this one"):
+        extract.encode_text("lab", "iemocap6", name="mine", encoder=copy, max_tokens=40)
 
 
 def test_the_installed_encoder_knows_meanings(tiny):

@@ -11,12 +11,14 @@ import pytest
 import torch
 import transformers
 from building import changed, recipe_of
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 
 from merlib import declarations, registry, study, twins
 from merlib.data import folders
-from merlib.errors import DeclarationError
+from merlib.errors import DeclarationError, RequestError
+from merlib.papers.mpaf_net.encoders import TunedText
 from merlib.pretrained import encoders
 from merlib.pretrained.encoders import AudioEncoder, padded
 from merlib.roots import extract
@@ -239,6 +241,79 @@ def test_frames_become_embeddings_and_are_prepared_as_clip_is(clip):
         pixels = processor(list(videos[0]), return_tensors="pt").pixel_values
         expected = net(pixel_values=pixels).image_embeds.numpy()
     np.testing.assert_allclose(found[0, :3], expected, rtol=0.02, atol=0.02 * np.abs(expected).max())
+
+
+def rewritten(folder: str, change) -> None:
+    """Other weights in an encoder's file: `change` of its content."""
+    file = Path(folder) / "model.safetensors"
+    save_file(change(load_file(file)), file, {"format": "pt"})
+
+
+def old_names(content: dict) -> dict:
+    """The names that published weights of speech encoders have: PyTorch has renamed those of its weight norm."""
+    new = "parametrizations.weight.original"
+    return {key.replace(f"{new}0", "weight_g").replace(f"{new}1", "weight_v"): v for key, v in content.items()}
+
+
+@pytest.mark.parametrize("names", [dict, old_names], ids=["new", "old"])
+def test_an_encoder_that_was_saved_within_another_network_is_the_same(wavlm, clip, names):
+    videos = [np.random.default_rng(0).integers(0, 256, (2, 20, 20, 3), dtype=np.uint8)]
+    for folder, load, inputs in ((wavlm, encoders.Speech, waves()), (clip, encoders.Images, videos)):
+        with torch.inference_mode():
+            expected, _ = load(folder, "cpu")(inputs)
+            rewritten(
+                folder, lambda held: {f"mine.speech.{k}": v for k, v in names(held).items()} | {"head": torch.ones(1)}
+            )
+            found, _ = load(folder, "cpu")(inputs)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda held: {k: v for k, v in held.items() if "layers.1." not in k}, r"lack \d+ of .*layers\.1\."),
+        (lambda held: {f"x.{k}": v for k, v in held.items()} | {f"y.{k}": v + 1 for k, v in held.items()}, "and have"),
+        (lambda held: held | {k: torch.ones(3, 5) for k in held if "layers.0." in k}, "cannot read it"),
+    ],
+    ids=["a layer missing", "two prefixes", "another shape"],
+)
+def test_weights_that_do_not_fill_an_encoder_are_refused_by_name(wavlm, clip, change, says):
+    extra = Path(clip)
+    extra.rename(extra.with_name("deep"))
+    sizes = {"hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.CLIPVisionConfig(image_size=16, patch_size=8, projection_dim=12, **sizes)
+    transformers.CLIPVisionModelWithProjection(config).save_pretrained(clip)
+    for folder, load in ((wavlm, encoders.Speech), (clip, encoders.Images)):
+        rewritten(folder, change)
+        with pytest.raises(RequestError, match=f"{folder}: .*{says}") as error:
+            load(folder, "cpu")
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "config", "nothing"])
+def test_a_damaged_encoder_is_refused_by_name(wavlm, tmp_path, damage):
+    file, config = Path(wavlm) / "model.safetensors", Path(wavlm) / "config.json"
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif damage == "text":
+        file.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    elif damage == "config":
+        config.write_text(config.read_text()[:-40])
+    else:
+        wavlm = str(tmp_path / "absent")
+    named = {"config": wavlm, "nothing": wavlm}.get(damage, str(file))
+    with pytest.raises(RequestError, match=named) as error:
+        AudioEncoder(encoder=wavlm, learns=True)
+    assert "\n" not in str(error.value)
+
+
+def test_only_a_pooler_that_is_read_must_be_there(tmp_path):
+    folder = bert(tmp_path)
+    rewritten(folder, lambda held: {key: value for key, value in held.items() if "pooler" not in key})
+    tuned = {"width": 12, "encoder": folder, "tuned_layers": 1}
+    assert TunedText(**tuned, pool="hidden").width == 12
+    with pytest.raises(RequestError, match="lack 2 of RobertaModel, first .'pooler.dense.bias'"):
+        TunedText(**tuned, pool="pooler")
 
 
 def test_an_encoder_without_weights_is_refused(tmp_path):

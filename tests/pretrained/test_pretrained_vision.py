@@ -215,6 +215,19 @@ def test_published_weights_load_from_the_data_folder(data_folder, name):
     assert not whole.training and not any(p.requires_grad for p in whole.parameters())
 
 
+@pytest.mark.parametrize("prefix", ["backbone.", "module.encoder."])
+def test_a_prefix_of_all_names_is_taken_off(tmp_path, prefix):
+    network = random_resnet(18)
+    state = {f"{prefix}{key}": value for key, value in network.state_dict().items()}
+    torch.save(state, tmp_path / "net.pth")
+    x = torch.rand(1, 3, 64, 64)
+    whole = resnet.published(str(tmp_path / "net.pth"), layers=18, classifier=True)
+    torch.testing.assert_close(whole(x), network(x).detach())
+    torch.save(state | {"other": x}, tmp_path / "net.pth")
+    with pytest.raises(ValueError, match=r"1 unexpected \['other'\]"):
+        resnet.published(str(tmp_path / "net.pth"), layers=18, classifier=True)
+
+
 class Meter:
     """Something of a training script that a checkpoint may hold."""
 

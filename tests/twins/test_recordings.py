@@ -215,7 +215,8 @@ def test_what_failed_is_printed_and_a_lost_folder_is_asked_for(tmp_path, monkeyp
     command = ["data", "extract", "real", "ravdess", "--recipe", "attsf_net", "--modalities", "A"]
     cli.main(command)
     said = capsys.readouterr().err
-    assert "1439" in said and "Actor_24/03-01-08-02-02-02-24.wav: the file is empty" in said
+    assert "failed: 1439 recordings, first 03-01-01-01-01-02-01" in said and said.count("the file is empty") == 1
+    assert "all 1439 are in" in said and "audio.failures.csv" in said
     report = inspection.report({"audio": store.read_passport(store.path(tmp_path / "real" / "ravdess", "audio"))})
     assert report.loc["audio", "failed"] == 1439
     (tmp_path / "real" / "ravdess" / folders.RECORDINGS).unlink()
