@@ -21,6 +21,7 @@ from merlib.data import recordings
 from merlib.features import film
 from merlib.features.film import Span
 from merlib.features.limits import MediaError, reason
+from merlib.foreign import content
 
 AUDIO_FILES = (".wav", ".flac", ".ogg", ".mp3")  # read by soundfile; every other file by FFmpeg (PyAV)
 LONGEST = 600.0  # seconds of one utterance; MELD has clips of minutes that are cutting errors
@@ -120,7 +121,7 @@ def _samples(clip: Clip) -> tuple[np.ndarray, int]:
     try:
         return _by_ffmpeg(clip)
     except MediaError as error:
-        raise MediaError(f"cannot be read as audio ({why}; by FFmpeg: {error})") from None
+        raise MediaError(f"cannot be read as audio ({content(clip.file) or f'{why}; by FFmpeg: {error}'})") from None
 
 
 def _by_libsndfile(clip: Clip) -> tuple[np.ndarray, int]:

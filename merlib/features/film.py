@@ -18,6 +18,7 @@ from av.video.reformatter import VideoReformatter
 
 from merlib.features import limits
 from merlib.features.limits import MediaError, little_memory, paced, reason
+from merlib.foreign import content
 
 PIXELS = 1 << 26  # of the largest frame
 PRIMING = 0.1  # encoders of audio begin up to so many seconds before 0, and decoders leave that out again
@@ -54,7 +55,7 @@ def opened(file: Path, *kinds: str) -> Iterator[tuple[av.container.InputContaine
             start = (recording.start_time or 0) / av.time_base
             yield recording, streams[0], 0.0 if -PRIMING < start < 0 else start
     except (OSError, av.error.FFmpegError) as error:
-        raise MediaError(f"cannot be decoded ({reason(error)})") from None
+        raise MediaError(f"cannot be decoded ({content(file) or reason(error)})") from None
 
 
 def span(file: Path, *kinds: str) -> Span:

@@ -30,8 +30,6 @@ class Parts:
     def __init__(self, folder: Path, *, of: str):
         self.folder, self.of = folder, of
         folder.mkdir(parents=True, exist_ok=True)
-        for unfinished in folder.glob(".*.part"):  # of a process that was killed
-            unfinished.unlink()
         self._open = lru_cache(maxsize=32)(lambda file: safe_open(file, framework="numpy"))
         self._files = {key: file for file in folder.glob("*.safetensors") for key in self._keys(file)}
         self._held: dict[str, np.ndarray] = {}
