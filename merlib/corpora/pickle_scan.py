@@ -21,7 +21,7 @@ SPARE = 1_000_000  # members, and bytes, that are never too many
 MARK = object()
 ARRAY, DTYPE = "_reconstruct", "dtype"
 CALLED = {ARRAY, DTYPE, "scalar", "_frombuffer", "encode", "dict", "list", "tuple", "set", "frozenset"}
-CALLED |= {"OrderedDict", "defaultdict"}
+CALLED |= {"OrderedDict", "defaultdict", "bytes"}
 CODE = re.compile(r"[<>=|]?[A-Za-z]\d{0,6}")  # of a type of numbers
 OF_OBJECTS, NEEDS_ZEROS = 63, 8  # numpy's flags of types that hold Python objects, and of texts
 WIDEST = 100_000  # bytes of one value, such as a text in an array
@@ -48,19 +48,17 @@ def scan(file: mmap.mmap, admitted: Collection[tuple[str, str]], refuse: Callabl
     stack, memo = [], {}
     for count, (op, argument, _) in enumerate(pickletools.genops(file)):
         name = op.name
-        if name in ("PROTO", "FRAME"):
-            continue
-        if name == "STOP":
+        if step := STEPS.get(name):
+            step(stack)
+        elif name == "STOP":
             break
-        if name.endswith("PUT") or name == "MEMOIZE":
+        elif name.endswith("PUT") or name == "MEMOIZE":
             slot = len(memo) if name == "MEMOIZE" else int(argument)
             if slot > count:
                 raise ScanError(f"it asks for {slot} slots of memory at instruction {count}")
             memo[slot] = stack[-1]
         elif name.endswith("GET"):
             stack.append(memo[int(argument)])
-        elif name in STEPS:
-            STEPS[name](stack)
         elif name in ("GLOBAL", "STACK_GLOBAL"):
             of = argument.split(" ", 1) if name == "GLOBAL" else _taken(stack, 2)
             if tuple(of) not in admitted:
@@ -127,6 +125,8 @@ def _called(stack: list) -> None:
         raise ScanError("it makes a type of numbers that plain arrays do not have")
     if name == "scalar" and len(given) != 2:
         raise ScanError("it makes a number without a value")
+    if name == "bytes" and given:
+        raise ScanError("it makes bytes of something else")
     stack.append(Node(f"call {name}", given))
 
 
@@ -171,7 +171,7 @@ def _holds(values: Any, length: int) -> bool:
         return length == len(values.members)
     if values.kind == "call encode":  # with which older protocols write bytes
         return _holds(values.members[0], length)
-    return values.kind == "text" and 0 <= length <= values.size
+    return 0 <= length <= {"text": values.size, "call bytes": 0}.get(values.kind, -1)
 
 
 def _bounded(root: Any, size: int) -> None:
@@ -203,6 +203,8 @@ def _bounded(root: Any, size: int) -> None:
 
 
 STEPS: dict[str, Callable[[list], Any]] = {
+    "PROTO": lambda stack: None,
+    "FRAME": lambda stack: None,
     "MARK": lambda stack: stack.append(MARK),
     "POP": lambda stack: stack.pop(),
     "POP_MARK": _since_mark,

@@ -68,6 +68,7 @@ def _admitted() -> dict[tuple[str, str], object]:
         **{(f"numpy.{core}.{m}", name): f for core in ("core", "_core") for (m, name), f in numpy_helpers.items()},
         **{("numpy", kind.__name__): kind for kind in (np.ndarray, np.dtype)},
         **{(m, kind.__name__): kind for m in ("builtins", "__builtin__") for kind in containers},
+        **{(m, "bytes"): bytes for m in ("builtins", "__builtin__")},  # as old protocols write no bytes
         **{("collections", kind.__name__): kind for kind in (collections.OrderedDict, collections.defaultdict)},
         ("_codecs", "encode"): _bytes,
     }
