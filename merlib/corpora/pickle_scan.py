@@ -18,7 +18,10 @@ from typing import Any
 DEPTH = 60  # of containers within containers
 SHARED = 20  # how many times larger than its file the data may be, where parts of it are used several times
 SPARE = 1_000_000  # members, and bytes, that are never too many
-MARK = object()
+PUTS, GETS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}, {"GET", "BINGET", "LONG_BINGET"}
+TEXTS = {str, bytes, bytearray}
+LITERALS = {op.name for op in pickletools.opcodes if not op.stack_before and op.stack_after and op.arg}
+LITERALS -= GETS | {"GLOBAL", "PERSID", "EXT1", "EXT2", "EXT4"}
 ARRAY, DTYPE = "_reconstruct", "dtype"
 CALLED = {ARRAY, DTYPE, "scalar", "_frombuffer", "encode", "dict", "list", "tuple", "set", "frozenset"}
 CALLED |= {"OrderedDict", "defaultdict", "bytes"}
@@ -36,8 +39,41 @@ class Node:
 
     __slots__ = ("kind", "members", "size")
 
-    def __init__(self, kind: str, members: list | tuple = (), size: int = 1):
-        self.kind, self.members, self.size = kind, list(members), size
+    def __init__(self, kind: str, members: list, size: int = 1):
+        self.kind, self.members, self.size = kind, members, size
+
+
+class Stack(list):
+    """The unpickler's stack; `marks` are the heights at which its marks lie."""
+
+    def __init__(self):
+        super().__init__()
+        self.marks: list[int] = []
+
+    def taken(self, number: int) -> list:
+        """The uppermost values, none of them below a mark."""
+        height = len(self) - number
+        if height < (self.marks[-1] if self.marks else 0):
+            raise ScanError("it takes more values than there are")
+        taken = self[height:]
+        del self[height:]
+        return taken
+
+    def since_mark(self) -> list:
+        """Everything above the last mark, which goes with it."""
+        if not self.marks:
+            raise ScanError("a mark is missing")
+        height = self.marks.pop()
+        taken = self[height:]
+        del self[height:]
+        return taken
+
+    def pop_one(self) -> None:
+        """Without the uppermost value, or without the mark that lies there."""
+        if self.marks and self.marks[-1] == len(self):
+            self.marks.pop()
+        else:
+            self.taken(1)
 
 
 def scan(file: mmap.mmap, admitted: Collection[tuple[str, str]], refuse: Callable[[str, str], Any]) -> None:
@@ -45,27 +81,27 @@ def scan(file: mmap.mmap, admitted: Collection[tuple[str, str]], refuse: Callabl
 
     refuse: called with the module and name of anything outside `admitted` that the pickle names.
     """
-    stack, memo = [], {}
+    stack, memo = Stack(), {}
     for count, (op, argument, _) in enumerate(pickletools.genops(file)):
         name = op.name
-        if step := STEPS.get(name):
-            step(stack)
-        elif name == "STOP":
-            break
-        elif name.endswith("PUT") or name == "MEMOIZE":
-            slot = len(memo) if name == "MEMOIZE" else int(argument)
+        if name in PUTS:
+            slot = len(memo) if argument is None else argument
             if slot > count:
                 raise ScanError(f"it asks for {slot} slots of memory at instruction {count}")
             memo[slot] = stack[-1]
-        elif name.endswith("GET"):
-            stack.append(memo[int(argument)])
+        elif name in LITERALS:
+            stack.append(argument if type(argument) not in TEXTS else _text(argument))
+        elif step := STEPS.get(name):
+            step(stack)
+        elif name in GETS:
+            stack.append(memo[argument])
+        elif name == "STOP":
+            break
         elif name in ("GLOBAL", "STACK_GLOBAL"):
-            of = argument.split(" ", 1) if name == "GLOBAL" else _taken(stack, 2)
+            of = argument.split(" ", 1) if name == "GLOBAL" else stack.taken(2)
             if tuple(of) not in admitted:
                 refuse(*(each if isinstance(each, str) else "?" for each in of))
             stack.append(Node("global", [of[1]]))
-        elif not op.stack_before and len(op.stack_after) == 1 and "PERS" not in name and "BUFFER" not in name:
-            stack.append(_literal(argument))
         else:
             raise ScanError(f"it has the instruction {name}, which no plain data needs")
     if len(stack) != 1:
@@ -73,37 +109,17 @@ def scan(file: mmap.mmap, admitted: Collection[tuple[str, str]], refuse: Callabl
     _bounded(stack[0], len(file))
 
 
-def _literal(value: Any) -> Any:
-    """A number or a short text as it is; of a long one, its length."""
-    if isinstance(value, str | bytes | bytearray):
-        return value if len(value) <= 64 and isinstance(value, str) else Node("text", size=len(value))
-    return value
+def _text(value: str | bytes | bytearray) -> Any:
+    """A short text as it is; of a long one, and of bytes, only the length is needed."""
+    return value if len(value) <= 64 and isinstance(value, str) else Node("text", [], len(value))
 
 
-def _taken(stack: list, number: int) -> list:
-    if len(stack) < number or MARK in stack[-number:]:
-        raise ScanError("it takes more values than there are")
-    taken = stack[-number:]
-    del stack[-number:]
-    return taken
-
-
-def _since_mark(stack: list) -> list:
-    """Everything above the last mark, which goes with it."""
-    for i in range(len(stack) - 1, -1, -1):
-        if stack[i] is MARK:
-            taken = stack[i + 1 :]
-            del stack[i:]
-            return taken
-    raise ScanError("a mark is missing")
-
-
-def _push(kind: str, take: Callable[[list], list]) -> Callable[[list], None]:
+def _push(kind: str, take: Callable[[Stack], list]) -> Callable[[Stack], None]:
     return lambda stack: stack.append(Node(kind, take(stack)))
 
 
-def _add(take: Callable[[list], list]) -> Callable[[list], None]:
-    def add(stack: list) -> None:
+def _add(take: Callable[[Stack], list]) -> Callable[[Stack], None]:
+    def add(stack: Stack) -> None:
         members = take(stack)
         if not stack or not isinstance(stack[-1], Node) or stack[-1].kind in ("tuple", "text", "global"):
             raise ScanError("it adds to something that is no container")
@@ -112,9 +128,9 @@ def _add(take: Callable[[list], list]) -> Callable[[list], None]:
     return add
 
 
-def _called(stack: list) -> None:
+def _called(stack: Stack) -> None:
     """A call of an admitted function, with the arguments that pickled data has."""
-    function, arguments = _taken(stack, 2)
+    function, arguments = stack.taken(2)
     name = function.members[0] if isinstance(function, Node) and function.kind == "global" else "?"
     given = arguments.members if isinstance(arguments, Node) and arguments.kind == "tuple" else None
     if name not in CALLED or given is None:
@@ -130,9 +146,9 @@ def _called(stack: list) -> None:
     stack.append(Node(f"call {name}", given))
 
 
-def _built(stack: list) -> None:
+def _built(stack: Stack) -> None:
     """The state of an array or of its type of numbers, which numpy believes."""
-    (state,) = _taken(stack, 1)
+    (state,) = stack.taken(1)
     target = stack[-1] if stack else None
     values = state.members if isinstance(state, Node) and state.kind == "tuple" else []
     if not isinstance(target, Node) or target.kind not in (f"call {ARRAY}", f"call {DTYPE}"):
@@ -205,26 +221,29 @@ def _bounded(root: Any, size: int) -> None:
 STEPS: dict[str, Callable[[list], Any]] = {
     "PROTO": lambda stack: None,
     "FRAME": lambda stack: None,
-    "MARK": lambda stack: stack.append(MARK),
-    "POP": lambda stack: stack.pop(),
-    "POP_MARK": _since_mark,
+    "MARK": lambda stack: stack.marks.append(len(stack)),
+    "POP": Stack.pop_one,
+    "POP_MARK": Stack.since_mark,
+    "NONE": lambda stack: stack.append(None),
+    "NEWTRUE": lambda stack: stack.append(True),
+    "NEWFALSE": lambda stack: stack.append(False),
     "DUP": lambda stack: stack.append(stack[-1]),
     "EMPTY_LIST": _push("list", lambda stack: []),
     "EMPTY_DICT": _push("dict", lambda stack: []),
     "EMPTY_SET": _push("set", lambda stack: []),
     "EMPTY_TUPLE": _push("tuple", lambda stack: []),
-    "LIST": _push("list", _since_mark),
-    "DICT": _push("dict", _since_mark),
-    "FROZENSET": _push("frozenset", _since_mark),
-    "TUPLE": _push("tuple", _since_mark),
-    "TUPLE1": _push("tuple", lambda stack: _taken(stack, 1)),
-    "TUPLE2": _push("tuple", lambda stack: _taken(stack, 2)),
-    "TUPLE3": _push("tuple", lambda stack: _taken(stack, 3)),
-    "APPEND": _add(lambda stack: _taken(stack, 1)),
-    "APPENDS": _add(_since_mark),
-    "SETITEM": _add(lambda stack: _taken(stack, 2)),
-    "SETITEMS": _add(_since_mark),
-    "ADDITEMS": _add(_since_mark),
+    "LIST": _push("list", Stack.since_mark),
+    "DICT": _push("dict", Stack.since_mark),
+    "FROZENSET": _push("frozenset", Stack.since_mark),
+    "TUPLE": _push("tuple", Stack.since_mark),
+    "TUPLE1": _push("tuple", lambda stack: stack.taken(1)),
+    "TUPLE2": _push("tuple", lambda stack: stack.taken(2)),
+    "TUPLE3": _push("tuple", lambda stack: stack.taken(3)),
+    "APPEND": _add(lambda stack: stack.taken(1)),
+    "APPENDS": _add(Stack.since_mark),
+    "SETITEM": _add(lambda stack: stack.taken(2)),
+    "SETITEMS": _add(Stack.since_mark),
+    "ADDITEMS": _add(Stack.since_mark),
     "REDUCE": _called,
     "BUILD": _built,
 }

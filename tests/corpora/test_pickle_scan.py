@@ -11,24 +11,22 @@ import pytest
 from merlib.corpora import safe_pickle
 from merlib.data.table import CorpusError
 
-ARRAY = (
-    b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tC\x01btR"  # an empty array, whose state follows
-)
-FLOATS = b"cnumpy\ndtype\n(X\x02\x00\x00\x00f8K\x00K\x01tR"
-OBJECTS = (
-    b"cnumpy\ndtype\n(X\x02\x00\x00\x00O8K\x00K\x01tR(K\x03X\x01\x00\x00\x00|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tb"
-)
-LAUGHS = (
-    b"]"
-    + b"("
-    + b"K\x01" * 10
-    + b"e"
-    + b"".join(b"q" + bytes([i]) + b"](" + (b"h" + bytes([i])) * 10 + b"e" for i in range(12))
-)
+HUGE = b"J\xff\xff\xff\x7f"
+NO_ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n("
+ARRAY = NO_ARRAY + b"K\x00tC\x01btR"  # an empty array, whose state follows
+ROUNDS = b"".join(b"q" + bytes([i]) + b"](" + (b"h" + bytes([i])) * 10 + b"e" for i in range(12))
+LAUGHS = b"](" + b"K\x01" * 10 + b"e" + ROUNDS
 
 
-def state(shape: bytes, dtype: bytes, values: bytes) -> bytes:
-    return b"(K\x01(" + shape + b"t" + dtype + b"\x89" + values + b"tb"
+def dtype(code: bytes, flags: bytes = b"") -> bytes:
+    """A type of numbers; with `flags`, also its state."""
+    made = b"cnumpy\ndtype\n(X" + bytes([len(code), 0, 0, 0]) + code + b"K\x00K\x01tR"
+    state = b"(K\x03X\x01\x00\x00\x00<NNN" + b"J\xff\xff\xff\xff" * 2 + b"K" + flags + b"tb"
+    return made + (state if flags else b"")
+
+
+def state(shape: bytes, of: bytes, values: bytes) -> bytes:
+    return b"(K\x01(" + shape + b"t" + of + b"\x89" + values + b"tb."
 
 
 HOSTILE = {
@@ -39,22 +37,13 @@ HOSTILE = {
     "dictionaries with deep keys": b"\x80\x02}" + b")" + b"\x85" * 100_000 + b"K\x01s.",
     "a list that holds itself": b"\x80\x02]q\x00h\x00a.",
     "a thousand millions of shared members": b"\x80\x02" + LAUGHS + b".",
-    "an array of objects longer than its values": b"\x80\x03"
-    + ARRAY
-    + state(b"J\x00\x00\x00\x10", OBJECTS, b"](K\x01e")
-    + b".",
-    "an array longer than its bytes": b"\x80\x03"
-    + ARRAY
-    + state(b"J\xff\xff\xff\x7f" * 2, FLOATS, b"C\x08" + bytes(8))
-    + b".",
-    "an array of objects from bytes": b"\x80\x03"
-    + ARRAY
-    + state(b"K\x08", OBJECTS.replace(b"K?tb", b"K\x00tb"), b"C\x40" + bytes(64))
-    + b".",
-    "an array that is not empty at first": b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(J\xff\xff\xff\x7ftX\x01\x00\x00\x00OtR.",
-    "an array by its class": b"\x80\x02cnumpy\nndarray\n(J\xff\xff\xff\x7fX\x01\x00\x00\x00OtR.",
-    "numbers said to be pointers": b"\x80\x02cnumpy\ndtype\n(X\x02\x00\x00\x00f8K\x00K\x01tR(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tb.",
-    "a type of two thousand million bytes": b"\x80\x02cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(X\x0b\x00\x00\x00V2147483647K\x00K\x01tRtR.",
+    "an array of objects longer than its values": b"\x80\x03" + ARRAY + state(HUGE, dtype(b"O8", b"?"), b"](K\x01e"),
+    "an array longer than its bytes": b"\x80\x03" + ARRAY + state(HUGE * 2, dtype(b"f8"), b"C\x08" + bytes(8)),
+    "an array of objects from bytes": b"\x80\x03" + ARRAY + state(b"K\x08", dtype(b"O8", b"\0"), b"C\x40" + bytes(64)),
+    "an array that is not empty at first": b"\x80\x02" + NO_ARRAY + HUGE + b"tX\x01\x00\x00\x00OtR.",
+    "an array by its class": b"\x80\x02cnumpy\nndarray\n(" + HUGE + b"X\x01\x00\x00\x00OtR.",
+    "numbers said to be pointers": b"\x80\x02" + dtype(b"f8", b"?") + b".",
+    "a type of gigabytes": b"\x80\x02cnumpy.core.multiarray\nscalar\n(" + dtype(b"V2147483647") + b"tR.",
     "one text copied a thousand times": b"\x80\x02X\xff\xff\x0f\x00"
     + b"a" * 0xFFFFF
     + b"q\x00]("
