@@ -5,8 +5,8 @@ thousand million, an array said to be longer than its values, a type of numbers 
 million deep, one list that holds another a thousand times, and that one the next. None of the published releases needs
 any of it.
 
-The stack of the unpickler is followed with stand-ins: numbers and short texts as they are, everything else as a `Node`
-that knows its members.
+The stack of the unpickler is followed with stand-ins: numbers, short texts, tuples and lists as they are, everything
+else as a `Node` that knows its members.
 """
 
 import mmap
@@ -18,6 +18,7 @@ from typing import Any
 DEPTH = 60  # of containers within containers
 SHARED = 20  # how many times larger than its file the data may be, where parts of it are used several times
 SPARE = 1_000_000  # members, and bytes, that are never too many
+TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 PUTS, GETS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}, {"GET", "BINGET", "LONG_BINGET"}
 TEXTS = {str, bytes, bytearray}
 LITERALS = {op.name for op in pickletools.opcodes if not op.stack_before and op.stack_after and op.arg}
@@ -41,6 +42,9 @@ class Node:
 
     def __init__(self, kind: str, members: list, size: int = 1):
         self.kind, self.members, self.size = kind, members, size
+
+
+CONTAINERS = {Node, tuple, list}
 
 
 class Stack(list):
@@ -91,6 +95,8 @@ def scan(file: mmap.mmap, admitted: Collection[tuple[str, str]], refuse: Callabl
             memo[slot] = stack[-1]
         elif name in LITERALS:
             stack.append(argument if type(argument) not in TEXTS else _text(argument))
+        elif name in TUPLES:
+            stack.append(tuple(stack.taken(TUPLES[name])))
         elif step := STEPS.get(name):
             step(stack)
         elif name in GETS:
@@ -106,7 +112,8 @@ def scan(file: mmap.mmap, admitted: Collection[tuple[str, str]], refuse: Callabl
             raise ScanError(f"it has the instruction {name}, which no plain data needs")
     if len(stack) != 1:
         raise ScanError("it leaves no single value")
-    _bounded(stack[0], len(file))
+    if type(stack[0]) in CONTAINERS:
+        _bounded(stack[0], len(file))
 
 
 def _text(value: str | bytes | bytearray) -> Any:
@@ -121,9 +128,13 @@ def _push(kind: str, take: Callable[[Stack], list]) -> Callable[[Stack], None]:
 def _add(take: Callable[[Stack], list]) -> Callable[[Stack], None]:
     def add(stack: Stack) -> None:
         members = take(stack)
-        if not stack or not isinstance(stack[-1], Node) or stack[-1].kind in ("tuple", "text", "global"):
+        target = stack[-1] if stack else None
+        if type(target) is list:
+            target += members
+        elif isinstance(target, Node) and target.kind not in ("text", "global"):
+            target.members += members
+        else:
             raise ScanError("it adds to something that is no container")
-        stack[-1].members += members
 
     return add
 
@@ -132,7 +143,7 @@ def _called(stack: Stack) -> None:
     """A call of an admitted function, with the arguments that pickled data has."""
     function, arguments = stack.taken(2)
     name = function.members[0] if isinstance(function, Node) and function.kind == "global" else "?"
-    given = arguments.members if isinstance(arguments, Node) and arguments.kind == "tuple" else None
+    given = list(arguments) if type(arguments) is tuple else None
     if name not in CALLED or given is None:
         raise ScanError(f"it calls {name!r}, which is no part of plain data, or without arguments")
     if name == ARRAY and not (len(given) == 3 and _shape(given[1]) == 0):
@@ -150,7 +161,7 @@ def _built(stack: Stack) -> None:
     """The state of an array or of its type of numbers, which numpy believes."""
     (state,) = stack.taken(1)
     target = stack[-1] if stack else None
-    values = state.members if isinstance(state, Node) and state.kind == "tuple" else []
+    values = list(state) if type(state) is tuple else []
     if not isinstance(target, Node) or target.kind not in (f"call {ARRAY}", f"call {DTYPE}"):
         raise ScanError("it sets the state of something that is no array")
     if target.kind == f"call {ARRAY}":
@@ -169,8 +180,8 @@ def _plain(code: str, width: Any, alignment: Any, flags: Any) -> bool:
 
 def _shape(shape: Any) -> int:
     """How many values an array of this shape has; -1 for what is no shape."""
-    total, lengths = 1, shape.members if isinstance(shape, Node) and shape.kind == "tuple" else [-1]
-    for length in lengths:
+    total = 1
+    for length in shape if type(shape) is tuple else (-1,):
         if not isinstance(length, int) or length < 0:
             return -1
         total *= length
@@ -181,10 +192,10 @@ def _holds(values: Any, length: int) -> bool:
     """Whether the raw values of an array can have this many."""
     if isinstance(values, str):
         return 0 <= length <= len(values)
+    if type(values) is list:
+        return length == len(values)
     if not isinstance(values, Node):
         return False
-    if values.kind == "list":
-        return length == len(values.members)
     if values.kind == "call encode":  # with which older protocols write bytes
         return _holds(values.members[0], length)
     return 0 <= length <= {"text": values.size, "call bytes": 0}.get(values.kind, -1)
@@ -192,30 +203,31 @@ def _holds(values: Any, length: int) -> bool:
 
 def _bounded(root: Any, size: int) -> None:
     """Raise ScanError where `root` is nested too deep, or too large, with everything counted where it is used."""
-    measured: dict[int, tuple[int, int]] = {}  # of a node: depth, size
-    open_, pending = set(), [root]
+    measured: dict[int, tuple[int, int]] = {}  # of a container: depth, size
+    waiting, pending = set(), [root]
     while pending:
         node = pending[-1]
-        if not isinstance(node, Node) or id(node) in measured:
+        if id(node) in measured:
             pending.pop()
             continue
-        members = [member for member in node.members if isinstance(member, Node)]
-        if id(node) in open_:
-            open_.discard(id(node))
+        members, own = (node.members, node.size) if type(node) is Node else (node, 1)
+        inner = [member for member in members if type(member) in CONTAINERS]
+        if id(node) in waiting or not inner:
+            waiting.discard(id(node))
             pending.pop()
-            inner = [measured[id(member)] for member in members]
-            total = node.size + len(node.members) + sum(each for _, each in inner)
-            measured[id(node)] = (1 + max((depth for depth, _ in inner), default=0), total)
-            if measured[id(node)][0] > DEPTH:
+            below = [measured[id(member)] for member in inner]
+            total = own + len(members) + sum(each for _, each in below)
+            measured[id(node)] = depth, _ = 1 + max((depth for depth, _ in below), default=0), total
+            if depth > DEPTH:
                 raise ScanError(f"its containers are nested more than {DEPTH} deep")
             if total > SHARED * size + SPARE:
                 raise ScanError(f"its data would have {total} members, of a file of {size} bytes")
-            continue
-        open_.add(id(node))
-        left = [member for member in members if id(member) not in measured]
-        if any(id(member) in open_ for member in left):
-            raise ScanError("it has a container that holds itself")
-        pending += left
+        else:
+            waiting.add(id(node))
+            left = [member for member in inner if id(member) not in measured]
+            if any(id(member) in waiting for member in left):
+                raise ScanError("it has a container that holds itself")
+            pending += left
 
 
 STEPS: dict[str, Callable[[list], Any]] = {
@@ -228,17 +240,14 @@ STEPS: dict[str, Callable[[list], Any]] = {
     "NEWTRUE": lambda stack: stack.append(True),
     "NEWFALSE": lambda stack: stack.append(False),
     "DUP": lambda stack: stack.append(stack[-1]),
-    "EMPTY_LIST": _push("list", lambda stack: []),
+    "EMPTY_LIST": lambda stack: stack.append([]),
+    "EMPTY_TUPLE": lambda stack: stack.append(()),
     "EMPTY_DICT": _push("dict", lambda stack: []),
     "EMPTY_SET": _push("set", lambda stack: []),
-    "EMPTY_TUPLE": _push("tuple", lambda stack: []),
-    "LIST": _push("list", Stack.since_mark),
+    "LIST": lambda stack: stack.append(stack.since_mark()),
+    "TUPLE": lambda stack: stack.append(tuple(stack.since_mark())),
     "DICT": _push("dict", Stack.since_mark),
     "FROZENSET": _push("frozenset", Stack.since_mark),
-    "TUPLE": _push("tuple", Stack.since_mark),
-    "TUPLE1": _push("tuple", lambda stack: stack.taken(1)),
-    "TUPLE2": _push("tuple", lambda stack: stack.taken(2)),
-    "TUPLE3": _push("tuple", lambda stack: stack.taken(3)),
     "APPEND": _add(lambda stack: stack.taken(1)),
     "APPENDS": _add(Stack.since_mark),
     "SETITEM": _add(lambda stack: stack.taken(2)),

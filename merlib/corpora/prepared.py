@@ -4,8 +4,8 @@
     name = "our features, 2024"        # free text, kept as the corpus' source
     utterances = "utterances.csv"      # one row per utterance, UTF-8; paths are relative to this file
     unlabelled = "drop"                # rows without a class: "drop", or "keep" them as context (the default)
-    times = "recording"                # what start and end count in: the row's "recording", which they cut, or the
-                                       # "dialogue", of which each row has a recording of its own; asked for if unclear
+    times = "dialogue"                 # where start and end count: in the row's "recording", which they cut, or in the
+                                       # "dialogue", where a row may have a recording of its own; asked for if unclear
 
     [columns]                          # ours = "theirs"; these four are needed. Optional: split, start, end, text,
     utterance = "utt"                  # audio, video, and turn (only its order matters; else that of the rows)
@@ -192,5 +192,5 @@ def _splits(table: pd.DataFrame, about: dict, path: Path) -> pd.Series:
     if about["corpus"] == "ravdess":
         if unknown := sorted(set(table["speaker"]) - {f"{actor:02d}" for actor in range(1, 25)}):
             raise CorpusError(f"{path}: speakers {unknown[:3]}; expected the actors of RAVDESS, 01 to 24.")
-        return pd.Series(splits.assign(table, {"split": "actors"}), index=table.index)
+        return pd.Series(splits.PROTOCOLS["actors"](table, {}, "corpus", 0), index=table.index)
     raise CorpusError(f"{path}: no split; name its column in [columns], or list val and test in [dialogues].")

@@ -36,7 +36,9 @@ def load(path: Path) -> object:
     except CorpusError:
         raise
     except OSError as error:
-        raise CorpusError(f"{path}: {error.strerror or error}. Correct the path, or get the release again.") from None
+        raise CorpusError(
+            f"{path}: {str(error.strerror or error).rstrip('.')}. Correct the path, or get the release again."
+        ) from None
     except Exception as error:  # damaged bytes make the unpickler raise almost anything
         raise CorpusError(f"{path}: damaged, or no pickle ({error!r}). Get the release again.") from error
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from merlib.corpora import layouts
 from merlib.data import folders, store, table
 from merlib.data.official import ACCESS
-from merlib.data.table import CorpusError
+from merlib.errors import MerlibError
+from merlib.files import regular
 from merlib.places import TWINS
 
 
@@ -41,13 +42,13 @@ def _about(folder: Path) -> dict:
     try:
         corpus = table.load(folder)
         media = folders.recordings_found(folder.parent.name, corpus)
-    except (CorpusError, OSError) as error:
+    except (MerlibError, OSError) as error:
         return {"error": str(error)}
     features = {}
     for file in sorted((folder / "features").glob("*.safetensors")):
         try:
-            passport, size = store.read_passport(file), file.stat().st_size
-        except store.FeatureError as error:
+            passport, size = store.read_passport(regular(file)), file.stat().st_size
+        except (MerlibError, OSError) as error:
             features[file.stem] = {"error": str(error)}
         else:
             extra = {"ids": len(passport.ids), "bytes": size, "summary": passport.summary()}
