@@ -142,7 +142,8 @@ def _read(file: Path, spec: dict, where: str) -> tuple[list[str], np.ndarray, np
             return lines[0], np.load(regular(file), allow_pickle=False), lengths, []
         table = read_csv(file)
         columns = spec.get("values", [c for c in table if c != spec["ids"]])
-        return names_of(table[spec["ids"]]), _numbers(table[columns], file), None, list(columns)
+        columns = [columns] if isinstance(columns, str) else list(columns)
+        return names_of(table[spec["ids"]]), _numbers(table[columns], file), None, columns
     except CorpusError:
         raise
     except Exception as error:  # noqa: BLE001, damaged bytes make numpy raise almost anything

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from merlib.data.table import MODALITIES, Array, Corpus
 from merlib.errors import FeatureError
-from merlib.files import atomic
+from merlib.files import atomic, regular
 
 AGAIN = "Delete the file and import or encode it again."
 BLOCK = 1 << 22  # values that are checked at a time, so that a check needs little memory beside them
@@ -220,12 +220,12 @@ def read_passport(file: Path) -> Passport:
 
 def _opened(file: Path, *, values: bool) -> tuple[Passport, dict[str, np.ndarray]]:
     try:
-        with safe_open(file, framework="numpy") as tensors:
+        with safe_open(regular(file), framework="numpy") as tensors:
             stamp = json.loads((tensors.metadata() or {})["passport"])
             stamp = Passport(**{k: tuple(v) if isinstance(v, list) else v for k, v in stamp.items()})
             names = [n for n in ("values", "lengths") if n == "values" or n in tensors.keys()]  # noqa: SIM118
             return stamp, {n: tensors.get_tensor(n) for n in names} if values else {}
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:  # of JSON: also too deep, or a number too long
         raise FeatureError(f"{file}: truncated, or not a safetensors file ({error}). {AGAIN}") from None
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise FeatureError(f"{file}: has no complete passport ({error!r}). {AGAIN}") from None

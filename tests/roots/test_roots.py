@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 from releases import dump, items, meld_files
+from safetensors.numpy import save_file
 
 from merlib import places, twins
 from merlib.data import folders, store, table
@@ -185,5 +186,7 @@ def test_the_doctor_reports_what_is_here_and_what_is_missing(small_twin):
     os.mkfifo(store.path(lab, "pipe"))
     broken = doctor.describe(needs)["roots"]["lab"]["iemocap6"]["features"]
     assert "symbolic links" in broken["visual"]["error"] and "a named pipe" in broken["pipe"]["error"]
+    save_file({"values": np.ones((1, 1))}, store.path(lab, "deep"), {"passport": "[" * 100_000})
+    assert "recursion" in doctor.describe(needs)["roots"]["lab"]["iemocap6"]["features"]["deep"]["error"]
     (lab / "utterances.parquet").write_text("broken")
     assert "sha256" in doctor.describe(needs)["roots"]["lab"]["iemocap6"]["error"]
