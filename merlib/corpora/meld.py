@@ -35,9 +35,9 @@ def read(source: Path, *, partial: bool = False) -> Corpus:
     rows = pd.concat([_split(source, part) for part in parts or FILES])
     n_clips = int((~rows["utterance"].isin(BAD_CLIPS)).sum())
     if not (found := int((rows["video"] != "").sum())):
-        elsewhere = sorted(source.glob("**/dia*_utt*.mp4"))[:1]
+        elsewhere = next(source.glob("**/dia*_utt*.mp4"), None)
         what = f"0 of {n_clips} clips found; expected train_splits/dia0_utt0.mp4 and its like, or one folder deeper"
-        where = f"; they seem to be in {elsewhere[0].parent}" if elsewhere else ""
+        where = f"; they seem to be in {elsewhere.parent}" if elsewhere else ""
         warnings.warn(Notice(f"{what}{where}", source), stacklevel=1)
     elif found < n_clips:
         what = f"{n_clips - found} of {n_clips} clips are missing; {len(BAD_CLIPS)} more are known to be damaged"

@@ -9,15 +9,17 @@ The stack of the unpickler is followed with stand-ins: numbers, short texts, tup
 else as a `Node` that knows its members.
 """
 
+import codecs
 import mmap
 import pickletools
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 DEPTH = 60  # of containers within containers
 SHARED = 20  # how many times larger than its file the data may be, where parts of it are used several times
 SPARE = 1_000_000  # members, and bytes, that are never too many
+OPCODES = {op.code.encode("latin-1"): (op.name, op.arg and op.arg.reader) for op in pickletools.opcodes}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 PUTS, GETS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}, {"GET", "BINGET", "LONG_BINGET"}
 TEXTS = {str, bytes, bytearray}
@@ -86,8 +88,7 @@ def scan(file: mmap.mmap, admitted: Collection[tuple[str, str]], refuse: Callabl
     refuse: called with the module and name of anything outside `admitted` that the pickle names.
     """
     stack, memo = Stack(), {}
-    for count, (op, argument, _) in enumerate(pickletools.genops(file)):
-        name = op.name
+    for count, (name, argument) in enumerate(_instructions(file)):
         if name in PUTS:
             slot = len(memo) if argument is None else argument
             if slot > count:
@@ -114,6 +115,18 @@ def scan(file: mmap.mmap, admitted: Collection[tuple[str, str]], refuse: Callabl
         raise ScanError("it leaves no single value")
     if type(stack[0]) in CONTAINERS:
         _bounded(stack[0], len(file))
+
+
+def _instructions(file: mmap.mmap) -> Iterator[tuple[str, Any]]:
+    """Name and argument of every instruction; as `pickletools.genops`, which reads texts of Python 2 in ASCII only."""
+    while True:
+        name, read = OPCODES.get(code := file.read(1), ("", None))
+        if not name:
+            raise ValueError(f"it breaks off, or has no instruction at byte {file.tell()}: {code!r}")
+        if name == "STRING":
+            yield name, codecs.escape_decode(file.readline()[1:-2])[0].decode("latin-1")
+        else:
+            yield name, read(file) if read else None
 
 
 def _text(value: str | bytes | bytearray) -> Any:

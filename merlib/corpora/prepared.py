@@ -94,7 +94,8 @@ def _declared(path: Path) -> dict:
         if not isinstance(about[name], str):
             raise CorpusError(f"{path}: {name} = {about[name]!r}; expected text.")
     for name in {"columns", "labels", "split"} & set(about):
-        if bad := {k: v for k, v in dict(about[name]).items() if not isinstance(v, str)}:
+        section = about[name] if isinstance(about[name], dict) else {name: about[name]}
+        if bad := {k: v for k, v in section.items() if not isinstance(v, str)}:
             raise CorpusError(f"{path} [{name}]: {bad}; expected text in quotes.")
     if about["corpus"] not in LABELS or about.get("unlabelled", "keep") not in ("keep", "drop"):
         declared = f"corpus = {about['corpus']!r}, unlabelled = {about.get('unlabelled', 'keep')!r}"

@@ -160,9 +160,9 @@ def _other(file: Path) -> str:
 def _numbers(table: pd.DataFrame, file: Path) -> np.ndarray:
     """The columns as numbers, NaN for an empty cell; CorpusError for those that hold anything else."""
     numbers = table.apply(pd.to_numeric, errors="coerce")
-    wrong = numbers.isna() & ~table.apply(lambda c: c.str.strip().str.lower().isin(["", "nan"]))
-    if wrong.any(axis=None):
-        first = {name: table[name][wrong[name]].iloc[0] for name in table if wrong[name].any()}
+    odd = {name: table[name][numbers[name].isna()] for name in numbers.columns[numbers.isna().any()]}
+    wrong = {name: cells[~cells.str.strip().str.lower().isin(["", "nan"])] for name, cells in odd.items()}
+    if first := {name: cells.iloc[0] for name, cells in wrong.items() if len(cells)}:
         some = dict(list(first.items())[:5])
         raise CorpusError(f"{file}: {len(first)} columns are no numbers, first {some}. Name the features in `values`.")
     return numbers.to_numpy(dtype=np.float64)
