@@ -12,7 +12,6 @@
     dialogue = "dialogue"
     speaker = "speaker"                # IEMOCAP: 01F to 05M, session and sex; RAVDESS: 01 to 24
     label = "emotion"                  # mosi and mosei have `score` in [-3, 3] instead, and no [labels]
-
     start = "from"                     # seconds with a decimal point. audio and video are files, or FILE#t=START,END;
     end = "to"                         # several rows that name one file are cut out of it by start and end
     audio = "wav"

@@ -9,6 +9,7 @@ from typing import NoReturn
 import numpy as np
 
 from merlib.corpora import pickle_scan
+from merlib.corpora.pickle_arrays import ScanError
 from merlib.data.table import CorpusError
 from merlib.files import content
 
@@ -31,7 +32,7 @@ def load(path: Path) -> object:
             return _DataOnly(file, encoding="latin1").load()
     except UnsafePickle as error:
         raise UnsafePickle(f"{path}: {error}") from None
-    except pickle_scan.ScanError as error:
+    except ScanError as error:
         raise UnsafePickle(f"{path}: not carried out: {error}. Get the release again from its authors.") from None
     except CorpusError:
         raise
