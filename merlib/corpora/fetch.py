@@ -128,8 +128,8 @@ def _fault(remote: RemoteFile, file: Path) -> str:
         return f"{size} bytes, the publisher says {remote.size}"
     if (kind := content(file)).startswith("a web page"):
         return f"it is {kind}"
-    own = _own_md5(file)
-    known = remote.md5 or (own.read_text().split() or [None])[0] if remote.md5 or own.exists() else None
+    own = _own_md5(file).read_text(errors="replace") if _own_md5(file).exists() else ""
+    known = remote.md5 or own.partition(" ")[0]
     if known and (md5 := _md5(file)) != known:
         return f"md5 {md5}, {'the publisher says' if remote.md5 else 'when it was fetched it had'} {known}"
     return ""

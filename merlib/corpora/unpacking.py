@@ -13,7 +13,7 @@ from pathlib import Path
 
 from merlib.data.table import CorpusError
 from merlib.errors import Notice
-from merlib.files import atomic, content
+from merlib.files import atomic, content, read_text
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 INNER = (".tar.gz", ".tgz")  # archives within a release, which are unpacked as well
@@ -29,9 +29,9 @@ def unpack_once(file: Path, folder: Path) -> None:
     """
     mark = file.with_name(f"{file.name}.unpacked")
     if mark.exists() and mark.stat().st_mtime >= file.stat().st_mtime:
-        listed = [line.partition(" ") for line in mark.read_text(encoding="utf-8").splitlines()]
-        gone = [name for _, _, name in listed if not (folder / name).exists()]
-        changed = [n for size, _, n in listed if n not in gone and (folder / n).stat().st_size != int(size)]
+        listed = dict(line.split(" ", 1)[::-1] for line in read_text(mark).split("\n") if " " in line)
+        gone = {name for name in listed if not (folder / name).exists()}
+        changed = [n for n, size in listed.items() if n not in gone and f"{(folder / n).stat().st_size}" != size]
         if changed:
             what = (
                 f"{len(changed)} files have another size than in it, first {changed[0]}; delete {mark} to restore them"
@@ -39,7 +39,7 @@ def unpack_once(file: Path, folder: Path) -> None:
             warnings.warn(Notice(what, file), stacklevel=2)
         if gone:
             _unpacked(file, folder, only=gone)
-            warnings.warn(Notice(f"{len(gone)} files had gone and are restored, first {gone[0]}", file), stacklevel=2)
+            warnings.warn(Notice(f"{len(gone)} files had gone and are restored, first {min(gone)}", file), stacklevel=2)
     elif names := _unpacked(file, folder):
         with atomic(mark) as part:
             lines = (f"{(folder / name).stat().st_size} {name}\n" for name in names)
