@@ -74,6 +74,9 @@ def _split(source: Path, part: str) -> pd.DataFrame:
     raw = read_csv(file)
     if missing := sorted(set(COLUMNS) - set(raw)):
         raise CorpusError(f"{file}: columns {missing} are missing; found {list(raw)}. Take the official file.")
+    for name in ("Dialogue_ID", "Utterance_ID"):
+        if not (good := raw[name].str.fullmatch(r"\s*\d{1,9}\s*")).all():
+            raise CorpusError(f"{file}: the {name} {raw[name][~good].iloc[0]!r} is no number. Take the official file.")
     raw[["d", "u"]] = raw[["Dialogue_ID", "Utterance_ID"]].astype(int)
     raw = raw.sort_values(["d", "u"], kind="stable")
     emotion = raw["Emotion"].str.strip().str.lower()

@@ -118,6 +118,7 @@ def test_mosei_joins_labels_and_clips_by_their_times(mosei):
         ("CMU_MOSI_Opinion_Labels.csd", "no HDF5", "no computational sequence"),
         ("CMU_MOSI_Opinion_Labels.csd", "version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
         ("Raw/Transcript/Segmented/xyz.annotprocessed", "1_DELIM_one\n2_DELIM_two\n", "2 clips, but 11 labels"),
+        ("Raw/Transcript/Segmented/xyz.annotprocessed", "9" * 5000 + "_DELIM_one\n", "the clip '999.* is no number"),
         ("Raw/Transcript/Segmented/xyz.annotprocessed", "one\n", "lines such as 'one'; expected clip_DELIM_text"),
     ],
 )
