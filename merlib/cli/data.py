@@ -198,7 +198,9 @@ def fetch(
     from merlib.corpora import fetch
 
     print(f"{corpus}: {fetch.LICENCES.get(corpus, 'no open licence')}")
-    for path in fetch.fetch(corpus, folder, only=only):
+    with _notices():
+        paths = fetch.fetch(corpus, folder, only=only)
+    for path in paths:
         print(path)
 
 

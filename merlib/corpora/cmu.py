@@ -27,6 +27,7 @@ from merlib.errors import Notice
 from merlib.foreign import content, read_text
 
 FOLDS = {"standard_train_fold": "train", "standard_valid_fold": "val", "standard_test_fold": "test"}
+SECONDS = r"\d+(\.\d*)?([eE][+-]?\d+)?"
 TOLERANCE = 0.05  # seconds by which the times of a clip may differ between transcript and labels
 
 
@@ -106,7 +107,7 @@ def _labels(file: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             (name,) = sequences
             data = sequences[name]["data"]
             return {v: (data[v]["features"][:, 0].astype(float), data[v]["intervals"][:].astype(float)) for v in data}
-    except (OSError, KeyError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001, damaged bytes make HDF5 raise almost anything
         reason = content(file) if content(file) not in ("", "an HDF5 file") else error
         raise CorpusError(f"{file}: no computational sequence of the SDK ({reason}). Fetch it again.") from None
 
@@ -139,6 +140,11 @@ def _lines(file: Path, release: Release) -> pd.DataFrame:
     if malformed := [line[:40] for line, each in zip(lines, sound, strict=True) if not each]:
         raise CorpusError(f"{file}: lines such as {malformed[0]!r}; expected {release.separator.join(fields)}.")
     table = pd.DataFrame(values, columns=fields)
+    for name, number in (("clip", r"\d{1,9}"), ("start", SECONDS), ("end", SECONDS)):
+        if name in table and not (good := table[name].str.fullmatch(number)).all():
+            raise CorpusError(
+                f"{file}: the {name} {table[name][~good].iloc[0]!r} is no number. Take the official file."
+            )
     return table.assign(clip=table["clip"].astype(int)).sort_values("clip", ignore_index=True)
 
 

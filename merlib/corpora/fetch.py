@@ -1,27 +1,32 @@
 """The openly licensed corpora, from their publishers: RAVDESS (CC BY-NC-SA 4.0) and MELD (GPL-3).
 
 An interrupted download is continued by the next call; a complete file is not fetched again. Every file is checked by
-its size and by the publisher's checksum, where there is one, and unpacked within one folder.
+its size and by the publisher's checksum; where the publisher has none, by the checksum that it had when it was fetched
+(`<file>.md5`). Archives are unpacked within one folder. Nothing that is there is deleted or written over: what is not
+as it should be is kept under another name, and fetched again.
 """
 
 import fnmatch
-import gzip
 import hashlib
 import shutil
-import tarfile
-import zipfile
-import zlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+from filelock import FileLock
 from requests.adapters import HTTPAdapter
 from tqdm.auto import tqdm
 from urllib3.util import Retry
 
+from merlib.corpora.unpacking import unpack, unpack_once
 from merlib.data.table import CorpusError
+from merlib.errors import Notice
+from merlib.files import atomic
+from merlib.foreign import content
 
+__all__ = ["RemoteFile", "download", "fetch", "files", "unpack"]
 ZENODO = "https://zenodo.org/api/records/"
 RAVDESS = "1188976"
 MELD = "https://raw.githubusercontent.com/declare-lab/MELD/master/data/MELD/"
@@ -44,7 +49,7 @@ class RemoteFile:
 def fetch(corpus: str, folder: Path, *, only: str = "*") -> list[Path]:
     """Fetch a corpus into `folder`: the files whose names match `only`, unpacked; returns the files.
 
-    An unpacked file gets an empty file `<file>.unpacked` beside it; delete that one to unpack the file again.
+    An unpacked file gets a list `<file>.unpacked` beside it; delete that one to unpack the file again.
     Raises CorpusError where a file cannot be fetched or is not what its publisher says; a later call continues.
     """
     folder, session = Path(folder), http_session()
@@ -54,12 +59,10 @@ def fetch(corpus: str, folder: Path, *, only: str = "*") -> list[Path]:
         raise CorpusError(f"{corpus}: no file matches {only!r}; there are {[f.name for f in published]}.")
     folder.mkdir(parents=True, exist_ok=True)
     require_space(folder, remotes)
-    paths = [download(remote, folder, session=session) for remote in remotes]
-    for file in paths:
-        mark = file.with_name(f"{file.name}.unpacked")
-        unpacked = mark.exists() and mark.stat().st_mtime >= file.stat().st_mtime
-        if not unpacked and unpack(file, folder):
-            mark.touch()
+    with FileLock(folder / ".fetch.lock"):  # of two calls at once, the second finds everything there
+        paths = [download(remote, folder, session=session) for remote in remotes]
+        for file in paths:
+            unpack_once(file, folder)
     return paths
 
 
@@ -102,22 +105,53 @@ def download(remote: RemoteFile, folder: Path, *, session: requests.Session, pro
     """One file, complete and checked; an interrupted download is continued where the server can."""
     folder.mkdir(parents=True, exist_ok=True)
     target, part = folder / Path(remote.name).name, folder / f"{Path(remote.name).name}.part"
-    if target.exists() and remote.size in (None, _size(target)):
-        return target
+    if target.exists():
+        if not (fault := _fault(remote, target)):
+            return target
+        what = f"{fault}. It is kept as {_aside(target).name}, and fetched again"
+        warnings.warn(Notice(what, target), stacklevel=2)
     try:
         _continue(remote, part, session, progress)
     except (requests.RequestException, OSError) as error:
         remaining = f"{_size(part)} bytes are kept in {part}: call again to continue."
         raise CorpusError(f"{remote.url}: {error}. {remaining}") from None
-    with part.open("rb") as file:
-        size, md5 = _size(part), hashlib.file_digest(file, "md5").hexdigest()
-    if remote.size not in (None, size) or remote.md5 not in (None, md5):
-        part.unlink()
-        raise CorpusError(
-            f"{remote.url}: got {size} bytes with md5 {md5}, the publisher says {remote.size} and {remote.md5}. "
-            "The file was deleted: fetch it again."
-        )
-    return part.replace(target)
+    if fault := _fault(remote, part):
+        raise CorpusError(f"{remote.url}: {fault}. What was got is kept as {_aside(part)}: fetch it again.")
+    part.replace(target)
+    with atomic(_own_md5(target)) as checksum:
+        checksum.write_text(f"{_md5(target)}  {target.name}\n")
+    return target
+
+
+def _fault(remote: RemoteFile, file: Path) -> str:
+    """What is wrong with a file that was fetched, now or earlier; "" for nothing."""
+    if remote.size not in (None, size := _size(file)):
+        return f"{size} bytes, the publisher says {remote.size}"
+    if (kind := content(file)).startswith("a web page"):
+        return f"it is {kind}"
+    own = _own_md5(file).read_text(errors="replace") if _own_md5(file).exists() else ""
+    known = remote.md5 or own.partition(" ")[0]
+    if known and (md5 := _md5(file)) != known:
+        return f"md5 {md5}, {'the publisher says' if remote.md5 else 'when it was fetched it had'} {known}"
+    return ""
+
+
+def _md5(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "md5").hexdigest()
+
+
+def _own_md5(file: Path) -> Path:
+    """The file with the checksum that a file had when it was fetched."""
+    return file.with_name(f"{file.name}.md5")
+
+
+def _aside(file: Path) -> Path:
+    """Rename a file that is not as it should be, to the first name that is free; returns the new path."""
+    number = 1
+    while (target := file.with_name(f"{file.name}.damaged-{number}")).exists():
+        number += 1
+    return file.rename(target)
 
 
 def _size(file: Path) -> int:
@@ -129,40 +163,22 @@ def _continue(remote: RemoteFile, part: Path, session: requests.Session, progres
     offset = _size(part)
     if remote.size is not None and offset >= remote.size:
         return
-    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
     with session.get(remote.url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
+            total = response.headers.get("Content-Range", "").rpartition("/")[2]
+            if total.isdigit() and int(total) != offset:
+                aside = _aside(part)
+                raise OSError(f"the publisher's file has {total} bytes, not {offset}, which are kept as {aside}")
             return  # `part` is complete, or the file has changed, which its checksum shows
         response.raise_for_status()
-        offset = offset if response.status_code == requests.codes.partial_content else 0
-        length = int(response.headers.get("Content-Length", 0)) + offset or remote.size
-        bar = {"initial": offset, "total": length, "unit": "B", "unit_scale": True, "disable": not progress}
-        with part.open("ab" if offset else "wb") as file, tqdm(desc=remote.name, **bar) as shown:
+        start = offset if response.status_code == requests.codes.partial_content else 0
+        length = int(response.headers.get("Content-Length", 0)) + start or remote.size
+        bar = {"initial": start, "total": length, "unit": "B", "unit_scale": True, "disable": not progress}
+        with part.open("ab") as file, tqdm(desc=remote.name, **bar) as shown:
             for block in response.iter_content(BLOCK):
-                file.write(block)
+                file.write(block[max(0, offset - start) :])  # a server that cannot continue sends what is there again
+                start += len(block)
                 shown.update(len(block))
     if length and _size(part) < length:
         raise OSError(f"the connection ended after {_size(part)} of {length} bytes")
-
-
-def unpack(file: Path, folder: Path) -> bool:
-    """Unpack a zip or tar file, and the tar files in it, into `folder` and nowhere else; False for other files."""
-    try:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                archive.extractall(folder)  # drops absolute names and ".."
-        elif tarfile.is_tarfile(file):
-            with tarfile.open(file) as archive:
-                inner = [folder / m.name for m in archive.getmembers() if m.name.endswith(".tar.gz")]
-                archive.extractall(folder, filter="data")
-            for path in inner:
-                unpack(path, path.parent)
-                path.unlink()
-        else:
-            return False
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise CorpusError(f"{file}: cannot be unpacked ({error}). Delete it and fetch it again.") from None
-    except OSError as error:
-        remedy = "Keep the file: make space, or correct what the message names, and run again."
-        raise CorpusError(f"{file}: cannot be unpacked into {folder} ({error.strerror or error}). {remedy}") from None
-    return True

@@ -61,8 +61,8 @@ def _layout_or_error(kind: str, folder: Path) -> Layout | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Notice)  # its import tells them
             return LAYOUTS[kind](folder)
-    except (OSError, ValueError, KeyError) as error:  # CorpusError and pandas' errors are ValueErrors
-        return Layout(kind, folder, {}, (), error=str(error))
+    except Exception as error:  # noqa: BLE001, a parser may raise anything on a foreign file
+        return Layout(kind, folder, {}, (), error=str(error) or repr(error))
 
 
 def _layout(kind: str, folder: Path, groups: dict[str, list[str]]) -> Layout:
@@ -96,19 +96,15 @@ def _ravdess(folder: Path) -> Layout | None:
     index = ravdess.index(folder, depth=1)
     if not index:
         return None
-    clips = [Path(clip).name for clip in ravdess.clips()]
-    audio = {clip: next((f for f in index.get(clip, ()) if f.suffix.lower() in ravdess.AUDIO), None) for clip in clips}
-    names = [audio[c].relative_to(folder).as_posix() if audio[c] else f"Actor_{c[-2:]}/{c}.wav" for c in clips]
-    videos = [f"01{c[2:]}" for c in clips]
-    return _layout(
-        "ravdess",
-        folder,
-        {"audio files": names}
-        | _optional_videos(
-            folder,
-            [index[v][0].relative_to(folder).as_posix() if v in index else f"Actor_{v[-2:]}/{v}.mp4" for v in videos],
-        ),
-    )
+
+    def path(clip: str, suffixes: tuple[str, ...]) -> str:
+        """The file of a clip; where there is none, its official name."""
+        files = [f for f in index.get(Path(clip).name, ()) if f.suffix.lower() in suffixes]
+        return files[0].relative_to(folder).as_posix() if files else clip + suffixes[0]
+
+    audio = [path(clip, ravdess.AUDIO) for clip in ravdess.clips()]
+    videos = [path(clip.replace("/03-", "/01-"), (".mp4",)) for clip in ravdess.clips()]
+    return _layout("ravdess", folder, {"audio files": audio} | _optional_videos(folder, videos))
 
 
 def _meld(folder: Path) -> Layout | None:

@@ -35,9 +35,9 @@ def read(source: Path, *, partial: bool = False) -> Corpus:
     rows = pd.concat([_split(source, part) for part in parts or FILES])
     n_clips = int((~rows["utterance"].isin(BAD_CLIPS)).sum())
     if not (found := int((rows["video"] != "").sum())):
-        elsewhere = sorted(source.glob("**/dia*_utt*.mp4"))[:1]
+        elsewhere = next(source.glob("**/dia*_utt*.mp4"), None)
         what = f"0 of {n_clips} clips found; expected train_splits/dia0_utt0.mp4 and its like, or one folder deeper"
-        where = f"; they seem to be in {elsewhere[0].parent}" if elsewhere else ""
+        where = f"; they seem to be in {elsewhere.parent}" if elsewhere else ""
         warnings.warn(Notice(f"{what}{where}", source), stacklevel=1)
     elif found < n_clips:
         what = f"{n_clips - found} of {n_clips} clips are missing; {len(BAD_CLIPS)} more are known to be damaged"
@@ -74,6 +74,9 @@ def _split(source: Path, part: str) -> pd.DataFrame:
     raw = read_csv(file)
     if missing := sorted(set(COLUMNS) - set(raw)):
         raise CorpusError(f"{file}: columns {missing} are missing; found {list(raw)}. Take the official file.")
+    for name in ("Dialogue_ID", "Utterance_ID"):
+        if not (good := raw[name].str.fullmatch(r"\s*\d{1,9}\s*")).all():
+            raise CorpusError(f"{file}: the {name} {raw[name][~good].iloc[0]!r} is no number. Take the official file.")
     raw[["d", "u"]] = raw[["Dialogue_ID", "Utterance_ID"]].astype(int)
     raw = raw.sort_values(["d", "u"], kind="stable")
     emotion = raw["Emotion"].str.strip().str.lower()

@@ -5,39 +5,63 @@ thousand million, an array said to be longer than its values, a type of numbers 
 million deep, one list that holds another a thousand times, and that one the next. None of the published releases needs
 any of it.
 
-The stack of the unpickler is followed with stand-ins: numbers and short texts as they are, everything else as a `Node`
-that knows its members.
+The stack of the unpickler is followed with stand-ins: numbers, short texts, tuples and lists as they are, everything
+else as a `Node` that knows its members.
 """
 
+import codecs
 import mmap
 import pickletools
-import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
+
+from merlib.corpora.pickle_arrays import Node, ScanError, call, set_state
 
 DEPTH = 60  # of containers within containers
 SHARED = 20  # how many times larger than its file the data may be, where parts of it are used several times
 SPARE = 1_000_000  # members, and bytes, that are never too many
-MARK = object()
-ARRAY, DTYPE = "_reconstruct", "dtype"
-CALLED = {ARRAY, DTYPE, "scalar", "_frombuffer", "encode", "dict", "list", "tuple", "set", "frozenset"}
-CALLED |= {"OrderedDict", "defaultdict"}
-CODE = re.compile(r"[<>=|]?[A-Za-z]\d{0,6}")  # of a type of numbers
-OF_OBJECTS, NEEDS_ZEROS = 63, 8  # numpy's flags of types that hold Python objects, and of texts
-WIDEST = 100_000  # bytes of one value, such as a text in an array
+OPCODES = {op.code.encode("latin-1"): (op.name, op.arg and op.arg.reader) for op in pickletools.opcodes}
+TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+PUTS, GETS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}, {"GET", "BINGET", "LONG_BINGET"}
+TEXTS = {str, bytes, bytearray}
+LITERALS = {op.name for op in pickletools.opcodes if not op.stack_before and op.stack_after and op.arg}
+LITERALS -= GETS | {"GLOBAL", "PERSID", "EXT1", "EXT2", "EXT4"}
 
 
-class ScanError(ValueError):
-    """What makes a pickle impossible or dangerous to read, in a few words."""
+CONTAINERS = {Node, tuple, list}
 
 
-class Node:
-    """Something that a pickle builds: its kind, its members so far, and its size in bytes where it is a text."""
+class Stack(list):
+    """The unpickler's stack; `marks` are the heights at which its marks lie."""
 
-    __slots__ = ("kind", "members", "size")
+    def __init__(self):
+        super().__init__()
+        self.marks: list[int] = []
 
-    def __init__(self, kind: str, members: list | tuple = (), size: int = 1):
-        self.kind, self.members, self.size = kind, list(members), size
+    def taken(self, number: int) -> list:
+        """The uppermost values, none of them below a mark."""
+        height = len(self) - number
+        if height < (self.marks[-1] if self.marks else 0):
+            raise ScanError("it takes more values than there are")
+        taken = self[height:]
+        del self[height:]
+        return taken
+
+    def since_mark(self) -> list:
+        """Everything above the last mark, which goes with it."""
+        if not self.marks:
+            raise ScanError("a mark is missing")
+        height = self.marks.pop()
+        taken = self[height:]
+        del self[height:]
+        return taken
+
+    def pop_one(self) -> None:
+        """Without the uppermost value, or without the mark that lies there."""
+        if self.marks and self.marks[-1] == len(self):
+            self.marks.pop()
+        else:
+            self.taken(1)
 
 
 def scan(file: mmap.mmap, admitted: Collection[tuple[str, str]], refuse: Callable[[str, str], Any]) -> None:
@@ -45,184 +69,128 @@ def scan(file: mmap.mmap, admitted: Collection[tuple[str, str]], refuse: Callabl
 
     refuse: called with the module and name of anything outside `admitted` that the pickle names.
     """
-    stack, memo = [], {}
-    for count, (op, argument, _) in enumerate(pickletools.genops(file)):
-        name = op.name
-        if name in ("PROTO", "FRAME"):
-            continue
-        if name == "STOP":
-            break
-        if name.endswith("PUT") or name == "MEMOIZE":
-            slot = len(memo) if name == "MEMOIZE" else int(argument)
+    stack, memo = Stack(), {}
+    for count, (name, argument) in enumerate(_instructions(file)):
+        if name in PUTS:
+            slot = len(memo) if argument is None else argument
             if slot > count:
                 raise ScanError(f"it asks for {slot} slots of memory at instruction {count}")
             memo[slot] = stack[-1]
-        elif name.endswith("GET"):
-            stack.append(memo[int(argument)])
-        elif name in STEPS:
-            STEPS[name](stack)
+        elif name in LITERALS:
+            stack.append(argument if type(argument) not in TEXTS else _text(argument))
+        elif name in TUPLES:
+            stack.append(tuple(stack.taken(TUPLES[name])))
+        elif step := STEPS.get(name):
+            step(stack)
+        elif name in GETS:
+            stack.append(memo[argument])
+        elif name == "STOP":
+            break
         elif name in ("GLOBAL", "STACK_GLOBAL"):
-            of = argument.split(" ", 1) if name == "GLOBAL" else _taken(stack, 2)
+            of = argument.split(" ", 1) if name == "GLOBAL" else stack.taken(2)
             if tuple(of) not in admitted:
                 refuse(*(each if isinstance(each, str) else "?" for each in of))
             stack.append(Node("global", [of[1]]))
-        elif not op.stack_before and len(op.stack_after) == 1 and "PERS" not in name and "BUFFER" not in name:
-            stack.append(_literal(argument))
         else:
             raise ScanError(f"it has the instruction {name}, which no plain data needs")
     if len(stack) != 1:
         raise ScanError("it leaves no single value")
-    _bounded(stack[0], len(file))
+    if type(stack[0]) in CONTAINERS:
+        _bounded(stack[0], len(file))
 
 
-def _literal(value: Any) -> Any:
-    """A number or a short text as it is; of a long one, its length."""
-    if isinstance(value, str | bytes | bytearray):
-        return value if len(value) <= 64 and isinstance(value, str) else Node("text", size=len(value))
-    return value
+def _instructions(file: mmap.mmap) -> Iterator[tuple[str, Any]]:
+    """Name and argument of every instruction; as `pickletools.genops`, which reads texts of Python 2 in ASCII only."""
+    while True:
+        name, read = OPCODES.get(code := file.read(1), ("", None))
+        if not name:
+            raise ValueError(f"it breaks off, or has no instruction at byte {file.tell()}: {code!r}")
+        if name == "STRING":
+            yield name, codecs.escape_decode(file.readline()[1:-2])[0].decode("latin-1")
+        else:
+            yield name, read(file) if read else None
 
 
-def _taken(stack: list, number: int) -> list:
-    if len(stack) < number or MARK in stack[-number:]:
-        raise ScanError("it takes more values than there are")
-    taken = stack[-number:]
-    del stack[-number:]
-    return taken
+def _text(value: str | bytes | bytearray) -> Any:
+    """A short text as it is; of a long one, and of bytes, only the length is needed."""
+    return value if len(value) <= 64 and isinstance(value, str) else Node("text", [], len(value))
 
 
-def _since_mark(stack: list) -> list:
-    """Everything above the last mark, which goes with it."""
-    for i in range(len(stack) - 1, -1, -1):
-        if stack[i] is MARK:
-            taken = stack[i + 1 :]
-            del stack[i:]
-            return taken
-    raise ScanError("a mark is missing")
-
-
-def _push(kind: str, take: Callable[[list], list]) -> Callable[[list], None]:
+def _push(kind: str, take: Callable[[Stack], list]) -> Callable[[Stack], None]:
     return lambda stack: stack.append(Node(kind, take(stack)))
 
 
-def _add(take: Callable[[list], list]) -> Callable[[list], None]:
-    def add(stack: list) -> None:
+def _add(take: Callable[[Stack], list]) -> Callable[[Stack], None]:
+    def add(stack: Stack) -> None:
         members = take(stack)
-        if not stack or not isinstance(stack[-1], Node) or stack[-1].kind in ("tuple", "text", "global"):
+        target = stack[-1] if stack else None
+        if type(target) is list:
+            target += members
+        elif isinstance(target, Node) and target.kind not in ("text", "global"):
+            target.members += members
+        else:
             raise ScanError("it adds to something that is no container")
-        stack[-1].members += members
 
     return add
 
 
-def _called(stack: list) -> None:
-    """A call of an admitted function, with the arguments that pickled data has."""
-    function, arguments = _taken(stack, 2)
-    name = function.members[0] if isinstance(function, Node) and function.kind == "global" else "?"
-    given = arguments.members if isinstance(arguments, Node) and arguments.kind == "tuple" else None
-    if name not in CALLED or given is None:
-        raise ScanError(f"it calls {name!r}, which is no part of plain data, or without arguments")
-    if name == ARRAY and not (len(given) == 3 and _shape(given[1]) == 0):
-        raise ScanError("it makes an array that is not empty at first")
-    if name == DTYPE and not (given and isinstance(given[0], str) and CODE.fullmatch(given[0])):
-        raise ScanError("it makes a type of numbers that plain arrays do not have")
-    if name == "scalar" and len(given) != 2:
-        raise ScanError("it makes a number without a value")
-    stack.append(Node(f"call {name}", given))
-
-
-def _built(stack: list) -> None:
-    """The state of an array or of its type of numbers, which numpy believes."""
-    (state,) = _taken(stack, 1)
-    target = stack[-1] if stack else None
-    values = state.members if isinstance(state, Node) and state.kind == "tuple" else []
-    if not isinstance(target, Node) or target.kind not in (f"call {ARRAY}", f"call {DTYPE}"):
-        raise ScanError("it sets the state of something that is no array")
-    if target.kind == f"call {ARRAY}":
-        if len(values) != 5 or not _holds(values[4], _shape(values[1])):
-            raise ScanError("it has an array that is longer than its values")
-    elif len(values) != 8 or values[2:5] != [None, None, None] or not _plain(target.members[0], *values[5:]):
-        raise ScanError("it has a type of numbers that plain arrays do not have")
-    target.members.append(state)
-
-
-def _plain(code: str, width: Any, alignment: Any, flags: Any) -> bool:
-    """Whether the state of a type of numbers is what numpy writes: a small width, and the flags of its code."""
-    of_code = (OF_OBJECTS,) if code.strip("<>=|")[0] == "O" else (0, NEEDS_ZEROS)
-    return isinstance(width, int) and width <= WIDEST and flags in of_code
-
-
-def _shape(shape: Any) -> int:
-    """How many values an array of this shape has; -1 for what is no shape."""
-    total, lengths = 1, shape.members if isinstance(shape, Node) and shape.kind == "tuple" else [-1]
-    for length in lengths:
-        if not isinstance(length, int) or length < 0:
-            return -1
-        total *= length
-    return total
-
-
-def _holds(values: Any, length: int) -> bool:
-    """Whether the raw values of an array can have this many."""
-    if isinstance(values, str):
-        return 0 <= length <= len(values)
-    if not isinstance(values, Node):
-        return False
-    if values.kind == "list":
-        return length == len(values.members)
-    if values.kind == "call encode":  # with which older protocols write bytes
-        return _holds(values.members[0], length)
-    return values.kind == "text" and 0 <= length <= values.size
+def _built(stack: Stack) -> None:
+    (state,) = stack.taken(1)
+    set_state(stack[-1] if stack else None, state)
 
 
 def _bounded(root: Any, size: int) -> None:
     """Raise ScanError where `root` is nested too deep, or too large, with everything counted where it is used."""
-    measured: dict[int, tuple[int, int]] = {}  # of a node: depth, size
-    open_, pending = set(), [root]
+    measured: dict[int, tuple[int, int]] = {}  # of a container: depth, size
+    waiting, pending = set(), [root]
     while pending:
         node = pending[-1]
-        if not isinstance(node, Node) or id(node) in measured:
+        if id(node) in measured:
             pending.pop()
             continue
-        members = [member for member in node.members if isinstance(member, Node)]
-        if id(node) in open_:
-            open_.discard(id(node))
+        members, own = (node.members, node.size) if type(node) is Node else (node, 1)
+        inner = [member for member in members if type(member) in CONTAINERS]
+        if id(node) in waiting or not inner:
+            waiting.discard(id(node))
             pending.pop()
-            inner = [measured[id(member)] for member in members]
-            total = node.size + len(node.members) + sum(each for _, each in inner)
-            measured[id(node)] = (1 + max((depth for depth, _ in inner), default=0), total)
-            if measured[id(node)][0] > DEPTH:
+            below = [measured[id(member)] for member in inner]
+            total = own + len(members) + sum(each for _, each in below)
+            measured[id(node)] = depth, _ = 1 + max((depth for depth, _ in below), default=0), total
+            if depth > DEPTH:
                 raise ScanError(f"its containers are nested more than {DEPTH} deep")
             if total > SHARED * size + SPARE:
                 raise ScanError(f"its data would have {total} members, of a file of {size} bytes")
-            continue
-        open_.add(id(node))
-        left = [member for member in members if id(member) not in measured]
-        if any(id(member) in open_ for member in left):
-            raise ScanError("it has a container that holds itself")
-        pending += left
+        else:
+            waiting.add(id(node))
+            left = [member for member in inner if id(member) not in measured]
+            if any(id(member) in waiting for member in left):
+                raise ScanError("it has a container that holds itself")
+            pending += left
 
 
 STEPS: dict[str, Callable[[list], Any]] = {
-    "MARK": lambda stack: stack.append(MARK),
-    "POP": lambda stack: stack.pop(),
-    "POP_MARK": _since_mark,
+    "PROTO": lambda stack: None,
+    "FRAME": lambda stack: None,
+    "MARK": lambda stack: stack.marks.append(len(stack)),
+    "POP": Stack.pop_one,
+    "POP_MARK": Stack.since_mark,
+    "NONE": lambda stack: stack.append(None),
+    "NEWTRUE": lambda stack: stack.append(True),
+    "NEWFALSE": lambda stack: stack.append(False),
     "DUP": lambda stack: stack.append(stack[-1]),
-    "EMPTY_LIST": _push("list", lambda stack: []),
+    "EMPTY_LIST": lambda stack: stack.append([]),
+    "EMPTY_TUPLE": lambda stack: stack.append(()),
     "EMPTY_DICT": _push("dict", lambda stack: []),
     "EMPTY_SET": _push("set", lambda stack: []),
-    "EMPTY_TUPLE": _push("tuple", lambda stack: []),
-    "LIST": _push("list", _since_mark),
-    "DICT": _push("dict", _since_mark),
-    "FROZENSET": _push("frozenset", _since_mark),
-    "TUPLE": _push("tuple", _since_mark),
-    "TUPLE1": _push("tuple", lambda stack: _taken(stack, 1)),
-    "TUPLE2": _push("tuple", lambda stack: _taken(stack, 2)),
-    "TUPLE3": _push("tuple", lambda stack: _taken(stack, 3)),
-    "APPEND": _add(lambda stack: _taken(stack, 1)),
-    "APPENDS": _add(_since_mark),
-    "SETITEM": _add(lambda stack: _taken(stack, 2)),
-    "SETITEMS": _add(_since_mark),
-    "ADDITEMS": _add(_since_mark),
-    "REDUCE": _called,
+    "LIST": lambda stack: stack.append(stack.since_mark()),
+    "TUPLE": lambda stack: stack.append(tuple(stack.since_mark())),
+    "DICT": _push("dict", Stack.since_mark),
+    "FROZENSET": _push("frozenset", Stack.since_mark),
+    "APPEND": _add(lambda stack: stack.taken(1)),
+    "APPENDS": _add(Stack.since_mark),
+    "SETITEM": _add(lambda stack: stack.taken(2)),
+    "SETITEMS": _add(Stack.since_mark),
+    "ADDITEMS": _add(Stack.since_mark),
+    "REDUCE": lambda stack: stack.append(call(*stack.taken(2))),
     "BUILD": _built,
 }

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from merlib.corpora import iemocap
-from merlib.corpora.reading import named_with_hash
+from merlib.corpora.reading import named_with_hash, names_of, texts_of
 from merlib.corpora.safe_pickle import load
 from merlib.data.official import LABELS
 from merlib.data.table import MODALITIES, Array, Corpus, CorpusError, build
@@ -80,7 +80,7 @@ def _corpus(items: dict, path: Path) -> tuple[Corpus, list[tuple]]:
     row_of = _iemocap_row if name == "iemocap6" else _meld_row
     table = pd.DataFrame([row_of(items, d, t) for d, t in rows])
     table["label"] = [int(labels[0][d][t]) for d, t in rows]
-    table["text"] = [str(sentences[d][t]) if d in sentences else "" for d, t in rows]
+    table["text"] = texts_of(sentences[d][t] if d in sentences else "" for d, t in rows)
     if name == "iemocap6":
         table["split"] = table["dialogue"].map(iemocap.default_split(table["dialogue"]))
     ours = {d for (d, _), split in zip(rows, table["split"], strict=True) if split == "test"}
@@ -91,7 +91,8 @@ def _corpus(items: dict, path: Path) -> tuple[Corpus, list[tuple]]:
 
 def _iemocap_row(items: dict, dialogue: str, turn: int) -> dict:
     speaker = dialogue[3:5] + items["speakers"][dialogue][turn]
-    return {"utterance": str(items["ids"][dialogue][turn]), "dialogue": dialogue, "speaker": speaker}
+    (utterance,) = names_of([items["ids"][dialogue][turn]])
+    return {"utterance": utterance, "dialogue": dialogue, "speaker": speaker}
 
 
 def _meld_row(items: dict, dialogue: int, turn: int) -> dict:

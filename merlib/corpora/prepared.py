@@ -4,15 +4,14 @@
     name = "our features, 2024"        # free text, kept as the corpus' source
     utterances = "utterances.csv"      # one row per utterance, UTF-8; paths are relative to this file
     unlabelled = "drop"                # rows without a class: "drop", or "keep" them as context (the default)
-    times = "recording"                # what start and end count in: the row's "recording", which they cut, or the
-                                       # "dialogue", of which each row has a recording of its own; asked for if unclear
+    times = "dialogue"                 # where start and end count: in the row's "recording", which they cut, or in the
+                                       # "dialogue", where a row may have a recording of its own; asked for if unclear
 
     [columns]                          # ours = "theirs"; these four are needed. Optional: split, start, end, text,
     utterance = "utt"                  # audio, video, and turn (only its order matters; else that of the rows)
     dialogue = "dialogue"
     speaker = "speaker"                # IEMOCAP: 01F to 05M, session and sex; RAVDESS: 01 to 24
     label = "emotion"                  # mosi and mosei have `score` in [-3, 3] instead, and no [labels]
-
     start = "from"                     # seconds with a decimal point. audio and video are files, or FILE#t=START,END;
     end = "to"                         # several rows that name one file are cut out of it by start and end
     audio = "wav"
@@ -94,7 +93,8 @@ def _declared(path: Path) -> dict:
         if not isinstance(about[name], str):
             raise CorpusError(f"{path}: {name} = {about[name]!r}; expected text.")
     for name in {"columns", "labels", "split"} & set(about):
-        if bad := {k: v for k, v in dict(about[name]).items() if not isinstance(v, str)}:
+        section = about[name] if isinstance(about[name], dict) else {name: about[name]}
+        if bad := {k: v for k, v in section.items() if not isinstance(v, str)}:
             raise CorpusError(f"{path} [{name}]: {bad}; expected text in quotes.")
     if about["corpus"] not in LABELS or about.get("unlabelled", "keep") not in ("keep", "drop"):
         declared = f"corpus = {about['corpus']!r}, unlabelled = {about.get('unlabelled', 'keep')!r}"
@@ -192,5 +192,5 @@ def _splits(table: pd.DataFrame, about: dict, path: Path) -> pd.Series:
     if about["corpus"] == "ravdess":
         if unknown := sorted(set(table["speaker"]) - {f"{actor:02d}" for actor in range(1, 25)}):
             raise CorpusError(f"{path}: speakers {unknown[:3]}; expected the actors of RAVDESS, 01 to 24.")
-        return pd.Series(splits.assign(table, {"split": "actors"}), index=table.index)
+        return pd.Series(splits.PROTOCOLS["actors"](table, {}, "corpus", 0), index=table.index)
     raise CorpusError(f"{path}: no split; name its column in [columns], or list val and test in [dialogues].")

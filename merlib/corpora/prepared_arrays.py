@@ -73,18 +73,18 @@ def _check_spec(spec: dict, where: str) -> None:
 def _check_columns(
     values: np.ndarray, rows: np.ndarray, target: np.ndarray, columns: list[str], named: bool, where: str
 ) -> None:
-    """Refuse columns of a csv file that nobody named and that are likely no features; say which give the label away."""
-    leaks = suspicious.leaks(values[rows], target, columns or [f"column {i}" for i in range(values.shape[1])])
-    if leaks and (named or not columns):
-        what = f"{len(leaks)} columns give the label away, first {leaks[:3]}: a network would only read it off"
-        warnings.warn(Notice(what, where), stacklevel=1)
+    """Refuse columns that are likely no features where a csv file has them and nobody named them; else say which."""
+    names = columns or [f"column {i}" for i in range(values.shape[1])]
+    reasons = suspicious.columns(values, values[rows], target, names)
     if columns and not named:
-        reasons = suspicious.columns(values, values[rows], target, columns)
         if reasons:
             what = "; ".join(f"{name!r} {reason}" for name, reason in list(reasons.items())[:5])
             raise CorpusError(f"{where}: not every column looks like a feature: {what}. Name those wanted in `values`.")
         first = ", ".join(columns[:8]) + ", ..." * (len(columns) > 8)
         warnings.warn(Notice(f"takes {len(columns)} columns: {first}", where), stacklevel=1)
+    elif odd := {name: reason for name, reason in reasons.items() if not reason.startswith(suspicious.CONSTANT)}:
+        first = next(f"{name!r} {reason}" for name, reason in odd.items())
+        warnings.warn(Notice(f"{len(odd)} columns are likely no features, first {first}", where), stacklevel=1)
 
 
 def _rows_of(ids: tuple[str, ...], stored_ids: list[str], where: str) -> np.ndarray:
@@ -142,7 +142,8 @@ def _read(file: Path, spec: dict, where: str) -> tuple[list[str], np.ndarray, np
             return lines[0], np.load(regular(file), allow_pickle=False), lengths, []
         table = read_csv(file)
         columns = spec.get("values", [c for c in table if c != spec["ids"]])
-        return names_of(table[spec["ids"]]), _numbers(table[columns], file), None, list(columns)
+        columns = [columns] if isinstance(columns, str) else list(columns)
+        return names_of(table[spec["ids"]]), _numbers(table[columns], file), None, columns
     except CorpusError:
         raise
     except Exception as error:  # noqa: BLE001, damaged bytes make numpy raise almost anything
@@ -159,9 +160,9 @@ def _other(file: Path) -> str:
 def _numbers(table: pd.DataFrame, file: Path) -> np.ndarray:
     """The columns as numbers, NaN for an empty cell; CorpusError for those that hold anything else."""
     numbers = table.apply(pd.to_numeric, errors="coerce")
-    wrong = numbers.isna() & ~table.apply(lambda c: c.str.strip().str.lower().isin(["", "nan"]))
-    if wrong.any(axis=None):
-        first = {name: table[name][wrong[name]].iloc[0] for name in table if wrong[name].any()}
+    odd = {name: table[name][numbers[name].isna()] for name in numbers.columns[numbers.isna().any()]}
+    wrong = {name: cells[~cells.str.strip().str.lower().isin(["", "nan"])] for name, cells in odd.items()}
+    if first := {name: cells.iloc[0] for name, cells in wrong.items() if len(cells)}:
         some = dict(list(first.items())[:5])
         raise CorpusError(f"{file}: {len(first)} columns are no numbers, first {some}. Name the features in `values`.")
     return numbers.to_numpy(dtype=np.float64)

@@ -16,8 +16,9 @@ PLACES = ("recording", "dialogue")
 def cut(table: pd.DataFrame, times: str | None, file: Path, declared: Path) -> pd.DataFrame:
     """The table with `start` and `end` as seconds, and with the part of its recording in each cell of audio and video.
 
-    times: where start and end count, "recording" or "dialogue" (then recordings are whole), None where that is clear.
-    Raises CorpusError for anything that is no time, and where recordings could be cut in two ways.
+    times: where start and end count. In "recording", they cut it. In "dialogue", they cut the recordings that several
+    rows share, and those of one row are whole; so it is by default, where any is shared.
+    Raises CorpusError for anything that is no time, and where it is open whether the times cut recordings.
     """
     if times not in (None, *PLACES):
         raise CorpusError(f"{declared}: times = {times!r}; expected one of {PLACES}.")
@@ -26,8 +27,37 @@ def cut(table: pd.DataFrame, times: str | None, file: Path, declared: Path) -> p
         first = table[wrong].head(3).set_index("utterance")[["start", "end"]].to_numpy().tolist()
         what = f"{wrong.sum()} utterances end before they begin, first {table['utterance'][wrong].iloc[0]}, {first[0]}"
         raise CorpusError(f"{file}: {what}. Correct `start` and `end`.")
-    cells = {name: _parts(table, name, times, file, declared) for name in ("audio", "video") if name in table}
-    return table.assign(**cells)
+    names, timed = [name for name in ("audio", "video") if name in table], {"start", "end"} <= set(table)
+    shared = {name: _shared(table, name, file) for name in names}
+    if timed and times is None and any(_whole(table[n]).any() for n in names) and not any(shared.values()):
+        what = (
+            f"each row has a recording of its own, and times. Say in {declared} where these count: in the recording, "
+        )
+        raise CorpusError(f'{file}: {what}which they cut (times = "recording"), or not (times = "dialogue").')
+    cutting = [name for name in names if timed and (times == "recording" or shared[name])]
+    if uncut := [name for name in names if shared[name] and name not in cutting]:
+        what = f"{uncut[0]}: several utterances share a recording, first {shared[uncut[0]]}"
+        remedy = "name `start` and `end` in [columns], in seconds of the recording, or write FILE#t=START,END"
+        raise CorpusError(f"{file}: {what}. To cut them out, {remedy} ({declared}).")
+    return table.assign(**{name: _parts(table, name, file) for name in cutting})
+
+
+def _whole(cells: pd.Series) -> pd.Series:
+    """Which cells name a recording, and no part of it."""
+    return (cells != "") & ~cells.str.contains("#", regex=False)
+
+
+def _shared(table: pd.DataFrame, name: str, file: Path) -> str:
+    """The first recording that several rows name, as a whole; "" where there is none. Checks every cell."""
+    for utterance, cell in zip(table["utterance"], table[name], strict=True):
+        try:
+            _, start, end, _ = recordings.parse(cell)
+        except ValueError as error:
+            raise CorpusError(f"{file}: {name} of {utterance}: {error}.") from None
+        if start is not None and end <= start:
+            raise CorpusError(f"{file}: {name} of {utterance} ends before it begins: {cell!r}. Correct it.")
+    whole = table[name][_whole(table[name])]
+    return next(iter(whole[whole.duplicated()]), "")
 
 
 def _seconds(table: pd.DataFrame, name: str, file: Path) -> pd.Series:
@@ -42,35 +72,12 @@ def _seconds(table: pd.DataFrame, name: str, file: Path) -> pd.Series:
     return seconds
 
 
-def _parts(table: pd.DataFrame, name: str, times: str | None, file: Path, declared: Path) -> list[str]:
-    """The cells of audio or video: recordings as they are, or the part of each that belongs to its utterance."""
-    cells = table[name]
-    for utterance, cell in zip(table["utterance"], cells, strict=True):
-        try:
-            _, start, end, _ = recordings.parse(cell)
-        except ValueError as error:
-            raise CorpusError(f"{file}: {name} of {utterance}: {error}.") from None
-        if start is not None and end <= start:
-            raise CorpusError(f"{file}: {name} of {utterance} ends before it begins: {cell!r}. Correct it.")
-    whole = (cells != "") & ~cells.str.contains("#", regex=False)
-    shared = whole & cells.where(whole).duplicated(keep=False)
-    timed = {"start", "end"} <= set(table)
-    if not timed or not whole.any() or times == "dialogue":
-        if shared.any():
-            what = (
-                f"{shared.sum()} utterances share {cells[shared].nunique()} recordings, first {cells[shared].iloc[0]}"
-            )
-            remedy = "name `start` and `end` in [columns], in seconds of the recording, or write FILE#t=START,END"
-            raise CorpusError(f"{file}: {name}: {what}. To cut them out, {remedy} ({declared}).")
-        return list(cells)
-    if times is None and not shared.any():
-        what = (
-            f"each row has a recording of its own, and times. Say in {declared} where these count: in the recording, "
-        )
-        raise CorpusError(f'{file}: {name}: {what}which they cut (times = "recording"), or not (times = "dialogue").')
+def _parts(table: pd.DataFrame, name: str, file: Path) -> list[str]:
+    """The cells of audio or video, with the part of each recording that belongs to its utterance."""
+    cells, whole = table[name], _whole(table[name])
     untimed = whole & table[["start", "end"]].isna().any(axis=1)
     if untimed.any():
         what = f"{untimed.sum()} recordings have no start or no end, first {table['utterance'][untimed].iloc[0]}"
         raise CorpusError(f"{file}: {name}: {what}. Fill them in, or leave the recording out.")
-    rows = zip(cells, whole, table.get("start"), table.get("end"), strict=True)
+    rows = zip(cells, whole, table["start"], table["end"], strict=True)
     return [recordings.part(cell, start, end) if is_whole else cell for cell, is_whole, start, end in rows]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from merlib.corpora.reading import visible
 from merlib.data import splits
 from merlib.data.table import Corpus, CorpusError, build
 from merlib.errors import Notice
@@ -58,9 +59,9 @@ def index(source: Path, *, depth: int = 3) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     folders = [source]
     for _ in range(depth):
-        below = [f for folder in folders for f in sorted(folder.iterdir()) if f.name[0] != "." and f.is_dir()]
-        for file in (file for f in below if ACTOR.fullmatch(f.name) for file in sorted(f.iterdir())):
-            if file.suffix.lower() in (*AUDIO, ".mp4") and file.name[0] != ".":
+        below = [f for folder in folders for f in visible(folder, "*") if f.is_dir()]
+        for file in (file for f in below if ACTOR.fullmatch(f.name) for file in visible(f, "*")):
+            if file.suffix.lower() in (*AUDIO, ".mp4"):
                 found.setdefault(file.stem, []).append(file)
         folders = [f for f in below if not ACTOR.fullmatch(f.name)]
     return found

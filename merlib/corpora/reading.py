@@ -3,7 +3,7 @@
 import csv
 import io
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -45,24 +45,28 @@ def named_with_hash(path: Path) -> str:
 
 
 def read_csv(file: Path) -> pd.DataFrame:
-    """A CSV file as text, with "" for empty cells; a column name that is there twice is refused."""
+    """A CSV file as text, "" for empty cells; rows of another length, and names that are there twice, are refused."""
     try:
         text = decode(regular(file).read_bytes(), file)
-        names = next((row for row in csv.reader(io.StringIO(text)) if row), [])
-        if len(names) == 1 and (other := next((s for s in ";\t|" if s in names[0]), "")):
-            raise OSError(f"its columns are separated by {other!r}, not by commas")
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    except (OSError, csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        reason = str(error).replace(str(file), "").strip(" :\n")
-        raise CorpusError(f"{file}: {reason}. Expected a CSV file in UTF-8 with a header line.") from None
+        _check_cells(csv.reader(io.StringIO(text)), file)
+        return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, index_col=False)
+    except OSError as error:
+        raise CorpusError(f"{str(error).rstrip('.')}. Expected a CSV file in UTF-8 with a header line.") from None
+    except (csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise CorpusError(f"{file}: {error}. Expected a CSV file in UTF-8 with a header line.") from None
+
+
+def _check_cells(rows: Iterator[list[str]], file: Path) -> None:
+    """CorpusError unless a header with names that differ is followed by rows of the same length."""
+    names = next((row for row in rows if row), [])
+    if len(names) == 1 and (other := next((s for s in ";\t|" if s in names[0]), "")):
+        raise CorpusError(f"{file}: its columns are separated by {other!r}; expected commas. Save it so.")
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
         raise CorpusError(f"{file}: several columns are named {twice}. Rename or remove all but one of each.")
-    short = table.isna().any(axis=1)
-    if short.any() or not isinstance(table.index, pd.RangeIndex):
-        what = f"{short.sum()} rows have fewer" if short.any() else "rows have more"
-        first = f", first {list(table[short].iloc[0].dropna())[:3]}" if short.any() else ""
-        raise CorpusError(f"{file}: {what} cells than the header{first}. Is the file whole, and its text quoted?")
-    return table
+    for number, row in enumerate(filter(None, rows), 1):
+        if len(row) != len(names):
+            what = f"row {number} below the header has {len(row)} cells, the header {len(names)}, first {row[:1]}"
+            raise CorpusError(f"{file}: {what}. Is the file whole, and is text with commas in quotes?")
 
 
 def stripped(values: pd.Series, where: object) -> pd.Series:

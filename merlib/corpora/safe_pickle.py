@@ -9,6 +9,7 @@ from typing import NoReturn
 import numpy as np
 
 from merlib.corpora import pickle_scan
+from merlib.corpora.pickle_arrays import ScanError
 from merlib.data.table import CorpusError
 from merlib.foreign import content
 
@@ -31,12 +32,14 @@ def load(path: Path) -> object:
             return _DataOnly(file, encoding="latin1").load()
     except UnsafePickle as error:
         raise UnsafePickle(f"{path}: {error}") from None
-    except pickle_scan.ScanError as error:
+    except ScanError as error:
         raise UnsafePickle(f"{path}: not carried out: {error}. Get the release again from its authors.") from None
     except CorpusError:
         raise
     except OSError as error:
-        raise CorpusError(f"{path}: {error.strerror or error}. Correct the path, or get the release again.") from None
+        raise CorpusError(
+            f"{path}: {str(error.strerror or error).rstrip('.')}. Correct the path, or get the release again."
+        ) from None
     except Exception as error:  # damaged bytes make the unpickler raise almost anything
         raise CorpusError(f"{path}: damaged, or no pickle ({error!r}). Get the release again.") from error
 
@@ -68,6 +71,7 @@ def _admitted() -> dict[tuple[str, str], object]:
         **{(f"numpy.{core}.{m}", name): f for core in ("core", "_core") for (m, name), f in numpy_helpers.items()},
         **{("numpy", kind.__name__): kind for kind in (np.ndarray, np.dtype)},
         **{(m, kind.__name__): kind for m in ("builtins", "__builtin__") for kind in containers},
+        **{(m, "bytes"): bytes for m in ("builtins", "__builtin__")},  # as old protocols write no bytes
         **{("collections", kind.__name__): kind for kind in (collections.OrderedDict, collections.defaultdict)},
         ("_codecs", "encode"): _bytes,
     }

@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 
+MANY = 20  # rows with different whole numbers, which then number them
 ROWS = 10  # of each different value, at least, before a column can be said to give the label away
+CONSTANT = "is always"
 VALUES = 50  # different values, at most, of a column from which the label follows
 
 
@@ -17,18 +19,19 @@ def columns(stored: np.ndarray, values: np.ndarray, target: np.ndarray, names: l
         if not name or name.startswith("Unnamed: "):
             reasons[name] = "has no name"
         elif len(column) > 2 and (column == column[0]).all():
-            reasons[name] = f"is always {column[0]:g}"
+            reasons[name] = f"{CONSTANT} {column[0]:g}"
         elif len(column) > 2 and _is_index(column):
             reasons[name] = "counts the rows"
     return reasons
 
 
 def _is_index(column: np.ndarray) -> bool:
-    """Whether a column holds whole numbers that rise or fall from row to row, or each of n neighbours once."""
+    """Whether whole numbers number the rows: they rise, fall, leave none out, or differ in MANY rows."""
     if not (np.isfinite(column).all() and (column == np.round(column)).all()):
         return False
     steps, ordered = np.diff(column), np.diff(np.sort(column))
-    return bool((steps > 0).all() or (steps < 0).all() or (ordered == 1).all())
+    differ = (ordered > 0).all() and len(column) >= MANY
+    return bool((steps > 0).all() or (steps < 0).all() or (ordered == 1).all() or differ)
 
 
 def leaks(values: np.ndarray, target: np.ndarray, names: list[str]) -> list[str]:

@@ -72,9 +72,11 @@ def recordings(data: str, corpus: str) -> Path | None:
 def recordings_found(data: str, corpus: Corpus) -> str:
     """How many of the recordings that the table of a corpus names are there, in words."""
     folder, media = recordings(data, corpus.name), corpus.table[["audio", "video"]]
-    number = {name: paths.found(media[name], folder) if folder else 0 for name in media if (media[name] != "").any()}
-    counts = [f"{name}: {count} of {len(media)} recordings found" for name, count in number.items()]
-    return ", ".join(counts) or f"0 of {len(media)} recordings found"
+    n, counts = len(media), []
+    for name in (name for name in media if (media[name] != "").any()):
+        found = paths.found(media[name], folder) if folder else 0
+        counts.append(f"{name}: {found} of {n} recordings found" + f", {n - found} missing" * (found < n))
+    return ", ".join(counts) or f"0 of {n} recordings found"
 
 
 def lock(folder: Path) -> FileLock:

@@ -232,5 +232,5 @@ def _opened(file: Path, *, values: bool) -> tuple[Passport, dict[str, np.ndarray
             return stamp, {n: tensors.get_tensor(n) for n in names} if values else {}
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise FeatureError(f"{file}: truncated, or not a safetensors file ({error}). {AGAIN}") from None
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise FeatureError(f"{file}: has no complete passport ({error!r}). {AGAIN}") from None

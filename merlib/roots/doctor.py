@@ -7,8 +7,7 @@ from pathlib import Path
 from merlib.corpora import layouts
 from merlib.data import folders, store, table
 from merlib.data.official import ACCESS
-from merlib.data.table import CorpusError
-from merlib.errors import shortened
+from merlib.errors import MerlibError, shortened
 from merlib.places import TWINS, data_folder
 
 
@@ -41,17 +40,17 @@ def _about(folder: Path) -> dict:
     """A corpus of a root: its source, counts, and passports (with the number of ids instead of them); or its error."""
     try:
         if not (folder / "corpus.json").is_file():
-            raise CorpusError(f"{folder / 'corpus.json'} is no file; delete it and import the corpus again.")
+            raise MerlibError(f"{folder / 'corpus.json'} is no file; delete it and import the corpus again.")
         corpus = table.load(folder)
         media = folders.recordings_found(folder.parent.name, corpus)
     except Exception as error:  # noqa: BLE001, whatever is wrong with one corpus, the others are still described
-        return {"error": shortened(str(error) if isinstance(error, CorpusError) else f"{folder}: {error!r}")}
+        return {"error": shortened(str(error) if isinstance(error, MerlibError) else f"{folder}: {error!r}")}
     features = {}
     for file in sorted((folder / "features").glob("*.safetensors")):
         try:
             passport, size = store.read_passport(file), file.stat().st_size
         except Exception as error:  # noqa: BLE001, nor does a broken array hide another one
-            is_known = isinstance(error, store.FeatureError)
+            is_known = isinstance(error, MerlibError)
             features[file.stem] = {"error": shortened(str(error) if is_known else f"{file}: {error!r}")}
         else:
             extra = {"ids": len(passport.ids), "bytes": size, "summary": passport.summary()}

@@ -58,7 +58,7 @@ def import_source(
     refuse_synthetic(data)
     corpora = _read(kind, one_of(KINDS, kind, "kind of source"), Path(source), partial)
     # where the root has the labels of iemocap6, the release adds recordings
-    if kind == "iemocap" and not partial and "iemocap6" in folders.corpora(data):
+    if kind == "iemocap" and "iemocap6" in folders.corpora(data) and not partial:
         old = table.load(folders.root_path(data) / "iemocap6")
         labels = {u: old.labels[k] for u, k in zip(old.ids, old.table["label"], strict=True) if k >= 0}
         corpora.append((table.with_recordings(old, iemocap.read(Path(source), name="iemocap6", labels=labels)), {}))

@@ -13,9 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from merlib.corpora import fetch
+from merlib.corpora import fetch, unpacking
 from merlib.corpora.fetch import RemoteFile
 from merlib.data.table import CorpusError
+from merlib.errors import Notice
 
 BODY = bytes(range(256)) * 4000
 
@@ -76,10 +77,12 @@ def test_an_interrupted_download_goes_on_where_it_stopped(publisher, tmp_path, r
 
 
 @pytest.mark.parametrize("known", [{"md5": "0" * 32}, {"size": len(BODY) + 1}])
-def test_what_is_not_as_the_publisher_says_is_deleted(publisher, tmp_path, known):
-    with pytest.raises(CorpusError, match="the publisher says.*deleted"):
-        download(publisher, tmp_path, **known)
-    assert not list(tmp_path.iterdir())
+def test_what_is_not_as_the_publisher_says_is_kept_under_another_name(publisher, tmp_path, known):
+    for _ in range(2):
+        with pytest.raises(CorpusError, match="the publisher says.*is kept as .*a.bin.*fetch it again"):
+            download(publisher, tmp_path, **known)
+    assert not (tmp_path / "a.bin").exists() and not (tmp_path / "a.bin.part").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.bin.part.damaged-1", "a.bin.part.damaged-2"]
 
 
 def test_a_record_s_own_list_gives_sizes_and_checksums(publisher, tmp_path):
@@ -106,7 +109,7 @@ def test_archives_are_unpacked_within_the_folder_only(tmp_path):
         entry = tarfile.TarInfo("MELD.Raw/train.tar.gz")
         entry.size = len(inner.getvalue())
         tar.addfile(entry, io.BytesIO(inner.getvalue()))
-    fetch.unpack(outer, tmp_path / "out")
+    assert fetch.unpack(outer, tmp_path / "out")
     assert [p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()] == [
         "MELD.Raw/train_splits/dia0_utt0.mp4"
     ]
@@ -147,3 +150,88 @@ def _full(*_):
 def test_a_full_disk_is_reported_before_anything_is_fetched(tmp_path, monkeypatch):
     with pytest.raises(CorpusError, match="GB are needed"):
         fetch.require_space(tmp_path, [RemoteFile("big", "http://x", size=1 << 60)])
+
+
+@pytest.mark.parametrize("known", [{}, {"size": None, "md5": None}], ids=["by the publisher", "by its first fetch"])
+def test_a_file_that_was_damaged_since_is_kept_aside_and_fetched_again(publisher, tmp_path, known):
+    file = download(publisher, tmp_path, **known)
+    damaged = BODY[:1000] + b"x" + BODY[1001:]
+    file.write_bytes(damaged)
+    with pytest.warns(Notice, match="a.bin: md5 .*It is kept as a.bin.damaged-1, and fetched again"):
+        assert download(publisher, tmp_path, **known).read_bytes() == BODY
+    assert (tmp_path / "a.bin.damaged-1").read_bytes() == damaged
+
+
+def test_a_server_that_cannot_continue_takes_nothing_away(publisher, tmp_path):
+    publisher.ranges, publisher.stops_after = False, 300_000
+    with pytest.raises(CorpusError, match="262144 bytes are kept"):
+        download(publisher, tmp_path)
+    publisher.stops_after = 100_000
+    with pytest.raises(CorpusError, match="262144 bytes are kept"):
+        download(publisher, tmp_path)
+    assert download(publisher, tmp_path).read_bytes() == BODY
+
+
+def test_a_web_page_in_place_of_a_table_is_no_table(publisher, tmp_path):
+    publisher.files["/a.bin"] = b"<!DOCTYPE html><html>Quota exceeded</html>"
+    with pytest.raises(CorpusError, match="it is a web page.*kept as"):
+        download(publisher, tmp_path, size=None, md5=None)
+
+
+def tarred(files: dict[str, bytes], mode: str = "w:gz") -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode=mode) as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return made.getvalue()
+
+
+CLIP = bytes(range(256)) * 20
+INNER = tarred({"train_splits/dia0_utt0.mp4": CLIP})
+DAMAGES = {
+    "an inner archive that is none": tarred({"MELD.Raw/train.tar.gz": b"\x1f\x8b" + bytes(50), "MELD.Raw/a.csv": b"a"}),
+    "an inner archive that is cut": tarred({"MELD.Raw/train.tar.gz": INNER[: len(INNER) // 2]}),
+    "an inner archive with another checksum": tarred({"MELD.Raw/train.tar.gz": INNER[:-8] + b"0000" + INNER[-4:]}),
+    "an archive that is cut": tarred({"MELD.Raw/train.tar.gz": INNER, "MELD.Raw/b.csv": CLIP})[:-100],
+    "a web page": b"<html>not here</html>",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_archive_is_kept_and_takes_nothing_away(tmp_path, damage):
+    archive, there = tmp_path / "MELD.Raw.tar.gz", tmp_path / "MELD.Raw" / "a.csv"
+    archive.write_bytes(DAMAGES[damage])
+    there.parent.mkdir()
+    there.write_bytes(b"what was there")
+    with pytest.raises(
+        CorpusError, match="MELD.Raw.tar.gz.* cannot be unpacked.*kept: move it away, and fetch it again"
+    ):
+        fetch.unpack(archive, tmp_path)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["MELD.Raw", "MELD.Raw.tar.gz", "a.csv"]
+    assert there.read_bytes() == b"what was there" and archive.read_bytes() == DAMAGES[damage]
+
+
+def test_files_that_have_gone_are_restored_and_files_that_differ_are_kept(tmp_path):
+    archive = tmp_path / "MELD.Raw.tar.gz"
+    archive.write_bytes(tarred({"MELD.Raw/train.tar.gz": INNER, "MELD.Raw/train_sent_emo.csv": b"a,b\n"}))
+    unpacking.unpack_once(archive, tmp_path)
+    clip, table = tmp_path / "MELD.Raw/train_splits/dia0_utt0.mp4", tmp_path / "MELD.Raw/train_sent_emo.csv"
+    assert clip.read_bytes() == CLIP and not (tmp_path / "MELD.Raw/train.tar.gz").exists()
+    clip.unlink()
+    table.write_bytes(b"a,b\nedited\n")
+    with pytest.warns(Notice) as told:
+        unpacking.unpack_once(archive, tmp_path)
+    said = " | ".join(str(each.message) for each in told)
+    assert "1 files had gone and are restored, first MELD.Raw/train_splits/dia0_utt0.mp4" in said
+    assert "1 files have another size than in it, first MELD.Raw/train_sent_emo.csv; delete" in said
+    assert clip.read_bytes() == CLIP and table.read_bytes() == b"a,b\nedited\n"
+    archive.with_name("MELD.Raw.tar.gz.unpacked").unlink()
+    with pytest.warns(
+        Notice, match="1 files had other bytes than in it, first MELD.Raw/train_sent_emo.csv; those lie in"
+    ):
+        unpacking.unpack_once(archive, tmp_path)
+    assert table.read_bytes() == b"a,b\n"
+    assert (tmp_path / ".replaced/MELD.Raw/train_sent_emo.csv").read_bytes() == b"a,b\nedited\n"

@@ -67,6 +67,34 @@ def test_a_list_of_labels_makes_the_conversational_release(small, tmp_path):
         iemocap.read(folder, name="iemocap6", labels=labels | {"Ses01F_impro99_F000": "sad"})
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+def test_transcripts_of_windows_editors_say_the_same(small, tmp_path, encoding):
+    corpus = small["iemocap6"]
+    folder = iemocap_layout(tmp_path, corpus)
+    for file in folder.glob("Session*/dialog/*/Ses*.txt"):
+        lines = file.read_text(encoding="latin-1").split("\n")
+        if file.parent.name == "transcriptions":
+            lines = [f"{line} it\u2019s \u2026" if line.startswith("Ses") else line for line in lines]
+        if encoding.startswith("utf-8") and file.parent.name == "transcriptions":
+            lines = [line.replace(" it", " it\u2028") for line in lines]  # no end of a line
+        file.write_bytes("\r\n".join(lines).encode(encoding))
+    read = iemocap.read(folder).table
+    assert len(read) == len(corpus.table)
+    assert read["text"].str.replace("\u2028", "").str.endswith(" it\u2019s \u2026").all()
+
+
+def test_one_session_is_read_when_asked_for(small, tmp_path):
+    folder = iemocap_layout(tmp_path, small["iemocap6"])
+    for session in (1, 2, 4, 5):
+        (folder / f"Session{session}").rename(folder / f"later{session}")
+    with pytest.raises(CorpusError, match="'Session1'.*all five sessions, or with --partial some"):
+        iemocap.read(folder)
+    part = iemocap.read(folder, partial=True)
+    assert set(part.table["speaker"].str[:2]) == {"03"} and set(part.table["split"]) <= {"train", "val"}
+    with pytest.raises(CorpusError, match="Session5"):
+        iemocap.read(folder / "later1", partial=True)
+
+
 def test_an_incomplete_release_is_refused(small, tmp_path):
     folder = iemocap_layout(tmp_path, small["iemocap6"])
     script = next((folder / "Session2/dialog/transcriptions").glob("Ses*"))

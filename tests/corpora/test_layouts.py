@@ -10,6 +10,7 @@ from releases import iemocap_layout, meld_files
 from merlib import cli
 from merlib.corpora import cmu, layouts, meld, ravdess
 from merlib.data.table import CorpusError
+from merlib.errors import Notice
 from merlib.twins import dialogues
 
 
@@ -81,6 +82,24 @@ def test_mosi_is_read_in_the_order_of_its_clips(mosi):
     assert t.loc["xyz_11", "video"] == "Raw/Video/Segmented/xyz_11.mp4" and set(t["audio"]) == {""}
 
 
+def test_transcripts_keep_their_letters_and_their_lines(mosi):
+    file = mosi / "Raw/Transcript/Segmented/aB_c-1.annotprocessed"
+    lines = ["2_DELIM_IT\u2019S\u2028TWO", "1_DELIM_ONE\u2026", "3_DELIM_THREE"]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    t = cmu.read(mosi, "mosi").table.set_index("utterance")
+    assert list(t["text"][t["dialogue"] == "aB_c-1"]) == ["ONE\u2026", "IT\u2019S\u2028TWO", "THREE"]
+    file.write_bytes("\r\n".join(lines).replace("\u2028", " ").encode("cp1252"))
+    with pytest.warns(Notice, match="aB_c-1.annotprocessed: is not all UTF-8; the rest was read as cp1252"):
+        t = cmu.read(mosi, "mosi").table.set_index("utterance")
+    assert list(t["text"][t["dialogue"] == "aB_c-1"]) == ["ONE\u2026", "IT\u2019S TWO", "THREE"]
+
+
+def test_clips_in_no_fold_are_counted(mosi):
+    folds(mosi / "cmu_mosi_std_folds.py", ["xyz"], ["aB_c-1"], [])
+    with pytest.warns(Notice, match="2 clips of 1 videos in no fold are left out, first t___t"):
+        assert set(cmu.read(mosi, "mosi").table["dialogue"]) == {"xyz", "aB_c-1"}
+
+
 def test_mosei_joins_labels_and_clips_by_their_times(mosei):
     t = cmu.read(mosei, "mosei").table.set_index("utterance")
     assert t.loc["a_2", "score"] == 1.0 and t.loc["a_0", "score"] == -1.0 and np.isnan(t.loc["a_1", "score"])
@@ -94,8 +113,12 @@ def test_mosei_joins_labels_and_clips_by_their_times(mosei):
     [
         ("cmu_mosi_std_folds.py", "standard_train_fold=[]\n", "no list .'standard_test_fold'"),
         ("cmu_mosi_std_folds.py", "standard_train_fold=__import__('os').listdir()\n", "not the SDK's file of lists"),
+        ("cmu_mosi_std_folds.py", "standard_train_fold=" + "[" * 9999, "not the SDK's file of lists"),
+        ("cmu_mosi_std_folds.py", "standard_train_fold=" + "-" * 99999 + "1", "not the SDK's file of lists"),
         ("CMU_MOSI_Opinion_Labels.csd", "no HDF5", "no computational sequence"),
+        ("CMU_MOSI_Opinion_Labels.csd", "version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
         ("Raw/Transcript/Segmented/xyz.annotprocessed", "1_DELIM_one\n2_DELIM_two\n", "2 clips, but 11 labels"),
+        ("Raw/Transcript/Segmented/xyz.annotprocessed", "9" * 5000 + "_DELIM_one\n", "the clip '999.* is no number"),
         ("Raw/Transcript/Segmented/xyz.annotprocessed", "one\n", "lines such as 'one'; expected clip_DELIM_text"),
     ],
 )

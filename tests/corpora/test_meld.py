@@ -3,9 +3,10 @@
 import pytest
 from releases import meld_files
 
-from merlib.corpora import meld
+from merlib.corpora import layouts, meld
 from merlib.data import official, table
 from merlib.data.table import CorpusError
+from merlib.errors import Notice
 
 HEADER = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\n"
 
@@ -60,6 +61,7 @@ def test_quirks_of_the_official_csv_files_are_mended(meld_folder):
         (b"Emotion", b"Feeling", "columns .'Emotion'. are missing"),
         (b"neutral", b"bored", "emotions .'bored'."),
         (b"00:16:16,059", b"soon", "MELD time 'soon'"),
+        (b",61,4,", b",6x,4,", "train_sent_emo.csv: the Dialogue_ID '6x' is no number"),
     ],
 )
 def test_other_csv_files_are_refused(meld_folder, old, new, message):
@@ -84,3 +86,38 @@ def test_the_official_csv_files_can_be_written_and_read(small, tmp_path):
     corpus = small["meld"]
     reread = meld.read(meld_files(tmp_path, corpus))
     assert list(reread.table["label"]) == list(corpus.table["label"]) and reread.counts() == corpus.counts()
+
+
+@pytest.mark.parametrize("above", ["train", "MELD.Raw/train"])
+def test_clips_are_found_where_archives_were_unpacked_into_folders_of_their_own(meld_folder, above):
+    clip = meld_folder / above / "train_splits" / "dia61_utt1.mp4"
+    clip.parent.mkdir(parents=True)
+    clip.touch()
+    t = meld.read(meld_folder).table.set_index("utterance")
+    assert t.loc["train_dia61_utt1", "video"] == f"{above}/train_splits/dia61_utt1.mp4"
+    assert f"{above}/train_splits/dia61_utt4.mp4" in meld.videos(meld_folder, "train")
+
+
+def test_clips_that_are_not_found_are_told_and_no_release_without_them_is_complete(meld_folder):
+    for clip in meld_folder.glob("*/*.mp4"):
+        clip.unlink()
+    elsewhere = meld_folder / "a/b/c/train_splits"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "dia61_utt1.mp4").touch()
+    with pytest.warns(
+        Notice, match="0 of 5 clips found; expected train_splits.*they seem to be in .*a/b/c/train_splits"
+    ):
+        meld.read(meld_folder)
+    (found,) = layouts.survey(meld_folder)
+    assert found.counts["videos"] == 0 and len(found.missing) == 5
+    assert "3 tables, 0 of 5 videos; 5 files are missing" in layouts.as_text(found.about())
+
+
+def test_some_of_the_tables_are_read_when_asked_for(meld_folder):
+    (meld_folder / "dev_sent_emo.csv").unlink()
+    with pytest.raises(CorpusError, match="dev_sent_emo.csv is not there"):
+        meld.read(meld_folder)
+    assert set(meld.read(meld_folder, partial=True).table["split"]) == {"train", "test"}
+    (meld_folder / "train_sent_emo.csv").write_text("a;b\n1;2\n")
+    with pytest.raises(CorpusError, match="train_sent_emo.csv: its columns are separated by ';'"):
+        meld.read(meld_folder, partial=True)

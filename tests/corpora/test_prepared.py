@@ -1,5 +1,6 @@
 """A prepared table maps a lab's own files to ours, and says precisely what is wrong when it cannot."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -106,6 +107,58 @@ def test_files_of_windows_editors_say_the_same_in_every_encoding(lab, encoding):
     assert corpus.source == "prepared: caf\u00e9"
     guessed = {Path(t.message.where).name for t in told if "read as" in str(t.message)}
     assert guessed == ({"utterances.csv", "lab.toml"} if encoding in ("cp1252", "utf-16-le") else set())
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (
+            "utterances.csv",
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "utterances.csv is a Git LFS pointer; run `git",
+        ),
+        ("utterances.csv", b"<!DOCTYPE html><html>", "utterances.csv is a web page"),
+        ("utterances.csv", b"PK\x03\x04" + bytes(60), "utterances.csv is a zip archive"),
+        ("utterances.csv", CSV.replace(",", ";").replace("said;from", "said").encode(), "separated by ';'"),
+        ("utterances.csv", CSV.encode()[:-12], "row 6 below the header has 5 cells, the header 8, first .'c1'"),
+        (
+            "utterances.csv",
+            CSV.replace("\n", ",\n").replace("from,", "from").encode(),
+            "row 1 below the header has 9 cells, the header 8",
+        ),
+        ("utterances.csv", CSV.replace("said,from", "said,said").encode(), "several columns are named .'said'."),
+        ("utterances.csv", b"", "utterances.csv: No columns"),
+        ("lab.toml", b"a = " + b"[" * 50_000, "lab.toml: .*Expected a TOML file"),
+        ("lab.toml", b"a = " + b"9" * 5_000, "lab.toml: .*Expected a TOML file"),
+        ("lab.toml", b"corpus = 3\n" + TOML.replace('corpus = "iemocap6"', "").encode(), "corpus = 3; expected text"),
+        ("lab.toml", TOML.replace('"utterances.csv"', '"a\\u0000b"').encode(), "holds a zero byte"),
+        ("lab.toml", TOML.replace("utterances.csv", "a" * 300).encode(), "File name too long"),
+        ("lab.toml", TOML.replace("utterances.csv", "pipe").encode(), "pipe is a named pipe; expected a file"),
+        ("lab.toml", TOML.replace("audio.npz", "pipe.npz").encode(), "pipe.npz is a named pipe; expected a file"),
+        ("lab.toml", TOML.replace("audio.npz", "a\\u0000.npz").encode(), "holds a zero byte"),
+        ("lab.toml", TOML.replace('start = "from"', "start = 3").encode(), r"\[columns\]: {'start': 3}; expected text"),
+    ],
+)
+def test_files_that_are_none_are_refused_in_one_line(lab, file, content, message):
+    lab()
+    os.mkfifo(lab.folder / "pipe")
+    os.mkfifo(lab.folder / "pipe.npz")
+    (lab.folder / file).write_bytes(content)
+    with pytest.raises(CorpusError, match=message) as error:
+        prepared.read(lab.folder / "lab.toml")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 2100
+
+
+def test_blanks_at_the_ends_of_names_make_no_other_speaker(lab):
+    expected, _ = lab()
+    spaces = [("02F,0,dev", "02F ,0, dev"), ("b1,Ses01F_b,", "b1 ,Ses01F_b\xa0,"), ("05F,fru", "05F,fru ")]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        corpus, _ = lab(csv=spaces)
+    pd.testing.assert_frame_equal(corpus.table, expected.table)
+    assert any("1 cells of 'who' lose blanks at their ends, first '02F '" in str(t.message) for t in told)
+    with pytest.raises(CorpusError, match="1 rows have no 'who', first in row 2 below the header"):
+        lab(csv=[("b1,Ses01F_b,3,01F", "b1,Ses01F_b,3, ")])
 
 
 def test_several_values_may_share_a_class_and_some_have_none(lab):

@@ -160,6 +160,7 @@ COLUMNS = {
     "an index": (np.arange(N), "counts the rows"),
     "a falling index": (N - np.arange(N), "counts the rows"),
     "a shuffled index": (np.random.default_rng(1).permutation(N), "counts the rows"),
+    "a shuffled index of a part": (np.random.default_rng(1).permutation(3 * N)[:N], "counts the rows"),
     "a constant": (np.full(N, 2.5), "is always 2.5"),
     "the label": (TARGET, "gives the label"),
     "the label by other numbers": (np.array([7, 1, 4])[TARGET], "gives the label"),
@@ -208,3 +209,10 @@ def test_files_that_are_something_else_are_called_so(lab):
             edits = [('"audio.npz"', f'"{file}"'), ('ids = "utt"', f'ids = "{ids}"'), ('values = "is10"\n', "")]
             with pytest.raises(CorpusError, match=f"{file}.* is a {name}"):
                 lab(toml=edits)
+
+
+def test_columns_of_an_npz_file_that_are_likely_no_features_are_told(lab):
+    with pytest.warns(
+        Notice, match=r"\[features.audio\]: 1 columns are likely no features, first 'column 1' counts the rows"
+    ):
+        lab(is10=np.column_stack([VALUES[:, 0] ** 2 % 7, np.arange(5)]))

@@ -88,10 +88,16 @@ def test_a_shared_recording_without_times_is_refused(lab):
     rows = {u: ("", "", "all.wav") for u in ORDER}
     with pytest.raises(CorpusError, match="audio: 4 recordings have no start or no end"):
         timed(lab, rows)
-    with pytest.raises(CorpusError, match="4 utterances share 1 recordings, first all.wav.*name `start` and `end`"):
+    with pytest.raises(CorpusError, match="audio: several utterances share a recording, first all.wav.*name `start`"):
         timed(lab, rows, toml=[('\nend = "to"', "")])
-    with pytest.raises(CorpusError, match="4 utterances share 1 recordings"):
-        timed(lab, rows, toml=[('unlabelled = "drop"', 'unlabelled = "drop"\ntimes = "dialogue"')])
+
+
+def test_a_video_of_the_dialogue_is_cut_beside_audio_of_the_utterance(lab):
+    """As in IEMOCAP: sentences have files of their own, a video shows the whole dialogue."""
+    rows = {u: ("3", "4.25", f"{u}.wav") for u in ORDER}
+    t = timed(lab, rows, toml=[('audio = "wav"', 'audio = "wav"\nvideo = "fold"')])
+    assert list(t["audio"]) == [f"{u}.wav" for u in ORDER]
+    assert list(t["video"]) == ["train#t=3,4.25", "train#t=3,4.25", "dev#t=3,4.25", "test#t=3,4.25"]
 
 
 def test_times_alone_are_stored(lab):

@@ -1,13 +1,17 @@
 """RAVDESS is read from the names of its clips, and a name that is not official is refused."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from merlib import cli
-from merlib.corpora import ravdess
+from merlib.corpora import layouts, ravdess
 from merlib.data import folders, splits, table
 from merlib.data.table import CorpusError
+from merlib.errors import Notice
+from merlib.features import pipeline
+from merlib.roots import imports
 
 
 def layout(folder, actors=range(1, 25), suffix=".wav"):
@@ -91,3 +95,62 @@ def test_the_command_line_imports_it(official, data_folder):
 
 def test_the_real_clips_are_all_there(shared_data):
     table.expect(ravdess.read(shared_data / "ravdess"))
+
+
+def test_letters_of_either_case_and_folders_further_down_are_found(tmp_path):
+    layout(tmp_path / "audio_speech_actors_01-24", actors=range(1, 13))
+    for actor in range(13, 25):
+        layout(tmp_path, actors=[actor])
+        folder = (tmp_path / f"Actor_{actor}").rename(tmp_path / f"actor_{actor}")
+        for file in list(folder.iterdir()):
+            file.rename(file.with_suffix(".WAV"))
+    (tmp_path / "actor_13" / "01-01-05-02-01-02-13.MP4").touch()
+    t = ravdess.read(tmp_path).table.set_index("utterance")
+    assert len(t) == 1440 and t.loc["03-01-05-02-01-02-13", "audio"] == "actor_13/03-01-05-02-01-02-13.WAV"
+    assert t.loc["03-01-05-02-01-02-13", "video"] == "actor_13/01-01-05-02-01-02-13.MP4"
+    assert t.loc["03-01-05-02-01-02-01", "audio"].startswith("audio_speech_actors_01-24/Actor_01/")
+    (found,) = layouts.survey(tmp_path / "audio_speech_actors_01-24")
+    assert found.counts == {"audio files": 720} and len(found.missing) == 720
+
+
+def test_copies_of_the_release_within_it_count_once_and_must_be_equal(tmp_path):
+    layout(tmp_path)
+    layout(tmp_path / "copy", actors=[1, 2])
+    with pytest.warns(
+        Notice, match="120 clips lie in several folders with the same bytes; of each the first copy is taken"
+    ):
+        t = ravdess.read(tmp_path).table
+    assert len(t) == 1440 and not t["audio"].str.startswith("copy").any()
+    (tmp_path / "copy/Actor_02/03-01-08-01-01-01-02.wav").write_bytes(b"other")
+    with pytest.raises(CorpusError, match="copy/Actor_02/03-01-08-01-01-01-02.wav has other bytes than"):
+        ravdess.read(tmp_path)
+
+
+def test_links_that_lead_out_of_the_folder_are_followed_when_that_is_said(tmp_path, data_folder, capsys):
+    layout(tmp_path / "disk", actors=[24])
+    layout(tmp_path / "release", actors=range(1, 24))
+    outside = tmp_path / "release" / "Actor_24"
+    outside.symlink_to(tmp_path / "disk" / "Actor_24")
+    (tmp_path / "release/Actor_01/03-01-01-01-01-01-01.wav").rename(tmp_path / "release/elsewhere.wav")
+    (tmp_path / "release/Actor_01/03-01-01-01-01-01-01.wav").symlink_to("../elsewhere.wav")
+    with pytest.raises(CorpusError, match="60 recordings lie behind links that lead out of .*Actor_24.*--follow-links"):
+        imports.import_source("ravdess", tmp_path / "release", "lab")
+    cli.main(["data", "import", "ravdess", str(tmp_path / "release"), "lab", "--follow-links"])
+    assert "audio: 1440 of 1440 recordings found" in capsys.readouterr().out.splitlines()[-1]
+    corpus = folders.dataset("lab", "ravdess").corpus
+    assert corpus.links
+    for file in tmp_path.glob("*/Actor_*/*24.wav"):
+        file.write_bytes(b"x")
+    clips, failed = pipeline.clips(corpus, tmp_path / "release")
+    assert len(clips) == 60 and set(failed.values()) == {"the file is empty"}
+    assert len(pipeline.clips(replace(corpus, links=False), tmp_path / "release")[0]) == 0
+
+
+def test_a_part_of_the_release_is_read_when_asked_for(tmp_path, data_folder, capsys):
+    layout(tmp_path, actors=[2, 3])
+    cli.main(["data", "import", "ravdess", str(tmp_path), "lab", "--partial"])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("ravdess: 120 utterances in 120 dialogues (neutral 8, calm 16")
+    assert last.endswith("audio: 120 of 120 recordings found; official layout, speech; partial: 120 of 1440 utterances")
+    split = folders.dataset("lab", "ravdess").corpus.table.groupby("speaker")["split"].first()
+    assert split.to_dict() == {"02": "test", "03": "val"}

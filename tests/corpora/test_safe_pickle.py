@@ -108,6 +108,17 @@ def test_a_pickle_of_python_2_is_read(tmp_path):
     assert names == {"caf\u00e9!"}
 
 
+def test_a_pickle_of_python_2_in_text_is_read(tmp_path):
+    raw = (
+        b"(dp0\nS'caf\\xe9'\np1\ncnumpy.core.multiarray\n_reconstruct\np2\n(cnumpy\nndarray\np3\n(I0\ntp4\nS'b'\np5\ntp6\n"
+        b"Rp7\n(I1\n(I2\ntp8\ncnumpy\ndtype\np9\n(S'f4'\np10\nI0\nI1\ntp11\nRp12\n(I3\nS'<'\np13\nNNNI-1\nI-1\nI0\ntp14\n"
+        b"bI00\nS'\\x00\\x00\\xc0?\\x00\\x00\\x00\\xc0'\np15\ntp16\nbs."
+    )
+    (tmp_path / "two.pkl").write_bytes(raw)
+    loaded = safe_pickle.load(tmp_path / "two.pkl")
+    np.testing.assert_array_equal(loaded["caf\u00e9"], np.array([1.5, -2.0], dtype=np.float32))
+
+
 @pytest.mark.parametrize("raw", [b"", b"\x80\x04", b"not a pickle", pickle.dumps({"a": np.ones(9)})[:-9]])
 def test_a_damaged_pickle_is_called_so(tmp_path, raw):
     (tmp_path / "features.pkl").write_bytes(raw)

@@ -1,5 +1,7 @@
 """The table of a corpus: its checks, the official counts, and what is saved and loaded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,6 +94,26 @@ def test_the_source_is_known_without_the_table(small, tmp_path):
     table.save(small["meld"], tmp_path)
     assert table.source(tmp_path) == small["meld"].source
     (tmp_path / "corpus.json").write_text("{")
+    assert table.source(tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    "old, new", [('"neutral"', '"fear"'), ('"name": "meld"', '"name": "ravdess"'), ("twin", "real")]
+)
+def test_labels_and_names_that_were_edited_are_noticed(small, tmp_path, old, new):
+    table.save(replace(small["meld"], source="twin"), tmp_path)
+    file = tmp_path / "corpus.json"
+    file.write_text(file.read_text().replace(old, new, 1))
+    with pytest.raises(CorpusError, match="corpus.json was edited.*import the corpus again"):
+        table.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[]", "3", "{}", '{"table_sha256": 3}'])
+def test_whatever_is_wrong_in_corpus_json_is_one_line(small, tmp_path, content):
+    table.save(small["meld"], tmp_path)
+    (tmp_path / "corpus.json").write_text(content)
+    with pytest.raises(CorpusError, match="corpus.json is damaged.*delete it and import"):
+        table.load(tmp_path)
     assert table.source(tmp_path) == ""
 
 

@@ -2,16 +2,19 @@
 
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from prepared_lab import CSV, STORED, TOML, VALUES
 
+from merlib import cli
 from merlib.data import folders, store, table
 from merlib.data.table import CorpusError
 from merlib.errors import Notice
 from merlib.roots import imports
+from merlib.study import comparison, report
 
 
 @pytest.fixture
@@ -151,3 +154,33 @@ def test_a_part_of_a_corpus_is_imported_when_asked_for_and_says_so(bring, tmp_pa
     with pytest.raises(CorpusError, match="happy") as error:
         table.expect(doubled, partial=True)
     assert "--partial" not in str(error.value), "more than the corpus is no part of it"
+
+
+def test_verdicts_from_a_part_of_a_corpus_are_in_doubt():
+    of_part = "audio: openSMILE IS10 (2), partial: 4 of 7433 utterances"
+    record = SimpleNamespace(fold=0, seed=0, recipe="a", commit="abc", features=of_part)
+    assert list(comparison._doubts([record], 1)) == ["part-of-corpus"]
+    record.features = "audio: openSMILE IS10 (2)"
+    assert list(comparison._doubts([record], 1)) == []
+    assert set(report.DOUBTS) >= {"part-of-corpus", "partial"}
+
+
+def test_the_command_line_says_what_it_took_and_ends_with_counts(bring, tmp_path, capsys):
+    bring()
+    cli.main(["data", "import", "prepared", str(tmp_path / "lab.toml"), "other", "--partial"])
+    out, err = capsys.readouterr()
+    assert err.splitlines() == [f"{tmp_path}/utterances.csv: 2 rows without a label are left out"]
+    assert out.splitlines()[-1] == (
+        "iemocap6: 4 utterances in 3 dialogues (happy 2, sad 0, neutral 0, angry 0, excited 0, frustrated 2); "
+        "0 of 4 recordings found; prepared: a lab; partial: 4 of 7433 utterances"
+    )
+    for kind, source, message in (
+        ("meld", "lab.toml", "lab.toml is a file. `merlib data import meld` expects the folder"),
+        ("meld", "nowhere", "nowhere is no folder that is there"),
+        ("prepared", ".", "is a folder; expected a file"),
+        ("mmsa", ".", "is a folder; expected a file"),
+    ):
+        with pytest.raises(SystemExit):
+            cli.main(["data", "import", kind, str(tmp_path / source), "third"])
+        said = capsys.readouterr().err
+        assert message in said and len(said.splitlines()) == 1, said

@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 from releases import dump, items, meld_files
+from safetensors.numpy import save_file
 
 from merlib import places, twins
 from merlib.data import folders, store, table
@@ -114,14 +115,13 @@ def test_an_import_is_checked_and_changes_nothing_the_second_time(data_folder, m
     assert folders.corpora("lab") == ["meld"] and folders.arrays("lab", "meld") == []
     loaded = folders.dataset("lab", "meld").corpus
     assert loaded.counts() == corpus.counts()
-    pickled = dump(data_folder / "MELD_features_raw.pkl", items(corpus))
+    pickled = dump(data_folder / "MELD_features_raw.pkl", items(dialogues.make("meld", scale=0.1)[0]))
     with pytest.raises(CorpusError, match="other ids, labels or splits.*another root"):
-        imports.import_source("conv-emotion", pickled, "lab")
-    assert sorted(p.stem for p in imports.import_source("conv-emotion", pickled, "pickled")) == [
-        "audio", "text", "utterances", "visual",
-    ]  # fmt: skip
+        imports.import_source("conv-emotion", pickled, "lab", partial=True)
+    imported = imports.import_source("conv-emotion", pickled, "pickled", partial=True)
+    assert sorted(p.stem for p in imported) == ["audio", "text", "utterances", "visual"]
     feature = folders.dataset("pickled", "meld", features=["visual"]).features["visual"]
-    assert feature.passport.summary() == "visual: conv-emotion visual (3)"
+    assert feature.passport.summary().startswith("visual: conv-emotion visual (3), partial: ")
 
 
 def test_what_cannot_be_imported_says_why(data_folder, meld_source, tmp_path):
@@ -181,5 +181,12 @@ def test_the_doctor_reports_what_is_here_and_what_is_missing(small_twin):
     written = doctor.as_text(report)
     assert "lab for mfcre: iemocap6 lacks audio, visual; meld lacks corpus, text" in written
     assert "text: synthetic twin, seed 0 (48)" in written and "GPL-3" in written
+    assert f"0 of {sum(here['utterances'].values())} recordings found" in written
+    store.path(lab, "visual").symlink_to("visual.safetensors")
+    os.mkfifo(store.path(lab, "pipe"))
+    broken = doctor.describe(needs)["roots"]["lab"]["iemocap6"]["features"]
+    assert "symbolic links" in broken["visual"]["error"] and "a named pipe" in broken["pipe"]["error"]
+    save_file({"values": np.ones((1, 1))}, store.path(lab, "deep"), {"passport": "[" * 100_000})
+    assert "recursion" in doctor.describe(needs)["roots"]["lab"]["iemocap6"]["features"]["deep"]["error"]
     (lab / "utterances.parquet").write_text("broken")
     assert "sha256" in doctor.describe(needs)["roots"]["lab"]["iemocap6"]["error"]

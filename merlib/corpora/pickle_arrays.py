@@ -1,0 +1,83 @@
+"""What a pickle may call, and which states of arrays are true: numpy believes them, and reads beyond the end if not."""
+
+import re
+from typing import Any
+
+ARRAY, DTYPE = "_reconstruct", "dtype"
+CALLED = {ARRAY, DTYPE, "scalar", "_frombuffer", "encode", "dict", "list", "tuple", "set", "frozenset"}
+CALLED |= {"OrderedDict", "defaultdict", "bytes"}
+CODE = re.compile(r"[<>=|]?[A-Za-z]\d{0,6}")  # of a type of numbers
+OF_OBJECTS, NEEDS_ZEROS = 63, 8  # numpy's flags of types that hold Python objects, and of texts
+WIDEST = 100_000  # bytes of one value, such as a text in an array
+
+
+class ScanError(ValueError):
+    """What makes a pickle impossible or dangerous to read, in a few words."""
+
+
+class Node:
+    """Something that a pickle builds: its kind, its members so far, and its size in bytes where it is a text."""
+
+    __slots__ = ("kind", "members", "size")
+
+    def __init__(self, kind: str, members: list, size: int = 1):
+        self.kind, self.members, self.size = kind, members, size
+
+
+def call(function: Any, arguments: Any) -> Node:
+    """A call of an admitted function; ScanError for arguments that no pickled data has."""
+    name = function.members[0] if isinstance(function, Node) and function.kind == "global" else "?"
+    given = list(arguments) if type(arguments) is tuple else None
+    if name not in CALLED or given is None:
+        raise ScanError(f"it calls {name!r}, which is no part of plain data, or without arguments")
+    if name == ARRAY and not (len(given) == 3 and _shape(given[1]) == 0):
+        raise ScanError("it makes an array that is not empty at first")
+    if name == DTYPE and not (given and isinstance(given[0], str) and CODE.fullmatch(given[0])):
+        raise ScanError("it makes a type of numbers that plain arrays do not have")
+    if name == "scalar" and len(given) != 2:
+        raise ScanError("it makes a number without a value")
+    if name == "bytes" and given:
+        raise ScanError("it makes bytes of something else")
+    return Node(f"call {name}", given)
+
+
+def set_state(target: Any, state: Any) -> None:
+    """Give an array or its type of numbers its state; ScanError for what numpy would believe, though it is wrong."""
+    values = list(state) if type(state) is tuple else []
+    if not isinstance(target, Node) or target.kind not in (f"call {ARRAY}", f"call {DTYPE}"):
+        raise ScanError("it sets the state of something that is no array")
+    if target.kind == f"call {ARRAY}":
+        if len(values) != 5 or not _holds(values[4], _shape(values[1])):
+            raise ScanError("it has an array that is longer than its values")
+    elif len(values) != 8 or values[2:5] != [None, None, None] or not _plain(target.members[0], *values[5:]):
+        raise ScanError("it has a type of numbers that plain arrays do not have")
+    target.members.append(state)
+
+
+def _plain(code: str, width: Any, alignment: Any, flags: Any) -> bool:
+    """Whether the state of a type of numbers is what numpy writes: a small width, and the flags of its code."""
+    of_code = (OF_OBJECTS,) if code.strip("<>=|")[0] == "O" else (0, NEEDS_ZEROS)
+    return isinstance(width, int) and width <= WIDEST and flags in of_code
+
+
+def _shape(shape: Any) -> int:
+    """How many values an array of this shape has; -1 for what is no shape."""
+    total = 1
+    for length in shape if type(shape) is tuple else (-1,):
+        if not isinstance(length, int) or length < 0:
+            return -1
+        total *= length
+    return total
+
+
+def _holds(values: Any, length: int) -> bool:
+    """Whether the raw values of an array can have this many."""
+    if isinstance(values, str):
+        return 0 <= length <= len(values)
+    if type(values) is list:
+        return length == len(values)
+    if not isinstance(values, Node):
+        return False
+    if values.kind == "call encode":  # with which older protocols write bytes
+        return _holds(values.members[0], length)
+    return 0 <= length <= {"text": values.size, "call bytes": 0}.get(values.kind, -1)

@@ -1,0 +1,98 @@
+"""A hostile pickle that names nothing but data crashes nothing, fills no memory, and takes no time: it is refused."""
+
+import pickle
+import resource
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from merlib.corpora import safe_pickle
+from merlib.data.table import CorpusError
+
+HUGE = b"J\xff\xff\xff\x7f"
+NO_ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n("
+ARRAY = NO_ARRAY + b"K\x00tC\x01btR"  # an empty array, whose state follows
+ROUNDS = b"".join(b"q" + bytes([i]) + b"](" + (b"h" + bytes([i])) * 10 + b"e" for i in range(12))
+LAUGHS = b"](" + b"K\x01" * 10 + b"e" + ROUNDS
+
+
+def dtype(code: bytes, flags: bytes = b"") -> bytes:
+    """A type of numbers; with `flags`, also its state."""
+    made = b"cnumpy\ndtype\n(X" + bytes([len(code), 0, 0, 0]) + code + b"K\x00K\x01tR"
+    state = b"(K\x03X\x01\x00\x00\x00<NNN" + b"J\xff\xff\xff\xff" * 2 + b"K" + flags + b"tb"
+    return made + (state if flags else b"")
+
+
+def state(shape: bytes, of: bytes, values: bytes) -> bytes:
+    return b"(K\x01(" + shape + b"t" + of + b"\x89" + values + b"tb."
+
+
+HOSTILE = {
+    "a slot of four thousand million": b"\x80\x02]r\xff\xff\xff\xfe.",
+    "a slot in text": b"]p4000000000\n.",
+    "tuples a hundred thousand deep": b"\x80\x02)" + b"\x85" * 100_000 + b".",
+    "lists a hundred thousand deep": b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
+    "dictionaries with deep keys": b"\x80\x02}" + b")" + b"\x85" * 100_000 + b"K\x01s.",
+    "a list that holds itself": b"\x80\x02]q\x00h\x00a.",
+    "a thousand millions of shared members": b"\x80\x02" + LAUGHS + b".",
+    "an array of objects longer than its values": b"\x80\x03" + ARRAY + state(HUGE, dtype(b"O8", b"?"), b"](K\x01e"),
+    "an array longer than its bytes": b"\x80\x03" + ARRAY + state(HUGE * 2, dtype(b"f8"), b"C\x08" + bytes(8)),
+    "an array of objects from bytes": b"\x80\x03" + ARRAY + state(b"K\x08", dtype(b"O8", b"\0"), b"C\x40" + bytes(64)),
+    "an array that is not empty at first": b"\x80\x02" + NO_ARRAY + HUGE + b"tX\x01\x00\x00\x00OtR.",
+    "an array by its class": b"\x80\x02cnumpy\nndarray\n(" + HUGE + b"X\x01\x00\x00\x00OtR.",
+    "numbers said to be pointers": b"\x80\x02" + dtype(b"f8", b"?") + b".",
+    "a type of gigabytes": b"\x80\x02cnumpy.core.multiarray\nscalar\n(" + dtype(b"V2147483647") + b"tR.",
+    "one text copied a thousand times": b"\x80\x02X\xff\xff\x0f\x00"
+    + b"a" * 0xFFFFF
+    + b"q\x00]("
+    + b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R" * 1000
+    + b"e.",
+    "a length beyond the end": b"\x80\x04\x8e" + struct.pack("<Q", 1 << 60) + b"x.",
+    "a state for a list": b"\x80\x02]K\x01b.",
+    "an instruction of classes": b"\x80\x02cbuiltins\nlist\n)\x81.",
+    "a persistent name": b"\x80\x02X\x01\x00\x00\x00aQ.",
+    "a number of five thousand digits": b"I" + b"9" * 5000 + b"\n.",
+    "no end": b"\x80\x02]",
+    "nothing on the stack": b"\x80\x02a.",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_it_is_refused_in_a_child_with_little_memory(tmp_path, exit_status_of, name):
+    file = tmp_path / "features.pkl"
+    file.write_bytes(HOSTILE[name])
+
+    def load():
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 29), -1))
+        resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+        with pytest.raises(CorpusError, match="features.pkl: ") as error:
+            safe_pickle.load(file)
+        assert len(str(error.value)) < 2100 and "\n" not in str(error.value)
+
+    assert exit_status_of(load) == 0
+
+
+def test_data_that_shares_its_parts_and_holds_texts_and_objects_is_read(tmp_path):
+    shared = np.arange(1000.0)
+    labels = [f"a sentence of the corpus, number {i % 50}, that is used several times" for i in range(1000)]
+    data = {
+        "arrays": [shared] * 20,
+        "texts": np.array(labels[:50]),
+        "bytes": np.array([b"abc", b"d"]),
+        "objects": np.array([{"deep": [(1, [2, {"x": (3,)}])]}, None, "x"], dtype=object),
+        "labels": labels,
+        "nothing": np.zeros((0, 3), np.float32),
+        "truth": np.array([True, False]),
+        "matrix": np.zeros((2, 3, 4), np.float64),
+        "number": np.int64(7),
+    }
+    for protocol in range(6):
+        (tmp_path / "data.pkl").write_bytes(pickle.dumps(data, protocol=protocol))
+        loaded = safe_pickle.load(tmp_path / "data.pkl")
+        assert loaded["labels"] == labels and loaded["objects"][0] == data["objects"][0] and loaded["number"] == 7
+        for name in ("texts", "bytes", "nothing", "truth", "matrix"):
+            np.testing.assert_array_equal(loaded[name], data[name])
+            assert loaded[name].dtype == data[name].dtype
