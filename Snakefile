@@ -199,8 +199,6 @@ for kind in ("train", "floors"):
     rule:
         name:
             kind
-        input:
-            PLAN,  # of a plan that is newer than its mark, a job is due: what it trained is no longer in the cache
         output:
             touch(CACHE / "jobs" / f"{kind}-{{job}}.done"),
         log:
