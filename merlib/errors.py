@@ -1,6 +1,7 @@
 """What can be wrong, for one place to tell a caller's mistake from a failure; and the one look-up by name."""
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -36,7 +37,8 @@ class DeclarationError(RequestError):
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, of the processor or of a GPU; for that of the processor PyTorch has no class."""
     no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return no_memory or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    of_system = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    return no_memory or of_system or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 class Notice(UserWarning):

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-FULL = (errno.ENOSPC, errno.EDQUOT)  # no space on the disk, or none left for this user
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk is full, or what this user or process may write
 
 
 @contextmanager

@@ -246,12 +246,13 @@ def main(words: list[str] | None = None) -> None:
         error.message = shortened(error.message)
         error.show()
         code = error.exit_code
-    except (MerlibError, OSError) as error:
-        code = _failed(str(error), getattr(error, "exit_code", 1))
     except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        code = _failed(f"out of memory: run fewer jobs at once, or take a corpus with fewer utterances ({error})")
+        if is_out_of_memory(error):
+            code = _failed(f"out of memory: run fewer jobs at once, or take a corpus with fewer utterances ({error})")
+        elif isinstance(error, (MerlibError, OSError)):
+            code = _failed(str(error), getattr(error, "exit_code", 1))
+        else:
+            raise  # a fault of the code keeps its traceback
     except SystemExit as end:
         code = end.code
         if code in signals.STATUS:

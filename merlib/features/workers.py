@@ -12,6 +12,7 @@ import linecache
 import math
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -129,6 +130,7 @@ def _as_worker(extractor: Extractor, environment: dict[str, str]) -> None:
     global _extractor
     _extractor = extractor
     os.environ |= environment | {"OMP_NUM_THREADS": "1"}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent ends its workers
     _one_thread()
 
     def watch() -> None:  # a killed parent would leave its workers waiting forever

@@ -118,10 +118,9 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
     except Timeout:
         tqdm.write(f"{label}: another batch trains this run ({run.id}); waiting for it", file=sys.stderr)
         acquired = lock.acquire()
-    with acquired:
+    with acquired, loop.memory_for(f"{label}, seed {run.seed}, fold {run.fold}", MEMORY):
         if not run.finished:
-            with loop.memory_for(f"{label}, seed {run.seed}, fold {run.fold}", MEMORY):
-                _train(run, folder, device, progress, label)
+            _train(run, folder, device, progress, label)
         result = json.loads((folder / "run.json").read_text())
         if run.recipe["protocol"].get("mask_percent", 0):
             result["selected"] = {"val": _masked(run, folder, device)}

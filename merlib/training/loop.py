@@ -38,7 +38,7 @@ def memory_for(what: str, remedy: str) -> Iterator[None]:
     """Raise TrainingError where memory runs out in the block, of the processor or of the GPU."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         if not is_out_of_memory(error):
             raise
         raise TrainingError(f"out of memory at {what}: {remedy}") from error

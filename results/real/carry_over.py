@@ -45,7 +45,7 @@ def carried(records: pd.DataFrame, runs: list[study.tables.Planned]) -> tuple[pd
             continue
         pair = (records.loc[at[0], "recipe"], each.run.recipe_id)  # "" in older records, which name no recipe
         lines[pair].append((at, each.run))
-        if (each.run.folder / "run.json").exists():
+        if each.run.finished:
             rerun = pd.DataFrame(records_of_run(each.cells, each.run, study.execute(each.run, progress=False)))
             rerun = rerun.set_index(SAME)[["value", "epoch"]].astype(float)
             recorded = records.loc[at].set_index(SAME)[["value", "epoch"]].astype(float)

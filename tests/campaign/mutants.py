@@ -28,6 +28,7 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[2]
 MUTATED = ["papers", "baselines", "layers", "training", "study", "audit", "data"]  # folders of merlib
+NOT_IN_A_COPY = ["study/test_sixth_paper.py", "declarations/test_notes.py"]  # tests that look at the whole checkout
 TESTS = ["papers", "baselines", "layers", "training", "study", "audit", "data", "declarations", "figures"]
 SETTINGS = """
 [tool.mutmut]
@@ -35,7 +36,7 @@ source_paths = ["merlib"]
 only_mutate = {only}
 also_copy = {files}
 pytest_add_cli_args_test_selection = {tests}
-pytest_add_cli_args = ["-p", "no:cacheprovider", "--deselect", "tests/study/test_sixth_paper.py"]
+pytest_add_cli_args = {options}
 do_not_mutate_patterns = ['^\\s*raise ']
 process_isolation = "forkserver"
 timeout_constant = 30.0
@@ -55,7 +56,10 @@ def prepare(folder: Path, only: list[str]) -> None:
             shutil.copy2(ROOT / name, target)
     tests = [f"tests/{name}" for name in TESTS]
     files = sorted({Path(name).parts[0] for name in listed.splitlines()} - {"merlib", "tests", "pyproject.toml"})
-    settings = SETTINGS.format(only=json.dumps(only), files=json.dumps(files), tests=json.dumps(tests))
+    options = ["-p", "no:cacheprovider", *(f"--deselect=tests/{name}" for name in NOT_IN_A_COPY)]
+    settings = SETTINGS.format(
+        options=json.dumps(options), only=json.dumps(only), files=json.dumps(files), tests=json.dumps(tests)
+    )
     (folder / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + settings)
 
 

@@ -197,9 +197,11 @@ def test_what_libsndfile_does_not_know_is_read_by_ffmpeg_and_else_the_reason_sur
         write_aac(tmp_path / "r.wav", form)
         heard = decoding.audio(Clip("u", tmp_path / "r.wav"), rate=RATE)
         assert abs(len(heard) - 2 * RATE) <= 2048 and heard.std() == pytest.approx(steps().std(), rel=0.2)
-    (tmp_path / "r.wav").write_bytes(b"<!DOCTYPE html><html><body>Quota exceeded</body></html>")
-    with pytest.raises(MediaError, match=r"Format not recognised.*Invalid data"):
-        decoding.audio(Clip("u", tmp_path / "r.wav"), rate=RATE)
+    page, words = b"<!DOCTYPE html><html><body>Quota exceeded</body></html>", b"no recording at all, but words"
+    for content, says in ((page, "a web page"), (words, "Format not recognised.*Invalid data")):
+        (tmp_path / "r.wav").write_bytes(content)
+        with pytest.raises(MediaError, match=says):
+            decoding.audio(Clip("u", tmp_path / "r.wav"), rate=RATE)
 
 
 def write_aac(path: Path, form: str) -> None:

@@ -169,7 +169,7 @@ def test_the_command_line_says_what_it_took_and_ends_with_counts(bring, tmp_path
     bring()
     cli.main(["data", "import", "prepared", str(tmp_path / "lab.toml"), "other", "--partial"])
     out, err = capsys.readouterr()
-    assert err.splitlines() == [f"{tmp_path}/utterances.csv: 2 rows without a label are left out"]
+    assert f"{tmp_path}/utterances.csv: 2 rows without a label are left out" in err.splitlines()
     assert out.splitlines()[-1] == (
         "iemocap6: 4 utterances in 3 dialogues (happy 2, sad 0, neutral 0, angry 0, excited 0, frustrated 2); "
         "0 of 4 recordings found; prepared: a lab; partial: 4 of 7433 utterances"
