@@ -80,14 +80,23 @@ def jobs_of_plan():
 
 @cache
 def _jobs(file, changed):
-    return {(job["rule"], job["job"]): job for job in json.loads(file.read_text())["jobs"]}
+    jobs = {(job["rule"], job["job"]): job for job in json.loads(file.read_text())["jobs"]}
+    for mark in [mark_of(*key) for key in jobs]:
+        if mark.exists() and mark.stat().st_mtime_ns < changed:
+            mark.unlink()  # what the job trained has left the cache since: the plan says that it is due
+    return jobs
+
+
+def mark_of(rule, name):
+    """The file that a finished job leaves."""
+    return CACHE / "jobs" / f"{rule}-{name}.done"
 
 
 def trained(addresses):
     """The marks of the jobs that train what these tables (paper/table) need."""
     needed = set(addresses)
     return lambda _: checkpoints.plan.get() and [
-        ancient(CACHE / "jobs" / f"{rule}-{name}.done")  # a run has the same numbers whenever it was trained
+        ancient(mark_of(rule, name))  # a run has the same numbers whenever it was trained
         for (rule, name), job in jobs_of_plan().items()
         if needed & set(job["tables"])
     ]
@@ -206,7 +215,7 @@ for kind in ("train", "floors"):
         name:
             kind
         output:
-            touch(CACHE / "jobs" / f"{kind}-{{job}}.done"),
+            touch(mark_of(kind, "{job}")),
         log:
             RESULTS / "logs" / kind / "{job}.log",
         params:

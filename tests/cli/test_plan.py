@@ -93,6 +93,11 @@ def test_every_job_of_the_plan_is_trained_before_the_notebooks_of_its_tables(che
     results = checkout.parent / "results"
     assert {path.name for path in (results / "cache" / "jobs").iterdir()} == {"train-a.done", "floors-b.done"}
     assert "Nothing to be done" in plan(checkout, "--dry-run", JOBS=jobs, **config)
+    (results / "twin" / "report.md").unlink()
+    shutil.rmtree(results / "twin" / "notebooks")
+    assert not {"train", "floors"} & set(plan(checkout, "--dry-run", JOBS=jobs, **config).split())
+    (results / "twin" / "plan.json").touch()  # a newer plan finds these runs due again: they have left the cache
+    assert {"train", "floors"} <= set(plan(checkout, "--dry-run", JOBS=jobs, **config).split())
 
 
 def test_a_run_that_fails_stops_the_notebooks_of_its_tables_and_nothing_else(checkout):
