@@ -67,7 +67,7 @@ def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
     Raises RecordsError for a file that was cut, edited or merged by hand, or belongs to another root.
     """
     path = records_path(paper, table, data)
-    if not (path.exists() or seal_of(path).exists()):
+    if not path.exists():
         return pd.DataFrame(columns=COLUMNS)
     try:
         _check_seal(path)
@@ -160,7 +160,7 @@ def _metrics(paper: str, table: str) -> dict[tuple[str, str], str]:
 def _check_seal(path: Path) -> None:
     """ValueError for a file that was edited since it was written; a line on standard error where none could tell."""
     if not path.is_file():
-        raise ValueError(f"there is no such file, but its hash (to begin anew, delete {seal_of(path).name})")
+        raise ValueError("this is no file")
     as_written = is_as_written(path)
     if as_written is False:
         remedy = f"if you mean the edit, delete {seal_of(path).name} beside it"

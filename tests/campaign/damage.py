@@ -120,7 +120,8 @@ def cases_of(kind: sound_inputs.Kind, home: Path) -> tuple[list[Path], dict[str,
     )
     if not files:
         raise SystemExit(f"no file below {home} matches {kind.files}: the sound input was not made")
-    return files, damages.OF_BYTES | damages.OF_FILES | (damages.OF_TEXT if kind.text else {})
+    ways = damages.OF_BYTES | damages.OF_FILES | (damages.OF_TEXT if kind.text else {})
+    return files, {name: way for name, way in ways.items() if not (kind.optional and name in damages.GONE)}
 
 
 def campaign(kinds: list[str], *, cases: int, seed: int, work: Path, seconds: float, memory: float) -> pd.DataFrame:

@@ -43,13 +43,17 @@ ROW = ("mfcre", "table2", "bigru")  # what is trained
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of input. `files`: patterns of the files that come to harm; `text`: whether they are text."""
+    """One kind of input. `files`: patterns of the files that come to harm; `text`: whether they are text.
+
+    `optional`: who deletes the file means it, and begins anew.
+    """
 
     make: Callable[[], None]
     files: tuple[str, ...]
     use: Callable[[], Any]
     text: bool = False
     knows: bool = False
+    optional: bool = False
 
 
 def of_root(root: str) -> str:
@@ -260,7 +264,7 @@ KINDS = {
     ),
     "finished run": Kind(trained, ("results/cache/runs/*/*.*",), train, knows=True),
     "checkpoint": Kind(interrupted, ("results/cache/runs/*/checkpoint.pt",), train, knows=True),
-    "records": Kind(trained, ("results/twin/records/mfcre/*.csv",), compared, text=True, knows=True),
+    "records": Kind(trained, ("results/twin/records/mfcre/*.csv",), compared, True, knows=True, optional=True),
     "declarations": Kind(paper, ("papers/mfcre/*.toml", "papers/mfcre/tables/*.toml"), declared, text=True),
     "notebook": Kind(
         notebook, ("notebook.ipynb",), lambda: str(headless.parameters(Path("notebook.ipynb"))), text=True
