@@ -6,6 +6,7 @@ written and when it is read: known columns, rows and columns of the table, and v
 
 import csv
 import io
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -67,7 +68,7 @@ def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
     Raises RecordsError for a file that was cut, edited or merged by hand, or belongs to another root.
     """
     path = records_path(paper, table, data)
-    if not path.exists():
+    if not os.path.lexists(path):
         return pd.DataFrame(columns=COLUMNS)
     try:
         _check_seal(path)
