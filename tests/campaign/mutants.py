@@ -41,6 +41,7 @@ do_not_mutate_patterns = ['^\\s*raise ']
 process_isolation = "forkserver"
 timeout_constant = 30.0
 use_git_change_detection = false
+debug = true
 """
 ENOUGH = 0.92
 NOTICED, SURVIVED, UNTESTED = {1, 3, 24, 36, 152, 255, -24, -11, -9}, {0}, {5, 33}  # exit codes in mutmut's files
@@ -78,7 +79,14 @@ mutmut.create_mutants(2)
 def python(folder: Path, *words: str) -> None:
     path = os.pathsep.join([str(folder / "mutants"), os.environ.get("PYTHONPATH", "")])
     fixed = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MERLIB_COMMIT": "mutants"}
-    subprocess.run([sys.executable, *words], cwd=folder, env=os.environ | fixed, check=True)
+    log = folder / "mutmut.log"
+    with log.open("w") as output:
+        done = subprocess.run(
+            [sys.executable, *words], cwd=folder, env=os.environ | fixed, stdout=output, stderr=output
+        )
+    if done.returncode:
+        failed = [line for line in log.read_text().splitlines() if line.startswith("FAILED")]
+        sys.exit(f"mutmut stopped; all that it said is in {log}, of failed tests: {failed}")
 
 
 def planted(folder: Path) -> dict[str, tuple[str, str]]:
@@ -143,8 +151,9 @@ def main() -> None:
         folder = (args.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         prepare(folder, args.only)
-        if not (folder / "mutants" / "mutmut-stats.json").exists():
+        if not (folder / "mutants").exists():
             python(folder, "-c", PLANT)
+        if not (folder / "mutants" / "mutmut-stats.json").exists():
             python(folder, "-m", "mutmut", "print-time-estimates", "nothing*")  # which tests call which function
         about = planted(folder)
         chosen = random.Random(args.seed).sample(sorted(about), min(args.sample, len(about)))
