@@ -63,8 +63,11 @@ def _load(folder: Path) -> Paper:
     except ValidationError as error:
         what = "the declarations do not fit the grammar of papers/README.md"
         raise DeclarationError(f"{folder.name}: {what}: {error}") from None
-    paper = paper.model_copy(update={"tables": paper.tables | {"readings": _readings_table(paper)}})
-    _check(paper)
+    try:
+        paper = paper.model_copy(update={"tables": paper.tables | {"readings": _readings_table(paper)}})
+        _check(paper)
+    except DeclarationError as error:
+        raise DeclarationError(str(error) if folder.name in str(error) else f"{folder.name}: {error}") from error
     return paper
 
 

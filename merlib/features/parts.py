@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from merlib.files import atomic
+from merlib.foreign import regular
 
 SECONDS, BYTES = 1.0, 1 << 22  # of work, and of results, that one file holds at most
 
@@ -37,6 +38,7 @@ class Parts:
 
     def _keys(self, file: Path) -> list[str]:
         try:
+            regular(file)
             content = {key: self._open(file).get_tensor(key) for key in self._open(file).keys()}  # noqa: SIM118
             if (self._open(file).metadata() or {}).get("digest") == self._digest(content):
                 return list(content)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -74,7 +75,9 @@ def into(
             raise FeatureError(f"{first}: {reasons}. Is this the folder of the recordings?")
         with atomic(array.with_name(f"{name}.failures.csv")) as part:  # first: where the array is, its failures are too
             pd.DataFrame(failed, columns=["utterance", "file", "reason"]).to_csv(part, index=False)
-        store.add(home, corpus, name, replace(_assembled(items, parts, extractor, folder / "all"), inputs=inputs))
+        with tempfile.TemporaryDirectory(dir=folder) as empty:
+            whole = _assembled(items, parts, extractor, Path(empty) / "all")
+            store.add(home, corpus, name, replace(whole, inputs=inputs))
         shutil.rmtree(folder)
     return array
 

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from merlib.errors import RequestError
+from merlib.foreign import regular
 
 KINDS = ("*.json", "*.txt", "*.model", "*.safetensors")
 SETTINGS = ("config.json", "preprocessor_config.json")
@@ -169,6 +170,9 @@ def read(kind: type, folder: str, **options) -> Any:
 def located(encoder: str) -> str:
     """The folder of an encoder: itself, or what the hub has under this name (safetensors where there are any)."""
     if Path(encoder).is_dir():
+        for file in Path(encoder).iterdir():
+            if not file.is_dir():
+                regular(file)  # a pipe would be read without end
         return encoder
     try:
         folder = huggingface_hub.snapshot_download(encoder, allow_patterns=list(KINDS))

@@ -72,8 +72,10 @@ def _read(kind: str, read: Callable, source: Path, partial: bool) -> list:
         raise CorpusError(f"{source} {what}. `merlib data import {kind}` expects the folder of the release.")
     try:
         return read(source, partial)
-    except (CorpusError, OSError):
-        raise
+    except (CorpusError, OSError) as error:
+        if source.name in str(error):
+            raise
+        raise CorpusError(f"{source}: {error}") from error
     except Exception as error:  # a parser may raise anything on a foreign file
         at = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"{type(error).__name__}: {error} (in {Path(at.filename).name}, line {at.lineno})"
