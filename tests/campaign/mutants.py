@@ -153,8 +153,6 @@ def main() -> None:
         prepare(folder, args.only)
         if not (folder / "mutants").exists():
             python(folder, "-c", PLANT)
-        if not (folder / "mutants" / "mutmut-stats.json").exists():
-            python(folder, "-m", "mutmut", "print-time-estimates", "nothing*")  # which tests call which function
         about = planted(folder)
         chosen = random.Random(args.seed).sample(sorted(about), min(args.sample, len(about)))
         python(folder, "-m", "mutmut", "run", *chosen)
