@@ -7,8 +7,9 @@ import re
 import pytest
 
 from merlib import cli, declarations
-from merlib.audit import audit, pages
+from merlib.audit import audit, claims, pages
 from merlib.audit.claims import wilson
+from merlib.declarations.recipes import addresses
 
 FINDINGS = audit()
 
@@ -63,3 +64,11 @@ def test_the_committed_page_is_what_the_audit_says():
 
 def test_every_check_has_a_heading():
     assert {f.check for f in FINDINGS} <= set(pages.HEADINGS)
+
+
+def test_the_rivals_of_a_best_score_are_the_best_first():
+    claimed = [(paper, claim) for paper in map(declarations.load, declarations.papers()) for claim in paper.claims]
+    best = [(paper, claim, addresses(paper)[claim.of[0]]) for paper, claim in claimed if claim.kind == "best"]
+    rivals = [(claim.lowest, claims.rivals(paper, claim, cell)) for paper, claim, cell in best]
+    orders = [(lowest, [claims.percent(each).middle for each in cells]) for lowest, cells in rivals]
+    assert len(orders) > 10 and all(order == sorted(order, reverse=not lowest) for lowest, order in orders)

@@ -204,6 +204,11 @@ def test_a_planted_inconsistency_of_each_kind_is_found(declared, file, old, new,
     assert (check, severity, where) in findings
 
 
+def test_heads_that_do_not_divide_a_width_are_told_with_the_quotient(declared):
+    (finding,) = [f for f in declared("tables/table2.toml", "heads = 4 ", "heads = 6 ") if f.check == "heads"]
+    assert "128 / 6 = 21.33" in finding.message
+
+
 def test_what_calls_itself_approximate_is_noted(declared):
     findings = declared("claims.toml", 'says = "the gain"\nkind = "difference"\nprinted = "5.9"',
     'says = "about"\nkind = "difference"\nprinted = "6.1"')  # fmt: skip

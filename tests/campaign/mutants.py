@@ -29,7 +29,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[2]
 MUTATED = ["papers", "baselines", "layers", "training", "study", "audit", "data"]  # folders of merlib
 NOT_IN_A_COPY = ["study/test_sixth_paper.py", "declarations/test_notes.py"]  # tests that look at the whole checkout
-TESTS = ["papers", "baselines", "layers", "training", "study", "audit", "data", "declarations", "figures"]
+TESTS = [*MUTATED, "declarations", "figures", "features", "roots", "twins", "cli"]
 SETTINGS = """
 [tool.mutmut]
 source_paths = ["merlib"]

@@ -1,5 +1,6 @@
 """The plan of a batch: every run once, its cost from records, the jobs of what is due; `merlib plan`, `run --only`."""
 
+import itertools
 import json
 from collections import Counter
 
@@ -32,6 +33,13 @@ def test_a_run_that_two_tables_need_is_planned_once(tiny):
     shared = planned[planned["tables"].map(len) == 2]
     assert len(shared) and all(tables == ["mfcre/table3", "mfcre/table4"] for tables in shared["tables"])
     assert set(planned.loc[~planned["network"].astype(bool), "row"]) == {"majority", "logistic"}
+
+
+def test_the_longest_runs_come_first(tiny, monkeypatch):
+    seconds = itertools.cycle([3.0, 50.0, 7.0])
+    monkeypatch.setattr(batch, "predict", lambda *_: costs.Cost(next(seconds), 100, "no record"))
+    planned, _ = study.runs_of_batch(TABLES, data="twin")
+    assert planned["seconds"].is_monotonic_decreasing and planned["seconds"].iloc[0] == 50.0
 
 
 def test_the_cost_of_a_run_is_what_its_records_took(tiny):

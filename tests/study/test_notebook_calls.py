@@ -62,6 +62,17 @@ def test_partitions_count_what_the_test_part_shares(paper):
     assert random["heard before"] == table["speaker"].nunique() and random["known dialogues"] > 0
 
 
+def test_splits_are_those_of_the_fold(tmp_path, monkeypatch):
+    for name, value in tiny_study.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    tiny_study.declare(tmp_path)
+    twins.ensure("twin", ["ravdess"])
+    declared = notebook.load("attsf_net")
+    held = {"ravdess": folders.dataset("twin", "ravdess")}
+    first, second = (notebook.splits(declared, held, "twin", fold=fold)["ravdess"]["test"].ids for fold in (0, 1))
+    assert first and second and not set(first) & set(second)
+
+
 def test_a_passport_that_is_not_there_is_absent(paper, monkeypatch):
     lines = notebook.passports(paper, "twin").loc["iemocap6"]
     assert set(lines.index) == {"text", "audio", "visual"} and "ABSENT" not in set(lines["extractor"])

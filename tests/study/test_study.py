@@ -15,9 +15,10 @@ import torch
 from merlib import cli, declarations, registry, study
 from merlib.data import folders, inputs
 from merlib.errors import DeclarationError
+from merlib.places import results_folder
 from merlib.study import report, runs
 from merlib.study.records import KEYS
-from merlib.training import loop
+from merlib.training import fitting, loop
 
 PAPER = declarations.load("mfcre")
 FAST = {
@@ -93,7 +94,7 @@ def test_the_peak_of_memory_is_that_of_a_run_and_not_of_what_ran_before():
     before = runs._peak_memory_mb("cpu")
     del large
     runs._forget_peak("cpu")
-    assert 0 < runs._peak_memory_mb("cpu") <= before - 190
+    assert 0 < runs._peak_memory_mb("cpu") <= before - 190 and isinstance(before, int)
 
 
 def test_seeds_share_a_recipe_and_other_rows_have_others(tiny):
@@ -144,6 +145,29 @@ def test_several_rows_of_a_table_can_be_asked_for_and_none_means_all(tiny):
     assert named() == named(row=[]) == [row.id for row in PAPER.table("table4").row if row.runs and row.kind == "own"]
     with pytest.raises(DeclarationError, match="oops"):
         study.runs_of(PAPER, "table4", row=["ours", "oops"])
+
+
+def test_a_run_leaves_the_embeddings_of_its_network(tiny):
+    _, _, run = study.runs_of(declarations.load("mfcre"), "table3", row="bigru", data="twin")[0]
+    study.execute(run, progress=False)
+    with np.load(run.folder / "predictions.npz") as kept:
+        shapes = {name: kept[name].shape for name in kept if name.endswith("embedding")}
+        assert shapes and all(shape[0] == len(kept["ids"]) for shape in shapes.values())
+
+
+@pytest.mark.parametrize(("row", "whole"), [("cogmen", True), ("bigru", False)])
+def test_a_network_that_looks_at_its_whole_batch_is_trained_on_whole_batches(tiny, monkeypatch, row, whole):
+    asked = {}
+
+    def stop(*_, **options):
+        asked.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting.loop, "fit", stop)
+    _, _, run = study.runs_of(declarations.load("hff"), "table3", row=row, data="twin")[0]
+    with pytest.raises(KeyboardInterrupt):
+        study.execute(run, progress=False)
+    assert asked["whole_batches"] is whole and asked["checkpoint"].parent == run.folder
 
 
 def test_a_finished_run_is_not_trained_again(tiny):
@@ -205,6 +229,7 @@ def test_compare_joins_printed_and_reproduced_with_the_spread(tiny):
     assert (
         pd.isna(board.loc[("bigru", "weighted_f1"), "printed"]) and board.loc[("bigru", "weighted_f1"), "verdict"] == ""
     )
+    assert all(board[name].dtype == "Int64" for name in ("n_seeds", "n_folds", "n")) and ours["doubt"] == ""
     cited = board.loc[("sdt", "accuracy")]
     assert cited["printed"] == 67.55 and pd.isna(cited["reproduced"])
 
@@ -216,7 +241,9 @@ def test_a_mean_over_more_than_one_state_of_the_code_is_said_to_be_one(tiny):
     study.write_records("mfcre", "table3", "twin", records)
     board = study.compare("mfcre", "3").set_index(["row", "column"])["doubt"]
     assert board["ours", "weighted_f1"] == "mixed uncommitted" and board["multiemo", "weighted_f1"] == ""
-    text = report.write("twin").read_text()
+    file = report.write("twin")
+    assert file == results_folder("twin") / "report.md"
+    text = file.read_text()
     assert all(f"{report.DOUBTS[doubt]}: Ours.\n" in text for doubt in ("mixed", "uncommitted"))
     # of before recipes were recorded
     study.write_records("mfcre", "table3", "twin", records_of("ours", {"val": [60.0]}, commit="3"))
@@ -251,7 +278,9 @@ def test_two_batches_that_write_at_once_lose_nothing(tiny):
 
 def test_the_report_and_the_scoreboard_say_what_was_recorded(tiny):
     study.write_records("mfcre", "table3", "twin", records_of("ours", {"val": [61.0], "test_peak": [64.0]}))
-    text = report.write("twin").read_text()
+    file = report.write("twin")
+    assert file == results_folder("twin") / "report.md"
+    text = file.read_text()
     assert "Synthetic twin" in text and "69.78" in text and "61.00" in text and "text: x (3)" in text
     readme = tiny / "README.md"
     readme.write_text("before\n<!-- scoreboard -->\nwhat was there\n<!-- /scoreboard -->\nafter\n")
