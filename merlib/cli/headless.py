@@ -22,6 +22,7 @@ from merlib import declarations
 from merlib.declarations.leaves import Typed
 from merlib.errors import MerlibError, RequestError, one_of
 from merlib.files import atomic, naming_full_disk
+from merlib.foreign import regular
 from merlib.places import CHECKOUT, commit, data_folder, results_folder, setting
 
 MOST_PARAMETERS = 6
@@ -97,13 +98,13 @@ def run(
 
 def _read(source: Path) -> NotebookNode:
     """The notebook, without the outputs that JupyterLab saved into it."""
-    if not os.path.exists(source):
-        raise NotebookError(f"{source}: there is no such notebook")
-    if not os.path.isfile(source):  # reading a pipe would wait for ever
-        raise NotebookError(f"{source} is not a notebook: it is no file")
     try:
-        notebook = nbformat.read(source, as_version=4)
+        notebook = nbformat.read(regular(source), as_version=4)
         nbformat.validate(notebook)
+    except FileNotFoundError:
+        raise NotebookError(f"{source}: there is no such notebook") from None
+    except OSError as error:
+        raise NotebookError(f"{source} is not a notebook: {error}") from None
     except RecursionError:
         raise NotebookError(f"{source} is not a notebook: it is nested too deeply") from None
     except (ValueError, TypeError, KeyError, AttributeError, nbformat.ValidationError) as error:
