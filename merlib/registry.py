@@ -9,10 +9,10 @@ as `forward(outputs, target)` with what a network returned for the utterances of
 (u, -1 where there is none) and, on the sentiment corpora, `score` (u); it returns `loss` and its named parts.
 
 A network class may also say: `starting_weights(section, modalities)`, leaf -> the pretrained files that it starts from
-(a static method); `check_states(section, layers_above)`, which refuses stored states that its own encoder cannot read;
-SHOWN, names of outputs that a run keeps for figures beside the embeddings; PRETRAINED, how the names of those
-parameters begin that learn at `train.text_lr_factor` of the rate; and AT_ONCE, how many utterances of sequences pass
-through it at once on a CPU.
+(a static method); `check_states(section, passports)`, which refuses stored arrays that its own encoder cannot read;
+KEPT, that a run keeps its weights, since others read its vectors; SHOWN, names of outputs that a run keeps for figures
+beside the embeddings; PRETRAINED, how the names of those parameters begin that learn at `train.text_lr_factor` of the
+rate; and AT_ONCE, how many utterances of sequences pass through it at once on a CPU.
 """
 
 import importlib.util

@@ -15,6 +15,8 @@ NETWORKS = {
     "concat_mlp": "merlib.baselines.floors:ConcatMlp",
     "pooled_mlp": "merlib.baselines.floors:PooledMlp",
     "bigru": "merlib.baselines.floors:BiGru",
+    "text_encoder": "merlib.baselines.encoders:TextEncoder",
+    "speech_encoder": "merlib.baselines.encoders:SpeechEncoder",
 }
 ESTIMATORS = {
     "majority": "merlib.baselines.floors:majority",

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from merlib import files
-from merlib.cli.arguments import Changes, Code, assignment, data_roots, modalities, root, word
+from merlib.cli.arguments import Changes, Code, Seeds, assignment, data_roots, modalities, root, word
 from merlib.errors import Notice, one_of
 from merlib.places import TWINS
 
@@ -27,7 +27,9 @@ LETTERS = "Letters of T text, A audio, V visual."
 Letters = Annotated[str, typer.Option("--modalities", parser=modalities, metavar="LETTERS", help=LETTERS)]
 NAMES = "A hub name or path instead of the paper's: audio=/models/wavlm"
 Weights = Annotated[list[tuple] | None, typer.Option(parser=assignment, metavar="MODALITY=WEIGHTS", help=NAMES)]
-POOL = "cls_mean: [CLS] and the mean, joined; tokens: one vector for each token."
+POOL = "cls_mean: [CLS] and the mean, joined; tokens: a vector of each token; ids: the input of an encoder that learns."
+TUNED = "Name of the arrays, before _s<seed>_f<fold>."
+CROSS_FIT = "Encode training dialogues by encoders fitted without them, so many; 0: by one encoder fitted on all."
 ARRAY = "Name of the array. Default: as the recipe names it."
 TRAINED_ON = "What the encoder was trained on; needed where that includes labels of this corpus."
 Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run, if they can be moved.")]
@@ -94,7 +96,7 @@ def text(
     data: Target,
     corpus: Corpus,
     encoder: str = "minilm",
-    pool: Annotated[Literal["mean", "cls", "cls_mean", "tokens"], typer.Option(help=POOL)] = "mean",
+    pool: Annotated[Literal["mean", "cls", "cls_mean", "tokens", "ids"], typer.Option(help=POOL)] = "mean",
     layer: Annotated[int | None, typer.Option(help="States after this many layers, instead of the last.")] = None,
     context: Literal["alone", "dialogue"] = "alone",
     max_tokens: Annotated[int, typer.Option(help="Longest input, special tokens included.")] = 128,
@@ -118,6 +120,32 @@ def text(
         options["texts"] = extract.transcripts(transcript, ids=ids, texts=texts)
         options["texts_from"] = f"{texts} of {transcript.name}"
     print(extract.encode_text(data, corpus, name=name, **options))
+
+
+@app.command("fine-tune")
+def fine_tune(
+    data: Target,
+    corpus: Corpus,
+    paper: str,
+    table: str,
+    row: str,
+    name: Annotated[str, typer.Option(help=TUNED, parser=word, metavar="NAME")] = "tuned",
+    seeds: Seeds = "0",
+    cross_fit: Annotated[int, typer.Option(min=0, metavar="PARTS", help=CROSS_FIT)] = 0,
+    changes: Changes = None,
+    device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Default: a GPU, where there is one.")] = None,
+) -> None:
+    """Train an encoder on a corpus's labels, and keep its vectors as arrays.
+
+    PAPER TABLE ROW is the address of the encoder, such as mfcre table_encoders roberta: see `merlib run`. It learns
+    from the training split alone. A stopped training resumes.
+    """
+    from merlib.roots import imports, tuning
+
+    imports.refuse_synthetic(data)
+    options = {"name": name, "seeds": seeds, "parts": cross_fit, "change": dict(changes or ()), "device": device}
+    for path in tuning.fine_tune(data, corpus, paper, table, row, **options):
+        print(path)
 
 
 @app.command()

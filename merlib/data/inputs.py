@@ -17,7 +17,7 @@ from merlib.data.folders import Dataset
 from merlib.data.official import SPLITS
 from merlib.data.store import Feature, take
 from merlib.declarations.schema import LETTERS
-from merlib.errors import RequestError, one_of
+from merlib.errors import FeatureError, RequestError, one_of
 
 VERSION = 1  # raise it when a change here alters the numbers of a run
 
@@ -29,6 +29,14 @@ def arrays(data: dict[str, Any]) -> dict[str, str]:
     for letter in data["modalities"]:
         one_of(LETTERS, letter, "letter of data.modalities (T text, A audio, V visual)")
     return {m: data[m] for letter, m in LETTERS.items() if letter in data["modalities"]}
+
+
+def resolved(data: dict[str, Any], *, seed: int, fold: int) -> dict[str, Any]:
+    """The section `data` of a recipe for one run: `{seed}` and `{fold}` in the names of arrays are filled in.
+
+    Such arrays come from an encoder that learned from labels, one for each seed and fold (`roots.tuning`).
+    """
+    return data | {m: name.format(seed=seed, fold=fold) for m, name in arrays(data).items()}
 
 
 def augmented(data: dict[str, Any]) -> dict[str, str]:
@@ -53,6 +61,19 @@ def splits(
     Raises RequestError when no modality is left.
     """
     by_unit = one_of({"dialogue": _dialogues, "utterance": _utterances}, data["unit"], "data.unit")
+    source, flat, scales, target = _read(dataset, data, protocol, fold, device)
+    return by_unit(source.table, source.split, flat, scales, target, device)
+
+
+def whole(dataset: Dataset, *, data: dict[str, Any], protocol: dict[str, Any], fold: int, device: str) -> Utterances:
+    """Every utterance of a corpus in table order, labelled or not, as the runs of a recipe by utterance read them."""
+    one_of(("utterance",), data["unit"], "data.unit of what reads a whole corpus")
+    source, flat, scales, target = _read(dataset, data, protocol, fold, device)
+    return _part(source.table, np.ones(len(source.table), bool), _on(device, flat, scales), target)
+
+
+def _read(dataset: Dataset, data: dict[str, Any], protocol: dict[str, Any], fold: int, device: str) -> tuple:
+    """What all splits share: the source, its flat arrays, their scales, and the targets of all utterances."""
     source = _labelled(dataset, data, protocol, fold)
     if data.get("augment", "none") != "none":
         source = _with_copies(source, dataset, data, protocol, fold)
@@ -65,7 +86,7 @@ def splits(
     target = {"label": torch.from_numpy(source.label).to(device)}
     if source.table["score"].notna().any():
         target["score"] = torch.tensor(source.table["score"].fillna(0.0).to_numpy(np.float32), device=device)
-    return by_unit(source.table, source.split, flat, scales, target, device)
+    return source, flat, scales, target
 
 
 @dataclass(frozen=True)
@@ -91,7 +112,23 @@ def _labelled(dataset: Dataset, data: dict[str, Any], protocol: dict[str, Any], 
     if data.get("on_failure", "zero") == "discard":
         failed = {utterance for feature in features.values() for utterance in feature.passport.failed}
         label = np.where(table["utterance"].isin(failed), -1, label)
-    return Source(features, table, protocols.assign(table, protocol, fold), label)
+    split = protocols.assign(table, protocol, fold)
+    for modality, feature in features.items():
+        _check_unseen(feature, names[modality], table["utterance"].to_numpy(str), split)
+    return Source(features, table, split, label)
+
+
+def _check_unseen(feature: Feature, name: str, utterance: np.ndarray, split: np.ndarray) -> None:
+    """FeatureError where the extractor of an array has learned from labels that this split validates or tests on."""
+    passport = feature.passport
+    if passport is None:
+        return
+    used = {part: set(utterance[protocols.members(split, part)]) for part in ("val", "test")}
+    for part, seen in (("val", passport.learned_from), ("test", (*passport.learned_from, *passport.selected_on))):
+        if leaked := used[part].intersection(seen):
+            what = f"the encoder of {name} ({passport.extractor}) has seen the labels of {len(leaked)} of the"
+            remedy = "take the array that was made for this fold and these splits"
+            raise FeatureError(f"{what} {len(used[part])} utterances of {part}, first {min(leaked)}: {remedy}.")
 
 
 def minority(labels: np.ndarray) -> np.ndarray:
@@ -147,21 +184,29 @@ def moments(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _utterances(table, split: np.ndarray, features, scales, target, device: str) -> dict[str, Utterances]:
-    shared = {m: values.to(device) for m, (values, _) in features.items()}
-    scales = {m: tuple(value.to(device) for value in scale) for m, scale in scales.items()}
-    steps = {m: lengths.to(device) for m, (_, lengths) in features.items()}
-    starts = {m: lengths.cumsum(0) - lengths for m, lengths in steps.items()}
-    known = (target["label"] >= 0).cpu().numpy()
-    by_split = {}
-    for name in SPLITS:
-        index = torch.from_numpy(np.flatnonzero(known & protocols.members(split, name))).to(device)
-        by_split[name] = Utterances(
-            features=shared, scales=scales,
-            starts={m: v[index] for m, v in starts.items()}, steps={m: v[index] for m, v in steps.items()},
-            target={k: v[index] for k, v in target.items()},
-            ids=tuple(table["utterance"].to_numpy()[index.cpu().numpy()]),
-        )  # fmt: skip
-    return by_split
+    known, moved = (target["label"] >= 0).cpu().numpy(), _on(device, features, scales)
+    return {name: _part(table, known & protocols.members(split, name), moved, target) for name in SPLITS}
+
+
+def _on(device: str, features, scales) -> dict[str, Any]:
+    """Of all utterances on the device: flat arrays, scales, and the number of steps of each."""
+    return {
+        "features": {m: values.to(device) for m, (values, _) in features.items()},
+        "scales": {m: tuple(value.to(device) for value in scale) for m, scale in scales.items()},
+        "steps": {m: lengths.to(device) for m, (_, lengths) in features.items()},
+    }
+
+
+def _part(table, members: np.ndarray, moved: dict[str, Any], target: dict[str, Tensor]) -> Utterances:
+    """Those utterances of a table whose place in `members` (n bools) is True."""
+    index = torch.from_numpy(np.flatnonzero(members)).to(target["label"].device)
+    starts = {m: (lengths.cumsum(0) - lengths)[index] for m, lengths in moved["steps"].items()}
+    return Utterances(
+        features=moved["features"], scales=moved["scales"], starts=starts,
+        steps={m: lengths[index] for m, lengths in moved["steps"].items()},
+        target={k: v[index] for k, v in target.items()},
+        ids=tuple(table["utterance"].to_numpy()[members]),
+    )  # fmt: skip
 
 
 def _dialogues(table, split: np.ndarray, features, scales, target, device: str) -> dict[str, Dialogues]:

@@ -12,6 +12,9 @@ A recipe's section `protocol` names one in `split`, and in `validation` how vali
     random_811  utterances at random, 8:1:1; splits share speakers and dialogues, as in much published work
     actors      RAVDESS, five folds of unseen actors (Luna-Jimenez et al. 2021): test on fold k, validate on fold k+1
     clips       RAVDESS, five folds of clips at random, 6:2:2; splits share speakers
+
+`protocol.parts` cuts the training dialogues into so many parts at random, and `protocol.without` names the part that is
+left out of training (from 1; 0 for none), so that an encoder can be fitted without the dialogues that it will encode.
 """
 
 from typing import Any
@@ -45,7 +48,19 @@ def assign(table: pd.DataFrame, protocol: dict[str, Any], fold: int = 0) -> np.n
     expected = {"train", "test"} if validation == "test" else {"train", "val", "test"}
     if empty := sorted(expected - set(names)):
         raise CorpusError(f"protocol.split {split!r}, fold {fold}: no utterance for {empty}; is this the whole corpus?")
+    if without := protocol.get("without", 0):
+        names = np.where(parts(table, names, protocol["parts"]) == without, "omitted", names)
     return names
+
+
+def parts(table: pd.DataFrame, names: np.ndarray, number: int) -> np.ndarray:
+    """The part of every training utterance (u), 1 to `number`, dialogue by dialogue; 0 where it does not train."""
+    dialogues = np.sort(table["dialogue"][names == "train"].unique())
+    if not 2 <= number <= len(dialogues):
+        raise RequestError(f"protocol.parts {number}: expected 2 to {len(dialogues)}, the training dialogues")
+    drawn = np.random.default_rng([SEED, number]).permutation(np.arange(len(dialogues)) % number) + 1
+    part = table["dialogue"].map(dict(zip(dialogues, drawn, strict=True)))
+    return np.where(names == "train", part.fillna(0), 0).astype(int)
 
 
 def members(names: np.ndarray, part: str) -> np.ndarray:

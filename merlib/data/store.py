@@ -36,6 +36,8 @@ class Passport:
     recording could not be used: their rows are zeros. `inputs` is a hash of what an extraction read and of its
     settings, so that nothing is computed twice. `layers_above` counts the layers of the encoder above the one that
     these states come from (0: its last states): a network that holds those layers reads them without standardising.
+    `learned_from` names the utterances of this corpus whose labels the extractor was trained on, `selected_on` those
+    whose labels chose its epoch: no run may test or validate on the first, or test on the second.
     `max_tokens` is the longest input of a text encoder, and `cut` counts the texts that were longer; 0 and 0 in files
     of an earlier version, which do not say.
     """
@@ -58,6 +60,8 @@ class Passport:
     layers_above: int = 0
     max_tokens: int = 0
     cut: int = 0
+    learned_from: tuple[str, ...] = ()
+    selected_on: tuple[str, ...] = ()
     note: str = ""
     partial: str = ""
 

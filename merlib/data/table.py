@@ -87,6 +87,8 @@ class Array:
     layers_above: int = 0
     max_tokens: int = 0
     cut: int = 0
+    learned_from: tuple[str, ...] = ()
+    selected_on: tuple[str, ...] = ()
     note: str = ""
 
 

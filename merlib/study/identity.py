@@ -24,23 +24,28 @@ SCORED_AFTER = (  # leaves of `protocol` that no training reads
 READ = ["utterance", "dialogue", "speaker", "label", "split", "score"]  # columns of a corpus that a fit reads
 
 
-def of_recipe(recipe: dict[str, dict], dataset: folders.Dataset, modalities: Collection[str]) -> str:
-    """What all runs of a recipe on a corpus share, whatever their seed and fold. modalities: those that are read."""
+def of_recipe(
+    recipe: dict[str, dict], dataset: folders.Dataset, modalities: Collection[str], own: Collection[str] = ()
+) -> str:
+    """What all runs of a recipe on a corpus share, whatever their seed and fold.
+
+    modalities: those that are read. own: the arrays that are made for one seed and fold.
+    """
     model, loss = recipe["model"]["name"], recipe["loss"]["name"]
     versions = {"network": registry.version("model", model), "loss": registry.version("loss", loss)}
     determines = recipe | {
         "protocol": {name: value for name, value in recipe["protocol"].items() if name not in SCORED_AFTER},
         "corpus": _of_corpus(dataset),
-        "features": {name: feature.passport.sha256 for name, feature in dataset.features.items()},
+        "features": {name: feature.passport.sha256 for name, feature in dataset.features.items() if name not in own},
         "weights": of_weights(recipe["model"], modalities),
         "versions": versions | {"inputs": inputs.VERSION, "loop": loop.VERSION},
     }
     return of_text(json.dumps(determines, sort_keys=True))
 
 
-def of_run(recipe_id: str, seed: int, fold: int, split: Collection[str]) -> str:
-    """One training of a recipe. split: train, val or test for each utterance of the corpus."""
-    return of_text(f"{recipe_id} {seed} {fold} {''.join(name[1] for name in split)}")
+def of_run(recipe_id: str, seed: int, fold: int, split: Collection[str], own: Collection[str] = ()) -> str:
+    """One training of a recipe. split: of each utterance of the corpus; own: hashes of the arrays made for this run."""
+    return of_text(" ".join([recipe_id, str(seed), str(fold), "".join(name[1] for name in split), *own]))
 
 
 def of_weights(model: dict[str, Any], modalities: Collection[str]) -> dict[str, str]:

@@ -50,7 +50,9 @@ def plan(
     planned, skipped = [], []
     for each in rows_of(declared, row):
         for (corpus, modalities), cells in _groups(paper, declared, each, corpora).items():
-            recipe, reason = _recipe(paper, each, corpus, data=data, change=change or {}, modalities=modalities)
+            recipe, reason = _recipe(
+                paper, each, corpus, data=data, change=change or {}, modalities=modalities, seed=seed
+            )
             if reason:
                 skipped.append(f"{each.id} on {corpus} {reason}")
                 continue
@@ -74,7 +76,7 @@ def _groups(paper: Paper, table: Table, row: Row, corpora: set[str]) -> dict[tup
 
 
 def _recipe(
-    paper: Paper, row: Row, corpus: str, *, data: str, change: dict[str, Any], modalities: str | None
+    paper: Paper, row: Row, corpus: str, *, data: str, change: dict[str, Any], modalities: str | None, seed: int
 ) -> tuple[dict[str, dict], str]:
     """The recipe of a row as it runs on the root, and ""; or the reason why it cannot run.
 
@@ -86,14 +88,17 @@ def _recipe(
         leaf, value = next(iter(overruled.items()))
         remedy = f"this root has its own, which only a leaf overrules: --set {leaf}={value}"
         return recipe, f"({', '.join(overruled)}: {remedy})"
-    names, arrays = inputs.arrays(recipe["data"]), folders.arrays(data, corpus)
+    arrays, folds_of_row = folders.arrays(data, corpus), range(splits.folds(recipe["protocol"]))
+    by_fold = [inputs.arrays(inputs.resolved(recipe["data"], seed=seed, fold=fold)) for fold in folds_of_row]
+    names, lacking = by_fold[0], {m: n for names in by_fold for m, n in names.items() if n not in arrays}
     copies = [n for m, n in inputs.augmented(recipe["data"]).items() if names[m] in arrays and n not in arrays]
     if copies:
         return recipe, f"(augmentation): no {', '.join(copies)}"
-    absent = [modality for modality, name in names.items() if name not in arrays]
-    leaves = {f"data.{modality}" for modality in absent} | {"data.modalities"}
+    leaves = {f"data.{modality}" for modality in lacking} | {"data.modalities"}
     explicit = modalities or leaves & declarations.changed(paper, row.change, change).keys()
-    if absent and (explicit or len(absent) == len(names)):
-        return recipe, f"({recipe['data']['modalities']}): no {', '.join(names[m] for m in absent)}"
-    recipe["data"]["modalities"] = "".join(k for k, m in LETTERS.items() if m in names and m not in absent)
+    if lacking and (explicit or len(lacking) == len(names)):
+        learned = any("{seed}" in recipe["data"][modality] for modality in lacking)
+        remedy = "; `merlib data fine-tune` makes what an encoder has learned" if learned else ""
+        return recipe, f"({recipe['data']['modalities']}): no {', '.join(lacking.values())}{remedy}"
+    recipe["data"]["modalities"] = "".join(k for k, m in LETTERS.items() if m in names and m not in lacking)
     return recipe, ""

@@ -5,9 +5,9 @@ from its checkpoint.
 
 `run.json` (recipe, scores of both selections, history of every epoch) is written last and marks a finished run; beside
 it, `predictions.npz` holds ids, labels, predictions, and the probabilities and embeddings of the val-selected network
-on the test split. Where the protocol masks inputs at test time, the network is kept too (`network.safetensors`), and
-`masked_*.json` holds the scores. Every file is sealed (`merlib.files`): one that is not as it was written for this run
-is set aside, and what it held is computed again.
+on the test split. Where the protocol masks inputs at test time, or the network is an encoder whose vectors others read,
+its weights are kept too (`network.safetensors`); `masked_*.json` holds scores under masks. Every file is sealed
+(`merlib.files`): one that is not as it was written for this run is set aside, and what it held is computed again.
 """
 
 import json
@@ -50,7 +50,8 @@ class Run:
 
     @cached_property
     def id(self) -> str:
-        return identity.of_run(self.recipe_id, self.seed, self.fold, self.split.tolist())
+        own = [feature.passport.sha256 for name, feature in self.dataset.features.items() if name in self._own]
+        return identity.of_run(self.recipe_id, self.seed, self.fold, self.split.tolist(), own)
 
     @cached_property
     def split(self) -> np.ndarray:
@@ -59,12 +60,22 @@ class Run:
 
     @cached_property
     def recipe_id(self) -> str:
-        return identity.of_recipe(self.recipe, self.dataset, self.arrays)
+        return identity.of_recipe(self.recipe, self.dataset, self.arrays, self._own)
+
+    @property
+    def data_section(self) -> dict[str, Any]:
+        """The section `data` of the recipe, with the arrays of this seed and fold."""
+        return inputs.resolved(self.recipe["data"], seed=self.seed, fold=self.fold)
 
     @property
     def arrays(self) -> dict[str, str]:
-        """modality -> the feature array that the recipe names for it."""
-        return inputs.arrays(self.recipe["data"])
+        """modality -> the feature array that the run reads for it."""
+        return inputs.arrays(self.data_section)
+
+    @property
+    def _own(self) -> set[str]:
+        """The arrays that are made for this seed and fold."""
+        return set(self.arrays.values()) - set(inputs.arrays(self.recipe["data"]).values())
 
     @property
     def judge(self) -> metrics.Judge:
@@ -77,13 +88,18 @@ class Run:
 
     def splits(self, device: str = "cpu") -> dict[str, batches.Split]:
         """train, val and test as the run sees them."""
-        data, protocol = self.recipe["data"], self.recipe["protocol"]
-        return inputs.splits(self.dataset, data=data, protocol=protocol, fold=self.fold, device=device)
+        protocol = self.recipe["protocol"]
+        return inputs.splits(self.dataset, data=self.data_section, protocol=protocol, fold=self.fold, device=device)
+
+    def whole(self, device: str = "cpu") -> batches.Utterances:
+        """Every utterance of the corpus in table order, labelled or not, of a recipe that reads utterances."""
+        protocol = self.recipe["protocol"]
+        return inputs.whole(self.dataset, data=self.data_section, protocol=protocol, fold=self.fold, device=device)
 
     @cached_property
     def dataset(self) -> folders.Dataset:
         """The corpus with those of the recipe's arrays that the data root has."""
-        named = (*self.arrays.values(), *inputs.augmented(self.recipe["data"]).values())
+        named = (*self.arrays.values(), *inputs.augmented(self.data_section).values())
         dataset = _dataset(self.data, self.corpus, named)
         for modality, name in self.arrays.items():
             if name in dataset.features and (passport := dataset.features[name].passport).modality != modality:
@@ -99,7 +115,7 @@ class Run:
     def finished(self) -> bool:
         """Whether all files of the run are in the cache as they were written."""
         names = ["run.json", "predictions.npz"]
-        if "mask_percent" in self.recipe["protocol"] and not registry.is_estimator(self.recipe["model"]["name"]):
+        if fitting.keeps_weights(self.recipe):
             names.append("network.safetensors")
         return all(is_sound(self.folder / name) for name in names)
 
@@ -138,7 +154,7 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
     if registry.is_estimator(recipe["model"]["name"]):
         left = fitting.fit_estimator(recipe, splits, judge, seed=run.seed)
     else:
-        fitting.check_states(recipe["model"], {m: feature.layers_above for m, feature in read.items()})
+        fitting.check_states(recipe["model"], {m: feature.passport for m, feature in read.items()})
         where = {"folder": folder, "device": device, "progress": progress, "label": label}
         left = fitting.fit_network(recipe, splits, judge, seed=run.seed, **where)
     y_true = _write_predictions(folder, splits["test"], left)
@@ -172,15 +188,20 @@ def _write_predictions(folder: Path, test: batches.Split, left: dict[str, Any]) 
     return arrays["y_true"]
 
 
+def network(run: Run, device: str) -> torch.nn.Module:
+    """The val-selected network of a finished run that keeps its weights."""
+    model = registry.build("model", run.recipe["model"], **fitting.given(run.splits(device), run.judge)).to(device)
+    model.load_state_dict(load_file(run.folder / "network.safetensors", device=device))
+    return model
+
+
 def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
     protocol = run.recipe["protocol"]
     mask = {name: protocol[f"mask_{name}"] for name in ("modality", "percent", "unit", "noise")}
     cached = folder / f"masked_{'_'.join(map(str, mask.values()))}_{masking.VERSION}.json"
     if not is_sound(cached):
         loop.make_deterministic()
-        splits, judge = run.splits(device), run.judge
-        model = registry.build("model", run.recipe["model"], **fitting.given(splits, judge)).to(device)
-        model.load_state_dict(load_file(folder / "network.safetensors", device=device))
+        splits, judge, model = run.splits(device), run.judge, network(run, device)
         test = masking.masked(splits["test"], splits["train"], **mask, seed=run.seed)
         outputs = predict(model, test, precision=run.recipe["train"]["precision"])
         result = json.loads((folder / "run.json").read_text())

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from merlib import registry
 from merlib.data import batches
+from merlib.data.store import Passport
 from merlib.files import atomic
 from merlib.places import setting
 from merlib.training import loop, metrics
@@ -60,7 +61,7 @@ def fit_network(
     recipe: Recipe, splits: Splits, judge: metrics.Judge, *, seed: int, folder: Path, device: str, progress: bool,
     label: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """Train a network, resuming from `folder/checkpoint.pt`; its weights are kept where the protocol masks inputs."""
+    """Train a network, resuming from `folder/checkpoint.pt`; its weights are kept where `keeps_weights` says."""
     torch.manual_seed(seed)
     model = registry.build("model", recipe["model"], **given(splits, judge)).to(device)
     loss = registry.build("loss", recipe["loss"], **_given_to_loss(recipe, splits, judge)).to(device)
@@ -75,7 +76,7 @@ def fit_network(
         whole_batches=whole_batches, progress=progress, label=label,
     )  # fmt: skip
     model.load_state_dict(fit.best_state)
-    if "mask_percent" in recipe["protocol"]:
+    if keeps_weights(recipe):
         with atomic(folder / "network.safetensors", when_full=SafetensorError, sealed=True) as part:
             save_file({name: value.contiguous() for name, value in fit.best_state.items()}, part)
     outputs = predict(model, splits["test"], **options)
@@ -93,13 +94,21 @@ def _arrays(outputs: dict[str, Tensor], shown: Collection[str]) -> dict[str, np.
     return {name: value.half().cpu().numpy() for name, value in arrays.items()}
 
 
-def check_states(section: dict[str, Any], layers_above: dict[str, int]) -> None:
+def keeps_weights(recipe: Recipe) -> bool:
+    """Whether a run keeps the selected network: where inputs are masked after training, or others read its vectors."""
+    name = recipe["model"]["name"]
+    if registry.is_estimator(name):
+        return False
+    return "mask_percent" in recipe["protocol"] or getattr(registry.constructor("model", name), "KEPT", False)
+
+
+def check_states(section: dict[str, Any], passports: dict[str, Passport]) -> None:
     """Raise DeclarationError where the network continues stored states with layers of its own that do not fit them.
 
-    layers_above: modality -> how many layers of the encoder come after the one that its states were taken from.
+    passports: of the arrays that are read, by modality.
     """
     if of_network := getattr(registry.constructor("model", section["name"]), "check_states", None):
-        of_network(section, layers_above)
+        of_network(section, passports)
 
 
 def fit_estimator(recipe: Recipe, splits: Splits, judge: metrics.Judge, *, seed: int) -> dict[str, Any]:

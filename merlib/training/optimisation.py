@@ -8,9 +8,12 @@ schedule    constant
             step           x schedule_factor every `schedule_every` epochs, first at `schedule_from` (default: the same)
             plateau        x schedule_factor at the first epoch after `schedule_every` without a lower validation loss
             warmup_cosine  linearly from zero over `warmup_epochs`, by `warmup_unit` step or epoch; a cosine to `min_lr`
+            warmup_linear  the same, and then linearly to `min_lr`
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,8 +27,12 @@ NEEDED = {"optimizer", "lr", "beta1", "beta2", "weight_decay", "batch", "epochs"
 OPTIONAL = {"batch_unit", "schedule_from", "warmup_epochs", "warmup_unit", "min_lr", "sampler", "text_lr_factor",
             "text_weight_decay_factor", "decay_exempt"}  # fmt: skip
 LEAST = {"epochs": 1, "patience": 1, "batch": 1, "lr": 0, "clip": 1e-9}  # a norm of 0 would stop all learning
+WARMUP = {  # schedule -> its factor after the warm-up, of the share of the time that has passed: from 1 to 0
+    "warmup_cosine": lambda passed: (1 + math.cos(math.pi * passed)) / 2,
+    "warmup_linear": lambda passed: 1 - passed,
+}
 CHOICES = {
-    "optimizer": OPTIMIZERS, "schedule": ("constant", "step", "plateau", "warmup_cosine"),
+    "optimizer": OPTIMIZERS, "schedule": ("constant", "step", "plateau", *WARMUP),
     "sampler": ("plain", "balanced"), "batch_unit": ("utterances", "dialogues"), "warmup_unit": ("step", "epoch"),
     "decay_exempt": ("none", "bias_and_norm"), "precision": ("float32", "bf16"),
 }  # fmt: skip
@@ -72,14 +79,18 @@ class Schedule:
     def __init__(self, optimizer: torch.optim.Optimizer, recipe: dict[str, Any], *, steps: int):
         """steps: updates per epoch."""
         kind, factor, every = recipe["schedule"], recipe["schedule_factor"], recipe["schedule_every"]
-        self.by_step = kind == "warmup_cosine" and recipe.get("warmup_unit", "step") == "step"
+        self.by_step = kind in WARMUP and recipe.get("warmup_unit", "step") == "step"
         unit = steps if self.by_step else 1
         warmup, total = unit * recipe.get("warmup_epochs", 0), unit * recipe["epochs"]
         first = recipe.get("schedule_from", every)
         rates = {
             "constant": lambda t: 1.0,
             "step": lambda t: factor ** (1 + (t - first) // every if t >= first else 0),
-            "warmup_cosine": lambda t: _warmup_cosine(t, warmup, total, recipe.get("min_lr", 0.0) / recipe["lr"]),
+        }
+        floor = recipe.get("min_lr", 0.0) / recipe["lr"]
+        rates |= {
+            name: partial(_after_warmup, shape, warmup=warmup, total=total, floor=floor)
+            for name, shape in WARMUP.items()
         }
         self.plateau = kind == "plateau"
         if self.plateau:
@@ -98,9 +109,8 @@ class Schedule:
             self.inner.step()
 
 
-def _warmup_cosine(t: int, warmup: int, total: int, floor: float) -> float:
-    """Factor of the learning rate at time t: linear up to `warmup`, then a cosine down to `floor` at `total`."""
+def _after_warmup(shape: Callable[[float], float], t: int, *, warmup: float, total: int, floor: float) -> float:
+    """Factor of the learning rate at time t: linear up to `warmup`, then by `shape` down to `floor` at `total`."""
     if t < warmup:
         return t / warmup
-    progress = min(1.0, (t - warmup) / max(total - warmup, 1))
-    return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
+    return floor + (1 - floor) * shape(min(1.0, (t - warmup) / max(total - warmup, 1)))

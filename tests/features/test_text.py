@@ -11,7 +11,8 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, pre_tokenizers, processors
+from tiny_encoders import save_text_encoder
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from merlib import cli, twins
 from merlib.data import folders, table
@@ -32,26 +33,7 @@ def tiny():
 def encoder(request, tiny, tmp_path_factory):
     """The folder of a tiny, randomly initialised encoder."""
     folder = str(tmp_path_factory.mktemp(request.param))
-    lines = [f"{s}: {t}" for s, t in zip(tiny[0].table["speaker"], tiny[0].table["text"], strict=True)]
-    torch.manual_seed(0)
-    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    if request.param == "bert":
-        words = sorted({w for line in lines for w in line.lower().replace(".", " .").replace(":", " :").split()})
-        vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
-        tokenizer = transformers.BertTokenizer(vocab={w: i for i, w in enumerate(vocabulary)}, model_max_length=64)
-        model = transformers.BertModel(
-            transformers.BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **size)
-        )
-    else:
-        trained = ByteLevelBPETokenizer()
-        marks = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-        trained.train_from_iterator(lines, vocab_size=400, special_tokens=marks, show_progress=False)
-        trained.save_model(folder)
-        tokenizer = transformers.RobertaTokenizer.from_pretrained(folder, model_max_length=64)
-        config = transformers.RobertaConfig(vocab_size=len(tokenizer), max_position_embeddings=66, **size)
-        model = transformers.RobertaModel(config)
-    tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)
+    save_text_encoder(folder, tiny[0], request.param)
     return folder
 
 
@@ -91,6 +73,19 @@ def test_tokens_are_the_states_of_the_encoder_from_the_first_on(encoder, tiny, c
     where = "alone" if context == "alone" else "dialogue of 40 tokens"
     how = "tokens" if context == "alone" else "tokens of current"
     assert array.extractor == f"{encoder.rsplit('/', 1)[-1]} {how}, {where}"
+
+
+@pytest.mark.parametrize("context", ["alone", "dialogue"])
+def test_ids_are_what_the_encoder_reads_and_their_marks_what_the_mean_covers(encoder, tiny, context):
+    how = {"encoder": encoder, "context": context, "max_tokens": 40}
+    ids, mean = (text.encode(tiny[0], pool=pool, **how) for pool in ("ids", "mean"))
+    model = transformers.AutoModel.from_pretrained(encoder).eval()
+    assert ids.layers_above == 3 and ids.values.shape[1] == 2 and set(np.unique(ids.values[:, 1])) <= {0, 1}
+    for row, steps in list(enumerate(np.split(torch.tensor(ids.values), ids.lengths.cumsum()[:-1])))[::9]:
+        with torch.inference_mode():
+            states = model(input_ids=steps[:, 0].long()[None]).last_hidden_state[0]
+        expected = states[steps[:, 1] > 0].mean(0)
+        np.testing.assert_allclose(mean.values[row], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_cls_and_mean_joined_are_both_of_them(encoder, tiny):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from merlib.errors import one_of
-from merlib.features import audio, mtcnn_faces, vision
+from merlib.features import audio, mtcnn_faces, speech, vision
 
 ENCODERS = ("text", "visual")  # modalities whose pretrained weights can be replaced
 
@@ -19,9 +19,16 @@ def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
     network = {"weights": weights["visual"]} if "visual" in weights else {}
     return {
         "text": {"encoder": weights.get("text", "bert-base-uncased"), "pool": "tokens"},
-        "audio": audio.MfccSteps(settings=mfcc),
+        "audio": speech_of(data) or audio.MfccSteps(settings=mfcc),
         "visual": crops if data["visual"] == "faces" else vision.EfficientFaces(faces=crops, **network),
     }
+
+
+def speech_of(data: dict) -> audio.AudioExtractor | None:
+    """What the added rows of Table VI read in the place of MFCC: waveforms, or the states of a frozen Whisper."""
+    seconds = float(data["audio_seconds"])
+    arrays = {"waveforms": audio.Waveform(seconds=seconds), "whisper": speech.WhisperStates(seconds=seconds)}
+    return arrays.get(data["audio"])
 
 
 def offline(data: dict) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from merlib import registry
+from merlib.data.store import Passport
 from merlib.errors import DeclarationError, RequestError, one_of
 from merlib.layers.ragged import LastState, masked_mean
 
@@ -180,12 +181,12 @@ def starting_weights(section: dict[str, Any], modalities: Collection[str]) -> di
     return {"encoders.text.encoder": pretrained_files(encoder)}
 
 
-def check_states(section: dict[str, Any], layers_above: dict[str, int]) -> None:
+def check_states(section: dict[str, Any], passports: dict[str, Passport]) -> None:
     """DeclarationError where stored text is not the states that the tuned layers of the network's own encoder read."""
     text = section["encoders"]["text"]
-    if "text" not in layers_above or text["encoder"] == STORED:
+    if "text" not in passports or text["encoder"] == STORED:
         return
-    stored, tuned = layers_above["text"], text["tuned_layers"]
+    stored, tuned = passports["text"].layers_above, text["tuned_layers"]
     if stored != tuned:
         raise DeclarationError(
             f"text encoder {text['encoder']} learns its last {tuned} layers, but the stored states of text have "

@@ -1,6 +1,7 @@
 """MPAF-Net, its baselines and the focal loss: equations by hand, what each row removes, and invisible padding."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -442,10 +443,11 @@ def test_only_what_is_pretrained_has_the_rate_of_bert(bert):
 
 def test_stored_states_that_are_not_below_the_tuned_layers_are_refused():
     model = changed(recipe("table5", "mpaf_net")["model"], {"encoders.text.encoder": "bert-base-uncased"})
-    fitting.check_states(model, {"text": 2})
-    fitting.check_states(changed(model, {"encoders.text.encoder": "vectors"}), {"text": 0})
+    two_below, last = SimpleNamespace(layers_above=2), SimpleNamespace(layers_above=0)
+    fitting.check_states(model, {"text": two_below})
+    fitting.check_states(changed(model, {"encoders.text.encoder": "vectors"}), {"text": last})
     with pytest.raises(DeclarationError, match="learns its last 2 layers, but the stored states of text have 0"):
-        fitting.check_states(model, {"text": 0})
+        fitting.check_states(model, {"text": last})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,172 @@
+"""Encoders that learn: what they learn from, what they must not see, and that a second stage reads their vectors."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_encoders import save_text_encoder
+
+from merlib import declarations, registry
+from merlib.baselines.encoders import TextEncoder
+from merlib.data import folders, splits, store, table
+from merlib.errors import DeclarationError, FeatureError
+from merlib.features import text
+from merlib.roots import extract, tuning
+from merlib.study import planning, runs
+from merlib.twins import dialogues
+
+ADDRESS = ("mfcre", "table_encoders", "minilm_1e4")
+PARTS = 3
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return dialogues.make("meld", seed=1, scale=0.012)[0]
+
+
+@pytest.fixture(scope="module")
+def encoder(corpus, tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("bert"))
+    save_text_encoder(folder, corpus, "bert")
+    return folder
+
+
+@pytest.fixture
+def lab(places, corpus, encoder):
+    """A root "lab" with the corpus, and the ids that the encoder reads."""
+    table.save(corpus, folders.root_path("lab") / "meld")
+    how = {"encoder": encoder, "pool": "ids", "context": "dialogue", "max_tokens": 32, "trained_on": "nothing"}
+    extract.encode_text("lab", "meld", name="text_ids_minilm", **how)
+    return places
+
+
+def tuned(encoder: str, **options):
+    change = {"model.encoder": encoder, "model.dim": 8, "train.epochs": 2, "train.precision": "float32"}
+    (file,) = tuning.fine_tune("lab", "meld", *ADDRESS, change=change, device="cpu", progress=False, **options)
+    return file
+
+
+def vectors(file) -> np.ndarray:
+    corpus = folders.dataset("lab", "meld", features=()).corpus
+    return store.read(file.parents[1], file.stem, ids=corpus.ids).values
+
+
+def with_labels(corpus, rows: np.ndarray):
+    """The same corpus with other labels in some rows."""
+    label = corpus.table["label"].where(~rows, (corpus.table["label"] + 1) % len(corpus.labels))
+    return replace(corpus, table=corpus.table.assign(label=label))
+
+
+def test_the_vectors_are_those_of_the_trained_network_and_the_passport_says_what_it_learned_from(lab, corpus, encoder):
+    file = tuned(encoder)
+    passport, part = store.read_passport(file), corpus.table.set_index("utterance")["split"]
+    assert file.stem == "tuned_s0_f0" and passport.extractor.endswith("dialogue of 32 tokens, tuned on train")
+    assert set(passport.learned_from) == set(part[part == "train"].index)
+    assert set(passport.selected_on) == set(part[part == "val"].index)
+    assert passport.trained_on == f"nothing; labels of meld train ({(part == 'train').sum()} utterances)"
+    (planned, *_), _ = planning.plan(
+        declarations.load("mfcre"), "table_encoders", row="minilm_1e4", data="lab",
+        change={"model.encoder": encoder, "model.dim": 8, "train.epochs": 2, "train.precision": "float32"},
+    )  # fmt: skip
+    assert planned.run.finished, "the row's own run is the encoder: its scores are records"
+    with np.load(planned.run.folder / "predictions.npz") as predictions:
+        row = {u: i for i, u in enumerate(corpus.ids)}
+        own = vectors(file)[[row[u] for u in predictions["ids"]]]
+        np.testing.assert_allclose(own, predictions["embedding"], atol=2e-3)
+    again = vectors(file)
+    file.unlink()
+    np.testing.assert_array_equal(vectors(tuned(encoder)), again)
+
+
+def test_an_encoder_learns_from_nothing_but_the_labels_of_its_training_split(lab, corpus, encoder):
+    before = vectors(tuned(encoder))
+    for part, same in (("test", True), ("train", False)):
+        table.save(with_labels(corpus, corpus.table["split"].to_numpy() == part), folders.root_path("lab") / "meld")
+        runs._dataset.cache_clear()
+        file = tuned(encoder, name=f"other_{part}")
+        assert np.array_equal(vectors(file), before) == same
+
+
+def test_a_cross_fitted_encoder_has_not_seen_what_it_encodes(lab, corpus, encoder):
+    split = corpus.table["split"].to_numpy(str)
+    part = splits.parts(corpus.table, split, PARTS)
+    assert set(part[split == "train"]) == set(range(1, PARTS + 1)) and not part[split != "train"].any()
+    assert (corpus.table.assign(part=part).groupby("dialogue")["part"].nunique() == 1).all()
+    first = tuned(encoder, name="cross_fitted", parts=PARTS)
+    before = vectors(first)
+    assert "cross-fitted in 3 parts" in store.read_passport(first).extractor
+    assert "logistic regression on val" in store.read_passport(first).note
+    table.save(with_labels(corpus, part == 2), folders.root_path("lab") / "meld")
+    runs._dataset.cache_clear()
+    after = vectors(tuned(encoder, name="others", parts=PARTS))
+    np.testing.assert_array_equal(before[part == 2], after[part == 2])
+    for other in (1, 3):
+        assert (before[part == other] != after[part == other]).any(), "these encoders have learned from part 2"
+
+
+def test_no_run_tests_or_validates_on_what_its_encoder_has_seen(lab, corpus, encoder):
+    file = tuned(encoder)
+    paper = declarations.load("mfcre")
+    ((planned, *_), _) = planning.plan(paper, "table_encoders", row="logistic_tuned", data="lab")
+    assert planned.run.arrays == {"text": "tuned_s0_f0"}
+    planned.run.splits()
+    seen = store.read_passport(file)
+    for field, where, ids in (
+        ("learned_from", "val", seen.selected_on[:1]), ("learned_from", "test", None), ("selected_on", "test", None)
+    ):  # fmt: skip
+        ids = ids or (corpus.table["utterance"][corpus.table["split"] == "test"].iloc[0],)
+        feature = planned.run.dataset.features["tuned_s0_f0"]
+        wrong = replace(feature, passport=replace(feature.passport, **{field: ids}))
+        leaky = replace(planned.run.dataset, features={"tuned_s0_f0": wrong})
+        run = replace(planned.run)
+        run.__dict__["dataset"] = leaky
+        with pytest.raises(FeatureError, match=f"seen the labels of 1 of the .* utterances of {where}, first {ids[0]}"):
+            run.splits()
+
+
+def test_rows_wait_for_the_vectors_of_their_own_seed(lab, encoder):
+    tuned(encoder)
+    paper = declarations.load("mfcre")
+    planned, skipped = planning.plan(paper, "table_encoders", row=["bigru_tuned", "bigru_cross_fitted"], data="lab")
+    assert [each.row.id for each in planned] == ["bigru_tuned"]
+    remedy = "; `merlib data fine-tune` makes what an encoder has learned"
+    assert skipped == [f"bigru_cross_fitted on meld (TAV): no cross_fitted_s0_f0, audio, visual{remedy}"]
+    _, skipped = planning.plan(paper, "table_encoders", row="bigru_tuned", data="lab", seed=1)
+    assert skipped == [f"bigru_tuned on meld (TAV): no tuned_s1_f0, audio, visual{remedy}"]
+    tuned(encoder, seeds=(1,))
+    (one,), _ = planning.plan(paper, "table_encoders", row="bigru_tuned", data="lab", seed=1)
+    assert one.run.recipe_id == planned[0].run.recipe_id and one.run.id != planned[0].run.id
+
+
+def test_another_encoders_array_is_not_overwritten(lab, encoder):
+    tuned(encoder)
+    with pytest.raises(FeatureError, match="of other weights. Give this one another --name"):
+        tuned(encoder, parts=PARTS)
+
+
+def test_gradients_reach_the_whole_encoder_and_padding_changes_nothing(corpus, encoder):
+    section = {"encoder": encoder, "pool": "words", "dim": 8, "dropout": 0.0, "checkpointing": False}
+    given = {"dims": {"text": 2}, "classes": 7, "sentiment": False}
+    net = registry.build("model", section | {"name": "text_encoder"}, **given)
+    assert isinstance(net, TextEncoder) and all("pooler" not in name for name, _ in net.named_parameters())
+    array = text.encode(corpus, encoder=encoder, pool="ids", context="dialogue", max_tokens=32)
+    rows = [torch.tensor(part) for part in np.split(array.values, array.lengths.cumsum()[:-1])[:5]]
+    x = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    mask = torch.arange(x.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
+    outputs = net.eval()({"text": x, "text_mask": mask})
+    alone = [net({"text": row[None], "text_mask": torch.ones(1, len(row), dtype=torch.bool)}) for row in rows]
+    torch.testing.assert_close(outputs["logits"], torch.cat([each["logits"] for each in alone]), rtol=1e-4, atol=1e-5)
+    mean = text.encode(corpus, encoder=encoder, pool="mean", context="dialogue", max_tokens=32).values[:5]
+    torch.testing.assert_close(outputs["embedding"], net.head(torch.tensor(mean))["embedding"], rtol=1e-4, atol=1e-5)
+    outputs["logits"].square().sum().backward()
+    unread = {name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum()}
+    assert not unread, "every weight learns"
+
+
+def test_ids_of_another_encoder_are_refused(lab, corpus, encoder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    save_text_encoder(str(other), corpus, "roberta")
+    with pytest.raises(DeclarationError, match=r"reads the ids of its own tokens, .*--pool ids --encoder"):
+        tuned(str(other))
