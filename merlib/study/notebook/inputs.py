@@ -101,6 +101,18 @@ def passports(paper: Paper, data: str) -> pd.DataFrame:
     return pd.DataFrame(lines, index=columns).T.fillna("")
 
 
+def learned(paper: Paper, data: str) -> pd.DataFrame:
+    """The arrays whose encoder has learned from labels of its corpus: how many of which, and how it was chosen."""
+    lines = {}
+    for corpus in filter(folders.corpora(data).__contains__, paper.corpora):
+        for name, feature in folders.dataset(data, corpus).features.items():
+            passport = feature.passport
+            if passport.learned_from:
+                seen = {"learned from": len(passport.learned_from), "selected on": len(passport.selected_on)}
+                lines[corpus, name] = {"extractor": passport.extractor, **seen, "note": passport.note}
+    return pd.DataFrame(lines, index=["extractor", "learned from", "selected on", "note"]).T
+
+
 def splits(paper: Paper, held: Mapping[str, Dataset], data: str, *, fold: int = 0) -> dict[str, dict[str, Any]]:
     """Corpus -> train, val and test as the base recipe reads them."""
     recipes = {name: base_recipe(paper, name, data=data) for name in held}
