@@ -11,7 +11,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "inputs": [
             "base_recipe", "batch", "changes", "classes", "counts", "datasets", "learned", "lengths", "load",
-            "partitions", "parts", "passports", "present", "sequences", "shown", "sources", "splits", "steps", "transitions",
+            "partitions", "parts", "passports", "present", "sequences", "shown", "sources", "splits", "steps",
+            "transitions",
         ],
         "trained": [
             "Trained", "alarm", "chance", "confusions", "curves", "pairs", "panel", "plane", "ranges", "results",
