@@ -87,11 +87,9 @@ class Schedule:
             "constant": lambda t: 1.0,
             "step": lambda t: factor ** (1 + (t - first) // every if t >= first else 0),
         }
-        floor = recipe.get("min_lr", 0.0) / recipe["lr"]
-        rates |= {
-            name: partial(_after_warmup, shape, warmup=warmup, total=total, floor=floor)
-            for name, shape in WARMUP.items()
-        }
+        if kind in WARMUP:
+            floor = recipe.get("min_lr", 0.0) / recipe["lr"]
+            rates[kind] = partial(_after_warmup, WARMUP[kind], warmup=warmup, total=total, floor=floor)
         self.plateau = kind == "plateau"
         if self.plateau:
             self.inner = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=factor, patience=every)

@@ -7,13 +7,13 @@ import pytest
 import torch
 from tiny_encoders import save_text_encoder
 
-from merlib import declarations, registry
+from merlib import cli, declarations, registry
 from merlib.baselines.encoders import TextEncoder
 from merlib.data import folders, splits, store, table
-from merlib.errors import DeclarationError, FeatureError
+from merlib.errors import DeclarationError, FeatureError, RequestError
 from merlib.features import text
 from merlib.roots import extract, tuning
-from merlib.study import planning, runs
+from merlib.study import notebook, planning, runs
 from merlib.twins import dialogues
 
 ADDRESS = ("mfcre", "table_encoders", "minilm_1e4")
@@ -123,6 +123,19 @@ def test_no_run_tests_or_validates_on_what_its_encoder_has_seen(lab, corpus, enc
         run.__dict__["dataset"] = leaky
         with pytest.raises(FeatureError, match=f"seen the labels of 1 of the .* utterances of {where}, first {ids[0]}"):
             run.splits()
+
+
+def test_the_command_adds_the_arrays_and_a_notebook_tells_what_they_have_learned_from(lab, encoder, capsys):
+    changes = [f"--set={key}" for key in (f"model.encoder={encoder}", "model.dim=8", "train.epochs=1")]
+    cli.main(["data", "fine-tune", "lab", "meld", *ADDRESS, "--seeds", "0,2", "--name", "mine", *changes])
+    assert [line.rpartition("/")[2] for line in capsys.readouterr().out.split()] == [
+        "mine_s0_f0.safetensors", "mine_s2_f0.safetensors",
+    ]  # fmt: skip
+    shown = notebook.learned(declarations.load("mfcre"), "lab")
+    assert list(shown.index) == [("meld", "mine_s0_f0"), ("meld", "mine_s2_f0")]
+    assert (shown["learned from"] > shown["selected on"]).all() and shown["note"].str.startswith("seed ").all()
+    with pytest.raises(RequestError, match="Make the array that it reads first"):
+        tuning.fine_tune("lab", "meld", "mfcre", "table_encoders", "roberta")
 
 
 def test_rows_wait_for_the_vectors_of_their_own_seed(lab, encoder):

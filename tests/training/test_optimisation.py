@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from merlib.data.batches import Dialogues, Utterances
@@ -62,6 +63,18 @@ def test_warmup_then_cosine_by_step_and_by_epoch():
     by_epoch = rates(schedule="warmup_cosine", warmup_epochs=2, warmup_unit="epoch")
     assert all(len(set(epoch)) == 1 for epoch in by_epoch)
     assert [epoch[0] for epoch in by_epoch][:3] == pytest.approx([0.0, 0.05, 0.1])
+
+
+def test_warmup_then_linearly_down_is_that_of_transformers():
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(1))], lr=0.1)
+    own = transformers.get_linear_schedule_with_warmup(optimizer, num_warmup_steps=3, num_training_steps=30)
+    expected = []
+    for _ in range(30):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        own.step()
+    flat = [r for epoch in rates(schedule="warmup_linear", warmup_epochs=1) for r in epoch]
+    assert flat == pytest.approx(expected)
 
 
 def test_a_text_encoder_has_its_own_rate_and_vectors_no_decay():
