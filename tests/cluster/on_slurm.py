@@ -12,6 +12,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -28,8 +29,11 @@ KILLS = int(os.environ.get("MERLIB_KILLS", "3"))
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("cluster")
+def place():
+    """A folder that every user can enter, as munge demands of its socket; pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory(prefix="merlib-cluster-") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +150,7 @@ def assert_same(results, here):
             assert ours[name].tobytes() == theirs[name].tobytes(), f"{file.parent.name} {name}"
 
 
-def test_a_cancelled_job_a_killed_controller_and_a_dead_node_change_no_number(place, here, node):
+def test_a_cancelled_job_a_killed_controller_and_a_dead_node_change_no_number(place, node, here):
     process = on_cluster(place, "killed")
     cancelled = a_training(process)
     slurm("scancel", cancelled)
@@ -168,7 +172,7 @@ def test_a_cancelled_job_a_killed_controller_and_a_dead_node_change_no_number(pl
     assert_same(place / "killed", here)
 
 
-def test_batches_killed_at_random_moments_end_with_the_same_records(place, here, node):
+def test_batches_killed_at_random_moments_end_with_the_same_records(place, node, here):
     moments, killed = random.Random(0), 0
     for number in itertools.count():
         results = f"restarted{number}"
@@ -183,7 +187,7 @@ def test_batches_killed_at_random_moments_end_with_the_same_records(place, here,
 
 
 @pytest.mark.parametrize("node", ["gpu"], indirect=True)
-def test_only_trainings_of_networks_ask_for_a_gpu(place, here, node):
+def test_only_trainings_of_networks_ask_for_a_gpu(place, node, here):
     finish(on_cluster(place, "gpu", profile="slurm-gpu"))
     shown = slurm("scontrol", "show", "job", "--oneliner").splitlines()
     asked = {line.split("Comment=")[1].split()[0]: "TresPerNode=gres:gpu:1" in line for line in shown}

@@ -42,7 +42,8 @@ stop() {  # NAME: ends a daemon, by force after 20 seconds
 until_true() {  # WHAT COMMAND...: tries thirty times until the command succeeds
     local what=$1 && shift
     for _ in $(seq 30); do timeout 5 "$@" > /dev/null 2>&1 && return; sleep 0.5; done
-    fail "$what does not answer; read $DIR/log"
+    tail -n 5 "$DIR"/log/*"$what"* >&2
+    fail "$what does not answer; its log is in $DIR/log, and ends as above"
 }
 
 install_packages() {
