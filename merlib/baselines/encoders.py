@@ -74,9 +74,14 @@ class TextEncoder(nn.Module):
         self.head = Head(width=width, dim=dim, classes=1 if sentiment else classes, dropout=dropout)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        states, words = self.states(batch)
+        return self.head(states[:, 0] if self.pool == "cls" else masked_mean(states, words))
+
+    def states(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The last states of the encoder, b t w, and which of them are of words of the current utterance, b t."""
         (ids, words), real = batch["text"].unbind(-1), batch["text_mask"]  # b t
-        states = self.encoder(input_ids=ids.long(), attention_mask=real.long()).last_hidden_state  # b t w
-        return self.head(states[:, 0] if self.pool == "cls" else masked_mean(states, (words > 0) & real))
+        states = self.encoder(input_ids=ids.long(), attention_mask=real.long()).last_hidden_state
+        return states, (words > 0) & real
 
     @staticmethod
     def starting_weights(section: dict[str, Any], modalities: Collection[str]) -> dict[str, list[Path]]:

@@ -132,6 +132,7 @@ def fine_tune(
     name: Annotated[str, typer.Option(help=TUNED, parser=word, metavar="NAME")] = "tuned",
     seeds: Seeds = "0",
     cross_fit: Annotated[int, typer.Option(min=0, metavar="PARTS", help=CROSS_FIT)] = 0,
+    tokens: Annotated[bool, typer.Option("--tokens", help="The states of tokens, for networks on sequences.")] = False,
     changes: Changes = None,
     device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Default: a GPU, where there is one.")] = None,
 ) -> None:
@@ -143,7 +144,14 @@ def fine_tune(
     from merlib.roots import imports, tuning
 
     imports.refuse_synthetic(data)
-    options = {"name": name, "seeds": seeds, "parts": cross_fit, "change": dict(changes or ()), "device": device}
+    options = {
+        "name": name,
+        "seeds": seeds,
+        "parts": cross_fit,
+        "tokens": tokens,
+        "change": dict(changes or ()),
+        "device": device,
+    }
     for path in tuning.fine_tune(data, corpus, paper, table, row, **options):
         print(path)
 

@@ -1,7 +1,8 @@
 """Vectors of an encoder that learned from a corpus's labels, as an array of a data root, one for each seed and fold.
 
 The encoder is the network of a row (`paper table row`), trained as any other run, so that its own scores are records.
-Its vectors are `embedding` of every utterance. Two ways:
+Its vectors are `embedding` of every utterance; or, for networks that read sequences, the last states of its tokens,
+from the first on, as `merlib data text --pool tokens` takes them. Two ways:
 
     plain        one encoder, fitted on the training split: training utterances are encoded by a network that has seen
                  their labels, as in the papers that train in two stages
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from merlib import declarations, registry
 from merlib.data import folders, splits, store
+from merlib.data.batches import Utterances
 from merlib.data.store import Passport
 from merlib.data.table import Array
 from merlib.errors import FeatureError, RequestError
@@ -26,25 +29,30 @@ from merlib.files import sha256
 from merlib.study import planning, runs
 from merlib.study.runs import Run
 from merlib.training import metrics
-from merlib.training.prediction import predict
+from merlib.training.prediction import autocast, bucket_of, predict
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """The vectors that some trained encoders give to every utterance of a corpus (u d), and their files of weights."""
+    """What trained encoders give to a corpus, in table order, a vector or a sequence of states for each utterance.
 
-    values: np.ndarray
+    weights: their files.
+    """
+
+    rows: list[np.ndarray]  # u: d, or t d
     weights: list[Path]
     note: str
 
 
 def fine_tune(
     data: str, corpus: str, paper: str, table: str, row: str, *, name: str = "tuned", seeds: Sequence[int] = (0,),
-    parts: int = 0, change: Mapping[str, Any] | None = None, device: str | None = None, progress: bool = True,
+    parts: int = 0, tokens: bool = False, change: Mapping[str, Any] | None = None, device: str | None = None,
+    progress: bool = True,
 ) -> list[Path]:  # fmt: skip
     """Train the encoder of a row on a corpus of the root `data`, and add its vectors as `<name>_s<seed>_f<fold>`.
 
-    parts: 0 for the plain way, else the number of parts for the cross-fitted one. change: laid over the row's recipe.
+    parts: 0 for the plain way, else the number of parts for the cross-fitted one. tokens: the states of tokens instead
+    of a vector (text only). change: laid over the row's recipe.
     Encoders that are trained already are taken from the cache. Returns the files.
     """
     declared, files = declarations.load(paper), []
@@ -56,41 +64,65 @@ def fine_tune(
             raise RequestError(f"{why}. Make the array that it reads first: `merlib data text ... --pool ids`.")
         for run in of_corpus.values():
             options = {"device": device, "progress": progress, "label": f"{paper}/{table}/{row}"}
-            encoded = _cross_fitted(run, parts, options) if parts else _by_one(run, options)
+            encoded = _cross_fitted(run, parts, tokens, options) if parts else _by_one(run, tokens, options)
             files.append(_add(run, f"{name}_s{seed}_f{run.fold}", encoded, parts))
     return files
 
 
-def _by_one(run: Run, options: dict[str, Any]) -> Encoded:
-    """The vectors of the encoder of one run, which is trained where it is not in the cache."""
+def _by_one(run: Run, tokens: bool, options: dict[str, Any]) -> Encoded:
+    """What the encoder of one run gives, which is trained where it is not in the cache."""
     runs.execute(run, **options)
-    device = options["device"] or "cpu"
-    outputs = predict(runs.network(run, device), run.whole(device), precision=run.recipe["train"]["precision"])
-    if "embedding" not in outputs:
-        raise RequestError(f"the network {run.recipe['model']['name']} returns no embedding of an utterance")
-    return Encoded(outputs["embedding"].cpu().numpy(), [run.folder / "network.safetensors"], f"run {run.id}")
+    device = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    model, whole, precision = runs.network(run, device), run.whole(device), run.recipe["train"]["precision"]
+    needed = "states" if tokens else "embedding"
+    if tokens and hasattr(model, "states"):
+        rows = _states(model, whole, precision)
+    elif not tokens and "embedding" in (outputs := predict(model, whole, precision=precision)):
+        rows = list(outputs["embedding"].cpu().numpy())
+    else:
+        raise RequestError(f"the network {run.recipe['model']['name']} gives no {needed} of an utterance")
+    return Encoded(rows, [run.folder / "network.safetensors"], f"run {run.id}")
 
 
-def _cross_fitted(run: Run, parts: int, options: dict[str, Any]) -> Encoded:
-    full = _by_one(run, options)
+@torch.inference_mode()
+def _states(model: torch.nn.Module, whole: Utterances, precision: str) -> list[np.ndarray]:
+    """The states of the first token and of the words of every utterance: t d float16 each."""
+    rows: list = [None] * len(whole)
+    model.eval()
+    for items in whole.by_length.split(bucket_of(model, whole)):
+        with autocast(whole.label.device.type, precision):
+            states, words = model.states(whole.batch(items))
+        words[:, 0] = True
+        for item, state, kept in zip(items.tolist(), states, words, strict=True):
+            rows[item] = state[kept].cpu().numpy().astype(np.float16)
+    return rows
+
+
+def _cross_fitted(run: Run, parts: int, tokens: bool, options: dict[str, Any]) -> Encoded:
+    full = _by_one(run, tokens, options)
     part_of = splits.parts(run.dataset.corpus.table, run.split, parts)  # u
     others = []
     for part in range(1, parts + 1):
         protocol = run.recipe["protocol"] | {"parts": parts, "without": part}
         label = f"{options['label']}, without part {part} of {parts}"
-        others.append(_by_one(replace(run, recipe=run.recipe | {"protocol": protocol}), options | {"label": label}))
-    unseen = np.select([(part_of == k)[:, None] for k in range(1, parts + 1)], [each.values for each in others], np.nan)
-    choices = {"the first encoder": full.values, "the mean of the others": np.mean([e.values for e in others], axis=0)}
-    filled = {what: np.where(part_of[:, None] > 0, unseen, values) for what, values in choices.items()}
-    scores = {what: _score(run, values) for what, values in filled.items()}
+        of_part = replace(run, recipe=run.recipe | {"protocol": protocol})
+        others.append(_by_one(of_part, tokens, options | {"label": label}))
+    mean = [np.mean(rows, axis=0) for rows in zip(*(each.rows for each in others), strict=True)]
+    filled = {
+        what: [others[part - 1].rows[i] if part else rows[i] for i, part in enumerate(part_of)]
+        for what, rows in (("the first encoder", full.rows), ("the mean of the others", mean))
+    }
+    scores = {what: _score(run, rows) for what, rows in filled.items()}
     best = max(scores, key=scores.get)
     compared = ", ".join(f"{what} {score:.4f}" for what, score in scores.items())
     note = f"{full.note}; other utterances by {best} (weighted F1 of a logistic regression on val: {compared})"
     return Encoded(filled[best], [path for each in (full, *others) for path in each.weights], note)
 
 
-def _score(run: Run, values: np.ndarray) -> float:
-    """Weighted F1 on validation of a logistic regression on the vectors (u d) of the training utterances."""
+def _score(run: Run, rows: list[np.ndarray]) -> float:
+    """Weighted F1 on validation of a logistic regression on the vectors of the training utterances, of tokens on their
+    means."""
+    values = np.stack([row.astype(np.float32).mean(0) if row.ndim > 1 else row for row in rows])
     label, labels = run.dataset.corpus.table["label"].to_numpy(), run.judge.labels
     known = (label >= 0) & (label < len(labels))
     train, val = (known & splits.members(run.split, part) for part in ("train", "val"))
@@ -106,9 +138,12 @@ def _add(run: Run, name: str, encoded: Encoded, parts: int) -> Path:
     table = run.dataset.corpus.table
     ids, labelled = table["utterance"].to_numpy(str), table["label"].to_numpy() >= 0
     seen = {part: tuple(ids[labelled & splits.members(run.split, part)].tolist()) for part in ("train", "val")}
-    how = f"cross-fitted in {parts} parts" if parts else "tuned on train"
+    sequences = encoded.rows[0].ndim > 1
+    how = (f"cross-fitted in {parts} parts" if parts else "tuned on train") + ", states of tokens" * sequences
+    lengths = np.array([len(row) for row in encoded.rows], dtype=np.int64) if sequences else None
+    values = np.concatenate(encoded.rows) if sequences else np.stack(encoded.rows).astype(np.float32)
     array = Array(
-        encoded.values.astype(np.float32), modality=modality, extractor=f"{source.extractor}, {how}",
+        values, lengths=lengths, modality=modality, extractor=f"{source.extractor}, {how}",
         version=source.version, weights_sha256=sha256(*encoded.weights), fitted_on="train",
         trained_on=f"{source.trained_on}; labels of {run.corpus} train ({len(seen['train'])} utterances)",
         learned_from=seen["train"], selected_on=seen["val"], max_tokens=source.max_tokens, cut=source.cut,

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import transformers
 from tiny_encoders import save_text_encoder
 
 from merlib import cli, declarations, registry
@@ -123,6 +124,26 @@ def test_no_run_tests_or_validates_on_what_its_encoder_has_seen(lab, corpus, enc
         run.__dict__["dataset"] = leaky
         with pytest.raises(FeatureError, match=f"seen the labels of 1 of the .* utterances of {where}, first {ids[0]}"):
             run.splits()
+
+
+def test_states_of_tokens_are_those_of_the_tuned_encoder(lab, corpus, encoder, tmp_path):
+    file = tuned(encoder, name="text_tuned", tokens=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
+    paper, change = declarations.load("mfcre"), {"model.encoder": encoder, "model.dim": 8, "train.epochs": 2}
+    change |= {"train.precision": "float32"}
+    (planned, *_), _ = planning.plan(paper, "table_encoders", row="minilm_1e4", data="lab", change=change)
+    runs.network(planned.run, "cpu").encoder.save_pretrained(tmp_path / "learned")
+    tokenizer.save_pretrained(tmp_path / "learned")
+    how = {"pool": "tokens", "context": "dialogue", "max_tokens": 32}
+    expected = text.encode(corpus, encoder=str(tmp_path / "learned"), **how)
+    frozen = text.encode(corpus, encoder=encoder, **how)
+    found = store.read(file.parents[1], file.stem, ids=corpus.ids)
+    np.testing.assert_array_equal(found.lengths, expected.lengths)
+    np.testing.assert_allclose(found.values, expected.values, rtol=5e-3, atol=5e-3)
+    assert np.abs(found.values - frozen.values).max() > 0.05 and found.values.dtype == np.float16
+    assert found.passport.extractor.endswith("tuned on train, states of tokens")
+    crossed = tuned(encoder, name="text_crossed", tokens=True, parts=PARTS)
+    assert store.read(crossed.parents[1], crossed.stem, ids=corpus.ids).values.shape == found.values.shape
 
 
 def test_the_command_adds_the_arrays_and_a_notebook_tells_what_they_have_learned_from(lab, encoder, capsys):
