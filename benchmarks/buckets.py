@@ -45,7 +45,8 @@ def measure(network: str, sizes: list[int], rounds: int) -> dict[str, float | st
     torch.manual_seed(0)
     name, table, row, corpus = ROWS[network]
     paper = declarations.load(name)
-    recipe = declarations.recipe(paper, paper.table(table).find(row), corpus)
+    stored = {f"substitute.{each}": True for each in paper.substitute}
+    recipe = declarations.recipe(paper, paper.table(table).find(row), corpus, change=stored)
     count, sentiment = STEPS * recipe["train"]["batch"], corpus == "mosei"
     if sentiment:
         split = baselines_step.utterances(count, np.random.default_rng(0), even=False)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from merlib import declarations, registry
-from merlib.data import batches, official
+from merlib.data import batches, inputs, official
 
 TINY = {"text": (6, 8, 26), "audio": (5, 20, 26), "visual": (16, 8, 26)}  # width, fewest and most steps
 WIDTHS = {  # by paper, at the real size: width, fewest and most steps of an utterance (1, 1: a vector)
@@ -28,6 +28,7 @@ WIDTHS = {  # by paper, at the real size: width, fewest and most steps of an utt
     "mpaf_net": {"text": (768, 3, 128), "audio": (40, 60, 251), "visual": (64 * 64, 30, 150)},
 }
 ALIGNED = 50  # steps of an utterance where networks walk all modalities together (the SDK's aligned files)
+ENCODED_IN_NETWORK = {"waveforms", "text_states"}  # arrays that an encoder of Hugging Face reads, which learns
 FACES = {"tiny": 32, "real": 224}  # pixels of a side, where frames are pictures
 LONGEST = {"meld": 33, "mosi": 63, "mosei": 98}  # utterances of a dialogue; the others are IEMOCAP's
 TINY_DIALOGUES = (6, 4, 9)
@@ -78,21 +79,34 @@ def declared(size: str, paper: str = "") -> list[Case]:
 def _declared(size: str, only: str) -> Iterator[Case]:
     """Every run of every row of every paper, or of one, once a corpus and column, estimators left out.
 
-    Networks that start from published weights start from random ones; those that fine-tune a speech encoder are left
-    out, since the section `memory` of gpu.py builds one.
+    Networks read what stands in for encoders that learn, and of each paper one network is there as printed, too.
+    Those that start from published weights start from random ones; those that fine-tune an encoder of Hugging Face are
+    left out: the section `memory` of gpu.py builds the largest.
     """
     for paper in map(declarations.load, [only] if only else declarations.papers()):
         for table in paper.tables.values():
             for row in table.row:
                 columns = declarations.row_cells(paper, table, row) if row.runs and row.kind == "own" else ()
                 for corpus, modalities in {(cell.corpus, cell.modalities): None for cell in columns}:
-                    scale = {"data": "twin"} if size == "tiny" else {}
-                    recipe = declarations.recipe(paper, row, corpus, modalities=modalities, **scale)
-                    if registry.is_estimator(recipe["model"]["name"]) or recipe["data"]["audio"] == "waveforms":
-                        continue
-                    with_random_weights(recipe["model"])
-                    letters = recipe["data"]["modalities"]
-                    yield Case(paper.id, f"{paper.id}/{table.id}/{row.id}, {corpus}, {letters}", corpus, recipe)
+                    options = {"modalities": modalities, "data": "twin" if size == "tiny" else ""}
+                    for change in _choices(paper, row):
+                        recipe = declarations.recipe(paper, row, corpus, change=change, **options)
+                        learning = ENCODED_IN_NETWORK & set(inputs.arrays(recipe["data"]).values())
+                        if registry.is_estimator(recipe["model"]["name"]) or learning:
+                            continue
+                        with_random_weights(recipe["model"])
+                        letters = recipe["data"]["modalities"]
+                        yield Case(paper.id, f"{paper.id}/{table.id}/{row.id}, {corpus}, {letters}", corpus, recipe)
+
+
+def _choices(paper: declarations.Paper, row: declarations.Row) -> list[dict[str, bool]]:
+    """The substitutes of arrays, unless the row chooses; for the row of all default readings also the other choices."""
+    names = {f"substitute.{name}": each for name, each in paper.substitute.items()}
+    stored = {name: True for name, each in names.items() if f"data.{each.modality}" in paper.flat(each.change)}
+    if row.id != "default":
+        return [{name: True for name in stored if name not in paper.flat(row.change)}]
+    printed = dict.fromkeys(names, False)
+    return [stored, printed, *(printed | {name: True} for name in names if name not in stored)]
 
 
 def described(error: BaseException) -> str:

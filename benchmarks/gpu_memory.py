@@ -53,7 +53,7 @@ def rows(device: str, size: str, most: int = 100) -> Iterator[dict[str, Any]]:
 def fine_tuned(encoder_folder: str, size: str, checkpointing: bool) -> gpu_cases.Case:
     paper = declarations.load("gia_mic")
     change = {
-        "readings.speech": "fine_tune", "model.extractors.audio.encoder": encoder_folder,
+        "substitute.stored_speech": False, "model.extractors.audio.encoder": encoder_folder,
         "model.extractors.audio.checkpointing": checkpointing, "train.precision": "bf16",
     }  # fmt: skip
     row = paper.table("table2").find("gia_mic_vst")

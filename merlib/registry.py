@@ -47,8 +47,8 @@ def features(paper: str) -> ModuleType:
     """The module `features` of a paper's package: its extractors of arrays from recordings and transcripts.
 
     It has `extractors(data, weights)`, by modality, of text the options of `text.encode` (weights: names or paths
-    instead of the paper's); `offline(data)`, those that take the place of extractors whose weights come with no
-    package; and ENCODERS, the modalities whose pretrained weights can be replaced.
+    instead of the paper's, by modality), and `offline(data)`, those that take the place of extractors whose weights
+    come with no package (of text: MiniLM with the paper's options, unless it has others).
     """
     module = f"{one_of(papers(), paper, 'paper that has a package')}.features"
     if importlib.util.find_spec(module) is None:

@@ -17,6 +17,7 @@ import gpu_agreement
 import gpu_cases
 import gpu_report
 import gpu_speed
+import printed_cost
 
 from merlib import declarations, registry
 
@@ -140,3 +141,13 @@ def test_the_waits_of_a_step_are_those_that_come_with_more_steps():
 def test_a_row_that_was_cut_off_is_left_out(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"case": "a"}\n{"case": "b", "sec')
     assert gpu_report.read_rows(tmp_path / "rows.jsonl") == [{"case": "a"}]
+
+
+def test_the_declared_costs_of_encoders_that_learn_are_those_that_are_counted():
+    with torch.device("meta"):
+        counts = {name.split(",")[0]: (net, *rest) for name, net, *rest in printed_cost.costs()}
+    for paper, (net, operations, kept) in counts.items():
+        (learns,) = filter(None, (each.learns for each in declarations.load(paper).substitute.values()))
+        parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
+        counted = {"parameters": parameters, "megaflop": round(operations / 1e6), "megabytes": round(kept / 1e6)}
+        assert learns.model_dump() == pytest.approx(counted, rel=0.02), paper

@@ -53,11 +53,13 @@ def _options(version: Annotated[bool, VERSION] = False) -> None:
 def doctor(as_json: AsJson = False) -> None:
     """Show the data that is here, and what is missing.
 
-    For each paper: the corpora and modalities it still needs, how to get them, and under which licence.
+    For each paper: the corpora and modalities it still needs, how to get them, and under which licence; which of its
+    printed protocol cannot run on a root, what stands in, and what it costs.
     """
     from merlib.roots import doctor
 
-    report = doctor.describe(declarations.needs([declarations.load(name) for name in declarations.papers()]))
+    papers = [declarations.load(name) for name in declarations.papers()]
+    report = doctor.describe(declarations.needs(papers), papers)
     print(json.dumps(report, indent=1) if as_json else doctor.as_text(report))
 
 

@@ -1,6 +1,7 @@
 """Declarations: papers/<paper>/*.toml -> typed, checked cells and recipes. The grammar is in papers/README.md.
 
-`schema` has the types, `leaves` the dotted names, `recipes` cells and the recipe of a row; `loading` reads the files.
+`schema` has the types, `leaves` the dotted names, `printed` the cells, `recipes` the recipe of a row, `stand_ins` what
+runs where a root lacks what the paper used; `loading` reads the files.
 """
 
 import lazy_loader
@@ -9,9 +10,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "loading": ["READ", "folders", "load", "papers", "search_path"],
-        "recipes": [
-            "addresses", "base_recipe", "cells", "changed", "needs", "overruled", "recipe", "recipe_of", "row_cells",
-        ],
+        "printed": ["addresses", "cells", "row_cells"],
+        "recipes": ["BASE", "base_recipe", "changed", "needs", "overruled", "recipe", "recipe_of"],
         "schema": ["LETTERS", "SCORES", "Cell", "Claim", "Column", "Paper", "Row", "Table"],
+        "stand_ins": ["standing_in", "substitutes"],
     },
 )  # fmt: skip

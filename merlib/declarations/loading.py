@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from merlib.declarations.recipes import addresses, cells, recipe, row_cells
-from merlib.declarations.schema import SCORES, Cell, Claim, Column, Paper, Row, Table
+from merlib.declarations.printed import addresses, cells, row_cells
+from merlib.declarations.recipes import recipe
+from merlib.declarations.schema import LETTERS, SCORES, Cell, Claim, Column, Paper, Row, Table
 from merlib.errors import DeclarationError, one_of
 from merlib.foreign import read_toml
 from merlib.places import CHECKOUT
@@ -103,6 +104,7 @@ def _check(paper: Paper) -> None:
     for corpus in paper.twin_media_arrays:
         one_of(paper.corpora, corpus, f"corpus of {paper.id}, so twin_media_arrays cannot name it")
     leaves = _check_readings(paper)
+    _check_substitutes(paper, leaves)
     sections = {leaf[:at] for leaf in leaves for at, letter in enumerate(leaf) if letter == "."}
     for name, shared in paper.shares.items():
         one_of(paper.base, name, f"base of {paper.id}, so it shares nothing")
@@ -129,6 +131,18 @@ def _check_readings(paper: Paper) -> set[str]:
     if missing := sorted(set(NEEDED) - leaves):
         raise DeclarationError(f"{paper.id}: the base recipe lacks {missing}: see papers/README.md")
     return leaves
+
+
+def _check_substitutes(paper: Paper, leaves: set[str]) -> None:
+    for name, substitute in paper.substitute.items():
+        change, array = paper.flat(substitute.change), f"data.{substitute.modality}"
+        one_of(paper.flat(paper.recipe), array, f"leaf of the base recipe of {paper.id}, whose substitute is {name}")
+        for leaf in (*change, *filter(None, [substitute.weights])):
+            one_of(leaves, leaf, f"leaf of {paper.id}, which substitute {name} could name")
+        for base in substitute.always:
+            one_of(paper.base, base, f"base of {paper.id}, which substitute {name} could always have")
+        if others := sorted(change.keys() & {f"data.{modality}" for modality in LETTERS.values()} - {array}):
+            raise DeclarationError(f"{paper.id}: substitute {name}, of {substitute.modality}, must not change {others}")
 
 
 def _check_table(paper: Paper, table: Table) -> None:

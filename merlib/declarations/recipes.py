@@ -1,24 +1,23 @@
-"""The cells of a paper, each with an address, `paper/table/row`, and the recipe behind a row.
+"""The recipe behind a row of a paper's tables.
 
 A recipe has the sections `model`, `loss`, `train`, `data` and `protocol`, resolved for one corpus. It is merged in this
-order: the paper's leaves, the default readings, the base of another system, the readings that the row or the caller
-chooses, the scale of a synthetic root, the leaves that the row sets, those that the caller sets.
+order: the paper's leaves, the default readings, the substitutes that are taken (`stand_ins`), the base of another
+system, the readings that the row or the caller chooses, the scale of a synthetic root, the leaves that the row sets,
+those that the caller sets.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from merlib.declarations.leaves import Typed, checked, for_corpus, nested, sourced
-from merlib.declarations.schema import LETTERS, Cell, Paper, Row, Table
+from merlib.declarations.leaves import Typed, checked, for_corpus, nested
+from merlib.declarations.schema import LETTERS, Cell, Paper, Row
 from merlib.errors import one_of
 
-AVERAGED = {(m, a): f"{a}_{m}" for m in ("f1", "precision", "recall") for a in ("macro", "weighted")}
-PRINTED = re.compile(r"(Sec\.|Table|eqs?\.|Fig\.|Abstract)")  # a source that starts so is a place in the paper
 SECTIONS = ("model", "loss", "train", "data", "protocol")
+BASE = Row(id="base", label="the base recipe")
+CHOICES = ("readings.", "substitute.")  # how those keys of a change begin that are no leaves
 
 
 def recipe(
@@ -29,8 +28,9 @@ def recipe(
 
     data: the data root; a paper declares smaller networks and fewer epochs for the synthetic ones (`places.TWINS`).
     modalities: those of the column, where it names them (`data.modalities`).
-    change: leaves (`{"train.lr": 1e-3}`) or readings (`{"readings.cell": "slstm"}`) that override those of the row.
-    Raises DeclarationError for an unknown key or reading, or a value of another type than the declared one.
+    change: leaves (`{"train.lr": 1e-3}`), readings (`{"readings.cell": "slstm"}`) or substitutes
+    (`{"substitute.stored_text": True}`) that override those of the row.
+    Raises DeclarationError for an unknown key, or a value of another type than the declared one.
     """
     of_column = {"data.modalities": modalities} if modalities else {}
     changes = of_column | paper.flat(row.change) | paper.flat(change or {})
@@ -48,20 +48,30 @@ def recipe(
     leaves = own(declared.recipe)
     for name, reading in paper.readings.items():
         leaves |= own(declared.options[name][reading.default])
+    for name in _taken(paper, _scale(paper, data) | changes, row.base):
+        leaves |= own(declared.substitutes[name])
     leaves |= base
     for name, option in _chosen(paper, changes).items():
         leaves |= own(declared.options[name][option])
     leaves |= {k: v for k, v in _scale(paper, data).items() if k in leaves}
     for key, value in changes.items():
-        if not key.startswith("readings."):
+        if not key.startswith(CHOICES):
             leaves[key] = checked(key, value, leaves)
     resolved = nested({key: for_corpus(value, corpus) for key, value in leaves.items()})
     return {section: resolved.get(section, {}) for section in SECTIONS}
 
 
+def recipe_of(paper: Paper, cell: Cell) -> dict[str, dict] | None:
+    """The recipe behind a printed number; None where it is quoted or a fact."""
+    row = paper.tables[cell.table].find(cell.row) if cell.table in paper.tables else None
+    if row is None or not row.runs or row.kind != "own":
+        return None
+    return recipe(paper, row, cell.corpus, modalities=cell.modalities)
+
+
 def base_recipe(paper: Paper, corpus: str, *, data: str = "", change: dict[str, Any] | None = None) -> dict[str, dict]:
-    """The paper's base recipe, all readings at their default; see `recipe`."""
-    return recipe(paper, Row(id="base", label="the base recipe"), corpus, data=data, change=change)
+    """The paper's base recipe, the printed protocol with all readings at their default; see `recipe`."""
+    return recipe(paper, BASE, corpus, data=data, change=change)
 
 
 def needs(papers: list[Paper]) -> dict[str, dict[str, list[str]]]:
@@ -75,10 +85,11 @@ def needs(papers: list[Paper]) -> dict[str, dict[str, list[str]]]:
 
 @dataclass(frozen=True)
 class _Declared:
-    """The leaves of a paper's parts: its recipe, the options of each reading, its bases, and its synthetic roots."""
+    """The leaves of a paper's parts: its recipe, the options of each reading, its substitutes, bases, and twins."""
 
     recipe: dict[str, Any]
     options: dict[str, dict[str, dict[str, Any]]]
+    substitutes: dict[str, dict[str, Any]]
     bases: dict[str, dict[str, Any]]
     scales: dict[str, dict[str, Any]]
 
@@ -90,6 +101,7 @@ def _declared(paper: Paper) -> _Declared:
     return _Declared(
         recipe=paper.flat(paper.recipe),
         options={name: {o: paper.flat(tree) for o, tree in trees.items()} for name, trees in options.items()},
+        substitutes={name: paper.flat(each.change) for name, each in paper.substitute.items()},
         bases={name: paper.flat(tree) for name, tree in paper.base.items()},
         scales={"twin": twin, "twin_media": twin | paper.flat(paper.twin_media)},
     )
@@ -128,72 +140,20 @@ def _chosen(paper: Paper, leaves: dict[str, Any]) -> dict[str, str]:
     return chosen
 
 
+def _taken(paper: Paper, leaves: dict[str, Any], base: str | None = None) -> list[str]:
+    """The substitutes that the leaves `substitute.*` take, or that the other system `base` always has."""
+    known = {f"substitute.{name}": False for name in paper.substitute}
+    taken = {key: checked(key, value, known) for key, value in leaves.items() if key.startswith("substitute.")}
+    return [n for n, each in paper.substitute.items() if base in each.always or taken.get(f"substitute.{n}")]
+
+
 def changed(paper: Paper, *changes: dict[str, Any]) -> dict[str, Any]:
-    """The leaves that changes set, with those of the readings that they choose."""
-    leaves = _leaves(paper, changes)
+    """The leaves that changes set, with those of the readings and substitutes that they choose or refuse."""
+    leaves, printed = _leaves(paper, changes), _declared(paper).recipe
     options = [paper.readings[name].options[option] for name, option in _chosen(paper, leaves).items()]
+    taken = _taken(paper, leaves)
+    for name, substitute in paper.substitute.items():
+        array = f"data.{substitute.modality}"
+        if f"substitute.{name}" in leaves:
+            options.append(substitute.change if name in taken else {array: printed[array]})
     return _leaves(paper, options) | leaves
-
-
-def cells(paper: Paper, table: str | None = None) -> list[Cell]:
-    """Every printed number of a paper: its tables, those of paper.toml (tables `settings`, `facts`), and `claims`."""
-    if table is None:
-        return [c for name in paper.tables for c in cells(paper, name)] + _setting_cells(paper) + _claim_cells(paper)
-    t = paper.table(table)
-    return [cell_of(paper, t, row, name, printed) for row in t.row for name, printed in row.reported.items()]
-
-
-def row_cells(paper: Paper, table: Table, row: Row) -> list[Cell]:
-    """The cells of a row, one per column; also those without a printed number, since a run fills the whole row."""
-    reported = table.find(row.same_as).reported if row.same_as else row.reported
-    names = row.reported if row.kind == "fact" else table.columns
-    return [cell_of(paper, table, row, name, reported.get(name)) for name in names]
-
-
-def recipe_of(paper: Paper, cell: Cell) -> dict[str, dict] | None:
-    """The recipe behind a printed number; None where it is quoted or a fact."""
-    row = paper.tables[cell.table].find(cell.row) if cell.table in paper.tables else None
-    if row is None or not row.runs or row.kind != "own":
-        return None
-    return recipe(paper, row, cell.corpus, modalities=cell.modalities)
-
-
-def addresses(paper: Paper) -> dict[str, Cell]:
-    """{address within the paper: printed number}: `table4/ours.meld_accuracy`, `settings/train.batch.meld`."""
-    named = {"settings", "facts", "claims"}  # a single value of these needs no column
-    columns = (("" if c.table in named and c.column == "value" else f".{c.column}", c) for c in cells(paper))
-    return {f"{c.table}/{c.row}{column}": c for column, c in columns}
-
-
-def cell_of(paper: Paper, table: Table, row: Row, name: str, printed: str | None) -> Cell:
-    """The cell of a row in the column `name`."""
-    column = one_of(table.columns, name, f"column of {table.id}")
-    corpus = column.corpus or row.corpus or (paper.corpora[0] if len(paper.corpora) == 1 else None)
-    kind = "cited" if row.cited else "fact" if row.kind == "fact" else "own" if row.reported else "added"
-    emotion = one_of(column.emotion, corpus, "corpus") if isinstance(column.emotion, dict) else column.emotion
-    return Cell(
-        paper=paper.id, table=table.id, row=row.id, column=name, printed=printed, kind=kind, corpus=corpus,
-        metric=AVERAGED.get((column.metric, row.average), column.metric), emotion=emotion or row.emotion,
-        modalities=column.modalities, fold=column.fold, unit=column.unit,
-    )  # fmt: skip
-
-
-def _setting_cells(paper: Paper) -> list[Cell]:
-    """The numbers of recipe, readings and facts whose source is a place in the paper."""
-    settings = [("settings", paper.recipe), ("facts", paper.facts)]
-    settings += [("settings", option) for reading in paper.readings.values() for option in reading.options.values()]
-    cell_by_leaf = {}
-    for table, tree in settings:
-        for key, (value, source) in sourced(tree, paper.corpora).items():
-            for corpus, number in (value if isinstance(value, dict) else {None: value}).items():
-                if PRINTED.match(source) and isinstance(number, (int, Decimal)) and not isinstance(number, bool):
-                    cell_by_leaf[table, key, corpus] = Cell(
-                        paper=paper.id, table=table, row=key, column=corpus or "value", printed=format(number, "f")
-                        if isinstance(number, Decimal) else str(number), kind="fact", corpus=corpus, metric="setting",
-                    )  # fmt: skip
-    return list(cell_by_leaf.values())
-
-
-def _claim_cells(paper: Paper) -> list[Cell]:
-    shared = {"paper": paper.id, "table": "claims", "column": "value", "kind": "fact", "corpus": None}
-    return [Cell(**shared, row=c.id, printed=c.printed, metric=c.kind) for c in paper.claims if c.printed is not None]

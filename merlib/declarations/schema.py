@@ -97,6 +97,31 @@ class Reading(Strict):
     context: dict[str, Any] = {}
 
 
+class Learns(Strict):
+    """An encoder that learns in the printed protocol, as `benchmarks/printed_cost.py` counts it for one utterance."""
+
+    parameters: int  # that learn
+    megaflop: int  # operations, forward and backward
+    megabytes: int  # kept from the forward for the backward pass
+
+
+class Substitute(Strict):
+    """What stands in for a part of the printed protocol that a data root or a machine lacks: a change of the recipe.
+
+    instead_of: what is printed, and what it takes. Where the change names another array of the modality, a root
+    without the printed one gets the substitute by itself; any other is taken when it is asked for.
+    always: the other systems (`Paper.base`) that have it on every root. weights: the leaf that names the pretrained
+    weights of the printed protocol. learns: what its encoder costs.
+    """
+
+    instead_of: str
+    modality: Literal["text", "audio", "visual"]
+    always: list[str] = []
+    weights: str = ""
+    learns: Learns | None = None
+    change: dict[str, Any]
+
+
 class Paper(Strict):
     id: str
     title: str
@@ -106,6 +131,7 @@ class Paper(Strict):
     facts: dict[str, Any] = {}
     recipe: dict[str, Any]
     readings: dict[str, Reading]
+    substitute: dict[str, Substitute] = {}
     base: dict[str, dict[str, Any]] = {}
     shares: dict[str, list[str]] = {}
     twin: dict[str, Any]

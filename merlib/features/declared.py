@@ -34,8 +34,10 @@ def extractors(
     own = settings.extractors(data, weights)
     installed = settings.offline(data) if kind == "offline" else {}
     if kind == "offline" and "text" in own:
-        installed["text"] = own["text"] | {"encoder": "minilm"}
-    if unused := sorted(set(weights) - (set(settings.ENCODERS) - set(installed))):
-        why = f"{', '.join(settings.ENCODERS)} have encoders, and offline takes those that come with packages"
+        installed.setdefault("text", own["text"] | {"encoder": "minilm"})
+    plain, named = settings.extractors(data, {}), settings.extractors(data, dict.fromkeys(own, "named"))
+    readers = [modality for modality in own if named[modality] != plain[modality]]
+    if unused := sorted(set(weights) - (set(readers) - set(installed))):
+        why = f"{', '.join(readers)} have encoders here, and offline takes those that come with packages"
         raise DeclarationError(f"{paper}, kind {kind}: nothing reads weights of {', '.join(unused)}; {why}")
     return own | installed

@@ -7,23 +7,28 @@ from pathlib import Path
 from merlib.corpora import layouts
 from merlib.data import folders, store, table
 from merlib.data.official import ACCESS
+from merlib.declarations import Paper
 from merlib.errors import MerlibError, shortened
 from merlib.places import TWINS, data_folder
+from merlib.roots import protocols
 
 
-def describe(needs: Mapping[str, Mapping[str, Sequence[str]]]) -> dict:
+def describe(needs: Mapping[str, Mapping[str, Sequence[str]]], papers: Sequence[Paper] = ()) -> dict:
     """Which data exists, what is missing and how to get it, as plain data for `merlib doctor`.
 
-    `needs` is {paper: {corpus: modalities}}. Of the features only headers are read; `dataset` checks the values.
+    `needs` is {paper: {corpus: modalities}}. papers: those whose printed protocols are described (`protocols`). Of the
+    features only headers are read; `dataset` checks the values.
     """
     base = data_folder()
     names = folders.roots()
     roots = {r: {f.parent.name: _about(f.parent) for f in sorted((base / r).glob("*/corpus.json"))} for r in names}
     imported = {root: held for root, held in roots.items() if root not in TWINS}  # synthetic roots make what is missing
     missing = {r: {paper: _missing(held, corpora) for paper, corpora in needs.items()} for r, held in imported.items()}
+    printed = {r: {p.id: protocols.of_root(p, held) for p in papers if p.substitute} for r, held in imported.items()}
     own = [layout for layout in layouts.survey(base) if not set(layout.folder.relative_to(base).parts) & set(TWINS)]
     releases = [layout.about() for layout in own]
-    return {"data": str(base), "roots": roots, "releases": releases, "missing": missing, "access": ACCESS}
+    about = {"data": str(base), "roots": roots, "releases": releases, "missing": missing, "protocols": printed}
+    return about | {"access": ACCESS}
 
 
 def _missing(held: dict, corpora: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -73,6 +78,8 @@ def as_text(report: dict) -> str:
         for paper, corpora in report["missing"].get(root, {}).items():
             what = "; ".join(f"{corpus} lacks {', '.join(lacks)}" for corpus, lacks in corpora.items())
             lines.append(f"  {root} for {paper}: {what or 'all it needs is here'}")
+            printed = report["protocols"].get(root, {}).get(paper, [])
+            lines += [f"    as printed, {protocols.as_text(line)}" for line in printed]
     lines += [f"  {layouts.as_text(release)}" for release in report["releases"]]
     lines.append("how to get the corpora, and their licences:")
     lines += [f"  {text}" for text in dict.fromkeys(report["access"].values())]

@@ -12,7 +12,10 @@ from merlib.data import splits
 from merlib.declarations import Cell
 from merlib.study.records import PLAIN, read_records
 
-READ = ["row", "column", "fold", "seed", "selection", "value", "n", "features", "never_predicted", "recipe", "commit"]
+READ = [
+    "row", "column", "fold", "seed", "selection", "value", "n", "features", "substitutes", "never_predicted", "recipe",
+    "commit",
+]  # fmt: skip
 COLUMNS = [
     "row", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "n", "test_peak", "difference",
     "noise", "verdict", "never_predicted", "data", "features", "doubt",
@@ -26,9 +29,10 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     "test_peak"`: at the test peak); spread: their standard deviation; n: test utterances of all folds together;
     test_peak: the mean at the best test epoch; noise: half the width of the 95 % interval of a score on n utterances;
     verdict: `within` when printed and reproduced differ by no more than noise plus two spreads, else `below` or
-    `above`, `not run`, or `` where nothing is printed; doubt: `partial` where a seed lacks folds of the protocol,
-    `mixed` where seeds or folds come from more than one recipe, set of features or state of the code, `uncommitted`
-    where a run's code is in no commit, `part-of-corpus` where the root holds a part of the official corpus only.
+    `above`, `not run`, or `` where nothing is printed; features: the passports of what was read, and the substitutes
+    that stood in for the printed protocol; doubt: `partial` where a seed lacks folds of the protocol, `mixed` where
+    seeds or folds come from more than one recipe, set of features or state of the code, `uncommitted` where a run's
+    code is in no commit, `part-of-corpus` where the root holds a part of the official corpus only.
     """
     declared = declarations.load(paper)
     declared_table = declared.table(table)
@@ -72,9 +76,17 @@ def _reproduced(records: list[Any], protocol: dict, cell: Cell) -> dict:
         "n_seeds": len({record.seed for record in selected}), "n_folds": len({record.fold for record in selected}),
         "noise": 0.0 if cell.metric in PLAIN else 196 * scale * math.sqrt(share * (1 - share) / n),
         "never_predicted": " ".join(sorted(never)),
-        "features": " or ".join(dict.fromkeys(str(record.features) for record in selected)),
+        "features": _features(selected),
         "doubt": " ".join(_doubts(selected, splits.folds(protocol) if protocol else 1)),
     }  # fmt: skip
+
+
+def _features(records: list[Any]) -> str:
+    """The passports of what the runs of a cell read, and the names of the substitutes among their inputs."""
+    passports = " or ".join(dict.fromkeys(str(record.features) for record in records))
+    named = dict.fromkeys(name for record in records for name in str(record.substitutes).split())
+    substitutes = " ".join(name for name in named if name not in ("none", "nan"))
+    return f"{passports} | substitutes: {substitutes}" if substitutes else passports
 
 
 def _doubts(records: list[Any], folds: int) -> Iterator[str]:

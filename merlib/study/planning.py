@@ -75,6 +75,22 @@ def _groups(paper: Paper, table: Table, row: Row, corpora: set[str]) -> dict[tup
     return groups
 
 
+def recipe_on(
+    paper: Paper, row: Row, corpus: str, *, data: str, change: dict[str, Any] | None = None,
+    modalities: str | None = None,
+) -> dict[str, dict]:  # fmt: skip
+    """The recipe of a row (`declarations.BASE`: of none) with the substitutes that the arrays of a root ask for.
+
+    The printed protocol stands where the root has its arrays, and where `change` or the row refuses a substitute.
+    """
+    change, options = change or {}, {"data": data, "modalities": modalities}
+    recipe = declarations.recipe(paper, row, corpus, change=change, **options)
+    stand_ins = declarations.standing_in(paper, corpus, recipe, folders.arrays(data, corpus))
+    if chosen := stand_ins.keys() - declarations.changed(paper, row.change, change).keys():
+        recipe = declarations.recipe(paper, row, corpus, change={name: True for name in chosen} | change, **options)
+    return recipe
+
+
 def _recipe(
     paper: Paper, row: Row, corpus: str, *, data: str, change: dict[str, Any], modalities: str | None, seed: int
 ) -> tuple[dict[str, dict], str]:
@@ -83,7 +99,7 @@ def _recipe(
     `data.modalities` of the recipe are those that the root has, so that rows which differ only in absent modalities are
     the same run.
     """
-    recipe = declarations.recipe(paper, row, corpus, data=data, change=change, modalities=modalities)
+    recipe = recipe_on(paper, row, corpus, data=data, change=change, modalities=modalities)
     if overruled := declarations.overruled(paper, corpus, data, row.change, change):
         leaf, value = next(iter(overruled.items()))
         remedy = f"this root has its own, which only a leaf overrules: --set {leaf}={value}"

@@ -57,6 +57,7 @@ class Record(BaseModel):
     torch: str = ""
     commit: str = ""
     recipe: Id = ""
+    substitutes: str = ""  # names of [substitute.*] of paper.toml, or none; old records do not say
 
 
 COLUMNS = [*KEYS, "value", "n", "epoch", "run", "features", "never_predicted"]  # of an empty table

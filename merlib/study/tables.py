@@ -97,8 +97,10 @@ def _raise(failed: dict[str, Exception]) -> None:
 
 def records_of_run(cells: list[Cell], run: Run, result: dict[str, Any]) -> list[dict[str, Any]]:
     """One record per cell and selection, in percent (except errors, correlations and counts)."""
+    declared = declarations.load(cells[0].paper)
+    substitutes = " ".join(declarations.substitutes(declared, run.corpus, run.recipe)) or "none"
     common = {
-        "n": result["n"], "run": result["id"], "recipe": run.recipe_id,
+        "n": result["n"], "run": result["id"], "recipe": run.recipe_id, "substitutes": substitutes,
         "features": " | ".join(result["features"].values()), "seconds": result["seconds"],
         "peak_memory_mb": result["peak_memory_mb"], "device": result["device"], "torch": result["torch"],
         "commit": result["commit"],

@@ -9,7 +9,7 @@ import pytest
 from merlib import cli, declarations
 from merlib.audit import audit, claims, pages
 from merlib.audit.claims import wilson
-from merlib.declarations.recipes import addresses
+from merlib.declarations.printed import addresses
 
 FINDINGS = audit()
 

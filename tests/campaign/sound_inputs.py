@@ -136,7 +136,7 @@ def table_rows() -> pd.DataFrame:
 
 
 def extract_clips(modality: str) -> str:
-    settings = extract.declared_data("attsf_net", "ravdess", {})
+    settings = extract.declared_data("attsf_net", "ravdess", {"substitute.face_vectors": True})
     maker = extract.extractors("attsf_net", "ravdess", kind="offline", weights=None, data=settings)[modality]
     extract.extract_array("lab", "ravdess", extractor=maker, media=Path("release"), name=modality, progress=False)
     failed = extract.failures("lab", "ravdess", modality)

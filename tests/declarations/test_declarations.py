@@ -68,8 +68,8 @@ def test_readings_that_need_a_context_are_run_in_it_with_their_default():
 
 def test_what_a_change_sets_includes_what_its_readings_set():
     attsf = declarations.load("attsf_net")
-    leaves = declarations.changed(attsf, {"readings.visual": "fine_tune"}, {"train.lr": 0.1})
-    assert leaves["data.visual"] == "faces" and leaves["train.lr"] == 0.1 and "model.fusion.gate" not in leaves
+    leaves = declarations.changed(attsf, {"readings.tokens": "length"}, {"train.lr": 0.1})
+    assert leaves["model.sab.tokens"] == "length" and leaves["train.lr"] == 0.1 and "model.fusion.gate" not in leaves
 
 
 def test_readings_reach_another_system_where_it_shares_their_leaves():

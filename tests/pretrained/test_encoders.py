@@ -359,9 +359,9 @@ def test_speech_is_fine_tuned_from_recordings_to_a_record(wavlm, places, monkeyp
     monkeypatch.setattr(recordings, "SCALE", 0.1)
     monkeypatch.setattr(recordings, "FRAMES", 1)
     twins.ensure("twin_media", ["iemocap4"])
-    tuned = {"readings.speech": "fine_tune"}
-    study.run_table("gia_mic", "readings", row="speech_fine_tune", data="twin_media")
-    assert "speech_fine_tune on iemocap4 (TAV): no waveforms in the root" in capsys.readouterr().out
+    tuned = {"substitute.stored_speech": False}
+    study.run_table("gia_mic", "table2", row="gia_mic_vst", data="twin_media", change=tuned)
+    assert "gia_mic_vst on iemocap4 (TAV): no waveforms in the root" in capsys.readouterr().out
     release = folders.recordings("twin_media", "iemocap4")
     extract.extract(
         "twin_media", "iemocap4", "gia_mic", media=release, modalities="A", change=tuned | {"data.audio_seconds": 0.05}

@@ -10,11 +10,11 @@ import pytest
 from releases import dump, items, meld_files
 from safetensors.numpy import save_file
 
-from merlib import places, twins
+from merlib import declarations, places, twins
 from merlib.data import folders, store, table
 from merlib.data.table import CorpusError
 from merlib.errors import DeclarationError
-from merlib.roots import doctor, imports
+from merlib.roots import doctor, imports, protocols
 from merlib.twins import dialogues
 
 
@@ -190,3 +190,32 @@ def test_the_doctor_reports_what_is_here_and_what_is_missing(small_twin):
     assert "recursion" in doctor.describe(needs)["roots"]["lab"]["iemocap6"]["features"]["deep"]["error"]
     (lab / "utterances.parquet").write_text("broken")
     assert "sha256" in doctor.describe(needs)["roots"]["lab"]["iemocap6"]["error"]
+
+
+def test_the_doctor_says_what_a_printed_protocol_lacks_and_what_it_costs(small_twin):
+    twins.ensure("twin", ["iemocap4", "ravdess"])
+    lab = small_twin.rename(small_twin.parent / "lab")
+    papers = [declarations.load(name) for name in ("gia_mic", "attsf_net", "hff")]
+    printed = json.loads(json.dumps(doctor.describe({}, papers)))["protocols"]["lab"]
+    assert printed.keys() == {"gia_mic", "attsf_net"}, "hff has no substitute"
+    (speech,) = printed["gia_mic"]
+    learns = papers[0].substitute["stored_speech"].learns
+    assert (speech["printed"], speech["here"], speech["substitute"], speech["stands_in"]) == (
+        "waveforms", False, "stored_speech", True,
+    )  # fmt: skip
+    assert (speech["weights"], speech["weights_here"]) == ("microsoft/wavlm-large", False)
+    assert speech["cost"]["gpu_gb"] == pytest.approx((16 * learns.parameters + 32e6 * learns.megabytes) / 1e9, abs=0.06)
+    utterances = sum(folders.dataset("lab", "iemocap4", features=()).corpus.counts()["utterances"].values())
+    hours = 1e6 * learns.megaflop * utterances * 40 * 5 / protocols.SPEED["bf16"] / 3600  # epochs, folds
+    assert utterances and speech["cost"]["hours"] == pytest.approx(hours, abs=0.06)
+    written = doctor.as_text(doctor.describe({"gia_mic": {"iemocap4": ["audio"]}}, papers))
+    assert "as printed, iemocap4: no array waveforms (audio); stored_speech stands in: WavLM large learns" in written
+    assert "microsoft/wavlm-large are not on this machine; it takes about" in written and "(computed)" in written
+    corpus = folders.dataset("lab", "iemocap4", features=()).corpus
+    store.add(lab / "iemocap4", corpus, "waveforms", table.Array(np.ones((len(corpus.ids), 1)), "audio", "samples"))
+    weights = small_twin.parent / "weights" / "EfficientFace_Trained_on_AffectNet7.pth.tar"
+    weights.parent.mkdir()
+    weights.touch()
+    printed = doctor.describe({}, papers)["protocols"]["lab"]
+    assert printed["gia_mic"][0]["here"] and not printed["gia_mic"][0]["stands_in"]
+    assert {line["corpus"] for line in printed["attsf_net"] if line["weights_here"]} == {"ravdess", "iemocap4"}

@@ -148,28 +148,32 @@ def test_every_leaf_of_the_data_is_read(paper):
 
 
 def test_a_paper_s_extractors_have_its_settings():
-    found = extract.extractors("attsf_net", "ravdess", weights={"visual": "own.pth"})
+    stored = extract.declared_data("attsf_net", "ravdess", {"substitute.face_vectors": True})
+    found = extract.extractors("attsf_net", "ravdess", weights={"visual": "own.pth"}, data=stored)
     crops = found["visual"].faces
     assert (crops.frames, crops.size, crops.spread, found["visual"].weights) == (15, 224, True, "own.pth")
-    tuned = extract.declared_data("attsf_net", "ravdess", {"readings.visual": "fine_tune"})
     for kind in ("paper", "offline"):
-        visual = extract.extractors("attsf_net", "ravdess", kind=kind, data=tuned)["visual"]
-        assert visual == crops and tuned["visual"] == "faces", "a network that learns reads the faces themselves"
+        visual = extract.extractors("attsf_net", "ravdess", kind=kind)["visual"]
+        assert visual == crops, "a network that learns, as printed, reads the faces themselves"
     assert found["audio"].settings.coefficients == 12 and found["audio"].settings.seconds == 3.6
     haar = extract.extractors("mpaf_net", "iemocap8")["visual"]
     assert (haar.frames, haar.size, haar.active) == (150, 64, False), "the largest face, whoever speaks"
-    wavlm = extract.extractors("gia_mic", "iemocap4", weights={"audio": "/models/wavlm"})["audio"]
+    states = extract.declared_data("gia_mic", "iemocap4", {"substitute.stored_speech": True})
+    wavlm = extract.extractors("gia_mic", "iemocap4", weights={"audio": "/models/wavlm"}, data=states)["audio"]
     assert (wavlm.encoder, wavlm.seconds) == ("/models/wavlm", 6.0)
-    tuned = extract.declared_data("gia_mic", "iemocap4", {"readings.speech": "fine_tune"})
-    for kind in ("paper", "offline"):
-        wave = extract.extractors("gia_mic", "iemocap4", kind=kind, data=tuned)["audio"]
+    for kind, layer in (("paper", 10), ("offline", 4)):
+        wave = extract.extractors("gia_mic", "iemocap4", kind=kind)["audio"]
         assert wave == audio.Waveform(seconds=6.0), "an encoder that learns reads the waveform itself"
+        text = extract.extractors("mpaf_net", "iemocap8", kind=kind)["text"]
+        assert text["layer"] == layer, "the last two layers of BERT's twelve, or MiniLM's six, learn"
+    last = extract.declared_data("mpaf_net", "iemocap8", {"substitute.stored_text": True})
+    assert "layer" not in extract.extractors("mpaf_net", "iemocap8", data=last)["text"]
     early = extract.declared_data("attsf_net", "ravdess", {"data.frame_window": "start"})
-    assert not extract.extractors("attsf_net", "ravdess", data=early)["visual"].faces.spread
+    assert not extract.extractors("attsf_net", "ravdess", data=early)["visual"].spread
     for whose in ("active", "largest"):
         data = extract.declared_data("gia_mic", "iemocap4", {"readings.face": whose})
         assert extract.extractors("gia_mic", "iemocap4", data=data)["visual"].faces.active == (whose == "active")
-    moved = extractors.on_device(extract.extractors("attsf_net", "ravdess")["visual"], "cuda")
+    moved = extractors.on_device(extract.extractors("attsf_net", "ravdess", data=stored)["visual"], "cuda")
     assert moved.faces.device == "cuda" and extractors.on_device(haar, "cuda") == haar
     pooled = extractors.on_device(augment.augmented(extract.extractors("hff", "iemocap6"))["visual"], "cuda")
     assert pooled.extractor.device == "cuda"

@@ -5,8 +5,6 @@ from typing import Any
 from merlib.errors import one_of
 from merlib.features import audio, mtcnn_faces, speech, vision
 
-ENCODERS = ("text", "visual")  # modalities whose pretrained weights can be replaced
-
 
 def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
     spread = one_of({"clip": True, "start": False}, data["frame_window"], "option of frame_window")

@@ -32,8 +32,8 @@ def face_vectors(*, width: int, steps: int) -> Vectors:
     """Refuses images."""
     if width >= 3 * 32**2:
         raise RequestError(
-            f"frames of {width} values are images, not vectors: take readings.visual = fine_tune or freeze, or "
-            "extract vectors from them with a pretrained network"
+            f"frames of {width} values are images, not vectors: take substitute.face_vectors = false, or extract "
+            "vectors from them with a pretrained network"
         )
     return Vectors(width=width, steps=steps)
 
@@ -80,7 +80,7 @@ class Faces(nn.Module):
         if 3 * self.pixels**2 != width or self.pixels % 32:
             raise RequestError(
                 f"frames of {width} values are no square RGB images with sides of a multiple of 32 pixels, which is "
-                "what EfficientFace reads: take readings.visual = vectors, or bring images of faces"
+                "what EfficientFace reads: take substitute.face_vectors = true, or bring images of faces"
             )
         self.width, self.steps, self.freeze = EfficientFace.width, steps, freeze
         self.augment = registry.bind(Augment, augment, what="model.encoder.visual.augment")

@@ -4,8 +4,6 @@ from typing import Any
 
 from merlib.features import audio, mtcnn_faces, speech, vision
 
-ENCODERS = ("text", "audio", "visual")  # modalities whose pretrained weights can be replaced
-
 
 def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
     crops = mtcnn_faces.MtcnnFaces(frames=data["frames"], spread=False, active=data["face"] == "active_side")

@@ -46,8 +46,8 @@ class Extractors(nn.Module):
         if "audio" in dims and audio["encoder"] != "vectors":
             if dims["audio"] != 1:
                 raise RequestError(
-                    f"{audio['encoder']} reads samples, 1 value a step; found {dims['audio']}: take readings.speech = "
-                    "fine_tune"
+                    f"{audio['encoder']} reads samples, 1 value a step; found {dims['audio']}: name an array of "
+                    "waveforms as data.audio, or take substitute.stored_speech = true"
                 )
             self.encode["audio"] = registry.bind(AudioEncoder, audio, what="model.extractors.audio", learns=True)
         widths = dims | {name: encode.width for name, encode in self.encode.items()}

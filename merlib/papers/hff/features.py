@@ -5,8 +5,6 @@ from typing import Any
 from merlib.features import audio, vision
 from merlib.features.extractors import Pooled
 
-ENCODERS = ("text", "visual")  # modalities whose pretrained weights can be replaced
-
 
 def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
     layers = int(data["visual_encoder"].removeprefix("resnet"))

@@ -4,11 +4,8 @@ from typing import Any
 
 from merlib.features import audio, faces
 
-ENCODERS = ("text",)  # modalities whose pretrained weights can be replaced
-
 
 def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
-    encoder = weights.get("text", "bert-base-uncased")
     rate = 1000 * data["audio_khz"]
     mfcc = audio.Mfcc(  # Sec. 3.1.2
         rate=rate,
@@ -22,11 +19,17 @@ def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
     )
     haar = faces.HaarFaces(frames=data["frames"], size=data["frame_size"], active=data["face"] == "active_side")
     return {
-        "text": {"encoder": encoder, "pool": "tokens", "max_tokens": data["text_tokens"]},
+        "text": _text(data, weights.get("text", "bert-base-uncased"), layers=12),
         "audio": audio.MfccSteps(settings=mfcc),
         "visual": haar,
     }
 
 
 def offline(data: dict) -> dict[str, Any]:
-    return {}  # only the text has others
+    return {"text": _text(data, "minilm", layers=6)}
+
+
+def _text(data: dict, encoder: str, *, layers: int) -> dict[str, Any]:
+    """One state a token: of the last of the encoder's layers, or for `text_states` of that below the two that learn."""
+    below = {"layer": layers - 2} if data["text"] == "text_states" else {}  # Sec. 2.2
+    return {"encoder": encoder, "pool": "tokens", "max_tokens": data["text_tokens"]} | below

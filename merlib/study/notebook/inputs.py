@@ -14,9 +14,10 @@ from merlib import declarations, figures, registry, study
 from merlib.data import batches, folders, inputs
 from merlib.data import splits as protocols
 from merlib.data.folders import Dataset
-from merlib.declarations import Paper, Row, base_recipe
+from merlib.declarations import BASE, Paper, Row
 from merlib.declarations.leaves import sourced
 from merlib.places import TWINS
+from merlib.study.planning import recipe_on
 
 
 def load(name: str) -> Paper:
@@ -25,6 +26,11 @@ def load(name: str) -> Paper:
     for place in (*package.NETWORKS.values(), *package.LOSSES.values()):
         importlib.import_module(place.split(":")[0])
     return declarations.load(name)
+
+
+def base_recipe(paper: Paper, corpus: str, *, data: str, change: dict[str, Any] | None = None) -> dict[str, dict]:
+    """The paper's base recipe as it runs on the data root, with what stands in for arrays that the root lacks."""
+    return recipe_on(paper, BASE, corpus, data=data, change=change)
 
 
 def datasets(paper: Paper, data: str) -> dict[str, Dataset]:
@@ -137,11 +143,14 @@ def steps(split: Mapping[str, batches.Split]) -> pd.DataFrame:
 
 def sources(paper: Paper, row: Row, corpus: str, data: str) -> pd.DataFrame:
     """The recipe of a row on a corpus, leaf by leaf, and where each value comes from: a place in the paper, a reading
-    of what it leaves open, or the twin."""
-    values = paper.flat(declarations.recipe(paper, row, corpus, data=data))
+    of what it leaves open, a substitute of what the root lacks, or the twin."""
+    recipe = recipe_on(paper, row, corpus, data=data)
+    values = paper.flat(recipe)
     source = {key: where for key, (_, where) in sourced(paper.recipe, paper.corpora).items()}
     for name, reading in paper.readings.items():
         source |= dict.fromkeys(paper.flat(reading.options[reading.default]), f"reading: {name}")
+    for name in declarations.substitutes(paper, corpus, recipe):
+        source |= dict.fromkeys(paper.flat(paper.substitute[name].change), f"substitute: {name}")
     source |= {key: where for key, (_, where) in sourced(paper.base.get(row.base, {}), paper.corpora).items()}
     source |= dict.fromkeys(paper.flat(paper.twin) if data in TWINS else (), "twin")
     return pd.DataFrame({"value": values, "source": {key: source.get(key, "") for key in values}})
@@ -156,7 +165,7 @@ def changes(paper: Paper, table: str, data: str) -> pd.DataFrame:
     for corpus, line in lines.items():
         base = paper.flat(base_recipe(paper, corpus, data=data))
         for row in filter(lambda row: row.runs, paper.table(table).row):
-            own = paper.flat(declarations.recipe(paper, row, corpus, data=data))
+            own = paper.flat(recipe_on(paper, row, corpus, data=data))
             changed = [key for key in sorted(base | own) if base.get(key, "-") != own.get(key, "-")]
             line[row.label] = ", ".join(f"{k}: {base.get(k, '-')} -> {own.get(k, '-')}" for k in changed) or "as base"
     return pd.DataFrame(lines)

@@ -239,9 +239,9 @@ def test_a_network_on_face_frames_learns_down_to_the_pixels():
     batch["visual"] = batch["visual"].abs() / 5
     loss_of(recipe)(model(batch), batch)["loss"].backward()
     assert model.encoder.embed["visual"].encoder.network.conv1[0].weight.grad.abs().sum() > 0
-    with pytest.raises(DeclarationError, match="take readings.visual = vectors"):
+    with pytest.raises(DeclarationError, match="take substitute.face_vectors = true"):
         network_of(recipe["model"], dims={"visual": 35}, classes=3)
-    with pytest.raises(DeclarationError, match="take readings.visual = fine_tune"):
+    with pytest.raises(DeclarationError, match="take substitute.face_vectors = false"):
         network_of(base()["model"], dims={"visual": 3072}, steps={"visual": 6}, classes=3)
 
 

@@ -36,8 +36,8 @@ LETTERS = {"T": "text", "A": "audio", "V": "visual"}
 
 
 def recipe(table: str, row: str, **change) -> dict[str, dict]:
-    """The declared recipe of a row, with widths that a test can carry."""
-    sections = recipe_of(f"mpaf_net/{table}/{row}", change=change)
+    """The declared recipe of a row on stored text, with widths that a test can carry."""
+    sections = recipe_of(f"mpaf_net/{table}/{row}", change={"substitute.stored_text": True} | change)
     declared = flat({"model": sections["model"]}, PAPER.corpora)
     small = {leaf: size for leaf, size in SMALL.items() if f"model.{leaf}" in declared}
     return sections | {"model": changed(sections["model"], small)}

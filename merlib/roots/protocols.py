@@ -1,0 +1,76 @@
+"""What a data root and this machine lack for a paper's printed protocol, what stands in, and what the protocol costs.
+
+The costs are computed, not measured: of the encoder that learns, from its counts for one utterance (`Learns` in
+`merlib.declarations.schema`), with the batch and the epochs of the base recipe.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from merlib import declarations
+from merlib.data import splits
+from merlib.declarations.schema import Learns, Paper, Substitute
+from merlib.places import data_folder
+
+SPEED = {"bf16": 1e14, "float32": 1e13}  # operations a second that a data centre's card of 2020 reaches
+TRAINED = 16  # bytes of a parameter that learns: itself, its gradient and the two moments of Adam, float32
+
+
+def of_root(paper: Paper, held: Mapping[str, dict]) -> list[dict[str, Any]]:
+    """A line for each corpus of the root and each substitute of an array. held: corpus -> its description by doctor."""
+    lines = []
+    for corpus in (corpus for corpus in paper.corpora if "features" in held.get(corpus, {})):
+        recipe, arrays = declarations.base_recipe(paper, corpus), held[corpus]["features"]
+        for name, substitute in paper.substitute.items():
+            array = paper.flat(substitute.change).get(f"data.{substitute.modality}")
+            if array is None:
+                continue
+            printed = recipe["data"][substitute.modality]
+            lines.append({
+                "corpus": corpus, "modality": substitute.modality, "printed": printed, "here": printed in arrays,
+                "substitute": name, "stands_in": printed not in arrays and array in arrays,
+                "instead_of": substitute.instead_of, **_weights(paper, recipe, substitute),
+                "cost": _cost(recipe, substitute.learns, sum(held[corpus]["utterances"].values())),
+            })  # fmt: skip
+    return lines
+
+
+def _weights(paper: Paper, recipe: dict[str, dict], substitute: Substitute) -> dict[str, Any]:
+    """The pretrained weights that the printed protocol starts from, and whether they are on this machine."""
+    name = paper.flat(recipe).get(substitute.weights, "")
+    file = data_folder() / "weights" / name
+    return {"weights": name, "weights_here": bool(name) and (file.is_file() or Path(name).is_dir() or _cached(name))}
+
+
+def _cached(name: str) -> bool:
+    """Whether the hub's cache on this machine has an encoder of that name."""
+    if Path(name).suffix:  # a file
+        return False
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
+def _cost(recipe: dict[str, dict], learns: Learns | None, utterances: int) -> dict[str, float] | None:
+    """GPU memory in GB, and hours of one row with all its folds on one card, of the encoder that learns."""
+    if learns is None:
+        return None
+    train = recipe["train"]
+    memory = TRAINED * learns.parameters / 1e9 + train["batch"] * learns.megabytes / 1e3
+    operations = 1e6 * learns.megaflop * utterances * train["epochs"] * splits.folds(recipe["protocol"])
+    return {"gpu_gb": round(memory, 1), "hours": round(operations / SPEED[train["precision"]] / 3600, 1)}
+
+
+def as_text(line: Mapping[str, Any]) -> str:
+    """A line of `of_root` for people."""
+    if line["here"]:
+        state = f"the array {line['printed']} is here, so that the printed protocol runs"
+    else:
+        stands_in = f"{line['substitute']} stands in" if line["stands_in"] else f"{line['substitute']} could stand in"
+        state = f"no array {line['printed']} ({line['modality']}); {stands_in}: {line['instead_of']}"
+    weights = f"; its weights {line['weights']} are {'' if line['weights_here'] else 'not '}on this machine"
+    text = f"{line['corpus']}: {state}" + weights * bool(line["weights"])
+    if cost := line["cost"]:
+        text += f"; it takes about {cost['gpu_gb']:g} GB of GPU memory and {cost['hours']:g} hours a row (computed)"
+    return text
