@@ -77,15 +77,18 @@ def _groups(paper: Paper, table: Table, row: Row, corpora: set[str]) -> dict[tup
 
 def recipe_on(
     paper: Paper, row: Row, corpus: str, *, data: str, change: dict[str, Any] | None = None,
-    modalities: str | None = None,
+    modalities: str | None = None, seed: int = 0,
 ) -> dict[str, dict]:  # fmt: skip
     """The recipe of a row (`declarations.BASE`: of none) with the substitutes that the arrays of a root ask for.
 
-    The printed protocol stands where the root has its arrays, and where `change` or the row refuses a substitute.
+    The printed protocol stands where the root has its arrays, of all folds where each has its own, and where `change`
+    or the row refuses a substitute.
     """
     change, options = change or {}, {"data": data, "modalities": modalities}
     recipe = declarations.recipe(paper, row, corpus, change=change, **options)
-    stand_ins = declarations.standing_in(paper, corpus, recipe, folders.arrays(data, corpus))
+    lacking = _lacking(recipe, data, corpus, seed)
+    own = {name for modality, name in inputs.arrays(recipe["data"]).items() if modality not in lacking}
+    stand_ins = declarations.standing_in(paper, corpus, recipe, own.union(folders.arrays(data, corpus)))
     if chosen := stand_ins.keys() - declarations.changed(paper, row.change, change).keys():
         recipe = declarations.recipe(paper, row, corpus, change={name: True for name in chosen} | change, **options)
     return recipe
@@ -99,15 +102,14 @@ def _recipe(
     `data.modalities` of the recipe are those that the root has, so that rows which differ only in absent modalities are
     the same run.
     """
-    recipe = recipe_on(paper, row, corpus, data=data, change=change, modalities=modalities)
+    recipe = recipe_on(paper, row, corpus, data=data, change=change, modalities=modalities, seed=seed)
     if overruled := declarations.overruled(paper, corpus, data, row.change, change):
         leaf, value = next(iter(overruled.items()))
         remedy = f"this root has its own, which only a leaf overrules: --set {leaf}={value}"
         return recipe, f"({', '.join(overruled)}: {remedy})"
-    arrays, folds_of_row = folders.arrays(data, corpus), range(splits.folds(recipe["protocol"]))
-    by_fold = [inputs.arrays(inputs.resolved(recipe["data"], seed=seed, fold=fold)) for fold in folds_of_row]
-    names, lacking = by_fold[0], {m: n for names in by_fold for m, n in names.items() if n not in arrays}
-    copies = [n for m, n in inputs.augmented(recipe["data"]).items() if names[m] in arrays and n not in arrays]
+    arrays, names = folders.arrays(data, corpus), inputs.arrays(recipe["data"])
+    lacking = _lacking(recipe, data, corpus, seed)
+    copies = [n for m, n in inputs.augmented(recipe["data"]).items() if m not in lacking and n not in arrays]
     if copies:
         return recipe, f"(augmentation): no {', '.join(copies)}"
     leaves = {f"data.{modality}" for modality in lacking} | {"data.modalities"}
@@ -118,3 +120,10 @@ def _recipe(
         return recipe, f"({recipe['data']['modalities']}): no {', '.join(lacking.values())}{remedy}"
     recipe["data"]["modalities"] = "".join(k for k, m in LETTERS.items() if m in names and m not in lacking)
     return recipe, ""
+
+
+def _lacking(recipe: dict[str, dict], data: str, corpus: str, seed: int) -> dict[str, str]:
+    """modality -> the array that a recipe reads and the root has not; of those of each fold, the last."""
+    arrays, folds = folders.arrays(data, corpus), range(splits.folds(recipe["protocol"]))
+    by_fold = (inputs.arrays(inputs.resolved(recipe["data"], seed=seed, fold=fold)) for fold in folds)
+    return {m: name for names in by_fold for m, name in names.items() if name not in arrays}

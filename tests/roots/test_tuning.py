@@ -173,6 +173,16 @@ def test_rows_wait_for_the_vectors_of_their_own_seed(lab, encoder):
     assert one.run.recipe_id == planned[0].run.recipe_id and one.run.id != planned[0].run.id
 
 
+def test_a_paper_that_tunes_its_encoder_reads_it_where_it_is_and_frozen_vectors_elsewhere(lab, encoder):
+    extract.encode_text("lab", "meld", name="text", encoder=encoder, max_tokens=32)
+    tuned(encoder)
+    paper = declarations.load("mfcre")
+    for seed, array, substitutes in ((0, "tuned_s0_f0", []), (1, "text", ["frozen_text"])):
+        ((planned,), _) = planning.plan(paper, "table3", row="bigru", data="lab", seed=seed)
+        assert planned.run.arrays == {"text": array}
+        assert declarations.substitutes(paper, "meld", planned.run.recipe) == substitutes
+
+
 def test_another_encoders_array_is_not_overwritten(lab, encoder):
     tuned(encoder)
     with pytest.raises(FeatureError, match="of other weights. Give this one another --name"):
