@@ -7,12 +7,13 @@ all; the table `readings`, the range over all readings of a paper, runs only whe
 list (default 0); `threads` of each job (default 1); `job_seconds`: a job of less is joined by further runs (default
 60). A paper is left out, with a notice, if the data root has none of its corpora.
 
-Its stages: `corpus` makes a corpus of a synthetic root; `plan` lists the runs that the tables need; `train` and
-`floors` train those that are not in results/cache, of networks and of estimators, the longest first; each notebook has
-a rule, which executes it; `report` compares. A run is known by all that determines its numbers
-(merlib/study/identity.py), so that no edit of code makes it due unless it changes these. A notebook is due when it, its
-parameters, its paper, its data or the code that it loaded last time have changed. Where a run fails, the notebooks of
-its tables are not executed, and everything else is.
+Its stages: `corpus` makes a corpus of a synthetic root; `learn` trains the encoders whose vectors the tables read, such
+as a text stage, where another root has what these encoders read (`[learned.*]` of a paper.toml); `plan` lists the runs
+that the tables need; `train` and `floors` train those that are not in results/cache, of networks and of estimators, the
+longest first; each notebook has a rule, which executes it; `report` compares. A run is known by all that determines its
+numbers (merlib/study/identity.py), so that no edit of code makes it due unless it changes these. A notebook is due when
+it, its parameters, its paper, its data or the code that it loaded last time have changed. Where a run fails, the
+notebooks of its tables are not executed, and everything else is.
 """
 
 import json
@@ -39,6 +40,7 @@ THREADS = int(config.get("threads", 1))
 RESULTS, CACHE = results_folder(DATA).resolve(), results_folder("cache").resolve()
 PLAN = RESULTS / "plan.json"
 FOLDER = folders.root_path(DATA).resolve()
+FIRST_FOLD = FOLDER / "{corpus}" / "features" / (declarations.array_of("{name}").replace("{fold}", "0") + ".safetensors")
 CODE = sorted(ROOT.glob("merlib/**/*.py"))
 LOGGED = " > {log:q} 2>&1 || {{ tail -n 3 {log:q} >&2; exit 1; }}"
 SCALE = MEDIA_SCALE if DATA == "twin_media" else 1.0  # another one makes the synthetic root, and all that reads it, due
@@ -61,6 +63,14 @@ def data_of(paper):
     if DATA in TWINS:
         return [FOLDER / corpus / "corpus.json" for corpus in CORPORA[paper]]
     return sorted(file for corpus in CORPORA[paper] for file in (FOLDER / corpus).rglob("*") if file.is_file())
+
+
+def learned_of(paper):
+    """The arrays of a paper's corpora that encoders have to learn first: of each seed, that of the first fold."""
+    arrays = {corpus: folders.arrays(DATA, corpus) for corpus in CORPORA[paper] if DATA not in TWINS}
+    wanted = declarations.wanted(declarations.load(paper), BATCH[paper], arrays)
+    files = [str(FIRST_FOLD).format(corpus=corpus, name=name, seed="{seed}") for corpus, name in wanted]
+    return [file.format(seed=seed) for file in files for seed in SEEDS.split(",")]
 
 
 def declarations_of(paper):
@@ -192,10 +202,30 @@ if DATA in TWINS:
             "{sys.executable:q} -m merlib data make {DATA:q} {wildcards.corpus} --code {params.code:q}" + LOGGED
 
 
+rule learn:
+    output:
+        FIRST_FOLD,
+    log:
+        RESULTS / "logs" / "learn" / "{corpus}" / "{name}_s{seed}.log",
+    params:
+        paper=lambda wildcards: next(name for name in PAPERS if wildcards.name in declarations.load(name).learned),
+    wildcard_constraints:
+        seed="[0-9]+",
+    priority: 1e9
+    threads: THREADS
+    retries: 2
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 600 * attempt,  # minutes, of all folds of one seed
+    shell:
+        "{sys.executable:q} -m merlib data fine-tune {DATA:q} {wildcards.corpus} {params.paper} {wildcards.name} "
+        "--seeds {wildcards.seed}" + LOGGED
+
+
 checkpoint plan:
     input:
         CODE,
-        [file for paper in PAPERS for file in declarations_of(paper) + data_of(paper)],
+        [file for paper in PAPERS for file in declarations_of(paper) + data_of(paper) + learned_of(paper)],
     output:
         PLAN,
     log:

@@ -28,8 +28,6 @@ Letters = Annotated[str, typer.Option("--modalities", parser=modalities, metavar
 NAMES = "A hub name or path instead of the paper's: audio=/models/wavlm"
 Weights = Annotated[list[tuple] | None, typer.Option(parser=assignment, metavar="MODALITY=WEIGHTS", help=NAMES)]
 POOL = "cls_mean: [CLS] and the mean, joined; tokens: a vector of each token; ids: the input of an encoder that learns."
-TUNED = "Name of the arrays, before _s<seed>_f<fold>."
-CROSS_FIT = "Encode training dialogues by encoders fitted without them, so many; 0: by one encoder fitted on all."
 ARRAY = "Name of the array. Default: as the recipe names it."
 TRAINED_ON = "What the encoder was trained on; needed where that includes labels of this corpus."
 Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run, if they can be moved.")]
@@ -127,32 +125,20 @@ def fine_tune(
     data: Target,
     corpus: Corpus,
     paper: str,
-    table: str,
-    row: str,
-    name: Annotated[str, typer.Option(help=TUNED, parser=word, metavar="NAME")] = "tuned",
+    name: str,
     seeds: Seeds = "0",
-    cross_fit: Annotated[int, typer.Option(min=0, metavar="PARTS", help=CROSS_FIT)] = 0,
-    tokens: Annotated[bool, typer.Option("--tokens", help="The states of tokens, for networks on sequences.")] = False,
     changes: Changes = None,
     device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Default: a GPU, where there is one.")] = None,
 ) -> None:
     """Train an encoder on a corpus's labels, and keep its vectors as arrays.
 
-    PAPER TABLE ROW is the address of the encoder, such as mfcre table_encoders roberta: see `merlib run`. It learns
-    from the training split alone. A stopped training resumes.
+    NAME is one of the [learned.*] of the PAPER's declarations, such as mfcre tuned, which say what the encoder is. It
+    learns from the training split alone. A stopped training resumes.
     """
     from merlib.roots import imports, tuning
 
     imports.refuse_synthetic(data)
-    options = {
-        "name": name,
-        "seeds": seeds,
-        "parts": cross_fit,
-        "tokens": tokens,
-        "change": dict(changes or ()),
-        "device": device,
-    }
-    for path in tuning.fine_tune(data, corpus, paper, table, row, **options):
+    for path in tuning.fine_tune(data, corpus, paper, name, seeds=seeds, change=dict(changes or ()), device=device):
         print(path)
 
 

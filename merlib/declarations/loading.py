@@ -112,6 +112,10 @@ def _check(paper: Paper) -> None:
             one_of(leaves | sections, leaf, f"leaf or section of {paper.id}, which base {name} could share")
     for table in paper.tables.values():
         _check_table(paper, table)
+    for learned in paper.learned.values():
+        for address in learned.rows:
+            table, _, row = address.partition("/")
+            paper.table(table).find(row)
     known, ids = addresses(paper), Counter(claim.id for claim in paper.claims)
     if repeated := sorted(name for name, count in ids.items() if count > 1):
         raise DeclarationError(f"{paper.id}/claims.toml: claim ids repeat: {repeated}")

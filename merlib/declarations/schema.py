@@ -122,6 +122,18 @@ class Substitute(Strict):
     change: dict[str, Any]
 
 
+class Learned(Strict):
+    """Arrays that an encoder learns, one for each seed and fold (`merlib.declarations.learned`).
+
+    rows: encoders, as table/row; a root takes the first whose own array it has. parts: so many encoders are fitted
+    without the dialogues that they encode; 0: one, on all that trains. tokens: the states of tokens, not a vector.
+    """
+
+    rows: list[str]
+    parts: int = 0
+    tokens: bool = False
+
+
 class Paper(Strict):
     id: str
     title: str
@@ -132,6 +144,7 @@ class Paper(Strict):
     recipe: dict[str, Any]
     readings: dict[str, Reading]
     substitute: dict[str, Substitute] = {}
+    learned: dict[str, Learned] = {}
     base: dict[str, dict[str, Any]] = {}
     shares: dict[str, list[str]] = {}
     twin: dict[str, Any]

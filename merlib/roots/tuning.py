@@ -24,7 +24,8 @@ from merlib.data import folders, splits, store
 from merlib.data.batches import Utterances
 from merlib.data.store import Passport
 from merlib.data.table import Array
-from merlib.errors import FeatureError, RequestError
+from merlib.declarations.schema import Learned
+from merlib.errors import FeatureError, RequestError, one_of
 from merlib.files import sha256
 from merlib.study import planning, runs
 from merlib.study.runs import Run
@@ -45,39 +46,41 @@ class Encoded:
 
 
 def fine_tune(
-    data: str, corpus: str, paper: str, table: str, row: str, *, name: str = "tuned", seeds: Sequence[int] = (0,),
-    parts: int = 0, tokens: bool = False, change: Mapping[str, Any] | None = None, device: str | None = None,
-    progress: bool = True,
+    data: str, corpus: str, paper: str, name: str, *, seeds: Sequence[int] = (0,),
+    change: Mapping[str, Any] | None = None, device: str | None = None, progress: bool = True,
 ) -> list[Path]:  # fmt: skip
-    """Train the encoder of a row on a corpus of the root `data`, and add its vectors as `<name>_s<seed>_f<fold>`.
+    """Train the encoder of a paper's `[learned.<name>]` on a corpus of the root `data`, and add its arrays.
 
-    parts: 0 for the plain way, else the number of parts for the cross-fitted one. tokens: the states of tokens instead
-    of a vector (text only). change: laid over the row's recipe.
-    Encoders that are trained already are taken from the cache. Returns the files.
+    change: laid over the encoder's row. Encoders that are trained already are taken from the cache. Returns the files.
     """
     declared, files = declarations.load(paper), []
+    learned = one_of(declared.learned, name, f"arrays that {paper} has an encoder for")
+    found = declarations.encoder_of(declared, name, corpus, folders.arrays(data, corpus))
+    if found is None:
+        what = f"{data}/{corpus} has no array that one of {', '.join(learned.rows)} of {paper} reads"
+        raise RequestError(
+            f"{what}: make token ids by `merlib data text ... --pool ids` (see papers/{paper}/notes.md)."
+        )
+    table, row = found
     for seed in seeds:
-        planned, skipped = planning.plan(declared, table, row=row, data=data, seed=seed, change=dict(change or {}))
-        of_corpus = {each.run.id: each.run for each in planned if each.run.corpus == corpus}
-        if not of_corpus:
-            why = "; ".join(skipped) or f"{paper}/{table}/{row} does not run on {corpus}"
-            raise RequestError(f"{why}. Make the array that it reads first: `merlib data text ... --pool ids`.")
-        for run in of_corpus.values():
-            options = {"device": device, "progress": progress, "label": f"{paper}/{table}/{row}"}
-            encoded = _cross_fitted(run, parts, tokens, options) if parts else _by_one(run, tokens, options)
-            files.append(_add(run, f"{name}_s{seed}_f{run.fold}", encoded, parts))
+        planned, _ = planning.plan(declared, table, row=row.id, data=data, seed=seed, change=dict(change or {}))
+        for run in {each.run.id: each.run for each in planned if each.run.corpus == corpus}.values():
+            options = {"device": device, "progress": progress, "label": f"{paper}/{table}/{row.id}"}
+            by = _cross_fitted if learned.parts else _by_one
+            array = declarations.array_of(name).format(seed=seed, fold=run.fold)
+            files.append(_add(run, array, by(run, learned, options), learned.parts))
     return files
 
 
-def _by_one(run: Run, tokens: bool, options: dict[str, Any]) -> Encoded:
+def _by_one(run: Run, learned: Learned, options: dict[str, Any]) -> Encoded:
     """What the encoder of one run gives, which is trained where it is not in the cache."""
     runs.execute(run, **options)
     device = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     model, whole, precision = runs.network(run, device), run.whole(device), run.recipe["train"]["precision"]
-    needed = "states" if tokens else "embedding"
-    if tokens and hasattr(model, "states"):
+    needed = "states" if learned.tokens else "embedding"
+    if learned.tokens and hasattr(model, "states"):
         rows = _states(model, whole, precision)
-    elif not tokens and "embedding" in (outputs := predict(model, whole, precision=precision)):
+    elif not learned.tokens and "embedding" in (outputs := predict(model, whole, precision=precision)):
         rows = list(outputs["embedding"].cpu().numpy())
     else:
         raise RequestError(f"the network {run.recipe['model']['name']} gives no {needed} of an utterance")
@@ -98,15 +101,15 @@ def _states(model: torch.nn.Module, whole: Utterances, precision: str) -> list[n
     return rows
 
 
-def _cross_fitted(run: Run, parts: int, tokens: bool, options: dict[str, Any]) -> Encoded:
-    full = _by_one(run, tokens, options)
+def _cross_fitted(run: Run, learned: Learned, options: dict[str, Any]) -> Encoded:
+    parts, full = learned.parts, _by_one(run, learned, options)
     part_of = splits.parts(run.dataset.corpus.table, run.split, parts)  # u
     others = []
     for part in range(1, parts + 1):
         protocol = run.recipe["protocol"] | {"parts": parts, "without": part}
         label = f"{options['label']}, without part {part} of {parts}"
         of_part = replace(run, recipe=run.recipe | {"protocol": protocol})
-        others.append(_by_one(of_part, tokens, options | {"label": label}))
+        others.append(_by_one(of_part, learned, options | {"label": label}))
     mean = [np.mean(rows, axis=0) for rows in zip(*(each.rows for each in others), strict=True)]
     filled = {
         what: [others[part - 1].rows[i] if part else rows[i] for i, part in enumerate(part_of)]
@@ -153,7 +156,7 @@ def _add(run: Run, name: str, encoded: Encoded, parts: int) -> Path:
     file = store.path(folder, name)
     if file.exists() and _differs(store.read_passport(file), array):
         what = f"{file} holds {store.read_passport(file).summary()} of other weights"
-        raise FeatureError(f"{what}. Give this one another --name, or delete the file.")
+        raise FeatureError(f"{what}. Delete it, or take another root.")
     return store.add(folder, run.dataset.corpus, name, array)
 
 

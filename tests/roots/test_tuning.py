@@ -17,8 +17,7 @@ from merlib.roots import extract, tuning
 from merlib.study import notebook, planning, runs
 from merlib.twins import dialogues
 
-ADDRESS = ("mfcre", "table_encoders", "minilm_1e4")
-PARTS = 3
+PARTS = 5  # of [learned.cross_fitted]
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +41,9 @@ def lab(places, corpus, encoder):
     return places
 
 
-def tuned(encoder: str, **options):
+def tuned(encoder: str, name: str = "tuned", paper: str = "mfcre", **options):
     change = {"model.encoder": encoder, "model.dim": 8, "train.epochs": 2, "train.precision": "float32"}
-    (file,) = tuning.fine_tune("lab", "meld", *ADDRESS, change=change, device="cpu", progress=False, **options)
+    (file,) = tuning.fine_tune("lab", "meld", paper, name, change=change, device="cpu", progress=False, **options)
     return file
 
 
@@ -81,11 +80,13 @@ def test_the_vectors_are_those_of_the_trained_network_and_the_passport_says_what
 
 
 def test_an_encoder_learns_from_nothing_but_the_labels_of_its_training_split(lab, corpus, encoder):
-    before = vectors(tuned(encoder))
+    file = tuned(encoder)
+    before = vectors(file)
     for part, same in (("test", True), ("train", False)):
         table.save(with_labels(corpus, corpus.table["split"].to_numpy() == part), folders.root_path("lab") / "meld")
         runs._dataset.cache_clear()
-        file = tuned(encoder, name=f"other_{part}")
+        file.unlink()
+        file = tuned(encoder)
         assert np.array_equal(vectors(file), before) == same
 
 
@@ -94,15 +95,16 @@ def test_a_cross_fitted_encoder_has_not_seen_what_it_encodes(lab, corpus, encode
     part = splits.parts(corpus.table, split, PARTS)
     assert set(part[split == "train"]) == set(range(1, PARTS + 1)) and not part[split != "train"].any()
     assert (corpus.table.assign(part=part).groupby("dialogue")["part"].nunique() == 1).all()
-    first = tuned(encoder, name="cross_fitted", parts=PARTS)
+    first = tuned(encoder, "cross_fitted")
     before = vectors(first)
-    assert "cross-fitted in 3 parts" in store.read_passport(first).extractor
+    assert "cross-fitted in 5 parts" in store.read_passport(first).extractor
     assert "logistic regression on val" in store.read_passport(first).note
     table.save(with_labels(corpus, part == 2), folders.root_path("lab") / "meld")
     runs._dataset.cache_clear()
-    after = vectors(tuned(encoder, name="others", parts=PARTS))
+    first.unlink()
+    after = vectors(tuned(encoder, "cross_fitted"))
     np.testing.assert_array_equal(before[part == 2], after[part == 2])
-    for other in (1, 3):
+    for other in (1, 3, 4, 5):
         assert (before[part == other] != after[part == other]).any(), "these encoders have learned from part 2"
 
 
@@ -126,11 +128,13 @@ def test_no_run_tests_or_validates_on_what_its_encoder_has_seen(lab, corpus, enc
             run.splits()
 
 
-def test_states_of_tokens_are_those_of_the_tuned_encoder(lab, corpus, encoder, tmp_path):
-    file = tuned(encoder, name="text_tuned", tokens=True)
+def test_states_of_tokens_are_those_of_the_tuned_encoder(lab, corpus, encoder, tmp_path, monkeypatch):
+    paper = declarations.load("mfcre")
+    learned = {name: each.model_copy(update={"tokens": True}) for name, each in paper.learned.items()}
+    monkeypatch.setattr(declarations, "load", lambda name: paper.model_copy(update={"learned": learned}))
+    file = tuned(encoder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
-    paper, change = declarations.load("mfcre"), {"model.encoder": encoder, "model.dim": 8, "train.epochs": 2}
-    change |= {"train.precision": "float32"}
+    change = {"model.encoder": encoder, "model.dim": 8, "train.epochs": 2, "train.precision": "float32"}
     (planned, *_), _ = planning.plan(paper, "table_encoders", row="minilm_1e4", data="lab", change=change)
     runs.network(planned.run, "cpu").encoder.save_pretrained(tmp_path / "learned")
     tokenizer.save_pretrained(tmp_path / "learned")
@@ -142,21 +146,34 @@ def test_states_of_tokens_are_those_of_the_tuned_encoder(lab, corpus, encoder, t
     np.testing.assert_allclose(found.values, expected.values, rtol=5e-3, atol=5e-3)
     assert np.abs(found.values - frozen.values).max() > 0.05 and found.values.dtype == np.float16
     assert found.passport.extractor.endswith("tuned on train, states of tokens")
-    crossed = tuned(encoder, name="text_crossed", tokens=True, parts=PARTS)
+    crossed = tuned(encoder, "cross_fitted")
     assert store.read(crossed.parents[1], crossed.stem, ids=corpus.ids).values.shape == found.values.shape
 
 
 def test_the_command_adds_the_arrays_and_a_notebook_tells_what_they_have_learned_from(lab, encoder, capsys):
     changes = [f"--set={key}" for key in (f"model.encoder={encoder}", "model.dim=8", "train.epochs=1")]
-    cli.main(["data", "fine-tune", "lab", "meld", *ADDRESS, "--seeds", "0,2", "--name", "mine", *changes])
+    cli.main(["data", "fine-tune", "lab", "meld", "mfcre", "tuned", "--seeds", "0,2", *changes])
     assert [line.rpartition("/")[2] for line in capsys.readouterr().out.split()] == [
-        "mine_s0_f0.safetensors", "mine_s2_f0.safetensors",
+        "tuned_s0_f0.safetensors", "tuned_s2_f0.safetensors",
     ]  # fmt: skip
     shown = notebook.learned(declarations.load("mfcre"), "lab")
-    assert list(shown.index) == [("meld", "mine_s0_f0"), ("meld", "mine_s2_f0")]
+    assert list(shown.index) == [("meld", "tuned_s0_f0"), ("meld", "tuned_s2_f0")]
     assert (shown["learned from"] > shown["selected on"]).all() and shown["note"].str.startswith("seed ").all()
-    with pytest.raises(RequestError, match="Make the array that it reads first"):
-        tuning.fine_tune("lab", "meld", "mfcre", "table_encoders", "roberta")
+
+
+def test_without_what_an_encoder_reads_nothing_is_learned(lab):
+    store.path(folders.root_path("lab") / "meld", "text_ids_minilm").unlink()
+    with pytest.raises(RequestError, match="lab/meld has no array that one of .*: make token ids by"):
+        tuning.fine_tune("lab", "meld", "mfcre", "tuned")
+    with pytest.raises(RequestError, match="tunde"):
+        tuning.fine_tune("lab", "meld", "mfcre", "tunde")
+
+
+def test_a_batch_learns_what_its_tables_read_and_the_root_allows():
+    paper, arrays = declarations.load("mfcre"), {"meld": ["text_ids_minilm", "text"], "iemocap6": ["text"]}
+    assert declarations.wanted(paper, ["table4"], arrays) == [("meld", "tuned")]
+    assert declarations.wanted(paper, ["table_encoders"], arrays) == [("meld", "tuned"), ("meld", "cross_fitted")]
+    assert declarations.encoder_of(paper, "tuned", "meld", ["text_ids", "text_ids_minilm"])[1].id == "roberta"
 
 
 def test_rows_wait_for_the_vectors_of_their_own_seed(lab, encoder):
@@ -184,9 +201,10 @@ def test_a_paper_that_tunes_its_encoder_reads_it_where_it_is_and_frozen_vectors_
 
 
 def test_another_encoders_array_is_not_overwritten(lab, encoder):
-    tuned(encoder)
-    with pytest.raises(FeatureError, match="of other weights. Give this one another --name"):
-        tuned(encoder, parts=PARTS)
+    file = tuned(encoder)
+    with pytest.raises(FeatureError, match="of other weights. Delete it, or take another root"):
+        file.rename(file.with_name("cross_fitted_s0_f0.safetensors"))
+        tuned(encoder, "cross_fitted")
 
 
 def test_gradients_reach_the_whole_encoder_and_padding_changes_nothing(corpus, encoder):
