@@ -25,6 +25,11 @@ DIALOGUES = (6, 4, 9)  # turns
 CLASSES, SPEAKERS = 4, 3
 
 
+def of_its_own(network: str) -> bool:
+    """Whether a network's numbers are this project's: not an estimator's, nor those of a pretrained encoder."""
+    return not registry.is_estimator(network) and not getattr(registry.constructor("model", network), "KEPT", False)
+
+
 def entries() -> dict[str, dict[str, Any]]:
     """One declared row of each network, loss, other system, corpus kind and padding: what golden values are kept of."""
     chosen: dict[tuple, tuple[str, dict[str, Any]]] = {}
@@ -35,7 +40,7 @@ def entries() -> dict[str, dict[str, Any]]:
                 for cell in declarations.row_cells(paper, table, row) if row.runs and row.kind == "own" else ():
                     recipe = declarations.recipe(paper, row, cell.corpus, data="twin", modalities=cell.modalities)
                     model, loss = recipe["model"]["name"], recipe["loss"]["name"]
-                    if registry.is_estimator(model):
+                    if not of_its_own(model):
                         continue
                     sentiment = cell.corpus in official.SENTIMENT
                     key = (name, model, loss, sentiment, recipe["model"].get("mask_padding"))
