@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from merlib.data.store import Passport
 from merlib.errors import DeclarationError, one_of
-from merlib.files import sha256
 from merlib.layers.ragged import masked_mean
 from merlib.pretrained import encoders, whisper
 
@@ -26,8 +25,7 @@ VERSION = 1
 def check_tokens(section: dict[str, Any], passports: dict[str, Passport]) -> None:
     """DeclarationError where the stored text is not the input of the network's own encoder."""
     name, passport = section["encoder"], passports["text"]
-    weights = sha256(*encoders.weights(encoders.located(name)))
-    if passport.weights_sha256 != weights or "token ids" not in passport.extractor:
+    if passport.weights_sha256 != encoders.sha256_of(name) or "token ids" not in passport.extractor:
         what = f"text encoder {name} reads the ids of its own tokens, and the array holds {passport.summary()}"
         raise DeclarationError(f"{what}: make them with `merlib data text ... --pool ids --encoder {name}`")
 

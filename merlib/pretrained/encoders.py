@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from merlib.errors import RequestError
+from merlib.files import sha256
 from merlib.foreign import regular
 
 KINDS = ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -220,6 +221,11 @@ def weights(folder: str) -> list[Path]:
             except (OSError, SafetensorError) as error:
                 raise RequestError(f"{file} is cut off, or no safetensors file ({error}): get it again") from None
     return files
+
+
+def sha256_of(encoder: str) -> str:
+    """The hash of an encoder's weights, a hub name or a folder, as passports have it."""
+    return sha256(*weights(located(encoder)))
 
 
 def pretrained_files(encoder: str) -> list[Path]:

@@ -193,3 +193,8 @@ def check_states(section: dict[str, Any], passports: dict[str, Passport]) -> Non
             f"{stored} yet to pass: make them with `merlib data text ... --pool tokens --layer N`, N being all layers "
             f"but {tuned}"
         )
+    from merlib.pretrained.encoders import sha256_of  # takes seconds, and only this needs it
+
+    if passports["text"].weights_sha256 != sha256_of(text["encoder"]):
+        what = f"the stored states of text are not of the encoder {text['encoder']}, whose last {tuned} layers learn"
+        raise DeclarationError(f"{what}, but {passports['text'].summary()}: make them with this encoder")

@@ -17,6 +17,7 @@ from merlib.declarations.leaves import flat
 from merlib.errors import DeclarationError
 from merlib.papers.mpaf_net.encoders import Extend
 from merlib.papers.mpaf_net.network import Pair
+from merlib.pretrained.encoders import sha256_of
 from merlib.training import fitting, optimisation
 
 PAPER = declarations.load("mpaf_net")
@@ -441,13 +442,17 @@ def test_only_what_is_pretrained_has_the_rate_of_bert(bert):
         assert of_text == {sections["train"]["lr"] * (0.1 if slow else 1)}
 
 
-def test_stored_states_that_are_not_below_the_tuned_layers_are_refused():
-    model = changed(recipe("table5", "mpaf_net")["model"], {"encoders.text.encoder": "bert-base-uncased"})
-    two_below, last = SimpleNamespace(layers_above=2), SimpleNamespace(layers_above=0)
+def test_stored_states_that_are_not_below_the_tuned_layers_are_refused(bert):
+    model = changed(recipe("table5", "mpaf_net")["model"], {"encoders.text.encoder": bert[1]})
+    own = {"weights_sha256": sha256_of(bert[1]), "summary": lambda: "text: another encoder"}
+    two_below, last = (SimpleNamespace(layers_above=layers, **own) for layers in (2, 0))
     fitting.check_states(model, {"text": two_below})
     fitting.check_states(changed(model, {"encoders.text.encoder": "vectors"}), {"text": last})
     with pytest.raises(DeclarationError, match="learns its last 2 layers, but the stored states of text have 0"):
         fitting.check_states(model, {"text": last})
+    two_below.weights_sha256 = "another"
+    with pytest.raises(DeclarationError, match="are not of the encoder .*, but text: another encoder"):
+        fitting.check_states(model, {"text": two_below})
 
 
 @pytest.mark.parametrize(
