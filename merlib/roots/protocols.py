@@ -1,7 +1,7 @@
 """What a data root and this machine lack for a paper's printed protocol, what stands in, and what the protocol costs.
 
-The costs are computed, not measured: of the encoder that learns, from its counts for one utterance (`Learns` in
-`merlib.declarations.schema`), with the batch and the epochs of the base recipe.
+The costs are computed, not measured, with the batch and the epochs of the base recipe (`Learns` in
+`merlib.declarations.schema`).
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,6 @@ from merlib import declarations
 from merlib.data import splits
 from merlib.declarations.schema import Learns, Paper, Substitute
 from merlib.places import data_folder
-
-SPEED = {"bf16": 1e14, "float32": 1e13}  # operations a second that a data centre's card of 2020 reaches
-TRAINED = 16  # bytes of a parameter that learns: itself, its gradient and the two moments of Adam, float32
 
 
 def of_root(paper: Paper, held: Mapping[str, dict]) -> list[dict[str, Any]]:
@@ -57,9 +54,9 @@ def _cost(recipe: dict[str, dict], learns: Learns | None, utterances: int) -> di
     if learns is None:
         return None
     train = recipe["train"]
-    memory = TRAINED * learns.parameters / 1e9 + train["batch"] * learns.megabytes / 1e3
-    operations = 1e6 * learns.megaflop * utterances * train["epochs"] * splits.folds(recipe["protocol"])
-    return {"gpu_gb": round(memory, 1), "hours": round(operations / SPEED[train["precision"]] / 3600, 1)}
+    seen = utterances * train["epochs"] * splits.folds(recipe["protocol"])
+    hours = learns.seconds(seen, train["precision"]) / 3600
+    return {"gpu_gb": round(learns.gigabytes(train["batch"]), 1), "hours": round(hours, 1)}
 
 
 def as_text(line: Mapping[str, Any]) -> str:
