@@ -123,8 +123,8 @@ class Learns(Strict):
 class Substitute(Strict):
     """What stands in for a part of the printed protocol that a data root or a machine lacks: a change of the recipe.
 
-    instead_of: what is printed, and what it takes. Where the change names another array of the modality, a root
-    without the printed one gets the substitute by itself; any other is taken when it is asked for.
+    instead_of: what is printed, what it takes, and what is stored instead. Where the change names another array of the
+    modality, a root without the printed one gets the substitute by itself; any other is taken when it is asked for.
     always: the other systems (`Paper.base`) that have it on every root. weights: the leaf that names the pretrained
     weights of the printed protocol. learns: what its encoder costs.
     """

@@ -64,8 +64,9 @@ def as_text(line: Mapping[str, Any]) -> str:
     if line["here"]:
         state = f"the array {line['printed']} is here, so that the printed protocol runs"
     else:
-        stands_in = f"{line['substitute']} stands in" if line["stands_in"] else f"{line['substitute']} could stand in"
-        state = f"no array {line['printed']} ({line['modality']}); {stands_in}: {line['instead_of']}"
+        stands_in = "stands in" if line["stands_in"] else "could stand in"
+        state = f"no array {line['printed']} ({line['modality']}); {line['substitute']} {stands_in} for "
+        state += line["instead_of"]
     weights = f"; its weights {line['weights']} are {'' if line['weights_here'] else 'not '}on this machine"
     text = f"{line['corpus']}: {state}" + weights * bool(line["weights"])
     if cost := line["cost"]:
