@@ -55,9 +55,8 @@ def predict(paper: Paper, table: str, planned: Planned, data: str) -> Cost:
             seconds, memory = of_row["seconds"].astype(float).mean(), of_row["peak_memory_mb"].astype(float).max()
             factor = 1.0 if root == data else epochs * utterances
             return Cost(round(float(factor * seconds), 1), int(memory), f"records of {root}")
-    return learning or Cost(
-        *UNKNOWN["twin" if data in TWINS else "real", "estimator" if estimator else "network"], "no record"
-    )
+    kind = "twin" if data in TWINS else "real", "estimator" if estimator else "network"
+    return learning or Cost(*UNKNOWN[kind], "no record")
 
 
 def _learning(paper: Paper, run: Run) -> Cost | None:
