@@ -4,6 +4,8 @@ The costs are computed, not measured, with the batch and the epochs of the base 
 `merlib.declarations.schema`).
 """
 
+import fnmatch
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,10 @@ def of_root(paper: Paper, held: Mapping[str, dict]) -> list[dict[str, Any]]:
             if array is None:
                 continue
             printed = recipe["data"][substitute.modality]
+            here = bool(fnmatch.filter(arrays, re.sub(r"{\w+}", "*", printed)))  # one of a seed and a fold, at least
             lines.append({
-                "corpus": corpus, "modality": substitute.modality, "printed": printed, "here": printed in arrays,
-                "substitute": name, "stands_in": printed not in arrays and array in arrays,
+                "corpus": corpus, "modality": substitute.modality, "printed": printed, "here": here,
+                "substitute": name, "stands_in": not here and array in arrays,
                 "instead_of": substitute.instead_of, **_weights(paper, recipe, substitute),
                 "cost": _cost(recipe, substitute.learns, sum(held[corpus]["utterances"].values())),
             })  # fmt: skip
@@ -65,7 +68,7 @@ def as_text(line: Mapping[str, Any]) -> str:
         state = f"the array {line['printed']} is here, so that the printed protocol runs"
     else:
         stands_in = "stands in" if line["stands_in"] else "could stand in"
-        state = f"no array {line['printed']} ({line['modality']}); {line['substitute']} {stands_in} for "
+        state = f"no array {line['printed']} ({line['modality']}); {line['substitute']} {stands_in}, instead of: "
         state += line["instead_of"]
     weights = f"; its weights {line['weights']} are {'' if line['weights_here'] else 'not '}on this machine"
     text = f"{line['corpus']}: {state}" + weights * bool(line["weights"])

@@ -211,8 +211,7 @@ def test_the_doctor_says_what_a_printed_protocol_lacks_and_what_it_costs(small_t
     assert utterances and speech["cost"]["hours"] == pytest.approx(hours, abs=0.06)
     written = doctor.as_text(doctor.describe({"gia_mic": {"iemocap4": ["audio"]}}, papers))
     assert (
-        "as printed, iemocap4: no array waveforms (audio); stored_speech stands in for WavLM large, which learns"
-        in written
+        "as printed, iemocap4: no array waveforms (audio); stored_speech stands in, instead of: WavLM large," in written
     )
     assert "microsoft/wavlm-large are not on this machine; it takes about" in written and "(computed)" in written
     corpus = folders.dataset("lab", "iemocap4", features=()).corpus
