@@ -28,7 +28,7 @@ WIDTHS = {  # by paper, at the real size: width, fewest and most steps of an utt
     "mpaf_net": {"text": (768, 3, 128), "audio": (40, 60, 251), "visual": (64 * 64, 30, 150)},
 }
 ALIGNED = 50  # steps of an utterance where networks walk all modalities together (the SDK's aligned files)
-ENCODED_IN_NETWORK = {"waveforms", "text_states"}  # arrays that an encoder of Hugging Face reads, which learns
+ENCODED_IN_NETWORK = {"waveforms", "text_ids", "text_states"}  # arrays that a pretrained encoder reads, which learns
 FACES = {"tiny": 32, "real": 224}  # pixels of a side, where frames are pictures
 LONGEST = {"meld": 33, "mosi": 63, "mosei": 98}  # utterances of a dialogue; the others are IEMOCAP's
 TINY_DIALOGUES = (6, 4, 9)
@@ -80,8 +80,8 @@ def _declared(size: str, only: str) -> Iterator[Case]:
     """Every run of every row of every paper, or of one, once a corpus and column, estimators left out.
 
     Networks read what stands in for encoders that learn, and of each paper one network is there as printed, too.
-    Those that start from published weights start from random ones; those that fine-tune an encoder of Hugging Face are
-    left out: the section `memory` of gpu.py builds the largest.
+    Those that start from published weights start from random ones; those with a pretrained encoder of speech or text
+    that learns are left out: the section `memory` of gpu.py builds the largest.
     """
     for paper in map(declarations.load, [only] if only else declarations.papers()):
         for table in paper.tables.values():

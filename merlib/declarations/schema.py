@@ -97,19 +97,34 @@ class Reading(Strict):
     context: dict[str, Any] = {}
 
 
+SPEED = {"bf16": 1e14, "float32": 1e13}  # operations a second of a data centre's card of 2020, some of them idle
+TRAINED = 16  # bytes of a parameter that learns: itself, its gradient and the two moments of Adam, float32
+
+
 class Learns(Strict):
-    """An encoder that learns in the printed protocol, as `benchmarks/printed_cost.py` counts it for one utterance."""
+    """An encoder that learns in the printed protocol, as `benchmarks/printed_cost.py` counts it for one utterance.
+
+    What follows from the counts is computed, not measured, and leaves out the rest of the network.
+    """
 
     parameters: int  # that learn
     megaflop: int  # operations, forward and backward
     megabytes: int  # kept from the forward for the backward pass
 
+    def gigabytes(self, batch: int) -> float:
+        """GPU memory of a training step on so many utterances."""
+        return (TRAINED * self.parameters + 1e6 * batch * self.megabytes) / 1e9
+
+    def seconds(self, utterances: int, precision: str) -> float:
+        """Of training on so many utterances, those of all epochs together, on one card."""
+        return 1e6 * self.megaflop * utterances / SPEED[precision]
+
 
 class Substitute(Strict):
     """What stands in for a part of the printed protocol that a data root or a machine lacks: a change of the recipe.
 
-    instead_of: what is printed, and what it takes. Where the change names another array of the modality, a root
-    without the printed one gets the substitute by itself; any other is taken when it is asked for.
+    instead_of: what is printed, what it takes, and what is stored instead. Where the change names another array of the
+    modality, a root without the printed one gets the substitute by itself; any other is taken when it is asked for.
     always: the other systems (`Paper.base`) that have it on every root. weights: the leaf that names the pretrained
     weights of the printed protocol. learns: what its encoder costs.
     """

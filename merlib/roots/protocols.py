@@ -1,9 +1,11 @@
 """What a data root and this machine lack for a paper's printed protocol, what stands in, and what the protocol costs.
 
-The costs are computed, not measured: of the encoder that learns, from its counts for one utterance (`Learns` in
-`merlib.declarations.schema`), with the batch and the epochs of the base recipe.
+The costs are computed, not measured, with the batch and the epochs of the base recipe (`Learns` in
+`merlib.declarations.schema`).
 """
 
+import fnmatch
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,6 @@ from merlib import declarations
 from merlib.data import splits
 from merlib.declarations.schema import Learns, Paper, Substitute
 from merlib.places import data_folder
-
-SPEED = {"bf16": 1e14, "float32": 1e13}  # operations a second that a data centre's card of 2020 reaches
-TRAINED = 16  # bytes of a parameter that learns: itself, its gradient and the two moments of Adam, float32
 
 
 def of_root(paper: Paper, held: Mapping[str, dict]) -> list[dict[str, Any]]:
@@ -27,9 +26,10 @@ def of_root(paper: Paper, held: Mapping[str, dict]) -> list[dict[str, Any]]:
             if array is None:
                 continue
             printed = recipe["data"][substitute.modality]
+            here = bool(fnmatch.filter(arrays, re.sub(r"{\w+}", "*", printed)))  # one of a seed and a fold, at least
             lines.append({
-                "corpus": corpus, "modality": substitute.modality, "printed": printed, "here": printed in arrays,
-                "substitute": name, "stands_in": printed not in arrays and array in arrays,
+                "corpus": corpus, "modality": substitute.modality, "printed": printed, "here": here,
+                "substitute": name, "stands_in": not here and array in arrays,
                 "instead_of": substitute.instead_of, **_weights(paper, recipe, substitute),
                 "cost": _cost(recipe, substitute.learns, sum(held[corpus]["utterances"].values())),
             })  # fmt: skip
@@ -57,9 +57,9 @@ def _cost(recipe: dict[str, dict], learns: Learns | None, utterances: int) -> di
     if learns is None:
         return None
     train = recipe["train"]
-    memory = TRAINED * learns.parameters / 1e9 + train["batch"] * learns.megabytes / 1e3
-    operations = 1e6 * learns.megaflop * utterances * train["epochs"] * splits.folds(recipe["protocol"])
-    return {"gpu_gb": round(memory, 1), "hours": round(operations / SPEED[train["precision"]] / 3600, 1)}
+    seen = utterances * train["epochs"] * splits.folds(recipe["protocol"])
+    hours = learns.seconds(seen, train["precision"]) / 3600
+    return {"gpu_gb": round(learns.gigabytes(train["batch"]), 1), "hours": round(hours, 1)}
 
 
 def as_text(line: Mapping[str, Any]) -> str:
@@ -67,8 +67,9 @@ def as_text(line: Mapping[str, Any]) -> str:
     if line["here"]:
         state = f"the array {line['printed']} is here, so that the printed protocol runs"
     else:
-        stands_in = f"{line['substitute']} stands in" if line["stands_in"] else f"{line['substitute']} could stand in"
-        state = f"no array {line['printed']} ({line['modality']}); {stands_in}: {line['instead_of']}"
+        stands_in = "stands in" if line["stands_in"] else "could stand in"
+        state = f"no array {line['printed']} ({line['modality']}); {line['substitute']} {stands_in}, instead of: "
+        state += line["instead_of"]
     weights = f"; its weights {line['weights']} are {'' if line['weights_here'] else 'not '}on this machine"
     text = f"{line['corpus']}: {state}" + weights * bool(line["weights"])
     if cost := line["cost"]:

@@ -12,6 +12,7 @@ from merlib.places import TWINS
 from merlib.study.planning import Planned
 from merlib.study.recorded import records_path, roots_of
 from merlib.study.records import read_records
+from merlib.study.runs import Run
 
 UNKNOWN = {  # seconds and MB where no record says more
     ("real", "network"): (300.0, 3000), ("real", "estimator"): (30.0, 3000),
@@ -32,16 +33,21 @@ def predict(paper: Paper, table: str, planned: Planned, data: str) -> Cost:
     """The cost of a planned run on the root `data`.
 
     Records of the root itself count as they are, those of another one in proportion to epochs and test utterances. A
-    synthetic root has smaller networks than a real one, so that only its own records say something of it. A row without
-    any has the cost of UNKNOWN.
+    synthetic root has smaller networks than a real one, so that only its own records say something of it. Records of
+    other inputs than the run's (substitutes of what is printed) say nothing. A row without any has the computed cost of
+    the encoder that learns in it, or that of UNKNOWN.
     """
     run, row = planned.run, planned.row
+    learning = _learning(paper, run)
+    names = " ".join(declarations.substitutes(paper, run.corpus, run.recipe)) or "none"
     estimator = registry.is_estimator(run.recipe["model"]["name"])
     columns = [cell.column for cell in planned.cells]
     alike = [root for root in roots_of(paper.id, table) if root == data or not {root, data} & set(TWINS)]
     for root in sorted(alike, key=lambda name: name != data):
         records = _records(paper.id, table, root)
         of_row = records[(records["row"] == row.id) & records["column"].isin(columns)]
+        inputs = of_row.get("substitutes", pd.Series("", of_row.index))  # an old record does not say: never as printed
+        of_row = of_row[inputs.replace("", "as before" if learning else names) == names]
         if len(of_row):
             there = declarations.recipe(paper, row, run.corpus, data=root)
             epochs = 1 if estimator else run.recipe["train"]["epochs"] / there["train"]["epochs"]
@@ -49,7 +55,22 @@ def predict(paper: Paper, table: str, planned: Planned, data: str) -> Cost:
             seconds, memory = of_row["seconds"].astype(float).mean(), of_row["peak_memory_mb"].astype(float).max()
             factor = 1.0 if root == data else epochs * utterances
             return Cost(round(float(factor * seconds), 1), int(memory), f"records of {root}")
-    return Cost(*UNKNOWN["twin" if data in TWINS else "real", "estimator" if estimator else "network"], "no record")
+    kind = "twin" if data in TWINS else "real", "estimator" if estimator else "network"
+    return learning or Cost(*UNKNOWN[kind], "no record")
+
+
+def _learning(paper: Paper, run: Run) -> Cost | None:
+    """The computed cost, on a GPU, of the encoders that learn in a run as printed; None where none does."""
+    train, printed = run.recipe["train"], declarations.base_recipe(paper, run.corpus)["data"]
+    learns = [
+        each.learns for each in paper.substitute.values()
+        if each.learns and run.arrays.get(each.modality) == printed[each.modality]
+    ]  # fmt: skip
+    if not learns:
+        return None
+    seen = np.count_nonzero(run.split == "train") * train["epochs"]
+    seconds = sum(each.seconds(seen, train["precision"]) for each in learns)
+    return Cost(round(seconds, 1), round(1000 * sum(each.gigabytes(train["batch"]) for each in learns)), "computed")
 
 
 def _records(paper: str, table: str, root: str) -> pd.DataFrame:

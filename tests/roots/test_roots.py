@@ -13,8 +13,9 @@ from safetensors.numpy import save_file
 from merlib import declarations, places, twins
 from merlib.data import folders, store, table
 from merlib.data.table import CorpusError
+from merlib.declarations.schema import SPEED
 from merlib.errors import DeclarationError
-from merlib.roots import doctor, imports, protocols
+from merlib.roots import doctor, imports
 from merlib.twins import dialogues
 
 
@@ -206,10 +207,12 @@ def test_the_doctor_says_what_a_printed_protocol_lacks_and_what_it_costs(small_t
     assert (speech["weights"], speech["weights_here"]) == ("microsoft/wavlm-large", False)
     assert speech["cost"]["gpu_gb"] == pytest.approx((16 * learns.parameters + 32e6 * learns.megabytes) / 1e9, abs=0.06)
     utterances = sum(folders.dataset("lab", "iemocap4", features=()).corpus.counts()["utterances"].values())
-    hours = 1e6 * learns.megaflop * utterances * 40 * 5 / protocols.SPEED["bf16"] / 3600  # epochs, folds
+    hours = 1e6 * learns.megaflop * utterances * 40 * 5 / SPEED["bf16"] / 3600  # epochs, folds
     assert utterances and speech["cost"]["hours"] == pytest.approx(hours, abs=0.06)
     written = doctor.as_text(doctor.describe({"gia_mic": {"iemocap4": ["audio"]}}, papers))
-    assert "as printed, iemocap4: no array waveforms (audio); stored_speech stands in: WavLM large learns" in written
+    assert (
+        "as printed, iemocap4: no array waveforms (audio); stored_speech stands in, instead of: WavLM large," in written
+    )
     assert "microsoft/wavlm-large are not on this machine; it takes about" in written and "(computed)" in written
     corpus = folders.dataset("lab", "iemocap4", features=()).corpus
     store.add(lab / "iemocap4", corpus, "waveforms", table.Array(np.ones((len(corpus.ids), 1)), "audio", "samples"))

@@ -1,12 +1,14 @@
 """The printed protocol runs where a root has its arrays; what stands in where it has not is chosen, and said."""
 
+import numpy as np
 import pytest
 
 from merlib import declarations, study
-from merlib.data import folders
+from merlib.data import folders, store
+from merlib.data.table import Array
 from merlib.declarations import BASE
 from merlib.errors import DeclarationError
-from merlib.study import planning
+from merlib.study import costs, planning, records
 
 # paper, corpus, modality: printed array, the one that stands in, name, and leaves typed by hand of each
 PRINTED = {
@@ -115,6 +117,27 @@ def test_records_and_passport_lines_name_the_substitutes(tiny):
     assert board["logistic_st"].eq(board["logistic_st"]).all()
     assert all(line.endswith("(t x 32) | absent | substitutes: stored_speech") for line in board["logistic_st"])
     assert not board["logistic_t"].str.contains("substitutes").any()
+
+
+def test_what_a_run_will_take_is_not_told_by_records_of_another_protocol(tiny):
+    gia, folder = declarations.load("gia_mic"), folders.root_path("twin").rename(folders.root_path("lab"))
+    stored = planning.plan(gia, "table2", row="gia_mic_st", data="lab")[0][0]
+    (folder / "iemocap4" / "features" / "audio.safetensors").rename(folder / "audio.safetensors")
+    corpus = folders.dataset("lab", "iemocap4", features=()).corpus
+    store.add(folder / "iemocap4", corpus, "waveforms", Array(np.ones((len(corpus.ids), 1)), "audio", "samples"))
+    printed = planning.plan(gia, "table2", row="gia_mic_st", data="lab")[0][0]
+    about = {"data": "lab", "row": "gia_mic_st", "column": "ua", "fold": 0, "selection": "val", "value": 50, "n": 9}
+    about |= {"seconds": 40.0, "peak_memory_mb": 9.0}
+    records.write_records("gia_mic", "table2", "lab", [about | {"seed": 0}])
+    learns = gia.substitute["stored_speech"].learns
+    computed = costs.predict(gia, "table2", printed, "lab")
+    seen = np.count_nonzero(printed.run.split == "train") * 40
+    assert computed.basis == "computed" and computed.memory_mb == round(1000 * learns.gigabytes(32))
+    assert computed.seconds == pytest.approx(learns.seconds(seen, "bf16"), abs=0.1) and seen
+    assert costs.predict(gia, "table2", stored, "lab").seconds == 40, "an old record has what stood in then"
+    records.write_records("gia_mic", "table2", "lab", [about | {"seed": 1, "substitutes": "none", "seconds": 900.0}])
+    assert costs.predict(gia, "table2", printed, "lab").seconds == 900
+    assert costs.predict(gia, "table2", stored, "lab").seconds == 40
 
 
 @pytest.mark.parametrize(

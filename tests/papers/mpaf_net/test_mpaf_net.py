@@ -327,7 +327,8 @@ CHANGING = [
 def test_every_reading_of_network_and_loss_changes_a_training_step(name, option):
     values = []
     for chosen in (PAPER.readings[name].default, option):
-        sections = recipe_of("mpaf_net/table5/mpaf_net", change={f"readings.{name}": chosen})
+        change = {"substitute.stored_text": True, f"readings.{name}": chosen}
+        sections = recipe_of("mpaf_net/table5/mpaf_net", change=change)
         net = build(sections["model"]).train()
         loss = registry.build("loss", sections["loss"], class_counts=COUNTS).double()
         torch.manual_seed(3)
