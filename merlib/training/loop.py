@@ -22,7 +22,7 @@ from merlib import signals
 from merlib.data.batches import Split
 from merlib.errors import MerlibError, RequestError, is_out_of_memory
 from merlib.files import atomic, is_sound
-from merlib.training import optimisation
+from merlib.training import optimisation, runaway
 from merlib.training.metrics import Judge, headline
 from merlib.training.prediction import autocast, bucket_of, floats, forward_packed, predict
 
@@ -106,6 +106,7 @@ def fit(
             if observer is not None:
                 row |= observer(epoch, model)
             result.history.append(row)
+            runaway.tell(result.history, f"{label}, seed {seed}")
             result.seconds = seconds_before + time.monotonic() - began
             best = f"{abs(result.best_score):.3f} @{result.best_epoch + 1}"
             bar.set_postfix({judge.select: f"{scores[judge.select]:.3f}", "best": best})

@@ -110,9 +110,11 @@ def test_runs_and_records_are_those_of_the_study(trained, capsys):
     assert [each.row.id for each in runs] == ["logistic", "bigru"] and set(records["row"]) == {"logistic", "bigru"}
     lines = notebook.runs(runs).set_index("row")
     assert lines["parameters"].to_dict() == {each.row.id: each.result["parameters"] for each in runs}
-    never = {"selected": {"val": {"never_predicted": ["sad", "angry"]}}}
-    notebook.alarm([replace(runs[0], result=never), runs[1]])
+    never = {"selected": {"val": {"never_predicted": ["sad", "angry"]}}, "history": []}
+    gone = runs[1].result | {"history": [{"train/loss": 1.0, "train/swfc": 10.0**epoch} for epoch in range(6)]}
+    notebook.alarm([replace(runs[0], result=never), replace(runs[1], result=gone)])
     out = capsys.readouterr().out
+    assert f"{runs[1].row.label}, iemocap6, fold 0: the term swfc of the loss runs away in epoch 4" in out
     assert f"{runs[0].row.label}, iemocap6, fold 0 (val): never predicts sad, angry" in out and "2 runs checked" in out
 
 

@@ -244,7 +244,8 @@ def test_a_mean_over_more_than_one_state_of_the_code_is_said_to_be_one(tiny):
     file = report.write("twin")
     assert file == results_folder("twin") / "report.md"
     text = file.read_text()
-    assert all(f"{report.DOUBTS[doubt]}: Ours.\n" in text for doubt in ("mixed", "uncommitted"))
+    label = declarations.load("mfcre").table("3").find("ours").label
+    assert all(f"{report.DOUBTS[doubt]}: {label}.\n" in text for doubt in ("mixed", "uncommitted"))
     # of before recipes were recorded
     study.write_records("mfcre", "table3", "twin", records_of("ours", {"val": [60.0]}, commit="3"))
     study.write_records("mfcre", "table2", "twin", records_of("ours", {"val": [60.0, 61.0]}, commit="3"))

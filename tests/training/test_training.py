@@ -203,6 +203,28 @@ def test_predictions_keep_the_order_of_the_ids_whatever_the_batch(data):
     assert len(packed["logits"]) == len(target["label"]) == splits["test"].lengths[some].sum()
 
 
+def test_a_fit_tells_of_a_term_that_runs_away_and_trains_on(data, capsys):
+    class Drifting(nn.Module):
+        """A term that grows thirtyfold with every step of training."""
+
+        steps = 0
+
+        def forward(self, outputs, target):
+            self.steps += torch.is_grad_enabled()
+            loss = nn.functional.cross_entropy(outputs["logits"], target["label"])
+            return {"loss": loss, "drift": loss.detach() * -(30.0**self.steps)}
+
+    labels, splits = data
+    model = Net(batches.dims(splits["train"]), len(labels))
+    one_step = RECIPE | {"batch": len(splits["train"])}
+    done = loop.fit(
+        model, Drifting(), splits["train"], splits["val"], recipe=one_step, judge=Judge(labels, "weighted_f1"), seed=4,
+        progress=False, label="drifting row",
+    )  # fmt: skip
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("drifting row, seed 4: drift runs away in epoch 3 (-") and len(done.history) == 6
+
+
 def test_a_gradient_that_is_not_finite_stops_with_the_place_and_a_remedy(data):
     class Broken(nn.Module):
         def forward(self, outputs, target):

@@ -61,7 +61,9 @@ def soft_hgr(fused: Tensor, *, variant: str) -> Tensor:
     penalises the trace of the product of their covariances.
 
     fused: N m d. The trace tr(cov(Q) cov(V)) of the N x N covariances in the code is |Qc^T Vc|^2 / (d - 1)^2 with every
-    utterance centred over its features, so no N x N matrix is needed.
+    utterance centred over its features, so no N x N matrix is needed. That penalty does not see a constant added to all
+    features of an utterance, and the inner product grows with its square: "code" has a lower bound only for vectors
+    of bounded mean, such as those that leave a layer norm. "paper" centres both, so it has one for all vectors.
     """
     n, _, d = fused.shape
     if variant == "paper":

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from merlib.errors import one_of
 from merlib.layers.attention import CrossAttention, MultiAttn, Rows, sinusoid
@@ -161,9 +162,19 @@ class ModalityEncoder(nn.Module):
         return [[part.unflatten(1, (n, -1)) for part in f.split(sizes, dim=1)] for f in factors.unbind(1)]
 
 
+class Normalised(nn.Module):
+    """The row "w/o MultiAttn" of Table 4: no fusion, each vector only normalised over its features, b n d -> b n d.
+
+    MultiAttn ends in a layer norm, and the released Soft-HGR has no lower bound without one (`loss.soft_hgr`).
+    """
+
+    def forward(self, x: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
+        return {name: F.layer_norm(vectors, vectors.shape[-1:]) for name, vectors in x.items()}
+
+
 CONTEXTS = {"dialoguecrn": DialogueCRN, "none": Unchanged}
 ENCODERS = {"transformers": ModalityEncoder, "none": Convolutions}
-FUSIONS = {"multiattn": MultiAttn, "concat": Unchanged}  # "concat": the head concatenates the modalities
+FUSIONS = {"multiattn": MultiAttn, "normalised": Normalised, "concat": Unchanged}  # the head concatenates modalities
 
 
 class Mfcre(nn.Module):

@@ -16,6 +16,7 @@ from merlib.declarations import Paper, Row
 from merlib.study.notebook.inputs import shown
 from merlib.study.runs import Run
 from merlib.training import metrics
+from merlib.training.runaway import ran_away
 
 SCORES = [
     "label", "column", "printed", "reproduced", "spread", "noise", "n_seeds", "n_folds", "test_peak", "difference",
@@ -101,12 +102,14 @@ def selection_gap(records: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def alarm(trained: Sequence[Trained]) -> None:
-    """Print which runs never predict a class that occurs, at the epoch of either selection."""
+    """Print which runs never predict a class that occurs, at the epoch of either selection, and what ran away."""
     for each in trained:
+        where = f"{each.row.label}, {each.run.corpus}, fold {each.run.fold}"
         for selection, scores in each.result["selected"].items():
             if scores["never_predicted"]:
-                where = f"{each.row.label}, {each.run.corpus}, fold {each.run.fold} ({selection})"
-                print(f"{where}: never predicts {', '.join(scores['never_predicted'])}")
+                print(f"{where} ({selection}): never predicts {', '.join(scores['never_predicted'])}")
+        for term, epoch in ran_away(each.result["history"]).items():
+            print(f"{where}: the term {term} of the loss runs away in epoch {epoch + 1}")
     print(len(trained), "runs checked")
 
 

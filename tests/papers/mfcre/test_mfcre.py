@@ -35,7 +35,8 @@ READINGS = {
     "summed merge": {"encoder.merge": "sum"},
     "intra only": {"encoder.merge": "intra"},
     "no position": {"encoder.position": "none"},
-    "no fusion": {"fusion.name": "concat"},
+    "no fusion": {"fusion.name": "normalised"},
+    "no fusion, no norm": {"fusion.name": "concat"},
 }
 CHANGES = pytest.mark.parametrize("change", READINGS.values(), ids=READINGS)
 MODALITIES = pytest.mark.parametrize("names", [["text"], ["text", "visual"], list(WIDTHS)], ids="+".join)

@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
+from building import recipe_of
 from oracles import load, meta
 from torch import Tensor
 from torch.testing import assert_close
 
 from merlib import registry
 from merlib.papers.mfcre.loss import class_weights_batch, class_weights_swfc, soft_hgr, swfc
+from merlib.papers.mfcre.network import FUSIONS
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 SINGLE = {"rtol": 1e-4, "atol": 1e-6}  # the oracle ran in float32
@@ -74,6 +76,35 @@ def paper_hgr(fused: Tensor) -> float:
             if i != j:
                 total += (q * v).sum(1).mean() - torch.trace(torch.cov(q.T) @ torch.cov(v.T)) / 2
     return -float(total)
+
+
+def without_multiattn(fused: Tensor, row: str) -> Tensor:
+    """What the loss of a row of Table 4 reads of N m d encoded vectors."""
+    fuse = FUSIONS[recipe_of(f"mfcre/table4/{row}")["model"]["fusion"]["name"]]()
+    return torch.stack(list(fuse(dict(enumerate(fused.unbind(1))), None).values()), dim=1)
+
+
+@pytest.mark.parametrize(
+    ("row", "variant", "bound"),
+    [("wo_multiattn", "code", -24 / 6), ("wo_multiattn_raw", "code", None), ("wo_multiattn_raw", "paper", -6 * 5 / 2)],
+)
+def test_without_multiattn_the_released_soft_hgr_is_bounded_only_where_vectors_are_normalised(row, variant, bound):
+    """Shifted features, then vectors that learn to lower the loss: 6 utterances, 3 modalities, 8 features."""
+    torch.manual_seed(0)
+    free = torch.randn(6, 3, 8, dtype=torch.double).requires_grad_()
+    shifted = [soft_hgr(without_multiattn(free + shift, row), variant=variant).item() for shift in (0, 10, 100)]
+    lowest, optimizer = min(shifted), torch.optim.Adam([free], lr=1.0)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = soft_hgr(without_multiattn(free, row), variant=variant)
+        loss.backward()
+        optimizer.step()
+        lowest = min(lowest, loss.item())
+    if bound is None:
+        falls = (shifted[2] - shifted[0]) / (shifted[1] - shifted[0])
+        assert falls == pytest.approx(100, rel=0.1) and lowest < -1000, "with the square of the shift, without end"
+    else:
+        assert lowest >= bound and shifted == pytest.approx([shifted[0]] * 3)
 
 
 def test_the_paper_variant_is_equations_11_to_15():
