@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from merlib.pretrained.efficientface import EfficientFace
 
-FACES, SIDE, TOKENS = 15, 224, 128  # ATTSF-Net, Sec. III-A and IV-B; MPAF-Net, Sec. 3.1.2
+FACES, SIDE, TOKENS = 15, 224, 128  # ATTSF-Net, Sec. III-A and IV-B; MPAF-Net, Sec. 3.1.2; MFCRE, Sec. 4.2
 STATES = 299  # of 6 s of speech
 
 
@@ -60,6 +60,12 @@ def costs() -> Iterator[tuple[str, nn.Module, int, int]]:
     tokens = torch.empty(1, TOKENS, bert.config.hidden_size)
     operations, kept = counted(bert, lambda: bert(tokens).last_hidden_state)
     yield "mpaf_net, two layers of BERT", bert, 3 * operations, kept
+
+    settings = transformers.RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1)
+    roberta = transformers.RobertaModel(settings, add_pooling_layer=False).train()
+    ids = torch.empty(1, TOKENS, dtype=torch.long)
+    operations, kept = counted(roberta, lambda: roberta(ids).last_hidden_state)
+    yield "mfcre, RoBERTa base", roberta, 3 * operations, kept
 
 
 if __name__ == "__main__":

@@ -141,8 +141,12 @@ def _check_substitutes(paper: Paper, leaves: set[str]) -> None:
     for name, substitute in paper.substitute.items():
         change, array = paper.flat(substitute.change), f"data.{substitute.modality}"
         one_of(paper.flat(paper.recipe), array, f"leaf of the base recipe of {paper.id}, whose substitute is {name}")
-        for leaf in (*change, *filter(None, [substitute.weights])):
+        for leaf in change if substitute.learned else (*change, *filter(None, [substitute.weights])):
             one_of(leaves, leaf, f"leaf of {paper.id}, which substitute {name} could name")
+        if substitute.learned:
+            one_of(
+                paper.learned, substitute.learned, f"learned arrays of {paper.id}, which substitute {name} could name"
+            )
         for base in substitute.always:
             one_of(paper.base, base, f"base of {paper.id}, which substitute {name} could always have")
         if others := sorted(change.keys() & {f"data.{modality}" for modality in LETTERS.values()} - {array}):

@@ -125,13 +125,15 @@ class Substitute(Strict):
 
     instead_of: what is printed, what it takes, and what is stored instead. Where the change names another array of the
     modality, a root without the printed one gets the substitute by itself; any other is taken when it is asked for.
-    always: the other systems (`Paper.base`) that have it on every root. weights: the leaf that names the pretrained
-    weights of the printed protocol. learns: what its encoder costs.
+    always: the other systems (`Paper.base`) that have it on every root. learned: the name among `Paper.learned` of the
+    printed array, whose encoder is then a row of its own. weights: the leaf, of that row or of the base recipe, that
+    names the pretrained weights of the printed protocol. learns: what its encoder costs.
     """
 
     instead_of: str
     modality: Literal["text", "audio", "visual"]
     always: list[str] = []
+    learned: str = ""
     weights: str = ""
     learns: Learns | None = None
     change: dict[str, Any]

@@ -25,13 +25,17 @@ def of_root(paper: Paper, held: Mapping[str, dict]) -> list[dict[str, Any]]:
             array = paper.flat(substitute.change).get(f"data.{substitute.modality}")
             if array is None:
                 continue
+            own = recipe  # of the encoder
+            if substitute.learned:
+                table, row = paper.learned[substitute.learned].rows[0].split("/")
+                own = declarations.recipe(paper, paper.table(table).find(row), corpus)
             printed = recipe["data"][substitute.modality]
             here = bool(fnmatch.filter(arrays, re.sub(r"{\w+}", "*", printed)))  # one of a seed and a fold, at least
             lines.append({
                 "corpus": corpus, "modality": substitute.modality, "printed": printed, "here": here,
                 "substitute": name, "stands_in": not here and array in arrays,
-                "instead_of": substitute.instead_of, **_weights(paper, recipe, substitute),
-                "cost": _cost(recipe, substitute.learns, sum(held[corpus]["utterances"].values())),
+                "instead_of": substitute.instead_of, **_weights(paper, own, substitute),
+                "cost": _cost(own, substitute.learns, sum(held[corpus]["utterances"].values())),
             })  # fmt: skip
     return lines
 
@@ -73,5 +77,6 @@ def as_text(line: Mapping[str, Any]) -> str:
     weights = f"; its weights {line['weights']} are {'' if line['weights_here'] else 'not '}on this machine"
     text = f"{line['corpus']}: {state}" + weights * bool(line["weights"])
     if cost := line["cost"]:
-        text += f"; it takes about {cost['gpu_gb']:g} GB of GPU memory and {cost['hours']:g} hours a row (computed)"
+        hours = f"{cost['hours']:g}" if cost["hours"] else "less than 0.1"
+        text += f"; it takes about {cost['gpu_gb']:g} GB of GPU memory and {hours} hours a row (computed)"
     return text
