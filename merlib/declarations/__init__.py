@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "loading": ["READ", "folders", "load", "papers", "search_path"],
         "printed": ["addresses", "cells", "row_cells"],
         "recipes": ["BASE", "base_recipe", "changed", "needs", "overruled", "recipe", "recipe_of"],
-        "learned": ["array_of", "encoder_of", "wanted"],
+        "learned": ["array_of", "encoder_of", "extracted", "wanted"],
         "schema": ["LETTERS", "SCORES", "Cell", "Claim", "Column", "Paper", "Row", "Table"],
         "stand_ins": ["standing_in", "substitutes"],
     },

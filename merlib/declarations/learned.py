@@ -25,6 +25,15 @@ def encoder_of(paper: Paper, name: str, corpus: str, arrays: Collection[str]) ->
     return None
 
 
+def extracted(paper: Paper, array: str, modality: str, corpus: str) -> str:
+    """The array that is extracted for one that an encoder learns: what the encoder reads; any other is itself."""
+    for name, learned in paper.learned.items():
+        if array == array_of(name):
+            table, row = learned.rows[0].split("/")
+            return recipe(paper, paper.table(table).find(row), corpus)["data"][modality]
+    return array
+
+
 def wanted(paper: Paper, tables: Iterable[str], arrays: Mapping[str, Collection[str]]) -> list[tuple[str, str]]:
     """The (corpus, name) of all that rows of some tables read, and that a root can learn. arrays: of each corpus."""
     found = {}

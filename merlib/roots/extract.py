@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from merlib import declarations
 from merlib.corpora.reading import read_csv, stripped
 from merlib.data import folders, store
 from merlib.data.table import Corpus, CorpusError
@@ -25,14 +26,17 @@ def extract(
     """Make a paper's arrays of a corpus in the data root `data`; returns their files by modality.
 
     media: the folder that the media paths of the corpus are relative to. names: of the arrays, by modality (default: as
-    in the recipe). change: laid over the base recipe, such as `{"readings.face": "active"}`. augmented: of augmented
-    recordings, audio and video only, as `<name>_augmented`. device: of the networks among the extractors.
+    in the recipe; of one that an encoder learns, what that encoder reads). change: laid over the base recipe, such as
+    `{"readings.face": "active"}`. augmented: of augmented recordings, audio and video only, as `<name>_augmented`.
+    device: of the networks among the extractors.
     """
     section = declared_data(paper, corpus, change)
     makers = extractors(paper, corpus, kind=kind, weights=weights, data=section)
     makers = augment.augmented(makers) if augmented else makers
     wanted = [m for letter, m in LETTERS.items() if letter in modalities and m in makers]
-    arrays = {m: (names or {}).get(m, section[m]) + "_augmented" * augmented for m in wanted}
+    declared = declarations.load(paper)
+    own = {m: declarations.extracted(declared, section[m], m, corpus) for m in wanted} | (names or {})
+    arrays = {m: own[m] + "_augmented" * augmented for m in wanted}
     if not arrays:
         raise DeclarationError(f"{paper}: nothing to make of {modalities}; it makes {', '.join(makers)}")
     if len(set(arrays.values())) < len(arrays):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from merlib import declarations
+from merlib.declarations import Row
 from merlib.features import declared, text
 from merlib.places import CHECKOUT
 
@@ -23,13 +24,17 @@ def rows(paper: str) -> list[list[str]]:
 
 
 def resolved(paper: str, place: str) -> str | None:
-    """What a path into the extractors or a leaf of the base recipe has; None for a file, which is no setting."""
+    """What a path into the extractors has, or a leaf of the base recipe or of `base.<system>`; None for a file."""
     if place.startswith("merlib/"):
         assert (CHECKOUT / place).is_file(), place
         return None
-    corpus = declarations.load(paper).corpora[0]
-    if place.split(".")[0] in ("model", "data"):
-        found: Any = declarations.base_recipe(declarations.load(paper), corpus)
+    loaded = declarations.load(paper)
+    corpus = loaded.corpora[0]
+    if place.startswith("base."):
+        _, base, place = place.split(".", 2)
+        found: Any = declarations.recipe(loaded, Row(id=base, label=base, base=base), corpus)
+    elif place.split(".")[0] in ("model", "data"):
+        found = declarations.base_recipe(loaded, corpus)
     else:
         found = declared.extractors(paper, corpus)
         found["text"] = DEFAULTS | found["text"]

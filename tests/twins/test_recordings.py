@@ -18,6 +18,7 @@ from merlib.corpora import ravdess
 from merlib.data import folders, store
 from merlib.errors import DeclarationError
 from merlib.features import audio, augment, extractors, faces, inspection, pipeline
+from merlib.places import is_word
 from merlib.roots import extract
 from merlib.twins import dialogues, recordings, releases
 
@@ -147,6 +148,15 @@ def test_every_leaf_of_the_data_is_read(paper):
         assert set(data) == data.read | by_a_run & set(data)
 
 
+@pytest.mark.parametrize("paper", declarations.papers())
+def test_what_is_extracted_for_the_printed_protocol_can_name_a_file(paper):
+    declared = declarations.load(paper)
+    for corpus in declared.corpora:
+        data = extract.declared_data(paper, corpus)
+        names = [declarations.extracted(declared, data[m], m, corpus) for m in extract.extractors(paper, corpus)]
+        assert all(map(is_word, names)) and ("text_ids" in names) == (paper == "mfcre"), names
+
+
 def test_a_paper_s_extractors_have_its_settings():
     stored = extract.declared_data("attsf_net", "ravdess", {"substitute.face_vectors": True})
     found = extract.extractors("attsf_net", "ravdess", weights={"visual": "own.pth"}, data=stored)
@@ -168,6 +178,10 @@ def test_a_paper_s_extractors_have_its_settings():
         assert text["layer"] == layer, "the last two layers of BERT's twelve, or MiniLM's six, learn"
     last = extract.declared_data("mpaf_net", "iemocap8", {"substitute.stored_text": True})
     assert "layer" not in extract.extractors("mpaf_net", "iemocap8", data=last)["text"]
+    for taken, pool in ((False, "ids"), (True, "cls")):
+        data = extract.declared_data("mfcre", "meld", {"substitute.frozen_text": taken})
+        text = extract.extractors("mfcre", "meld", data=data)["text"]
+        assert text["pool"] == pool, "an encoder that learns reads token ids"
     early = extract.declared_data("attsf_net", "ravdess", {"data.frame_window": "start"})
     assert not extract.extractors("attsf_net", "ravdess", data=early)["visual"].spread
     for whose in ("active", "largest"):

@@ -7,8 +7,9 @@ from merlib.features.extractors import Pooled
 
 
 def extractors(data: dict, weights: dict[str, str]) -> dict[str, Any]:
+    pool = "cls" if data["text"] == "text" else "ids"  # vectors of a frozen encoder, or what one that learns reads
     return {
-        "text": {"encoder": weights.get("text", "roberta-base"), "pool": "cls", "context": "dialogue"},
+        "text": {"encoder": weights.get("text", "roberta-base"), "pool": pool, "context": "dialogue"},
         "audio": audio.ComParE(),
         "visual": vision.VisExtNet(weights=weights.get("visual", "resnet101_vggface2.pth")),
     }
