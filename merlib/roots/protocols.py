@@ -34,6 +34,7 @@ def of_root(paper: Paper, held: Mapping[str, dict]) -> list[dict[str, Any]]:
             lines.append({
                 "corpus": corpus, "modality": substitute.modality, "printed": printed, "here": here,
                 "substitute": name, "stands_in": not here and array in arrays,
+                "always": substitute.always, "own": array, "own_here": array in arrays,
                 "instead_of": substitute.instead_of, **_weights(paper, own, substitute),
                 "cost": _cost(own, substitute.learns, sum(held[corpus]["utterances"].values())),
             })  # fmt: skip
@@ -70,6 +71,8 @@ def as_text(line: Mapping[str, Any]) -> str:
     """A line of `of_root` for people."""
     if line["here"]:
         state = f"the array {line['printed']} is here, so that the printed protocol runs"
+        if line["always"] and not line["own_here"]:
+            state += f"; {', '.join(line['always'])} always read the array {line['own']}, which is not here"
     else:
         stands_in = "stands in" if line["stands_in"] else "could stand in"
         state = f"no array {line['printed']} ({line['modality']}); {line['substitute']} {stands_in}, instead of: "

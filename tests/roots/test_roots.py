@@ -15,7 +15,7 @@ from merlib.data import folders, store, table
 from merlib.data.table import CorpusError
 from merlib.declarations.schema import SPEED
 from merlib.errors import DeclarationError
-from merlib.roots import doctor, imports
+from merlib.roots import doctor, imports, protocols
 from merlib.twins import dialogues
 
 
@@ -221,4 +221,8 @@ def test_the_doctor_says_what_a_printed_protocol_lacks_and_what_it_costs(small_t
     weights.touch()
     printed = doctor.describe({}, papers)["protocols"]["lab"]
     assert printed["gia_mic"][0]["here"] and not printed["gia_mic"][0]["stands_in"]
+    assert "always read" not in protocols.as_text(printed["gia_mic"][0])
+    store.path(lab / "iemocap4", "audio").unlink()
+    written = doctor.as_text(doctor.describe({"gia_mic": {"iemocap4": ["audio"]}}, papers[:1]))
+    assert "waveforms is here" in written and "pooled_mlp always read the array audio, which is not here" in written
     assert {line["corpus"] for line in printed["attsf_net"] if line["weights_here"]} == {"ravdess", "iemocap4"}
