@@ -73,6 +73,15 @@ def test_what_a_user_refuses_does_not_stand_in_and_the_row_says_what_is_absent(d
     assert not skipped and all(item.run.recipe["data"][modality] == array for item in planned)
 
 
+def test_a_row_that_refuses_a_substitute_runs_as_printed_or_not_at_all(data_folder):
+    attsf, options = declarations.load("attsf_net"), {"row": "augmentation_lineage", "data": root("ravdess", *NAMES)}
+    planned, skipped = planning.plan(attsf, "readings", **options)
+    assert not planned and skipped == ["augmentation_lineage on ravdess (AV): no faces"]
+    root("ravdess", "faces")
+    planned, skipped = planning.plan(attsf, "readings", **options)
+    assert not skipped and {item.run.recipe["data"]["visual"] for item in planned} == {"faces"}
+
+
 def test_systems_without_an_encoder_that_learns_have_the_stored_array_on_every_root(data_folder):
     gia, data = declarations.load("gia_mic"), root("iemocap4", "text", "audio", "visual", "waveforms")
     read = {row.id: run.recipe["data"]["audio"] for row, _, run in study.runs_of(gia, "table2", data=data)}
