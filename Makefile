@@ -10,10 +10,10 @@ ifeq ($(origin CORES),undefined)
 CORES := $(shell nproc)
 endif
 PY := .venv/bin/python
-# What is typed as DATA=... reaches the shell as one word, whatever it holds: nothing in it is expanded or run.
 # Bytecode is written by the first import that needs it. Where a machine forbids that, as many containers do, every
 # process would compile torch and all else anew, which takes longer than most of them work.
 unexport PYTHONDONTWRITEBYTECODE
+# What is typed as DATA=... reaches the shell as one word, whatever it holds: nothing in it is expanded or run.
 unexport DATA PAPER TABLE SEEDS CORES PROFILE
 typed = '$(subst ','\'',$(value $1))'
 MACHINE = $(if $(value PROFILE),--profile profiles/$(call typed,PROFILE),--cores $(call typed,CORES))

@@ -137,3 +137,12 @@ def test_make_passes_on_a_root_as_one_word_and_runs_nothing_of_it(tmp_path, name
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert f"<data='{name}'>" in done.stdout and f"<paper={name}>" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 2 and not (tmp_path / "ran").exists()
+
+
+def test_make_lets_imports_keep_their_bytecode():
+    """Else every process of a batch compiles torch anew on a machine that sets this, as many containers do."""
+    shown = "include Makefile\nshown:\n\t@echo [$$PYTHONDONTWRITEBYTECODE]\n"
+    command = ["make", "--no-print-directory", "-f", "-", "shown"]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, input=shown, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
