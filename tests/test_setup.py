@@ -1,5 +1,6 @@
 """The environment is one fact: lock, pyproject.toml, environment.yml and Makefile agree."""
 
+import os
 import re
 import subprocess
 import sys
