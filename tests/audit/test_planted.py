@@ -144,14 +144,15 @@ FILES = {"paper.toml": PAPER, "tables/table1.toml": MAIN, "tables/table2.toml": 
 
 @pytest.fixture
 def declared(tmp_path, monkeypatch):
-    """A function that declares paper `one`, with a text replaced, and `two` (the main table only), and audits both."""
+    """A function that declares paper `one`, with texts of a file replaced (old, new, old, new, ...), and `two`, of the
+    main table only, and audits both."""
 
-    def declare(file: str = "", old: str = "", new: str = "") -> list:
+    def declare(file: str = "", *texts: str) -> list:
         for name in ("one", "two"):
             for path, text in {**FILES, "claims.toml": CLAIMS}.items():
                 target = tmp_path / name / path
                 target.parent.mkdir(parents=True, exist_ok=True)
-                if (name, path) == ("one", file):
+                for old, new in zip(texts[::2], texts[1::2], strict=True) if (name, path) == ("one", file) else ():
                     assert old in text
                     text = text.replace(old, new)
                 if name == "one" or path in ("paper.toml", "tables/table1.toml"):
@@ -207,6 +208,48 @@ def test_a_planted_inconsistency_of_each_kind_is_found(declared, file, old, new,
 def test_heads_that_do_not_divide_a_width_are_told_with_the_quotient(declared):
     (finding,) = [f for f in declared("tables/table2.toml", "heads = 4 ", "heads = 6 ") if f.check == "heads"]
     assert "128 / 6 = 21.33" in finding.message
+
+
+SCORE, ERROR = 'metric = "accuracy"', 'metric = "mae"'
+
+
+def test_a_sweep_over_errors_is_best_where_they_are_lowest(declared):
+    (sweep,) = [f for f in declared("tables/table2.toml", SCORE, ERROR) if f.check == "sweep"]
+    assert sweep.message == (
+        "The paper settles on 8 heads, which has 69.32 (table2/heads_8.accuracy); "
+        "the sweep over model.heads is lowest at 16 heads: 67.34 (table2/heads_16.accuracy)."
+    )
+
+
+def test_the_best_error_is_the_lowest(declared):
+    (bold,) = [f for f in declared("tables/table1.toml", SCORE, ERROR) if f.check == "bold"]
+    lower = "63.40 (table1/dialoguernn.accuracy) is lower"
+    assert bold.message == f"69.32 (table1/ours.accuracy) is marked as best; {lower}."
+
+
+@pytest.mark.parametrize("values", [2, 3])
+def test_two_values_are_no_sweep(declared, values):
+    column = '[columns.f1]\ncorpus = "iemocap6"\nmetric = "weighted_f1"\nlabel = "F1"\n[columns.accuracy]'
+    f1 = ['"68.21"', '"68.21", f1 = "70.00"', '"69.32"', '"69.32", f1 = "66.00"', '"67.34"', '"67.34", f1 = "65.00"']
+    findings = declared("tables/table2.toml", "[columns.accuracy]", column, *f1[: 2 * values])
+    told = [(f.check, f.column, f.recomputed) for f in findings]
+    assert told == [[], [("sweep", "f1", 70.0)]][values - 2]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ('"DialogueRNN"', '"DialogueGCN"', False),
+        ('metric = "accuracy"', 'metric = "weighted_f1"', False),
+        ('"DialogueRNN"', '"Dialogue-RNN [T, A]"', True),
+        ('"DialogueRNN"', '"DIALOGUERNN (text)"', True),
+        ('"DialogueRNN"', '"DialogueRNN, text"', True),
+    ],
+)
+def test_only_quotes_of_one_system_and_metric_are_compared(declared, old, new, same):
+    findings = declared("tables/table1.toml", '"63.40"', '"62.90"', old, new)
+    quoted = [(f.paper, f.printed, f.recomputed) for f in findings if f.check == "quoted_twice"]
+    assert quoted == ([("two", "63.40", 62.9)] if same else [])
 
 
 def test_what_calls_itself_approximate_is_noted(declared):

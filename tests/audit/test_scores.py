@@ -1,6 +1,7 @@
 """The checks of one evaluation: silent on honest tables, and every inconsistency that is planted is an error."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -63,6 +64,55 @@ NO_F1 = {("f1", f"e{i}"): "" for i in range(3)}
 def test_a_planted_inconsistency_within_an_evaluation_is_an_error(changes, check, column):
     assert not score_findings(printed({}))
     assert (check, "error", column) in [(f.check, f.severity, f.column) for f in score_findings(printed(changes))]
+
+
+PREMISE = "(scores of the classes in table1; the printed supports: e0 50, e1 80, e2 30; 160 in all)"
+F1_OF_E1 = (
+    "F1 is 2 P R / (P + R): from 82.19 (table1/ours.precision_e1) and 75.00 (table1/ours.recall_e1) it is between "
+    "78.426 and 78.441; 78.50 is printed."
+)
+WEIGHTED_F1 = (
+    "The weighted mean of the classes' F1 is (50 x 79.21 + 80 x 78.43 + 30 x 72.73) / 160, between 77.600 and 77.615; "
+    f"78.50 (table1/ours.weighted_f1_) is printed {PREMISE}."
+)
+MACRO_F1 = (
+    "The mean of the classes' F1 is (10.00 + 10.00 + [0 to 100]) / 3, between 6.663 and 40.007; "
+    f"78.50 (table1/ours.macro_f1_) is printed {PREMISE}."
+)
+COUNT = (
+    "No integer number of correct predictions out of 160 gives 77.60 (table1/ours.accuracy_): 124 / 160 = 77.500 % and "
+    "125 / 160 = 78.125 %. A mean over several runs could."
+)
+CLASS_COUNT = (
+    "With 30 e2 utterances, no integers k (hits) and m (predictions) give k / 30, k / m, 2 k / (30 + m) as printed: "
+    "recall 80.00 (table1/ours.recall_e2), precision 66.90 (table1/ours.precision_e2). A mean over several runs could."
+)
+NO_MATRIX = f"No confusion matrix has all the printed scores of the classes of table1/ours {PREMISE}."
+EXCLUDED = f"The printed recalls of the classes exclude the accuracy 90.00 (table1/ours.accuracy_) {PREMISE}."
+MESSAGES = [
+    ({("f1", "e1"): "78.50"}, F1_OF_E1),
+    ({("weighted_f1", None): "78.50"}, WEIGHTED_F1),
+    ({("macro_f1", None): "78.50", ("f1", "e2"): "", ("f1", "e1"): "10.00", ("f1", "e0"): "10.00"}, MACRO_F1),
+    ({("accuracy", None): "77.60"}, COUNT),
+    ({("precision", "e2"): "66.90", ("f1", "e2"): ""}, CLASS_COUNT),
+    ({("f1", "e0"): "99.00", ("precision", "e0"): "", ("recall", "e0"): ""}, NO_MATRIX),
+    (NO_F1 | NO_PRECISION | {("accuracy", None): "90.00"}, EXCLUDED),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), MESSAGES)
+def test_a_message_shows_the_numbers_that_it_is_about(changes, message):
+    assert message in [f.message for f in score_findings(printed(changes))]
+
+
+@pytest.mark.parametrize(("accuracy", "end"), [("83.13", "highest"), ("60.62", "lowest")])
+def test_the_nearest_accuracy_is_that_of_the_predicted_counts_that_are_named(accuracy, end):
+    (finding,) = score_findings(printed(NO_RECALL | NO_PRECISION | {("accuracy", None): accuracy}))
+    predicted = re.search(rf"The {end} needs the predicted counts e0 (\d+), e1 (\d+), e2 (\d+) \(", finding.message)
+    assert finding.recomputed == (finding.high if end == "highest" else finding.low)
+    f1, n = np.array([79.21, 78.43, 72.73]), MATRIX.sum(axis=1)
+    of_counts = (f1 * (n + np.array(predicted.groups(), int))).sum() / (2 * n.sum())  # F1_i = 2 hits_i / (n_i + m_i)
+    assert of_counts == pytest.approx(finding.recomputed, abs=0.4)  # counts are rounded, scores are intervals
 
 
 def test_a_quoted_score_is_noted_only():

@@ -184,6 +184,19 @@ def test_pooling_is_the_mean_and_standard_deviation_of_the_real_steps(sequences)
     torch.testing.assert_close(pooled[0], torch.tensor([*steps.mean(0), *steps.std(0), 4.0, 0.0]).float())
 
 
+def test_classes_that_do_not_count_lose_their_label(sequences, dataset):
+    assert utterances(sequences, classes=1)["train"].ids == ("a",)
+    whole, one = (splits(dataset, standardize=False, **more)["train"] for more in ({}, {"classes": 1}))
+    assert one.ids == whole.ids and one.label.tolist() == [0 if k == 0 else -1 for k in whole.label.tolist()]
+
+
+def test_what_is_missing_is_named_with_what_is_there(sequences):
+    with pytest.raises(ValueError, match=r"made_up has none of \{'text': 'nothing'\}, only \['audio', 'text'\]"):
+        utterances(sequences, modalities="T", text="nothing")
+    with pytest.raises(ValueError, match="'X' is no letter of data.modalities"):
+        utterances(sequences, modalities="TX")
+
+
 def test_dialogues_of_sequences_are_refused(sequences):
     with pytest.raises(ValueError, match="pool them first"):
         utterances(sequences, unit="dialogue")

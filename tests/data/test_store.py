@@ -110,8 +110,10 @@ BAD_SEQUENCES = {
 }
 
 
+@pytest.mark.parametrize("block", [store.BLOCK, 32 * 7, 1], ids=["at once", "seven steps at a time", "step by step"])
 @pytest.mark.parametrize("what", BAD_SEQUENCES)
-def test_bad_sequences_are_refused(sequences, what):
+def test_bad_sequences_are_refused(sequences, monkeypatch, what, block):
+    monkeypatch.setattr(store, "BLOCK", block)
     folder, corpus, array = sequences
     values, lengths, message = BAD_SEQUENCES[what](array, corpus)
     with pytest.raises(FeatureError, match=message):

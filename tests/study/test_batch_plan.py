@@ -64,6 +64,52 @@ def test_another_real_root_predicts_in_proportion_to_utterances(tiny, monkeypatc
     assert costs.predict(paper, table, item, "twin").basis == "no record", "a twin's networks are smaller"
 
 
+def records_of(data: str, row: str, column: str, **more) -> dict:
+    key = {"data": data, "row": row, "column": column, "fold": 0, "seed": 0, "selection": "val", "value": 1, "n": 100}
+    return key | {"seconds": 30.0, "peak_memory_mb": 9} | more
+
+
+def test_a_network_elsewhere_predicts_in_proportion_to_epochs_too(tiny):
+    paper, table = declarations.load("mfcre"), "table3"
+    item = plan(paper, table, row="bigru", data="twin")[0][0]
+    column, tested = item.cells[0].column, int((item.run.split == "test").sum())
+    slow, large = {"seconds": 50.04, "peak_memory_mb": 700}, {"seconds": 150.0, "peak_memory_mb": 300, "seed": 1}
+    both = [records_of("another", "bigru", column, n=tested) | more for more in (slow, large)]
+    records.write_records("mfcre", table, "another", [*both, records_of("another", "logistic", column, seconds=9999.0)])
+    epochs = item.run.recipe["train"]["epochs"] / declarations.recipe(paper, item.row, "meld")["train"]["epochs"]
+    assert epochs < 1
+    mean = round((50.04 + 150.0) / 2 * epochs, 1)
+    assert costs.predict(paper, table, item, "here") == costs.Cost(mean, 700, "records of another")
+    records.write_records("mfcre", table, "here", [records_of("here", "bigru", column, seconds=7.0, n=tested // 2)])
+    assert costs.predict(paper, table, item, "here") == costs.Cost(7.0, 9, "records of here"), "its own come first"
+
+
+@pytest.mark.parametrize(("data", "kind"), [("twin", "twin"), ("twin_media", "twin"), ("lab", "real")])
+def test_without_records_a_run_has_the_cost_of_its_kind(tiny, data, kind):
+    paper = declarations.load("mfcre")
+    for row, what in (("bigru", "network"), ("logistic", "estimator")):
+        item = plan(paper, "table3", row=row, data="twin")[0][0]
+        seconds, memory = costs.UNKNOWN[kind, what]
+        assert costs.predict(paper, "table3", item, data) == costs.Cost(seconds, memory, "no record")
+
+
+def test_a_line_of_the_plan_is_its_run(tiny):
+    study.run_table("mfcre", "table3", row="logistic", progress=False)
+    planned, _ = study.runs_of_batch([("mfcre", "table3")], data="twin", seeds=(0, 1))
+    cached = planned[planned["cached"].astype(bool)]
+    assert list(planned) == batch.COLUMNS and set(planned["seed"]) == {0, 1}
+    assert cached[["row", "seed", "corpus", "basis"]].to_numpy().tolist() == [
+        ["logistic", 0, "meld", "records of twin"]
+    ]
+
+
+def test_what_cannot_run_is_told_once_with_its_address(places, monkeypatch):
+    monkeypatch.setattr(batch, "plan", lambda paper, table, **options: ([], [f"clip of {paper.id} {table}: {options}"]))
+    planned, skipped = study.runs_of_batch([("gia_mic", "table2")], data="lab", seeds=(3, 1))
+    assert planned.empty and list(planned) == batch.COLUMNS
+    assert skipped == ["gia_mic/table2/clip of gia_mic table2: {'data': 'lab', 'seed': 3}"], "of the first seed"
+
+
 def test_short_runs_share_a_job_and_long_ones_have_one_each():
     packed = jobs(*[line(f"short{i}", 20) for i in range(5)], line("long", 500), line("done", 500, cached=True))
     assert [(len(job["runs"]), job["seconds"]) for job in packed] == [(1, 500), (3, 60), (2, 40)]

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from merlib import cli, declarations, study
+from merlib.data.table import CorpusError
 from merlib.study import planning, runs
 
 
@@ -73,11 +74,29 @@ def test_the_headline_runs_with_what_is_there(without_visual):
 
 
 @pytest.mark.parametrize(
-    ("table", "row", "lacks"), [("2", "clip", "visual"), ("2", "gia_mic_vs", "visual"), ("1", "gia_mic_asr", "text")]
+    ("table", "row", "lacks"),
+    [
+        ("2", "clip", "(V): no visual"),
+        ("2", "gia_mic_vs", "(AV): no visual"),
+        ("1", "gia_mic_asr", "(TAV): no text_asr, visual"),
+    ],
 )
 def test_a_row_that_asks_for_what_is_absent_is_skipped_and_says_so(without_visual, table, row, lacks):
     planned, skipped = planning.plan(declarations.load("gia_mic"), table, row=row, data="lab")
-    assert planned == [] and len(skipped) == 1 and lacks in skipped[0] and row in skipped[0]
+    assert planned == [] and skipped == [f"{row} on iemocap4 {lacks}"]
+
+
+def test_what_the_root_settles_itself_or_cannot_augment_is_skipped_with_its_remedy(twin):
+    paper = declarations.load("mpaf_net")
+    leaves, leaf = "model.dim, model.pair.attention.hidden, model.head_dim", "--set model.dim=512"
+    reasons = {
+        ("readings.widths", "w512"): f"({leaves}: this root has its own, which only a leaf overrules: {leaf})",
+        ("readings.augmentation", "minority"): "(augmentation): no audio_augmented, visual_augmented",
+    }
+    for (reading, option), says in reasons.items():
+        change = {reading: option}
+        planned, skipped = planning.plan(paper, "5", row="mpaf_net_all_rotations", change=change)
+        assert planned == [] and skipped == [f"mpaf_net_all_rotations on iemocap8 {says}"]
 
 
 def test_a_fraction_is_compared_as_a_fraction_and_folds_add_up(places):
@@ -96,3 +115,13 @@ def test_a_fraction_is_compared_as_a_fraction_and_folds_add_up(places):
     assert study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == ""
     study.write_records("attsf_net", "table5", "twin", rest)
     assert study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == "partial", "of one seed"
+
+
+def test_a_root_without_any_corpus_says_how_to_get_one(places):
+    with pytest.raises(CorpusError) as error:
+        planning.plan(declarations.load("mfcre"), "table3", data="twin")
+    folder = places / "data" / "twin"
+    none = f"the root 'twin' ({folder}) has none of ['iemocap6', 'meld']"
+    assert str(error.value) == f"{none}: call merlib.twins.ensure('twin', ['iemocap6', 'meld'])"
+    with pytest.raises(CorpusError, match=r"the root 'lab' .* has none of .*'meld'\]: see `merlib doctor`$"):
+        planning.plan(declarations.load("mfcre"), "table3", data="lab")

@@ -64,6 +64,11 @@ def test_a_row_that_is_the_same_run_is_no_line(ran, monkeypatch):
     assert study.against("mfcre", "table3", "logistic").empty
 
 
+def test_only_the_rows_that_are_named_are_compared(ran):
+    with pytest.raises(ValueError, match="logistic and logistic cannot be compared"):
+        study.against("mfcre", "table3", "logistic", others=["logistic"])
+
+
 def test_what_has_not_run_is_named_with_the_command_that_runs_it(ran, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["against", "mfcre", "table3", "logistic", "ours", "--seeds", "0"])

@@ -17,17 +17,21 @@ def test_scores_equal_their_definitions(seed):
     scores = metrics.scores(y_true=y_true, y_pred=y_pred, labels=LABELS)
     known = y_true >= 0
     f1, weight = [], []
-    for c in range(4):
+    for c, label in enumerate(LABELS):
         hit = (y_true[known] == c) & (y_pred[known] == c)
         precision = hit.sum() / max((y_pred[known] == c).sum(), 1)
         recall = hit.sum() / max((y_true[known] == c).sum(), 1)
         f1.append(2 * precision * recall / (precision + recall) if precision + recall else 0.0)
         weight.append((y_true[known] == c).mean())
+        of_class = [scores[f"{name}/{label}"] for name in ("precision", "recall", "count")]
+        assert of_class == pytest.approx([precision, recall, (y_true == c).sum()])
     assert scores["accuracy"] == pytest.approx((y_true == y_pred)[known].mean())
     assert scores["weighted_f1"] == pytest.approx(np.dot(f1, weight))
     assert [scores[f"f1/{label}"] for label in LABELS] == pytest.approx(f1)
     assert metrics.never_predicted(y_true=y_true, y_pred=y_pred, labels=LABELS) == ["d"]
-    assert metrics.confusion(y_true=y_true, y_pred=y_pred, labels=LABELS).sum() == known.sum()
+    counts = metrics.confusion(y_true=y_true, y_pred=y_pred, labels=LABELS)
+    assert counts.tolist() == [[((y_true == i) & (y_pred == j)).sum() for j in range(4)] for i in range(4)]
+    assert metrics.headline(scores).keys() == {name for name in scores if "/" not in name} and len(scores) == 8 + 16
 
 
 def test_true_and_predicted_cannot_be_swapped_silently():
@@ -61,6 +65,17 @@ def test_sentiment_by_hand():
     assert positive["acc2"] == pytest.approx(4 / 5)  # zero counts with the negative ones: only -0.2 is wrong
     without = metrics.of_scores(y_score=predicted["score"], binary="excluded")
     assert metrics.sentiment(y_true=y_true, y_pred=without, binary="excluded")["acc2"] == pytest.approx(3 / 4)
+
+
+def test_a_sentiment_corpus_is_scored_where_there_is_a_score():
+    judge = metrics.Judge(LABELS[:3] + tuple("4567"), "mae", sentiment=True, binary="positive")
+    target = {"label": torch.tensor([3, -1, 6]), "score": torch.tensor([0.2, 0.0, 2.6])}
+    predicted = judge.predictions({"logits": torch.tensor([[0.0], [9.0], [2.6]])})
+    scores = judge.scores(target, predicted)
+    assert scores["mae"] == pytest.approx(0.1) and scores["acc7"] == scores["accuracy"] == 1.0
+    assert scores["acc2"] == 0.5
+    constant = judge.scores(target, judge.predictions({"logits": torch.zeros(3, 1)}))
+    assert constant["correlation"] == 0.0, "a constant prediction correlates with nothing"
 
 
 def test_two_heads_decide_two_tasks_and_one_head_decides_both():

@@ -63,6 +63,8 @@ def test_warmup_then_cosine_by_step_and_by_epoch():
     by_epoch = rates(schedule="warmup_cosine", warmup_epochs=2, warmup_unit="epoch")
     assert all(len(set(epoch)) == 1 for epoch in by_epoch)
     assert [epoch[0] for epoch in by_epoch][:3] == pytest.approx([0.0, 0.05, 0.1])
+    throughout = [epoch[0] for epoch in rates(schedule="warmup_cosine", warmup_epochs=10, warmup_unit="epoch")]
+    assert throughout == pytest.approx([0.01 * epoch for epoch in range(10)])
 
 
 def test_warmup_then_linearly_down_is_that_of_transformers():
@@ -89,6 +91,7 @@ def test_a_text_encoder_has_its_own_rate_and_vectors_no_decay():
     ] == pytest.approx((0.01, 0))
     assert named["out.weight"] == pytest.approx((0.1, 0.01)) and named["out.bias"] == pytest.approx((0.1, 0))
     assert named["frozen.weight"] is None
+    assert optimisation.optimizer(net, RECIPE).defaults["fused"], "one pass over the weights, not eight"
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ class Watch:
         return {"test/seen": self.state["seen"]}
 
 
-def run(data, *, recipe=RECIPE, **options):
+def run(data, *, recipe=RECIPE, label="fit", **options):
     labels, splits = data
     torch.manual_seed(0)
     model = Net(batches.dims(splits["train"]), len(labels))
@@ -80,6 +80,7 @@ def run(data, *, recipe=RECIPE, **options):
         judge=Judge(labels, "weighted_f1"),
         seed=1,
         progress=False,
+        label=label,
         **options,
     )
 
@@ -167,6 +168,36 @@ def test_activations_computed_anew_give_the_same_bits(data, monkeypatch):
     assert same(run(data), anew)
 
 
+def test_half_precision_is_that_of_the_forward_pass_alone(data, monkeypatch):
+    dtypes = set()
+
+    class Spying(Net):
+        def forward(self, batch):
+            outputs = super().forward(batch)
+            dtypes.add(outputs["logits"].dtype)
+            return outputs
+
+    labels, splits = data
+    network = Spying(batches.dims(splits["test"]), len(labels))
+    single, half = (prediction.predict(network, splits["test"], precision=name) for name in ("float32", "bf16"))
+    assert dtypes == {torch.float32, torch.bfloat16} and half["logits"].dtype == torch.float32
+    torch.testing.assert_close(single["logits"], half["logits"], rtol=0.1, atol=0.02)
+    monkeypatch.setattr(sys.modules[__name__], "Net", Spying)
+    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        dtypes.clear()
+        run(data, recipe=RECIPE | {"epochs": 1, "precision": name})
+        assert dtypes == {dtype}, "when it trains and when it validates"
+
+
+@pytest.mark.parametrize(
+    ("layers", "dropout", "device", "draws"),
+    [(2, 0.3, "cuda", True), (2, 0.3, "cpu", False), (1, 0.0, "cuda", False), (2, 0.0, "cuda", False)],
+)
+def test_nothing_is_computed_anew_where_cudnn_draws_other_masks(layers, dropout, device, draws):
+    network = nn.Sequential(nn.Dropout(0.5), nn.GRU(2, 2, layers, dropout=dropout))
+    assert prediction._draws_dropout_in_cudnn(network, device) is draws
+
+
 def test_the_observer_cannot_influence_the_fit(data):
     plain, watched = run(data), run(data, observer=Watch())
     assert all(torch.equal(value, watched.best_state[name]) for name, value in plain.best_state.items())
@@ -190,6 +221,86 @@ def test_the_learning_rate_follows_the_schedule(data, schedule, expected):
     every = 2 if schedule == "step" else 100
     done = run(data, recipe=RECIPE | {"schedule": schedule, "schedule_every": every})
     assert [row["lr"] for row in done.history] == pytest.approx(expected)
+
+
+def test_an_epoch_is_drawn_from_seed_and_number_alone(data, monkeypatch):
+    """So a resumed run needs no state of a generator; other draws are other numbers, under another VERSION."""
+    drawn, packed = [], loop.forward_packed
+
+    def forward(model, train, items, **options):
+        drawn.append(items)
+        return packed(model, train, items, **options)
+
+    monkeypatch.setattr(loop, "forward_packed", forward)
+    run(data, recipe=RECIPE | {"epochs": 2})
+    n, expected = len(data[1]["train"]), []
+    for epoch in range(2):
+        torch.manual_seed(1_000_003 * 1 + epoch)
+        expected += torch.randperm(n).split(8)
+    assert [items.tolist() for items in drawn] == [items.tolist() for items in expected]
+
+
+def test_the_losses_of_an_epoch_are_means_over_its_steps(data):
+    class Counting(nn.Module):
+        """The number of the step as a loss, with a gradient of known length."""
+
+        def __init__(self):
+            super().__init__()
+            self.steps, self.slope = 0, nn.Parameter(torch.zeros(()))
+
+        def forward(self, outputs, target):
+            self.steps += 1
+            return {"loss": self.steps * (1 + self.slope), "twice": torch.tensor(2.0 * self.steps)}
+
+    labels, splits = data
+    steps, loss = -(-len(splits["train"]) // 8), Counting()
+    done = loop.fit(
+        Net(batches.dims(splits["train"]), len(labels)), loss, splits["train"], splits["val"], seed=0, progress=False,
+        recipe=RECIPE | {"epochs": 1, "lr": 0.0}, judge=Judge(labels, "weighted_f1"),
+    )  # fmt: skip
+    (row,) = done.history
+    mean = (steps + 1) / 2
+    assert [row[f"train/{name}"] for name in ("loss", "twice", "grad_norm")] == pytest.approx([mean, 2 * mean, mean])
+    assert row["val/loss"] == steps + 1 and done.seconds > 0
+
+
+def test_the_bar_shows_the_score_that_selects_and_the_best(data, monkeypatch):
+    bars = []
+
+    class Bar(list):
+        def __init__(self, epochs, **options):
+            super().__init__(epochs)
+            self.options, self.postfixes = options, []
+            bars.append(self)
+
+        def set_postfix(self, postfix):
+            self.postfixes.append(postfix)
+
+    monkeypatch.setattr(loop, "tqdm", Bar)
+    done = run(data, label="ours meld")
+    (bar,) = bars
+    assert bar == list(range(6))
+    assert bar.options == {"initial": 0, "total": 6, "desc": "ours meld", "disable": True, "leave": False}
+    scores = [row["val/weighted_f1"] for row in done.history]
+    assert [postfix["weighted_f1"] for postfix in bar.postfixes] == [f"{score:.3f}" for score in scores]
+    best = [int(np.argmax(scores[: epoch + 1])) for epoch in range(6)]
+    assert [postfix["best"] for postfix in bar.postfixes] == [f"{scores[e]:.3f} @{e + 1}" for e in best]
+
+
+def test_a_run_computes_deterministically_whatever_was_set_before():
+    def state() -> list:
+        cuda = torch.backends.cuda
+        attention = [cuda.mem_efficient_sdp_enabled(), cuda.flash_sdp_enabled(), cuda.cudnn_sdp_enabled()]
+        filled = torch.utils.deterministic.fill_uninitialized_memory
+        return [torch.get_deterministic_debug_mode(), filled, *attention, torch.backends.cudnn.allow_tf32]
+
+    torch.set_deterministic_debug_mode("default")
+    torch.utils.deterministic.fill_uninitialized_memory = torch.backends.cudnn.allow_tf32 = True
+    for enable in ("mem_efficient", "flash", "cudnn"):
+        getattr(torch.backends.cuda, f"enable_{enable}_sdp")(True)
+    loop.make_deterministic()
+    assert state() == [2, False, False, False, False, False]
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 def test_predictions_keep_the_order_of_the_ids_whatever_the_batch(data):

@@ -9,7 +9,7 @@ from building import alone, changed, network_of, recipe_of
 from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
 
 from merlib import declarations, registry
 from merlib.baselines.lstm import average, truncate
@@ -430,6 +430,17 @@ def test_a_text_encoder_that_does_not_fit_the_array_is_refused(bert):
         with pytest.raises(DeclarationError, match="store the states below"):
             text = {"encoders.text.encoder": bert[1], "encoders.text.tuned_layers": layers}
             registry.build("model", changed(section, text), dims=dims, steps={"text": 6}, classes=8)
+
+
+def test_a_text_encoder_that_is_not_built_as_bert_is_refused(tmp_path):
+    sizes = {"vocab_size": 30, "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 12, "max_position_embeddings": 10}
+    DistilBertModel(DistilBertConfig(**sizes)).save_pretrained(tmp_path)
+    text = {"encoders.text.encoder": str(tmp_path), "encoders.text.tuned_layers": 1, "encoders.text.pool": "hidden"}
+    section = changed(recipe("table5", "baseline")["model"], text)
+    with pytest.raises(
+        DeclarationError, match="1 of 0 layers, states of 8, stored ones of 8. Choose an encoder built as"
+    ):
+        registry.build("model", section, dims={"text": 8}, steps={"text": 6}, classes=8)
 
 
 def test_only_what_is_pretrained_has_the_rate_of_bert(bert):
