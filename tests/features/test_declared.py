@@ -2,7 +2,7 @@
 
 import pytest
 
-from merlib import declarations, registry
+from merlib import declarations
 from merlib.features import vision
 from merlib.roots import extract
 
@@ -22,16 +22,19 @@ OTHERS = {  # modality -> where its pretrained weights come from
 }
 
 
+FROZEN = {"text": "text", "audio": "audio", "visual": "visual"}  # not what a network reads whose encoders learn
+
+
 @pytest.mark.parametrize("paper", declarations.papers())
 def test_an_encoder_is_the_papers_own_unless_another_is_named(paper):
-    corpus, encoders = declarations.load(paper).corpora[0], registry.features(paper).ENCODERS
-    plain = extract.extractors(paper, corpus)
+    corpus = declarations.load(paper).corpora[0]
+    data = extract.declared_data(paper, corpus) | FROZEN
+    plain = extract.extractors(paper, corpus, data=data)
     assert list(plain) == ["text", "audio", "visual"] and plain["text"] == TEXT[paper]
-    assert set(encoders) == {"text", *OTHERS[paper]}
     for modality, name in OTHERS[paper].items():
         assert repr(name) in repr(plain[modality])
-    for modality in encoders:
-        own = extract.extractors(paper, corpus, weights={modality: "/own/weights"})
+    for modality in ("text", *OTHERS[paper]):
+        own = extract.extractors(paper, corpus, weights={modality: "/own/weights"}, data=data)
         assert repr("/own/weights") in repr(own[modality]) and repr("/own/weights") not in repr(plain[modality])
         assert {m: own[m] for m in own if m != modality} == {m: plain[m] for m in plain if m != modality}
 
@@ -39,7 +42,7 @@ def test_an_encoder_is_the_papers_own_unless_another_is_named(paper):
 @pytest.mark.parametrize("paper", declarations.papers())
 def test_without_the_papers_weights_faces_give_expressions_of_15_frames_at_most(paper):
     corpus = declarations.load(paper).corpora[0]
-    data = extract.declared_data(paper, corpus)
+    data = extract.declared_data(paper, corpus) | FROZEN
     usual = extract.extractors(paper, corpus, data=data)["visual"]
     for frames in (7, 15, 40):
         visual = extract.extractors(paper, corpus, kind="offline", data=data | {"frames": frames})["visual"]

@@ -92,6 +92,7 @@ def test_a_record_holds_what_run_json_says(trained):
     on_val = share.model_copy(update={"column": "on_val", "fold": "val"})
     records = tables.records_of_run([*cells, share, count, on_val], run, result)
     assert len(records) == 2 * (len(cells) + 3)
+    substitutes = " ".join(declarations.substitutes(PAPER, "meld", run.recipe)) or "none"
     by_key = {(record["column"], record["selection"]): record for record in records}
     for cell, selection in product(cells, ("val", "test_peak")):
         chosen = result["selected"][selection]
@@ -99,7 +100,7 @@ def test_a_record_holds_what_run_json_says(trained):
         assert by_key[cell.column, selection] == {
             "data": "twin", "row": "bigru", "column": cell.column, "fold": 0, "seed": 1, "selection": selection,
             "value": round(100 * chosen["scores"][name], 4), "epoch": chosen["epoch"] + 1,
-            "n": result["n"], "run": run.id, "recipe": run.recipe_id,
+            "n": result["n"], "run": run.id, "recipe": run.recipe_id, "substitutes": substitutes,
             "features": " | ".join(result["features"].values()),
             "seconds": result["seconds"], "peak_memory_mb": result["peak_memory_mb"], "device": result["device"],
             "torch": torch.__version__, "commit": commit(), "never_predicted": " ".join(chosen["never_predicted"]),
