@@ -4,7 +4,9 @@ import shutil
 
 import pytest
 
+from merlib import declarations
 from merlib.audit import audit
+from merlib.audit.evaluations import evaluations, supports_of
 from merlib.errors import DeclarationError
 
 PAPER = """
@@ -234,6 +236,20 @@ def test_two_values_are_no_sweep(declared, values):
     findings = declared("tables/table2.toml", "[columns.accuracy]", column, *f1[: 2 * values])
     told = [(f.check, f.column, f.recomputed) for f in findings]
     assert told == [[], [("sweep", "f1", 70.0)]][values - 2]
+
+
+def test_only_a_table_with_scores_of_classes_borrows_averages_of_others(declared):
+    """A table of averages is judged by its own numbers; one of classes lacks averages that the others may have."""
+    column = '[columns.f1]\ncorpus = "iemocap6"\nmetric = "weighted_f1"\nlabel = "F1"\n[columns.accuracy]'
+    declared("tables/table2.toml", "[columns.accuracy]", column, '"69.32"', '"69.32", f1 = "66.00"')
+    paper = declarations.load("one")
+    ours = [
+        {(c.table, c.column) for c in e.cells} for e in evaluations(paper) if ("heads_8" in {c.row for c in e.cells})
+    ]
+    assert ours == [{("table2", "accuracy"), ("table2", "f1")}]
+    (main,) = (e for e in evaluations(paper) if {c.row for c in e.cells} == {"ours"})
+    assert {(c.table, c.column) for c in main.cells} == {("table1", "accuracy")}
+    assert supports_of("iemocap8", None) == (None, False), "nobody states what is not known"
 
 
 @pytest.mark.parametrize(
