@@ -268,6 +268,13 @@ def test_only_quotes_of_one_system_and_metric_are_compared(declared, old, new, s
     assert quoted == ([("two", "63.40", 62.9)] if same else [])
 
 
+def test_a_count_is_compared_with_the_nearest_of_several_releases(declared):
+    findings = declared("tables/table3.toml", 'emotion = "sad"', 'emotion = "happy"', '"1084"', '"640"')
+    (count,) = [f for f in findings if f.check == "corpus_count"]
+    assert (count.recomputed, count.low, count.high) == (648, 595, 1636)
+    assert count.message.endswith("happy utterances in iemocap6; the released corpus has 595 or 648 or 1636.")
+
+
 def test_what_calls_itself_approximate_is_noted(declared):
     findings = declared("claims.toml", 'says = "the gain"\nkind = "difference"\nprinted = "5.9"',
     'says = "about"\nkind = "difference"\nprinted = "6.1"')  # fmt: skip
