@@ -14,8 +14,10 @@ ROWS = {
     "table3": {"multiemo", "ours", "logistic"},
     "table4": {"ours", "wo_dialoguecrn", "wo_simam"},
     "table5": {"alpha_0_4", "alpha_0_8", "tau_0_5"},
+    "table_encoders": {"roberta", "minilm_1e4", "bigru", "bigru_tuned"},
 }
 TWIN = """[twin]
+substitute.frozen_text = true
 model.dim = 16
 model.context.global_dim = 16
 model.context.party_dim = 16
