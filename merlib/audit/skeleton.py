@@ -18,6 +18,7 @@ neutral = 80
 sad = 30
 """
 TABLE1 = """# What each column of table1.csv measures. That file holds the digits, exactly as they are printed.
+# Where the rows are classes of one system, give table1.csv a column `emotion` instead (and `average`: macro, weighted).
 
 where = "Table 1, Sec. 4.1"
 

@@ -123,7 +123,7 @@ def audit(
             indent = "    " if depth else ""
             print(f"{indent}{f.severity} {f.paper}/{f.table}/{f.row} {f.column} [{f.check}] {f.message}")
     errors = sum(fact.severity == "error" for fact in facts)
-    print(f"{errors} that cannot hold, {len(facts) - errors} that are odd", file=sys.stderr)
+    print(f"found: {errors} that cannot hold, {len(facts) - errors} that are odd", file=sys.stderr)
 
 
 @app.command()

@@ -92,6 +92,7 @@ def test_a_whole_number_about_fractions_is_judged_as_percent(declared, printed, 
         (CLAIMS, "another_system", "other_system", "is no printed number of my_paper .named by my_paper/claims.t"),
         (CLAIMS, 'kind = "equal"', 'kind = "equals"', "claims.toml: same_run.kind is 'equals'"),
         (CLAIMS, '"17.5"', '"many"', "claims.toml, gain: printed = 'many'"),
+        (CLAIMS, '["accuracy", "weighted_f1", "f1_sad"]', '"accuracy"', "claims.toml: best: each = 'accuracy'"),
         (CSV1, "Ours", "Another system", "table1: row ids repeat"),
     ],
 )  # fmt: skip
@@ -103,6 +104,37 @@ def test_a_mistake_is_one_line_with_the_file(declared, capsys, file, old, new, s
         cli.main(["audit", str(folder)])
     out, err = capsys.readouterr()
     assert end.value.code == 2 and not out and len(err.splitlines()) == 1 and err.startswith("merlib: ")
+
+
+REPORT = """row,emotion,average,precision,recall,f1,support
+happy,happy,,78.43,80.00,79.21,50
+neutral,neutral,,82.19,75.00,78.43,80
+sad,sad,,66.67,80.00,72.73,30
+macro,,macro,75.76,78.33,76.79,160
+weighted,,weighted,78.11,77.50,77.60,160
+"""
+COLUMNS = "".join(f'[columns.{m}]\nmetric = "{m}"\n' for m in ("precision", "recall", "f1"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("", "", []),
+        ("76.79", "77.79", [("average", "error", "macro")]),
+        (
+            "75.00,78.43",
+            "75.00,88.43",
+            [("average", "error", "macro"), ("f1_of_precision_and_recall", "error", "neutral")],
+        ),
+    ],
+)
+def test_a_table_with_a_row_for_each_class_is_one_system(tmp_path, old, new, found):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "paper.toml").write_text('title = "T"\n')
+    (tmp_path / TABLE1).write_text(f'{COLUMNS}[columns.support]\nmetric = "count"\n')
+    (tmp_path / CSV1).write_text(REPORT.replace(old, new))
+    findings = [(f.check, f.severity, f.row) for f in audit(tmp_path)]
+    assert set(found) <= set(findings) and bool(found) == bool(findings)
 
 
 def test_two_mistakes_are_two_lines(declared, capsys):
