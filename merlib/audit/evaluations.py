@@ -59,13 +59,15 @@ class Evaluation:
 def key_of(paper: Paper, cell: Cell) -> tuple:
     """Equal for the cells of one evaluation: system, corpus, fold and modalities.
 
-    The system is the recipe by our reading, so that cells of equal recipes agree, or else the row, or the table where
-    its rows are the classes of one system; the modalities are None where a column does not restrict the recipe's.
+    The system is the recipe by our reading, so that cells of equal recipes agree, or else the row, or those rows of
+    a table that are the classes of one reference. The modalities are None where a column does not restrict those of
+    the recipe.
     """
     recipe = declarations.recipe_of(paper, cell) if cell.kind == "own" else None
     row = paper.tables[cell.table].find(cell.row) if cell.table in paper.tables else None
-    of_table = row is not None and bool(row.emotion or row.average)
-    system = json.dumps(recipe, sort_keys=True) if recipe else cell.table if of_table else f"{cell.table}/{cell.row}"
+    of_class = row is not None and bool(row.emotion or row.average)
+    by_itself = f"{cell.table}/{(row.reference, row.base) if of_class else cell.row}"
+    system = json.dumps(recipe, sort_keys=True) if recipe else by_itself
     letters = {letter for letter, name in LETTERS.items() if name in paper.recipe.get("data", LETTERS.values())}
     restricted = cell.modalities is not None and not set(cell.modalities) >= letters
     return system, cell.corpus, cell.fold, "".join(sorted(cell.modalities)) if restricted else None
