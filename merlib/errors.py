@@ -12,12 +12,19 @@ LONGEST = 2000  # characters of a message; what foreign files hold may be of any
 
 
 class MerlibError(Exception):
-    """Anything that merlib refuses or cannot do, in one line. `exit_code` is the command line's: 1 for a failed run."""
+    """Anything that merlib refuses or cannot do: one line, or several things wrong, a line each.
+
+    `exit_code` is the command line's: 1 for a failed run.
+    """
 
     exit_code = 1
 
+    @property
+    def lines(self) -> list[str]:
+        return [shortened(str(each)) for each in self.args]
+
     def __str__(self) -> str:
-        return shortened(super().__str__())
+        return shortened("; ".join(self.lines))
 
 
 class RequestError(MerlibError, ValueError):

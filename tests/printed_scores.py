@@ -5,7 +5,7 @@ from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 import numpy as np
 
 from merlib.audit.evaluations import Evaluation
-from merlib.declarations.schema import Cell
+from merlib.declarations.schema import Cell, Claim, Column, Paper, Row, Table
 
 ROUNDINGS = (ROUND_HALF_EVEN, ROUND_HALF_UP, ROUND_DOWN)
 
@@ -31,12 +31,17 @@ def true_scores(matrix: np.ndarray) -> dict[tuple[str, str | None], float]:
     return scores
 
 
+def random_matrix(rng: np.random.Generator, n: np.ndarray) -> np.ndarray:
+    """A random confusion matrix of a system between guessing and knowing, with n true utterances of each class."""
+    c = len(n)
+    skill = rng.dirichlet(np.full(c, rng.choice([0.1, 1.0])), c) + np.eye(c) * rng.choice([0.0, 1.0, 5.0])
+    return np.array([rng.multinomial(total, row / row.sum()) for total, row in zip(n, skill, strict=True)])
+
+
 def honest(rng: np.random.Generator) -> Evaluation:
     """A random confusion matrix as a paper would print it: some scores, in percent or fractions, rounded or cut."""
-    c = int(rng.integers(2, 9))
-    n = rng.integers(3, 400, c)
-    skill = rng.dirichlet(np.full(c, rng.choice([0.1, 1.0])), c) + np.eye(c) * rng.choice([0.0, 1.0, 5.0])
-    matrix = np.array([rng.multinomial(total, row / row.sum()) for total, row in zip(n, skill, strict=True)])
+    n = rng.integers(3, 400, int(rng.integers(2, 9)))
+    matrix = random_matrix(rng, n)
     unit, digits = rng.choice([("percent", 2), ("percent", 1), ("fraction", 4)])
     rounding, share = ROUNDINGS[rng.integers(3)], rng.choice([0.5, 0.9, 1.0])
     cells = []
@@ -59,3 +64,58 @@ def printed(changes: dict[tuple[str, str | None], str]) -> Evaluation:
     texts = {key: f"{100 * value:.2f}" for key, value in true_scores(MATRIX).items()} | changes
     cells = tuple(cell(metric, text, emotion) for (metric, emotion), text in texts.items() if text)
     return Evaluation(cells, {f"e{i}": int(n) for i, n in enumerate(MATRIX.sum(axis=1))}, stated=True)
+
+
+def sweep_of(heights: list[float], name: str = "table2") -> Table:
+    """A sweep whose scores are printed with two decimals."""
+    columns = {"depth": Column(metric="setting"), "weighted_f1": Column(metric="weighted_f1")}
+    reported = [{"depth": str(i + 1), "weighted_f1": f"{height:.2f}"} for i, height in enumerate(heights)]
+    rows = [Row(id=f"depth_{i + 1}", label=f"depth {i + 1}", reported=cells) for i, cells in enumerate(reported)]
+    return Table(id=name, caption="", where="Table 2", columns=columns, row=rows)
+
+
+def paper_of(*tables: Table, supports: dict[str, int] | None = None, claims: tuple[Claim, ...] = ()) -> Paper:
+    """A paper on one corpus that nobody counts."""
+    declared = {table.id: table for table in tables}
+    said = {"mine": supports} if supports else {}
+    return Paper(id="p", title="P", corpora=["mine"], supports=said, tables=declared, claims=list(claims))
+
+
+def honest_paper(rng: np.random.Generator) -> Paper:
+    """Several systems on one test set, a sweep with the noise of training, and what a text may truly say of them."""
+    n = rng.integers(3, 400, int(rng.integers(2, 7)))
+    unit, digits = (("percent", 2), ("percent", 1), ("fraction", 4))[rng.integers(3)]
+    last, rounding = Decimal(1).scaleb(-digits), ROUNDINGS[rng.integers(3)]
+    systems = {name: true_scores(random_matrix(rng, n)) for name in ("ours", "second", "quoted", "other")}
+    keys = [key for key in systems["ours"] if rng.random() < 0.8] or [("accuracy", None)]
+    names = {key: "_".join(filter(None, key)) for key in keys}
+    factor = 100 if unit == "percent" else 1
+    columns = {names[m, e]: Column(metric=m, emotion=e, unit=unit) for m, e in keys}
+    rows = [
+        Row(id=name, label=name, cited=name in ("quoted", "other"), reported={
+            names[key]: str((Decimal(scores[key]) * factor).quantize(last, rounding=rounding)) for key in keys
+        })
+        for name, scores in systems.items()
+    ]  # fmt: skip
+    main = Table(id="table1", caption="", where="Table 1", columns=columns, row=rows)
+    heights = 60 + np.sin(np.linspace(0, 2, 7)) * rng.choice([0.1, 1, 5]) + rng.normal(0, 0.5, 7)
+    supports = {f"e{i}": int(count) for i, count in enumerate(n)}
+    claims = tuple(_true_claims(rng, systems, keys, names, factor))
+    return paper_of(main, sweep_of(heights.tolist()), supports=supports, claims=claims)
+
+
+def _true_claims(rng, systems: dict, keys: list, names: dict, factor: int):
+    """For each column: one number in few digits, the gain, the relative gain and the order of two systems."""
+    for key in keys:
+        name, (a, b) = names[key], ([Decimal(systems[s][key]) * factor for s in ("ours", "second")])
+        cells, last = [f"table1/{s}.{name}" for s in ("ours", "second")], Decimal(1).scaleb(-int(rng.integers(0, 3)))
+        said = {"id": name, "where": "Sec. 1", "says": "so"}
+        rounding = ROUNDINGS[rng.integers(3)]
+        percent = a * (100 if factor == 1 and (last == 1 or rng.random() < 0.5) else 1)
+        kinds = [("value", percent, cells[:1]), ("difference", a - b, cells)]
+        kinds += [("relative", 100 * (a - b) / b, cells)] if b > factor / 100 else []
+        for kind, value, of in kinds:
+            printed = str(value.quantize(last if abs(value) >= 1 or last < 1 else Decimal("0.01"), rounding=rounding))
+            yield Claim(**said | {"id": f"{name}_{kind}"}, kind=kind, printed=printed, of=of)
+        if a != b:
+            yield Claim(**said | {"id": f"{name}_order"}, kind="order", of=cells if a > b else cells[::-1])

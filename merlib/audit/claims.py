@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from merlib import declarations
 from merlib.audit.evaluations import Evaluation, size_of
+from merlib.audit.facts import released_counts
 from merlib.audit.printed import Finding, Interval, finding, interval, is_score, number, percent, point, scale, show
 from merlib.declarations.schema import Cell, Claim, Paper
 
@@ -23,7 +24,7 @@ class Violation(NamedTuple):
 
 
 def claim_findings(paper: Paper) -> Iterator[Finding]:
-    """The claims that do not hold; a claim that calls itself approximate is a note, never an error."""
+    """The claims that do not hold; what is approximate, or our reading of a sentence, is a note, never an error."""
     known = declarations.addresses(paper)
     for claim in paper.claims:
         cells = [known[address] for address in claim.of]
@@ -31,9 +32,15 @@ def claim_findings(paper: Paper) -> Iterator[Finding]:
         if violation is None:
             continue
         cell = known.get(f"claims/{claim.id}") or _at_claim(cells[0], claim)
-        severity = "note" if APPROXIMATE.search(claim.says) else violation.severity
+        severity = "note" if claim.interpreted or APPROXIMATE.search(claim.says) else violation.severity
         message = f"{claim.where}: {claim.says}. {violation.message}{f' ({claim.note})' if claim.note else ''}"
-        yield finding(cell, claim.kind, severity, message, possible=violation.possible)
+        yield finding(cell, claim.kind, severity, message, possible=violation.possible, fact=_fact(claim, cells))
+
+
+def _fact(claim: Claim, cells: list[Cell]) -> str:
+    """Claims of one sentence are one fact; a sum of counts of one row is one with whatever else is wrong with them."""
+    rows = {f"{cell.table}/{cell.row}" for cell in cells if cell.metric == "count"}
+    return f"counts {rows.pop()}" if claim.kind == "sum" and len(rows) == 1 else f"claims/{claim.sentence or claim.id}"
 
 
 def _at_claim(cell: Cell, claim: Claim) -> Cell:
@@ -45,13 +52,16 @@ def _violation(paper: Paper, claim: Claim, cells: list[Cell]) -> Violation | Non
     """None where the relation holds."""
     if claim.kind == "best":
         return _not_best(paper, claim, cells[0])
+    if claim.kind == "filtered":
+        return _unfiltered(cells)
     if claim.kind == "order":
         return _out_of_order(claim, cells)
     if claim.kind == "equal" and claim.printed is None:
         pairs = [(a, b) for i, a in enumerate(cells) for b in cells[i + 1 :] if not _equal(a, b)]
         return Violation(f"{show(pairs[0][0])} is not {show(pairs[0][1])}.") if pairs else None
-    stated = interval(claim.printed, exact=not any(is_score(c) for c in cells))
     for by in sorted({1.0, *(1 / scale(c) for c in cells)}):  # a text may print percent of a table in fractions
+        whole = by != 1 and number(claim.printed).as_tuple().exponent >= 0  # a fraction is not rounded to 0 or to 1
+        stated = interval(claim.printed, exact=whole or not any(is_score(c) for c in cells))
         possible, formula = _recomputed(claim, [Interval(*(end * by for end in percent(c))) for c in cells], cells)
         negated = Interval(-stated.high, -stated.low)  # a text may leave out the sign of a difference
         if stated.meets(possible) or (claim.kind in ("difference", "relative") and negated.meets(possible)):
@@ -116,6 +126,16 @@ def _not_best(paper: Paper, claim: Claim, cell: Cell) -> Violation | None:
     return None
 
 
+def _unfiltered(cells: list[Cell]) -> Violation | None:
+    """Counts from which utterances were removed are below those of the released corpus."""
+    for cell in cells:
+        released, counted = released_counts(cell)
+        if released and number(cell.printed) >= max(released):
+            message = f"{show(cell)} {counted} are not fewer than the {max(released)} of the released corpus."
+            return Violation(message, "note", Interval(0, max(released) - 1))
+    return None
+
+
 def _out_of_order(claim: Claim, cells: list[Cell]) -> Violation | None:
     for first, second in pairwise(cells):
         high, low = (second, first) if claim.lowest else (first, second)
@@ -141,7 +161,8 @@ def gain_findings(paper: Paper, evaluated: list[Evaluation]) -> Iterator[Finding
             ends = " to ".join(f"{end / by:.{2 if by == 1 else 4}f}" for end in noise)
             premise = f"within {ends}, the 95 % interval that {n} utterances leave around {show(high)}"
             message = f"{claim.where}: {claim.says}. The other score, {show(low)}, lies {premise}."
-            yield finding(_at_claim(high, claim), "power", "note", message, value=point(low), possible=noise)
+            fact = f"power {high.table}"
+            yield finding(_at_claim(high, claim), "power", "note", message, value=point(low), possible=noise, fact=fact)
 
 
 def compared_scores(paper: Paper, claim: Claim) -> tuple[Cell, Cell] | None:

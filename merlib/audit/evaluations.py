@@ -1,7 +1,9 @@
 """Which printed scores belong to one evaluation of one test set, and how many utterances of each class it has."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from merlib import declarations
 from merlib.audit.printed import ANY, Interval, is_score, percent
@@ -16,14 +18,18 @@ CLASS_METRICS = ("f1", "precision", "recall")
 class Evaluation:
     """The scores of one system on one test set, with the true utterances of each class (supports) where known.
 
-    stated: the paper prints the supports beside the scores; otherwise they are those of the customary test set.
+    stated: the paper prints the supports beside the scores, so that these are of one run; otherwise they are those of
+    the test set, by `source`.
     quoted: the scores are another paper's, whose test set is not stated here at all.
+    elsewhere: scores of the same system on other folds and splits of the corpus.
     """
 
     cells: tuple[Cell, ...]
     supports: dict[str, int] | None
     stated: bool = False
     quoted: bool = False
+    elsewhere: tuple[Cell, ...] = ()
+    source: str = "the corpus's customary test set"
 
     @property
     def n(self) -> int | None:
@@ -53,12 +59,16 @@ class Evaluation:
 def key_of(paper: Paper, cell: Cell) -> tuple:
     """Equal for the cells of one evaluation: system, corpus, fold and modalities.
 
-    The system is the recipe by our reading, so that cells of equal recipes agree, or else the row; the modalities are
-    None where a column does not restrict the recipe's.
+    The system is the recipe by our reading, so that cells of equal recipes agree, or else the row, or those rows of
+    a table that are the classes of one reference. The modalities are None where a column does not restrict those of
+    the recipe.
     """
     recipe = declarations.recipe_of(paper, cell) if cell.kind == "own" else None
-    system = f"{cell.table}/{cell.row}" if recipe is None else json.dumps(recipe, sort_keys=True)
-    letters = {letter for letter, name in LETTERS.items() if name in paper.recipe["data"]}
+    row = paper.tables[cell.table].find(cell.row) if cell.table in paper.tables else None
+    of_class = row is not None and bool(row.emotion or row.average)
+    by_itself = f"{cell.table}/{(row.reference, row.base) if of_class else cell.row}"
+    system = json.dumps(recipe, sort_keys=True) if recipe else by_itself
+    letters = {letter for letter, name in LETTERS.items() if name in paper.recipe.get("data", LETTERS.values())}
     restricted = cell.modalities is not None and not set(cell.modalities) >= letters
     return system, cell.corpus, cell.fold, "".join(sorted(cell.modalities)) if restricted else None
 
@@ -74,13 +84,18 @@ def evaluations(paper: Paper) -> list[Evaluation]:
         if counted and cell.table in paper.tables and cell.kind != "fact" and cell.corpus:
             grouped.setdefault(key_of(paper, cell), {}).setdefault(cell.table, []).append(cell)
     evaluated = []
-    for (_, corpus, fold, _), by_table in grouped.items():
+    for (system, corpus, fold, letters), by_table in grouped.items():
+        others = (by for (s, c, f, m), by in grouped.items() if (s, c, m) == (system, corpus, letters) and f != fold)
+        elsewhere = tuple(c for by in others for cells in by.values() for c in cells)
         tables = _joined(list(by_table.values()))
         for cells in tables:
             if any(c.metric in CLASS_METRICS for c in cells):
                 cells = _with_averages(cells, tables)
-            supports, stated = supports_of(corpus, fold, cells)
-            evaluated.append(Evaluation(tuple(cells), supports, stated, quoted=cells[0].kind == "cited"))
+            supports, stated = supports_of(corpus, fold, cells, counted=paper.supports)
+            quoted = cells[0].kind == "cited"
+            evaluation = Evaluation(tuple(cells), supports, stated, quoted=quoted, elsewhere=elsewhere)
+            said = {"source": "the test set as the paper counts it"} if corpus in paper.supports else {}
+            evaluated.append(replace(evaluation, **said))
     return evaluated
 
 
@@ -106,11 +121,22 @@ def _with_averages(cells: list[Cell], tables: list[list[Cell]]) -> list[Cell]:
     return cells + [cell for cell in averages.values() if cell not in cells]
 
 
-def supports_of(corpus: str, fold: int | str | None, cells: list[Cell] = ()) -> tuple[dict[str, int] | None, bool]:
-    """The test set's utterances by class (None: unknown), and whether the paper prints them beside the scores."""
+def supports_of(
+    corpus: str,
+    fold: int | str | None,
+    cells: Sequence[Cell] = (),
+    *,
+    counted: Mapping[str, dict] = MappingProxyType({}),
+) -> tuple[dict[str, int] | None, bool]:
+    """The test set's utterances by class (None: unknown), and whether the paper prints them beside the scores.
+
+    counted: what the paper counts of its test sets, by corpus, which goes before the customary test set.
+    """
     printed = {c.emotion: int(percent(c).low) for c in cells if c.metric == "count" and c.emotion}
     if printed:
         return printed, True
+    if fold is None and corpus in counted:
+        return dict(counted[corpus]), False
     if fold is None and "test" in CLASSES.get(corpus, {}):
         return dict(zip(LABELS[corpus], CLASSES[corpus]["test"], strict=True)), False
     return None, False
@@ -119,7 +145,7 @@ def supports_of(corpus: str, fold: int | str | None, cells: list[Cell] = ()) -> 
 def size_of(paper: Paper, cell: Cell, evaluated: list[Evaluation]) -> int | None:
     """How many utterances a score is computed on: those of the class, the test set or, with folds, the whole corpus."""
     evaluation = next((e for e in evaluated if cell in e.cells), None)
-    supports = evaluation.supports if evaluation else supports_of(cell.corpus, cell.fold)[0]
+    supports = evaluation.supports if evaluation else supports_of(cell.corpus, cell.fold, counted=paper.supports)[0]
     if supports:
         return supports.get(cell.emotion) if cell.emotion else sum(supports.values())
     if cell.emotion or cell.fold is not None:
@@ -128,5 +154,5 @@ def size_of(paper: Paper, cell: Cell, evaluated: list[Evaluation]) -> int | None
     if size := next((int(percent(c).low) for c in counts if c.column == "test"), None):
         return size
     facts = paper.facts.get(cell.corpus, {})
-    folds = "folds" in facts or "folds" in paper.recipe["protocol"]
+    folds = "folds" in facts or "folds" in paper.recipe.get("protocol", {})
     return int(facts["utterances"][0]) if folds and "utterances" in facts else None

@@ -2,22 +2,27 @@
 
 import math
 from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
 
 from merlib import declarations
+from merlib.audit.evaluations import Evaluation
 from merlib.audit.printed import Finding, Interval, finding, number, show
-from merlib.data.official import CLASSES, DIALOGUES, LABELS
+from merlib.data.official import BY_SPEAKER, CLASSES, DIALOGUES, LABELS
 from merlib.declarations.schema import Cell, Paper, Row, Table
 
 MERGED = {("iemocap4", "happy"): ("happy", "excited")}  # classes that a corpus joins
 FEW_STEPS = 1000  # fewer steps of the optimiser than this are a note
 
 
-def fact_findings(paper: Paper) -> Iterator[Finding]:
+def fact_findings(paper: Paper, evaluated: list[Evaluation]) -> Iterator[Finding]:
     for table in paper.tables.values():
         for row in table.row:
             if row.kind == "fact":
                 yield from totals(paper, table, row)
     yield from corpus_counts(paper)
+    yield from test_sets(evaluated)
     yield from heads(paper)
     yield from steps(paper)
 
@@ -37,22 +42,24 @@ def totals(paper: Paper, table: Table, row: Row) -> Iterator[Finding]:
     if value != number(total.printed):
         terms = " + ".join(c.printed for c in parts)
         message = f"{terms} = {value} ({table.where}, {row.label}); {show(total)} is printed."
-        yield finding(total, "total", "error", message, value=value, possible=Interval(value, value))
+        fact = f"counts {table.id}/{row.id}"
+        yield finding(total, "total", "error", message, value=value, possible=Interval(value, value), fact=fact)
 
 
 def corpus_counts(paper: Paper) -> Iterator[Finding]:
     """Counts of a class, of utterances and of dialogues are those of the released corpora."""
     for cell in declarations.cells(paper):
-        released, counted = _released(cell)
+        released, counted = released_counts(cell)
         if released and int(number(cell.printed)) not in released:
             nearest = min(released, key=lambda n: abs(n - int(number(cell.printed))))
             possible = Interval(min(released), max(released))
             counts = " or ".join(map(str, sorted(released)))
             message = f"{show(cell)} {counted}; the released corpus has {counts}."
-            yield finding(cell, "corpus_count", "note", message, value=nearest, possible=possible)
+            fact = f"counts {cell.table}/{cell.row}"
+            yield finding(cell, "corpus_count", "note", message, value=nearest, possible=possible, fact=fact)
 
 
-def _released(cell: Cell) -> tuple[set[int], str]:
+def released_counts(cell: Cell) -> tuple[set[int], str]:
     """A cell's numbers in the releases, and what it counts, in words; no numbers where it is no count of a corpus."""
     if cell.metric == "count" and cell.kind == "fact" and cell.emotion:
         classes = set(MERGED.get((cell.corpus, cell.emotion), (cell.emotion,)))
@@ -65,6 +72,30 @@ def _released(cell: Cell) -> tuple[set[int], str]:
         return set(), ""
     by_split = DIALOGUES[corpus] if counted == "dialogues" else {k: sum(v) for k, v in CLASSES[corpus].items()}
     return {sum(by_split.values())}, f"{counted} in {corpus}"
+
+
+def test_sets(evaluated: list[Evaluation]) -> Iterator[Finding]:
+    """The counts beside the scores are those of one speaker or of several, who are whole in the test set."""
+    printed = {}  # the table and its counts -> the first of their cells
+    for evaluation in evaluated:
+        cells = [c for c in evaluation.cells if c.metric == "count" and c.emotion]
+        if cells and cells[0].corpus in BY_SPEAKER and evaluation.supports.keys() <= set(LABELS[cells[0].corpus]):
+            printed.setdefault((cells[0].table, tuple(evaluation.supports.items())), cells[0])
+    for (table, counts), cell in printed.items():
+        classes = [LABELS[cell.corpus].index(emotion) for emotion, _ in counts]
+        wanted = np.array([count for _, count in counts])
+        speakers = {speaker: np.array(n)[classes] for speaker, n in BY_SPEAKER[cell.corpus].items()}
+        sums = np.array([sum(chosen) for chosen in product(*([0 * n, n] for n in speakers.values()))])
+        if (sums == wanted).all(axis=1).any():
+            continue
+        nearest = min(speakers, key=lambda name: np.abs(speakers[name] - wanted).sum())
+        listed, near = (", ".join(f"{e} {n}" for (e, _), n in zip(counts, of)) for of in (wanted, speakers[nearest]))
+        message = (
+            f"{table} counts {listed}, {wanted.sum()} in all: no set of the {len(speakers)} speakers of {cell.corpus} "
+            f"has these classes. The nearest single one is {nearest}: {near}. The premises are that speakers are whole "
+            "in the test set, and that the labels are those of the release."
+        )
+        yield finding(cell, "supports", "note", message, fact="supports")
 
 
 def heads(paper: Paper) -> Iterator[Finding]:

@@ -24,12 +24,17 @@ HEADINGS = {
     "feasible_matrix": "Whether a confusion matrix can have these scores",
     "feasible_accuracy": "Accuracies that a confusion matrix can have",
     "feasible_weighted_f1": "Weighted F1 that a confusion matrix can have",
+    "recall_is_f1": "Recall that is F1",
     "count": "Accuracies as integer counts of utterances",
     "class_count": "Scores of a class as integer counts of utterances",
     "same_configuration": "One configuration, printed twice",
     "sweep": "The chosen value and the best of its sweep",
+    "smooth_sweeps": "Sweeps beside the noise of training",
     "quoted_twice": "Quoted systems",
+    "quoted_alike": "Quoted systems",
     "corpus_count": "Counts of the released corpora",
+    "filtered": "Counts of the released corpora",
+    "supports": "Test sets that no speakers make",
     "heads": "Attention heads and widths",
     "steps": "Steps of the optimiser",
     "power": "Gains within the sampling noise of the test set",
@@ -46,6 +51,9 @@ run, a mean over runs, another test set behind a quoted score, a gain within sam
 can have innocent causes too: a typing error, a row of another version, a metric under another definition. This page
 says what does not fit, not why.
 
+Findings that are one fact (claims of one sentence, counts of one row, accuracies on one test set) stand below the first
+of them and are counted once.
+
 A printed 68.75 stands for any number from 68.745 to 68.76. Addresses are `table/row.column` of the paper's
 declarations.
 """
@@ -61,9 +69,10 @@ def write(findings: list[Finding], only: str | None = None) -> Path:
     if only is not None:
         raise DeclarationError(f"results/audit holds all papers: `merlib audit --write` takes no paper, found {only!r}")
     with atomic(folder() / "findings.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(Finding.model_fields), lineterminator="\n")
+        columns = [name for name in Finding.model_fields if name != "consequences"]
+        table = csv.DictWriter(file, columns, lineterminator="\n")
         table.writeheader()
-        table.writerows(f.model_dump() for f in findings)
+        table.writerows(each.model_dump(include=set(columns)) for f in findings for each in f.flat())
     path = folder() / "README.md"
     with atomic(path) as part:
         part.write_text(page(findings), encoding="utf-8")
@@ -83,5 +92,11 @@ def page(findings: list[Finding]) -> str:
                 listed = [f for f in of_severity if HEADINGS[f.check] == heading]
                 if listed:
                     lines += ["", f"### {name}: {heading[0].lower()}{heading[1:]}", ""]
-                    lines += [f"- `{f.table}/{f.row}`: {f.message}" for f in listed]
+                    lines += [line for f in listed for line in as_lines(f)]
     return "\n".join(lines) + "\n"
+
+
+def as_lines(finding: Finding) -> list[str]:
+    """A finding as an item of a list, and below it its consequences."""
+    first, *others = (f"- `{f.table}/{f.row}`: {f.message}" for f in finding.flat())
+    return [first, *(f"    {line}" for line in others)]

@@ -4,17 +4,22 @@ A printed 68.75 stands for any number that rounds (half up or half even) or trun
 computes in percent; a finding states its numbers in the unit of its cell.
 """
 
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterable
+from decimal import Decimal
 from typing import Literal, NamedTuple
 
-from merlib.declarations.schema import SCORES, Cell, Strict
+from merlib.declarations.printed import number
+from merlib.declarations.schema import SCORES, SHARES, Cell, Strict
 from merlib.errors import RequestError
 
 EPS = 1e-6  # percent: far below a printed digit, far above the errors of floats and of the solver
 
 
 class Finding(Strict):
-    """A printed number that does not fit. `error`: it fits under no rounding; `note`: it may be innocent."""
+    """A printed number that does not fit. `error`: it fits under no rounding; `note`: it may be innocent.
+
+    fact: findings of a paper with the same name here are one fact; the first of them has the others as `consequences`.
+    """
 
     paper: str
     table: str
@@ -27,6 +32,12 @@ class Finding(Strict):
     low: float | None
     high: float | None
     message: str
+    fact: str
+    consequences: tuple["Finding", ...] = ()
+
+    def flat(self) -> list["Finding"]:
+        """The finding and its consequences, one after the other."""
+        return [self.model_copy(update={"consequences": ()}), *self.consequences]
 
 
 class Interval(NamedTuple):
@@ -45,14 +56,6 @@ class Interval(NamedTuple):
 
 
 ANY = Interval(0.0, 100.0)
-
-
-def number(text: str) -> Decimal | None:
-    """The printed number, without a percent sign or a separator of thousands; None where the text is no number."""
-    try:
-        return Decimal(text.strip().rstrip("%").replace(",", ""))
-    except InvalidOperation:
-        return None
 
 
 def interval(text: str, *, exact: bool = False) -> Interval:
@@ -78,8 +81,7 @@ def percent(cell: Cell) -> Interval:
     """The interval of a printed score in percent; of a count or a setting, the number itself."""
     low, high = interval(cell.printed, exact=not is_score(cell))
     scaled = Interval(low * scale(cell), high * scale(cell))
-    bounded = is_score(cell) and cell.metric not in ("mae", "correlation")
-    return Interval(max(scaled.low, 0.0), min(scaled.high, 100.0)) if bounded and scaled.meets(ANY) else scaled
+    return Interval(max(scaled.low, 0.0), min(scaled.high, 100.0)) if cell.metric in SHARES else scaled
 
 
 def point(cell: Cell) -> float:
@@ -94,11 +96,24 @@ def show(cell: Cell) -> str:
 
 
 def finding(
-    cell: Cell, check: str, severity: str, message: str, *, value=None, possible: Interval | None = None
+    cell: Cell, check: str, severity: str, message: str, *, value=None, possible: Interval | None = None, fact: str = ""
 ) -> Finding:
-    """A finding at a cell, in percent: the `possible` interval and the recomputed `value` (default: its middle)."""
+    """A finding at a cell, in percent: the `possible` interval and the recomputed `value` (default: its middle).
+
+    fact: what it is a finding of, together with others; by default what the check finds in one row is one fact.
+    """
     recomputed = possible.middle if value is None and possible else value
     numbers = dict(zip(("recomputed", "low", "high"), (recomputed, *(possible or (None, None))), strict=True))
     numbers = {name: None if number is None else round(number / scale(cell), 6) for name, number in numbers.items()}
     address = cell.model_dump(include={"paper", "table", "row", "column", "printed"})
-    return Finding(**address, **numbers, check=check, severity=severity, message=message)
+    fact = fact or f"{check} {cell.table}/{cell.row}"
+    return Finding(**address, **numbers, check=check, severity=severity, message=message, fact=fact)
+
+
+def folded(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding for each fact: its first error, or else its first note, leads; the others are its consequences."""
+    by_fact: dict[tuple[str, str], list[Finding]] = {}
+    for each in findings:
+        by_fact.setdefault((each.paper, each.fact), []).append(each)
+    groups = (sorted(group, key=lambda f: f.severity) for group in by_fact.values())
+    return [first.model_copy(update={"consequences": tuple(others)}) for first, *others in groups]

@@ -13,25 +13,33 @@ AVERAGES = {  # metric: the scores of the classes that it averages, and whether 
     "macro_f1": ("f1", False), "weighted_f1": ("f1", True), "macro_precision": ("precision", False),
     "weighted_precision": ("precision", True), "balanced_accuracy": ("recall", False), "accuracy": ("recall", True),
 }  # fmt: skip
+FEWEST_CLASSES = 4  # whose recall is F1 are a note: of fewer it is no rare chance
 NAMES = {"f1": "F1", "precision": "precision", "recall": "recall"}
 
 
 def score_findings(evaluation: Evaluation, *, programs: bool = True) -> list[Finding]:
     """All findings within one evaluation; `programs=False` omits the linear programs, which take milliseconds each."""
-    checks: list[Callable] = [f1_of_precision_and_recall, averages, counts, class_counts]
+    checks: list[Callable] = [f1_of_precision_and_recall, averages, counts, class_counts, recall_is_f1]
     if programs:
         checks += [feasible_accuracy, feasible_weighted_f1]
     return [f for check in checks for f in check(evaluation)]
 
 
-def _premise(evaluation: Evaluation) -> str:
-    """The test set that a finding presumes, with its counts, so that a reader can check it."""
+def _premise(evaluation: Evaluation, cell: Cell | None = None) -> str:
+    """The test set that a finding presumes, with its counts, so that a reader can check it.
+
+    cell: the average that is found wrong; where another table prints the scores of the classes, one test set for both
+    is a premise too.
+    """
     counts = ", ".join(f"{name} {n}" for name, n in evaluation.supports.items())
-    tables = " and ".join(sorted({c.table for c in evaluation.cells if c.emotion}))
-    source = "the printed supports" if evaluation.stated else "the corpus's customary test set"
+    of_classes = sorted({c.table for c in evaluation.cells if c.emotion})
+    tables = " and ".join(of_classes)
+    source = "the printed supports" if evaluation.stated else evaluation.source
     premise = f"scores of the classes in {tables}; {source}: {counts}; {evaluation.n} in all"
     if evaluation.quoted:
         premise += "; the scores are quoted, and the quoted paper may have tested on other utterances"
+    if cell and cell.table not in of_classes:
+        premise += f"; the premise is that {tables} and {cell.table}.{cell.column} are of one test set"
     return f"({premise})"
 
 
@@ -45,7 +53,7 @@ def f1_of_precision_and_recall(evaluation: Evaluation) -> Iterator[Finding]:
         possible = Interval(*(2 * a * b / (a + b) if a + b else 0.0 for a, b in ends))
         if not percent(cell).meets(possible):
             source = f"from {show(p)} and {show(r)} it is {_in_unit(possible, cell)}"
-            message = f"F1 is 2 P R / (P + R): {source}; {cell.printed} is printed."
+            message = f"F1 is 2 P R / (P + R) in one run: {source}; {cell.printed} is printed."
             yield finding(cell, "f1_of_precision_and_recall", evaluation.severity, message, possible=possible)
 
 
@@ -71,8 +79,17 @@ def averages(evaluation: Evaluation) -> Iterator[Finding]:
             continue
         mean = f"{_sum(evaluation, of, weighted)}, {_in_unit(possible, cell)}"
         message = f"The {'weighted ' if weighted else ''}mean of the classes' {NAMES[of]} is {mean}; {show(cell)} is "
-        message += f"printed {_premise(evaluation)}."
-        yield finding(cell, "average", evaluation.severity, message, possible=possible)
+        message += f"printed {_premise(evaluation, cell)}.{_nearer(evaluation, cell, possible)}"
+        fact = f"average of what {cell.table} quotes" if evaluation.quoted else ""
+        yield finding(cell, "average", evaluation.severity, message, possible=possible, fact=fact)
+
+
+def _nearer(evaluation: Evaluation, cell: Cell, possible: Interval) -> str:
+    """Another split whose printed average is nearer to the scores of the classes than that of the test set."""
+    others = [c for c in evaluation.elsewhere if (c.metric, c.emotion) == (cell.metric, cell.emotion)]
+    distances = [(abs(percent(c).middle - possible.middle), i) for i, c in enumerate([cell, *others])]
+    nearest = min(distances)[1]
+    return f" {show(others[nearest - 1])} is nearer: of {others[nearest - 1].fold}, not of test." if nearest else ""
 
 
 def _macro_f1_of_averages(evaluation: Evaluation) -> Interval | None:
@@ -90,7 +107,8 @@ def counts(evaluation: Evaluation) -> Iterator[Finding]:
     near = " and ".join(f"{i} / {n} = {100 * i / n:.3f} %" for i in (k, k + 1))
     message = f"No integer number of correct predictions out of {n} gives {show(cell)}: {near}. A mean over several "
     value = 100 * round(percent(cell).middle * n / 100) / n
-    yield finding(cell, "count", _severity_of_counts(evaluation), f"{message}runs could.", value=value)
+    fact = f"counts of {cell.corpus} {cell.fold or ''} {n} {evaluation.quoted}"
+    yield finding(cell, "count", _severity_of_counts(evaluation), f"{message}runs could.", value=value, fact=fact)
 
 
 def class_counts(evaluation: Evaluation) -> Iterator[Finding]:
@@ -111,6 +129,22 @@ def _severity_of_counts(evaluation: Evaluation) -> str:
     return evaluation.severity if evaluation.stated else "note"
 
 
+def recall_is_f1(evaluation: Evaluation) -> Iterator[Finding]:
+    """Recall is F1 only where precision is both: with that in every class, all are predicted as often as they occur."""
+    pairs = [(evaluation.find("recall", c.emotion), c) for c in evaluation.cells if c.metric == "f1" and c.emotion]
+    pairs = [(recall, f1) for recall, f1 in pairs if recall and percent(f1).low > 0]
+    if len(pairs) < FEWEST_CLASSES or not all(percent(recall).meets(percent(f1)) for recall, f1 in pairs):
+        return
+    listed = ", ".join(f"{recall.emotion} {recall.printed} and {f1.printed}" for recall, f1 in pairs)
+    first = pairs[0][0]
+    message = (
+        f"Recall is F1 in all {len(pairs)} classes that {first.table}/{first.row} prints both of ({listed}): then "
+    )
+    message += "precision is the same number, and every class is predicted as often as it occurs. Where one row is "
+    message += "another score under the name of recall, it would look so too."
+    yield finding(first, "recall_is_f1", "note", message)
+
+
 def feasible_accuracy(evaluation: Evaluation) -> Iterator[Finding]:
     """Some confusion matrix has these scores of the classes, and one of them has the printed accuracy."""
     if not evaluation.supports or sum(bool(s) for s in evaluation.classes("f1")) < 2:
@@ -121,15 +155,15 @@ def feasible_accuracy(evaluation: Evaluation) -> Iterator[Finding]:
     if possible is None:
         first = next(c for c in evaluation.cells if c.metric == "f1")
         what = f"all the printed scores of the classes of {first.table}/{first.row} {_premise(evaluation)}"
-        yield finding(first, "feasible_matrix", evaluation.severity, f"No confusion matrix has {what}.")
+        yield finding(first, "feasible_matrix", evaluation.severity, f"No confusion matrix of one run has {what}.")
     elif cell is not None and not percent(cell).meets(possible):
         above = percent(cell).low > possible.high
         columns = (at_high if above else at_low).sum(axis=0)
         predicted = ", ".join(f"{name} {round(m)}" for name, m in zip(evaluation.supports, columns, strict=True))
         message = (
-            "Accuracy is the mean of the classes' F1 weighted by true and predicted counts together. Over all "
-            f"confusion matrices with the printed F1 it lies {_in_unit(possible, cell)}; {show(cell)} is printed. The "
-            f"{'highest' if above else 'lowest'} needs the predicted counts {predicted} {_premise(evaluation)}."
+            "In one run accuracy is the mean of the classes' F1, weighted by true and predicted counts together. Over "
+            f"all confusion matrices with the printed F1 it lies {_in_unit(possible, cell)}; {show(cell)} is printed. "
+            f"The {'highest' if above else 'lowest'} needs the predicted counts {predicted} {_premise(evaluation)}."
         )
         value = possible.high if above else possible.low
         yield finding(cell, "feasible_accuracy", evaluation.severity, message, value=value, possible=possible)
@@ -145,10 +179,12 @@ def feasible_weighted_f1(evaluation: Evaluation) -> Iterator[Finding]:
         list(evaluation.supports.values()), recall=recalls, accuracy=percent(accuracy) if accuracy else None
     )
     if possible is None:
-        message = f"The printed recalls of the classes exclude the accuracy {show(accuracy)} {_premise(evaluation)}."
+        message = f"In one run the printed recalls exclude the accuracy {show(accuracy)} {_premise(evaluation)}."
         yield finding(accuracy, "feasible_matrix", evaluation.severity, message)
     elif not percent(cell).meets(possible):
-        message = f"Over all confusion matrices with the printed recalls{' and accuracy' if accuracy else ''} "
+        message = (
+            f"Over all confusion matrices of one run with the printed recalls{' and accuracy' if accuracy else ''} "
+        )
         message += f"weighted F1 lies {_in_unit(possible, cell)}; {show(cell)} is printed {_premise(evaluation)}."
         yield finding(cell, "feasible_weighted_f1", evaluation.severity, message, possible=possible)
 

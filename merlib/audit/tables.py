@@ -1,4 +1,4 @@
-"""Checks between cells of tables: bold type, one quantity printed in two places, sweeps, quoted systems."""
+"""Checks between cells of tables: bold type, one quantity printed in two places, quoted systems."""
 
 import re
 from collections.abc import Iterator
@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from merlib import declarations
 from merlib.audit.evaluations import key_of
 from merlib.audit.printed import Finding, finding, is_score, percent, point, show
+from merlib.audit.sweeps import LOWER_IS_BETTER, smooth_sweeps, sweeps
 from merlib.declarations.schema import SCORES, Cell, Paper, Row, Table
 
-LOWER_IS_BETTER = ("mae", "loss", "seconds", "parameters")
+FEWEST_ALIKE = 2  # scores of a quoted row that can be those of another system
 
 
 def table_findings(paper: Paper) -> Iterator[Finding]:
@@ -16,7 +17,9 @@ def table_findings(paper: Paper) -> Iterator[Finding]:
     for table in paper.tables.values():
         yield from bold(paper, table)
         yield from sweeps(paper, table)
+        yield from quoted_alike(paper, table)
     yield from same_configuration(paper)
+    yield from smooth_sweeps(paper)
 
 
 def bold(paper: Paper, table: Table) -> Iterator[Finding]:
@@ -48,27 +51,22 @@ def same_configuration(paper: Paper) -> Iterator[Finding]:
                 yield _unlike(cell, "same_configuration", message, other)
 
 
-def sweeps(paper: Paper, table: Table) -> Iterator[Finding]:
-    """The base recipe's value of a hyper-parameter is the best of the sweep over it."""
-    rows_of: dict[tuple[str, str | None], list[Row]] = {}  # (the one leaf that a row changes, its base)
-    for row in table.row:
-        leaves = list(paper.flat(row.change))
-        if len(leaves) == 1 and row.reported and not row.cited:
-            rows_of.setdefault((leaves[0], row.base), []).append(row)
-    for (leaf, base), rows in rows_of.items():
-        in_rows = [c for row in rows for c in declarations.row_cells(paper, table, row) if c.printed]
-        for name in table.columns if len(rows) > 2 else ():
-            cells = [c for c in in_rows if c.column == name]
-            if len(cells) < 3 or not is_score(cells[0]):
-                continue
-            falling = table.columns[name].metric in LOWER_IS_BETTER
-            recipe = declarations.recipe(paper, Row(id="base", label="base", base=base), cells[0].corpus)
-            chosen = next((c for c in cells if declarations.recipe_of(paper, c) == recipe), None)
-            best = (min if falling else max)(cells, key=lambda c: percent(c).middle)
-            if chosen and not percent(chosen).meets(percent(best)):
-                message = f"The paper settles on {_label(paper, chosen)}, which has {show(chosen)}; the sweep over "
-                message += f"{leaf} is {'lowest' if falling else 'highest'} at {_label(paper, best)}: {show(best)}."
-                yield _unlike(chosen, "sweep", message, best)
+def quoted_alike(paper: Paper, table: Table) -> Iterator[Finding]:
+    """Systems with different names are quoted with different scores: not all scores of two rows are the same digits."""
+    first: dict[tuple, tuple[Row, list[Cell]]] = {}
+    for row in (row for row in table.row if row.cited):
+        scores = [c for c in declarations.row_cells(paper, table, row) if c.printed and is_score(c)]
+        if len(scores) < FEWEST_ALIKE:
+            continue
+        key = tuple((c.column, c.corpus, c.emotion, c.printed) for c in scores)
+        other, cells = first.setdefault(key, (row, scores))
+        if _system(other.label) != _system(row.label):
+            digits = ", ".join(c.printed for c in scores)
+            message = (
+                f"{row.label} {row.reference or ''} is quoted with the same digits in all {len(scores)} scores as "
+            )
+            message += f"{other.label} {other.reference or ''}: {digits}. One may be a copy of the other."
+            yield _unlike(scores[0], "quoted_alike", " ".join(message.split()), cells[0])
 
 
 def quotation_findings(papers: list[Paper]) -> Iterator[Finding]:

@@ -41,6 +41,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+NEW = "Write a made-up paper, with comments, into this new folder, to start a declaration from."
 VERSION = typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and the commit.")
 
 
@@ -95,21 +96,34 @@ def audit(
     words: OptionalWords = None,
     as_json: AsJson = False,
     write: Annotated[bool, typer.Option("--write", help="Also write results/audit: findings.csv and a page.")] = False,
+    new: Annotated[Path | None, typer.Option("--new", metavar="FOLDER", help=NEW)] = None,
 ) -> None:
     """List where printed numbers contradict each other.
 
-    Findings are no failure of this command: it exits with 0.
+    A folder instead of an address audits the paper that is declared there. Findings are no failure of this command: it
+    exits with 0.
     """
-    from merlib.audit import audit, pages
+    from merlib.audit import audit, pages, skeleton
 
-    place = arguments.address(words or (), text=True)
-    findings = [f for f in audit(place.paper or None) if place.holds(f.paper, f.table, f.row)]
+    if new:
+        skeleton.write(new)
+        return print(
+            f"{new} holds a made-up paper: put your numbers in place of its own, then run `merlib audit {new}`"
+        )
+    folder = arguments.folder(words or ())
+    place = arguments.Address() if folder else arguments.address(words or (), text=True)
+    facts = audit(folder or place.paper or None)
+    facts = [f for f in facts if any(place.holds(each.paper, each.table, each.row) for each in f.flat())]
     if write:
-        pages.write(findings, "/".join(words or ()) or None)
+        pages.write(facts, "/".join(words or ()) or None)
     if as_json:
-        return print(json.dumps([finding.model_dump() for finding in findings]))
-    for f in findings:
-        print(f"{f.severity} {f.paper}/{f.table}/{f.row} {f.column} [{f.check}] {f.message}")
+        return print(json.dumps([finding.model_dump() for finding in facts]))
+    for fact in facts:
+        for depth, f in enumerate(fact.flat()):
+            indent = "    " if depth else ""
+            print(f"{indent}{f.severity} {f.paper}/{f.table}/{f.row} {f.column} [{f.check}] {f.message}")
+    errors = sum(fact.severity == "error" for fact in facts)
+    print(f"found: {errors} that cannot hold, {len(facts) - errors} that are odd", file=sys.stderr)
 
 
 @app.command()
@@ -252,7 +266,8 @@ def main(words: list[str] | None = None) -> None:
         if is_out_of_memory(error):
             code = _failed(f"out of memory: run fewer jobs at once, or take a corpus with fewer utterances ({error})")
         elif isinstance(error, (MerlibError, OSError)):
-            code = _failed(str(error), getattr(error, "exit_code", 1))
+            lines = error.lines if isinstance(error, MerlibError) else [str(error)]
+            code = _failed(*lines, code=getattr(error, "exit_code", 1))
         else:
             raise  # a fault of the code keeps its traceback
     except SystemExit as end:
@@ -263,6 +278,7 @@ def main(words: list[str] | None = None) -> None:
         sys.exit(code)
 
 
-def _failed(message: str, code: int = 1) -> int:
-    print(f"merlib: {shortened(message)}", file=sys.stderr)
+def _failed(*messages: str, code: int = 1) -> int:
+    for message in messages:
+        print(f"merlib: {shortened(message)}", file=sys.stderr)
     return code

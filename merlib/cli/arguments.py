@@ -57,6 +57,23 @@ def address(words: Sequence[str], *, needs: int = 0, text: bool = False) -> Addr
     return Address(paper.id, table, tuple(one_of(known, row, f"row of {paper.id}/{table}") for row in rows))
 
 
+def folder(words: Sequence[str]) -> Path | None:
+    """The folder that the words name instead of an address, or None: `my_paper/`, but not `mfcre` or `mfcre/table4`.
+
+    Raises RequestError where a path of that form is no folder, or further words follow it.
+    """
+    word = words[0] if words else ""
+    path = Path(word).expanduser()
+    looks_so = word.startswith((".", "/", "~")) or word.endswith("/") or (word and path.is_dir())
+    if not looks_so or word.strip("/") in declarations.papers():
+        return None
+    if not path.is_dir():
+        raise RequestError(f"{word} is no folder: `merlib audit --new {word}` writes one to start from")
+    if len(words) > 1:
+        raise RequestError(f"{word} is a folder, which is audited as a whole: leave out {' '.join(words[1:])!r}")
+    return path if path.name else path.resolve()
+
+
 def _rows(paper: "declarations.Paper", text: bool) -> dict[str, list[str]]:
     """Table -> the ids of its rows."""
     rows = {name: [row.id for row in table.row] for name, table in paper.tables.items()}

@@ -36,6 +36,15 @@ CLASSES = {  # utterances per class, in label order
     },
     "ravdess": {"all": (96, 192, 192, 192, 192, 192, 192, 192)},
 }
+BY_SPEAKER = {  # utterances per class, in label order, of each speaker of the raw release
+    "iemocap8": {
+        "01F": (147, 63, 5, 107, 69, 171, 78, 15, 0), "01M": (82, 80, 7, 173, 66, 213, 116, 10, 1),
+        "02F": (67, 96, 5, 165, 70, 135, 113, 8, 0), "02M": (70, 114, 4, 160, 47, 227, 84, 9, 0),
+        "03F": (92, 48, 2, 199, 80, 130, 172, 15, 0), "03M": (148, 103, 0, 183, 55, 190, 133, 13, 1),
+        "04F": (205, 154, 2, 188, 31, 76, 62, 11, 0), "04M": (122, 84, 5, 293, 34, 182, 81, 8, 0),
+        "05F": (78, 82, 8, 161, 77, 221, 132, 7, 0), "05M": (92, 217, 2, 220, 66, 163, 113, 11, 0),
+    },
+}  # fmt: skip
 UTTERANCES = {  # where the classes are not counted; those of MOSEI are HFF Table 1
     "mosi": {"all": 2199},  # four of them have no score
     "mosei": {"train": 16327, "val": 1871, "test": 4662},

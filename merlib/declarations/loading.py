@@ -2,18 +2,17 @@
 
 import os
 from collections import Counter
-from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from merlib.declarations.printed import addresses, cells, row_cells
+from merlib.declarations import folder as files_of
+from merlib.declarations.printed import addresses, cells, number, row_cells
 from merlib.declarations.recipes import recipe
-from merlib.declarations.schema import LETTERS, SCORES, Cell, Claim, Column, Paper, Row, Table
+from merlib.declarations.schema import LETTERS, SCORES, SHARES, Cell, Claim, Column, Paper, Row, Table
 from merlib.errors import DeclarationError, one_of
-from merlib.foreign import read_toml
 from merlib.places import CHECKOUT
 from merlib.registry import registered
 
@@ -40,7 +39,7 @@ def folders() -> dict[str, Path]:
     """
     declared = {file.parent.name: file.parent for path in search_path() for file in sorted(path.glob("*/paper.toml"))}
     installed = [Path(str(files(package))) / "declarations" for package in registered().values()]
-    return declared | {_toml(folder / "paper.toml")["id"]: folder for folder in installed if folder.is_dir()}
+    return declared | {files_of.toml(folder / "paper.toml")["id"]: folder for folder in installed if folder.is_dir()}
 
 
 def papers() -> list[str]:
@@ -55,18 +54,23 @@ def load(paper: str) -> Paper:
 
 @cache
 def _load(folder: Path) -> Paper:
-    tables = {p.stem: {"id": p.stem, **_toml(p)} for p in sorted((folder / "tables").glob("table*.toml"))}
-    claims = _toml(folder / "claims.toml") if (folder / "claims.toml").exists() else {"claim": []}
-    if list(claims) != ["claim"]:
-        raise DeclarationError(f"{folder.name}/claims.toml: expected only [[claim]] tables, found {sorted(claims)}")
+    paper = read(folder)
+    if missing := sorted(set(NEEDED) - _leaves(paper)):
+        raise DeclarationError(f"{paper.id}: the base recipe lacks {missing}: see papers/README.md")
+    return paper
+
+
+def read(folder: Path) -> Paper:
+    """The declarations of any folder, checked; without a recipe it is a paper that can be audited, and nothing else."""
+    declared = files_of.read(folder)
     try:
-        paper = Paper(**_toml(folder / "paper.toml"), tables=tables, claims=claims["claim"])
+        paper = Paper(**declared)
     except ValidationError as error:
-        what = "the declarations do not fit the grammar of papers/README.md"
-        raise DeclarationError(f"{folder.name}: {what}: {error}") from None
+        raise files_of.mistakes(folder, declared, error) from None
     try:
-        paper = paper.model_copy(update={"tables": paper.tables | {"readings": _readings_table(paper)}})
-        _check(paper)
+        if paper.recipe:
+            paper = paper.model_copy(update={"tables": paper.tables | {"readings": _readings_table(paper)}})
+        _check(paper, folder)
     except DeclarationError as error:
         raise DeclarationError(str(error) if folder.name in str(error) else f"{folder.name}: {error}") from error
     return paper
@@ -100,7 +104,9 @@ def _readings_table(paper: Paper) -> Table:
     return Table(id="readings", caption="The range over all readings", where="this study", columns=columns, row=rows)
 
 
-def _check(paper: Paper) -> None:
+def _check(paper: Paper, folder: Path) -> None:
+    for corpus in paper.supports:
+        one_of(paper.corpora, corpus, f"corpus of {paper.id}, so [supports.{corpus}] is of none")
     for corpus in paper.twin_media_arrays:
         one_of(paper.corpora, corpus, f"corpus of {paper.id}, so twin_media_arrays cannot name it")
     leaves = _check_readings(paper)
@@ -111,7 +117,12 @@ def _check(paper: Paper) -> None:
         for leaf in shared:
             one_of(leaves | sections, leaf, f"leaf or section of {paper.id}, which base {name} could share")
     for table in paper.tables.values():
-        _check_table(paper, table)
+        csv = folder / "tables" / f"{table.id}.csv"
+        try:
+            _check_table(paper, table)
+            _check_digits(paper, table)
+        except DeclarationError as error:
+            raise DeclarationError(f"{csv if csv.exists() else csv.with_suffix('.toml')}: {error}") from error
     for learned in paper.learned.values():
         for address in learned.rows:
             table, _, row = address.partition("/")
@@ -124,17 +135,18 @@ def _check(paper: Paper) -> None:
 
 
 def _check_readings(paper: Paper) -> set[str]:
-    """Check that the readings are complete; returns the leaves of the base recipe."""
+    """Check that the readings are complete; returns the leaves of the base recipe, with those that readings set."""
     for name, reading in paper.readings.items():
         one_of(reading.options, reading.default, f"option of reading {name}")
         keys = {option: set(paper.flat(change)) for option, change in reading.options.items()}
         if len(set(map(frozenset, keys.values()))) > 1:
             raise DeclarationError(f"{paper.id}: the options of reading {name} must change the same leaves: {keys}")
+    return _leaves(paper)
+
+
+def _leaves(paper: Paper) -> set[str]:
     chosen = {key for reading in paper.readings.values() for key in paper.flat(reading.options[reading.default])}
-    leaves = chosen | paper.flat(paper.recipe).keys()
-    if missing := sorted(set(NEEDED) - leaves):
-        raise DeclarationError(f"{paper.id}: the base recipe lacks {missing}: see papers/README.md")
-    return leaves
+    return chosen | paper.flat(paper.recipe).keys()
 
 
 def _check_substitutes(paper: Paper, leaves: set[str]) -> None:
@@ -164,12 +176,30 @@ def _check_table(paper: Paper, table: Table) -> None:
             one_of(row.reported, name, f"printed cell of {paper.id}/{table.id}/{row.id}, so it cannot be bold")
         corpora = {cell.corpus for cell in row_cells(paper, table, row)} if row.runs and row.kind == "own" else ()
         for corpus in corpora:
-            recipe(paper, row, one_of(paper.corpora, corpus, f"corpus of {paper.id}"))
+            one_of(paper.corpora, corpus, f"corpus of {paper.id}")
+            if paper.recipe:
+                recipe(paper, row, corpus)
+
+
+def _check_digits(paper: Paper, table: Table) -> None:
+    """What is printed are numbers, shares of a test set from 0 to 100 percent, and counts whole numbers."""
+    for cell in cells(paper, table.id):
+        where, value = f"{cell.row}, {cell.column} is {cell.printed!r}", number(cell.printed)
+        if value is None:
+            raise DeclarationError(f"{where}: expected the digits of a number, such as '68.75'; leave out what is none")
+        most = 1 if cell.unit == "fraction" else 100
+        if cell.metric in SHARES and not 0 <= value <= most:
+            other = "; is its unit percent?" if most == 1 else ""
+            raise DeclarationError(f"{where}: expected 0 to {most} for {cell.metric} (unit {cell.unit}){other}")
+        if cell.metric == "count" and (value < 0 or value != int(value)):
+            raise DeclarationError(f"{where}: expected a whole number, since the column counts")
 
 
 def _check_claim(paper: Paper, claim: Claim, known: dict[str, Cell]) -> None:
     where = f"{paper.id}/claims.toml, {claim.id}"
     cells = [one_of(known, address, f"printed number of {paper.id} (named by {where})") for address in claim.of]
+    if claim.printed is not None and number(claim.printed) is None:
+        raise DeclarationError(f"{where}: printed = {claim.printed!r}: expected the digits of a number, such as '4.23'")
     expected = {"value": 1, "difference": 2, "relative": 2, "best": 1}.get(claim.kind)
     if expected and len(cells) != expected:
         raise DeclarationError(f"{where}: a claim of kind {claim.kind} takes {expected} addresses; found {claim.of}")
@@ -178,13 +208,3 @@ def _check_claim(paper: Paper, claim: Claim, known: dict[str, Cell]) -> None:
     if claim.kind == "best" and not isinstance(claim.among, str):
         for row in claim.among:
             paper.table(cells[0].table).find(row)
-
-
-def _toml(path: Path) -> dict:
-    """A TOML file; fractions are Decimals, which keep the digits as printed."""
-    try:
-        return read_toml(path, parse_float=Decimal)
-    except FileNotFoundError:
-        raise DeclarationError(f"{path} is missing: see papers/README.md for the files of a paper") from None
-    except (OSError, ValueError) as error:
-        raise DeclarationError(f"not valid TOML: {error}. Correct it: see papers/README.md") from None

@@ -1,14 +1,26 @@
 """The cells of a paper: its printed numbers, each with an address, `paper/table/row`."""
 
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 from merlib.declarations.leaves import sourced
 from merlib.declarations.schema import Cell, Paper, Row, Table
 from merlib.errors import one_of
 
 AVERAGED = {(m, a): f"{a}_{m}" for m in ("f1", "precision", "recall") for a in ("macro", "weighted")}
+LARGEST = 10**15  # what is printed is below
 PRINTED = re.compile(r"(Sec\.|Table|eqs?\.|Fig\.|Abstract)")  # a source that starts so is a place in the paper
+
+
+def number(text: str) -> Decimal | None:
+    """The printed number, without a percent sign or separators of thousands; None where the text is no number."""
+    text = text.strip().rstrip("%").strip()
+    try:
+        value = Decimal(re.sub(r"(?<=\d),(?=\d{3}(\D|$))", "", text))
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() and abs(value) < LARGEST else None
 
 
 def cells(paper: Paper, table: str | None = None) -> list[Cell]:
@@ -26,6 +38,7 @@ def row_cells(paper: Paper, table: Table, row: Row) -> list[Cell]:
     return [cell_of(paper, table, row, name, reported.get(name)) for name in names]
 
 
+@lru_cache(maxsize=16)
 def addresses(paper: Paper) -> dict[str, Cell]:
     """{address within the paper: printed number}: `table4/ours.meld_accuracy`, `settings/train.batch.meld`."""
     named = {"settings", "facts", "claims"}  # a single value of these needs no column

@@ -64,7 +64,7 @@ def recipe(
 def recipe_of(paper: Paper, cell: Cell) -> dict[str, dict] | None:
     """The recipe behind a printed number; None where it is quoted or a fact."""
     row = paper.tables[cell.table].find(cell.row) if cell.table in paper.tables else None
-    if row is None or not row.runs or row.kind != "own":
+    if row is None or not paper.recipe or not row.runs or row.kind != "own":
         return None
     return recipe(paper, row, cell.corpus, modalities=cell.modalities)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from merlib.declarations.leaves import flat
 from merlib.errors import one_of
@@ -15,6 +15,7 @@ AVERAGES = Literal[
 LETTERS = {"T": "text", "A": "audio", "V": "visual"}  # of the modalities, in declarations and commands
 SCORES: tuple[str, ...] = get_args(AVERAGES)  # of a whole test set; accuracy is also called WA, balanced accuracy UA
 OTHERS = Literal["f1", "precision", "recall", "count", "parameters", "seconds", "loss", "setting"]
+SHARES = {*SCORES, "f1", "precision", "recall"} - {"mae", "correlation"}  # from 0 to 100 percent
 
 
 class Strict(BaseModel):
@@ -26,8 +27,8 @@ class Strict(BaseModel):
 class Column(Strict):
     """What a column of a table measures. Where rows differ in `corpus`, `emotion` or `average`, they name it."""
 
-    metric: AVERAGES | OTHERS
-    label: str
+    metric: Literal[AVERAGES, OTHERS]
+    label: str = ""
     corpus: str | None = None
     emotion: str | dict[str, str] | None = None
     modalities: str | None = None  # T, A, V or several of them: what the network of the column reads
@@ -71,17 +72,23 @@ class Table(Strict):
 
 
 class Claim(Strict):
-    """A statement of the text: a number that stands in no table, or a relation of addresses, `table/row.column`."""
+    """A statement of the text: a number that stands in no table, or a relation of addresses, `table/row.column`.
+
+    sentence: the sentence that several claims share; those that `each` makes of one have its id here.
+    interpreted: the relation is our reading of a sentence that states none: what does not fit is a note, no error.
+    """
 
     id: str
     where: str
     says: str
-    kind: Literal["value", "difference", "relative", "sum", "equal", "best", "order", "constant"]
+    kind: Literal["value", "difference", "relative", "sum", "equal", "best", "order", "filtered", "constant"]
     printed: str | None = None
     of: list[str] = []
     among: str | list[str] = "all"  # best: the rows that of[0] is compared with; all, cited, or ids
     lowest: bool = False  # best and order: the lower number is the better one, as for errors
     note: str = ""
+    sentence: str = ""
+    interpreted: bool = False
 
 
 class Reading(Strict):
@@ -152,21 +159,26 @@ class Learned(Strict):
 
 
 class Paper(Strict):
+    """A paper. One without a recipe can be audited, and nothing else."""
+
     id: str
     title: str
-    authors: str
-    code: str
-    corpora: list[str]
+    authors: str = ""
+    code: str = ""
+    corpora: list[str] = ["corpus"]
     facts: dict[str, Any] = {}
-    recipe: dict[str, Any]
-    readings: dict[str, Reading]
+    recipe: dict[str, Any] = {}
+    readings: dict[str, Reading] = {}
     substitute: dict[str, Substitute] = {}
     learned: dict[str, Learned] = {}
     base: dict[str, dict[str, Any]] = {}
     shares: dict[str, list[str]] = {}
-    twin: dict[str, Any]
+    twin: dict[str, Any] = {}
     twin_media: dict[str, Any] = {}
     twin_media_arrays: list[str] = []  # corpora whose arrays in twin_media have this paper's settings
+    supports: dict[
+        str, dict[str, PositiveInt]
+    ] = {}  # corpus -> utterances of each class in its test set, as the paper says
     tables: dict[str, Table]
     claims: list[Claim] = []
 

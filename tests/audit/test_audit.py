@@ -49,7 +49,7 @@ def test_the_accuracy_of_mfcre_on_iemocap_is_out_of_reach_of_its_f1_scores(findi
 
 def test_every_error_shows_its_arithmetic(findings):
     """The sentence of an error holds the printed digits and, where something is computed, what it is computed from."""
-    for finding in (f for f in findings if f.severity == "error"):
+    for finding in (each for f in findings for each in f.flat() if each.severity == "error"):
         assert finding.printed is None or finding.printed in finding.message
         assert len(re.findall(r"\d+", finding.message)) >= 2, finding.message
 
@@ -65,14 +65,57 @@ def test_the_command_prints_one_json_document_and_exits_well(capsys):
     cli.main(["audit", "--json", "mfcre"])
     listed = json.loads(capsys.readouterr().out)
     keys = ["paper", "table", "row", "column", "check", "severity", "printed", "recomputed", "low", "high", "message"]
-    assert listed and all(list(f) == keys and f["paper"] == "mfcre" for f in listed)
+    every = listed + [each for f in listed for each in f["consequences"]]
+    assert listed and all(list(f) == [*keys, "fact", "consequences"] and f["paper"] == "mfcre" for f in every)
     with pytest.raises(SystemExit) as end:
         cli.main(["audit", "mfcr"])
     assert end.value.code == 2
 
 
 def test_every_check_has_a_heading(findings):
-    assert {f.check for f in findings} <= set(pages.HEADINGS)
+    assert {each.check for f in findings for each in f.flat()} <= set(pages.HEADINGS)
+
+
+def test_findings_of_one_fact_are_one_finding(findings):
+    """Eight classes of one test set; two averages of one evaluation; RAVDESS counted twice, in nine cells."""
+    errors = [f for f in findings if (f.paper, f.severity) == ("mpaf_net", "error")]
+    assert len(errors) == 6 and sum(len(f.flat()) for f in errors) == 15
+    (doubled,) = [f for f in findings if f.fact == "counts table1/ravdess"]
+    assert (doubled.check, doubled.severity) == ("sum", "error")
+    assert [(f.check, f.severity) for f in doubled.consequences] == [("corpus_count", "note")] * 8
+    assert len(findings) == len({(f.paper, f.fact) for f in findings})
+
+
+def test_a_premise_that_carries_a_finding_is_in_its_sentence(findings):
+    (baseline,) = [f for f in findings if (f.table, f.row, f.check) == ("table5", "baseline", "average")]
+    assert "the premise is that table3 and table5.test_macro_f1 are of one test set" in baseline.message
+    assert "30.03 (table5/baseline.validation_macro_f1) is nearer: of val, not of test" in baseline.message
+
+
+@pytest.mark.parametrize(
+    ("paper", "check", "severity", "says"),
+    [
+        ("mpaf_net", "value", "error", "0.0690 (table3/surprised.f1); 0 is printed"),
+        ("mpaf_net", "filtered", "note", "1103 (table1/support.angry) angry utterances in iemocap8 are not fewer"),
+        ("mpaf_net", "supports", "note", "751 in all: no set of the 10 speakers of iemocap8 has these classes"),
+        ("attsf_net", "order", "note", "66.43 (table6/audio.ravdess_ua) is not above 78.50 (table6/visual.ravdess_ua)"),
+        ("attsf_net", "order", "note", "40.00 (table9/attsf_gat.acc7) is not above 42.90 (table9/dsin.acc7)"),
+        ("gia_mic", "order", "note", "79.4 (table2/gia_mic_vs.wa) is not above 79.5 (table1/foal_net.wa)"),
+        ("gia_mic", "order", "note", "79.0 (table2/gia_mic_st.wa) is not above 79.5 (table1/cat_bc.wa)"),
+        ("gia_mic", "quoted_alike", "note", "78.5, 79.3"),
+        ("hff", "recall_is_f1", "note", "Recall is F1 in all 5 classes"),
+        ("mfcre", "smooth_sweeps", "note", "22 of 22 columns"),
+    ],
+)
+def test_what_the_papers_say_is_found(findings, paper, check, severity, says):
+    every = [each for f in findings for each in f.flat()]
+    found = [f for f in every if (f.paper, f.check, f.severity) == (paper, check, severity) and says in f.message]
+    assert len(found) == 1
+
+
+def test_a_sentence_about_three_metrics_is_three_claims():
+    claims = [c for c in declarations.load("attsf_net").claims if c.sentence == "mosi_gat"]
+    assert [c.of[0] for c in claims] == [f"table9/attsf_gat.{metric}" for metric in ("acc2", "acc7", "f1")]
 
 
 def test_the_rivals_of_a_best_score_are_the_best_first():
