@@ -8,6 +8,10 @@
     runs        one run, from the cache or trained now
     recorded    which numbers have records
     records     the files of records
+    outcomes    right and wrong of each run, in counts, for a clone without data
+    statistics  intervals and tests
+    likeness    whether the inputs of a run are those of a printed score
+    verdicts    what a run says of a printed score
     comparison  printed beside reproduced, for one table
     paired      two rows on the same test utterances
     report      all tables: summary, scoreboard, report.md

@@ -15,21 +15,9 @@ from merlib.declarations import Paper
 from merlib.errors import RequestError
 from merlib.study.planning import runs_of
 from merlib.study.runs import Run
+from merlib.study.statistics import mcnemar
 
 COLUMNS = ["other", "corpus", "seed", "n_folds", "n", "accuracy", "accuracy_other", "only_this", "only_other", "p"]
-
-
-def mcnemar(this: np.ndarray, other: np.ndarray) -> float:
-    """p of the exact two-sided test: how likely so uneven a division of the differing utterances is by a fair coin.
-
-    this, other: whether each system is correct, u bools. p is 1 where they never differ. Utterances of one dialogue are
-    not independent, so that p is rather too small; it does not account for other seeds.
-    """
-    from scipy.stats import binomtest
-
-    alone = int((this & ~other).sum())
-    differ = int((this != other).sum())
-    return float(binomtest(alone, differ).pvalue) if differ else 1.0
 
 
 def against(

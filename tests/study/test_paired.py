@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from merlib import cli, declarations, study
-from merlib.study import paired
+from merlib.study import paired, statistics
 
 PAPER = declarations.load("mfcre")
 
@@ -19,7 +19,7 @@ def test_the_exact_test_is_the_two_tails_of_a_fair_coin(only_this, only_other):
     tail = sum(math.comb(n, k) for k in range(min(only_this, only_other) + 1)) / 2**n
     this = np.array([True] * only_this + [False] * only_other + [True, False, True])
     other = np.array([False] * only_this + [True] * only_other + [True, False, True])
-    assert paired.mcnemar(this, other) == pytest.approx(min(1.0, 2 * tail))
+    assert statistics.mcnemar(this, other) == pytest.approx(min(1.0, 2 * tail))
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_line_counts_the_utterances_that_only_one_classifies_correctly(ran):
     assert line["accuracy"] - line["accuracy_other"] == pytest.approx(100 * (alone - beaten) / line["n"])
     assert (
         line["p"]
-        == paired.mcnemar(np.repeat([True, False], [alone, beaten]), np.repeat([False, True], [alone, beaten]))
+        == statistics.mcnemar(np.repeat([True, False], [alone, beaten]), np.repeat([False, True], [alone, beaten]))
         < 1
     )
 

@@ -20,7 +20,7 @@ from merlib.training.runaway import ran_away
 
 SCORES = [
     "label", "column", "printed", "reproduced", "spread", "noise", "n_seeds", "n_folds", "test_peak", "difference",
-    "verdict",
+    "inputs", "verdict",
 ]  # fmt: skip
 RECORD = ["data", "row", "column", "fold", "seed", "selection", "value"]  # of a record, what the notebooks read
 
