@@ -27,7 +27,7 @@ from merlib.cli.arguments import (
     Seeds,
     Words,
 )
-from merlib.errors import MerlibError, is_out_of_memory, one_of, shortened
+from merlib.errors import MerlibError, RequestError, is_out_of_memory, one_of, shortened
 from merlib.places import commit
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -127,6 +127,35 @@ def compare(words: Words, as_json: AsJson = False, data: Root = "twin") -> None:
     if recorded and data not in recorded:
         options = " or ".join(f"--data {root}" for root in sorted(recorded))
         print(f"nothing of {paper}/{table} has run on {data!r}: choose {options}", file=sys.stderr)
+
+
+@app.command()
+def claims(
+    words: OptionalWords = None,
+    as_json: AsJson = False,
+    data: Root = "twin",
+    write: Annotated[bool, typer.Option("--write", help="Also write results/<data>: claims.csv, claims.md.")] = False,
+) -> None:
+    """Judge what a paper claims of its scores on our own runs.
+
+    Each claim is judged by the difference between runs on equal inputs, from the records alone. --write writes the
+    claims of all papers.
+    """
+    from merlib import study
+
+    place = arguments.address(words or ())
+    if place.table:
+        raise RequestError(f"{'/'.join(words)}: claims are of a whole paper: `merlib claims {place.paper}`")
+    one_of(arguments.data_roots(), data, "data root")
+    judged = study.judge_claims(None if write else place.paper or None, data)
+    if write:
+        study.claims_page.write(judged, data)
+    judged = judged[judged["paper"] == place.paper] if place.paper else judged
+    if as_json:
+        return print(judged.to_json(orient="records"))
+    for line in judged.itertuples():
+        print(f"{line.paper} {study.claims_page.sentence(line).replace('**', '').replace('`', '')}")
+    print(f"\n{study.claims_page.counts(judged).to_string()}")
 
 
 @app.command()

@@ -63,21 +63,22 @@ def student(value: float, of: Pooled) -> Estimate:
     return Estimate(value, value - half, value + half, float(2 * t.sf(abs(value) / error, of.df)))
 
 
-def paired(differences: np.ndarray, clusters: Pooled | None = None) -> Estimate:
+def paired(differences: np.ndarray, spread: Pooled | None = None, clusters: Pooled | None = None) -> Estimate:
     """The mean of paired differences (seeds x folds) beside no difference.
 
-    Seeds of one test set are independent draws. Folds are no such draws, since their training sets overlap: with them,
-    the means over seeds are compared fold by fold, by the corrected resampled t-test (Nadeau and Bengio 2003), with
-    1 / (folds - 1) for the ratio of test to training utterances. clusters: the variance that the sample of dialogues,
-    videos or actors adds on one test set (`cluster_variance` of the difference).
+    Seeds of one test set are independent draws. spread: the variance between seeds of one system, pooled over systems,
+    twice of which is that of a difference; None: that of these differences, whose few seeds have few degrees of freedom
+    (Student 1908). clusters: the variance that the sample of dialogues, videos or actors adds on one test set
+    (`cluster_variance` of the difference). Folds are no independent draws, since their training sets overlap: with
+    them, the means over seeds are compared fold by fold, by the corrected resampled t-test (Nadeau and Bengio 2003),
+    with 1 / (folds - 1) for the ratio of test to training utterances.
     """
-    seeds, folds = differences.shape
+    (seeds, folds), value = differences.shape, float(differences.mean())
     if folds > 1:
         within = pooled([differences.mean(axis=0)])
-        return student(float(differences.mean()), Pooled((1 / folds + 1 / (folds - 1)) * within.variance, within.df))
-    within, value = pooled([differences[:, 0]]), float(differences.mean())
-    return student(value, added((1 / seeds, within), (1, clusters)) if clusters else Pooled(
-        within.variance / seeds, within.df))  # fmt: skip
+        return student(value, Pooled((1 / folds + 1 / (folds - 1)) * within.variance, within.df))
+    part = (2 / seeds, spread) if spread else (1 / seeds, pooled([differences[:, 0]]))
+    return student(value, added(part, *([(1, clusters)] if clusters else [])))
 
 
 def against_printed(seeds: Sequence[float], printed: float, spread: Pooled, clusters: Pooled | None = None) -> Estimate:
