@@ -160,16 +160,15 @@ def claims(
 
 @app.command()
 def against(words: Words, seeds: Seeds = "0", as_json: AsJson = False, data: Root = "twin") -> None:
-    """Compare a row with others by the exact McNemar test.
+    """Compare a row with others on the same test utterances.
 
-    The first row is compared with each of the others (default: all of the table) on the same test utterances. Only runs
-    in results/cache are compared; nothing is trained.
+    The first row is compared with each of the others (default: all of the table), by the exact McNemar test and by a
+    bootstrap over seeds and dialogues. Only recorded runs that have left outcomes are compared; nothing is trained.
     """
-    from merlib import study, twins
+    from merlib import study
 
     paper, table, (row, *others) = arguments.address(words, needs=3)
     one_of(arguments.data_roots(), data, "data root")
-    twins.ensure(data, declarations.load(paper).corpora)
     lines = study.against(paper, table, row, others=others, data=data, seeds=seeds)
     print(lines.to_json(orient="records") if as_json else lines.round(4).to_string(index=False))
 

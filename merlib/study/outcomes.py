@@ -13,7 +13,7 @@ No text, feature, id or label of an utterance is kept, and the true label of no 
 clusters stand in an order that is drawn with a key made of the ids and labels of the whole corpus, which only those who
 have all labels can draw again. So no bit belongs to a known utterance, in one run or in many. A cluster is known by its
 size at most; one whose utterances all have the same true label is joined with others until two labels occur, so that a
-size tells no label either. A part of a corpus, whose few labels could be guessed, leaves no outcomes.
+size tells no label either. A corpus of so few labels that they could all be guessed leaves no outcomes.
 """
 
 import hashlib
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from merlib.study.runs import Run
 
 CLASS = ("f1", "precision", "recall")  # metrics of one class
+KEY_BITS = 128  # of labels, so that nobody finds the key by trying
 SELECTIONS = ("val", "test_peak")
 
 
@@ -63,9 +64,9 @@ def read(data: str, run: str, selection: str = "val") -> Outcomes | None:
 
 
 def keep(run: "Run") -> None:
-    """Write the outcomes of a finished run, from its predictions; none of a part of a corpus, or under a mask."""
+    """Write the outcomes of a finished run from its predictions; none under a mask, or if labels could be guessed."""
     corpus = run.dataset.corpus
-    if corpus.partial or run.recipe["protocol"].get("mask_percent"):
+    if _bits(corpus.table["label"]) < KEY_BITS or run.recipe["protocol"].get("mask_percent"):
         return
     with np.load(run.folder / "predictions.npz") as saved:
         predicted = {name: saved[f"{name}_pred"] for name in SELECTIONS if f"{name}_pred" in saved}
@@ -101,6 +102,12 @@ def cluster_names(table: pd.DataFrame) -> pd.Series:
     """The cluster of every utterance of a corpus: its dialogue or video, or its actor where no dialogue has two."""
     single = table["dialogue"].nunique() == len(table)
     return table["speaker" if single else "dialogue"]
+
+
+def _bits(labels: pd.Series) -> float:
+    """How many bits the labels of a corpus hold: its size times the entropy of its classes (Shannon 1948)."""
+    share = labels.value_counts(normalize=True).to_numpy()
+    return float(-len(labels) * (share * np.log2(share)).sum())
 
 
 def _key(table: pd.DataFrame) -> bytes:
