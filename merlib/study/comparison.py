@@ -43,7 +43,8 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     """
     declared = declarations.load(paper)
     declared_table = declared.table(table)
-    records, spreads, lines = records_of(paper, declared_table.id, data), Spreads(declared, data), []
+    spreads, lines = Spreads(declared, data), []
+    records = spreads.records(declared_table.id)
     for row in declared_table.row:
         for cell in declarations.row_cells(declared, declared_table, row):
             of_cell = records.get((row.id, cell.column), [])
@@ -79,7 +80,12 @@ class Spreads:
     """The means by seed of all trained rows of a paper that share a corpus and a metric; read when a cell asks."""
 
     def __init__(self, paper: Paper, data: str):
-        self.paper, self.data = paper, data
+        self.paper, self.data, self._records = paper, data, {}
+
+    def records(self, table: str) -> OfCell:
+        if table not in self._records:
+            self._records[table] = records_of(self.paper.id, table, self.data)
+        return self._records[table]
 
     def of(self, cell: Cell) -> list[list[float]]:
         return list(self._groups.get(_measured(cell), {}).values())
@@ -89,7 +95,7 @@ class Spreads:
         """(corpus, metric ...) -> the runs of a row -> its means; the same runs in two tables count once."""
         groups: dict[tuple, dict[tuple, list[float]]] = {}
         for table in self.paper.tables.values():
-            records = records_of(self.paper.id, table.id, self.data)
+            records = self.records(table.id)
             for row in table.row if records else ():
                 for cell in declarations.row_cells(self.paper, table, row) if row.runs and row.kind == "own" else ():
                     if of_cell := records.get((row.id, cell.column)):

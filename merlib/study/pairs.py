@@ -10,7 +10,7 @@ from merlib import declarations
 from merlib.data import splits
 from merlib.declarations import LETTERS, Cell, Paper, Row
 from merlib.study import likeness, outcomes, statistics, verdicts
-from merlib.study.comparison import OfCell, Spreads, records_of
+from merlib.study.comparison import Spreads
 from merlib.study.statistics import Estimate, Pooled
 
 
@@ -61,17 +61,14 @@ class Pairs:
 
     def __init__(self, paper: Paper, data: str):
         self.paper, self.data, self.spreads = paper, data, Spreads(paper, data)
-        self._records: dict[str, OfCell] = {}
 
     def side(self, cell: Cell) -> Side:
         """The side of a cell; without records where its row is quoted, or has not run."""
         row = self.paper.tables[cell.table].find(cell.row)
         if not row.runs:
             return Side(row, cell, [], {})
-        if cell.table not in self._records:
-            self._records[cell.table] = records_of(self.paper.id, cell.table, self.data)
         protocol = declarations.recipe(self.paper, row, cell.corpus, modalities=cell.modalities)["protocol"]
-        records = self._records[cell.table].get((cell.row, cell.column), [])
+        records = self.spreads.records(cell.table).get((cell.row, cell.column), [])
         return Side(row, cell, [r for r in records if r.selection == protocol["select"]], protocol)
 
     def unequal(self, high: Side, low: Side) -> str:
