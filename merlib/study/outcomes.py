@@ -5,6 +5,7 @@ They lie in results/<data>/outcomes/<run>.npz:
     counts_val, counts_test_peak   confusion counts of each cluster and selection, k c c, true x predicted. A cluster is
                    a dialogue, a video or, where every clip is a dialogue of its own, an actor: utterances inside one
                    are not independent.
+    binary_val ... the same of the two classes of acc2, k 2 2, on the sentiment corpora
     right_val, right_test_peak     one bit an utterance: whether its class is right
     order          a hash of the order of the utterances; runs with the same hash have the same test utterances
     val_n          utterances with a label in the validation split
@@ -17,6 +18,7 @@ size tells no label either. A corpus of so few labels that they could all be gue
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 CLASS = ("f1", "precision", "recall")  # metrics of one class
 KEY_BITS = 128  # of labels, so that nobody finds the key by trying
+BINARY = ("acc2", "f1_acc2")  # metrics of two classes, on the sentiment corpora
 SELECTIONS = ("val", "test_peak")
 
 
@@ -43,9 +46,14 @@ class Outcomes:
     """The outcomes of a run at one selection."""
 
     counts: np.ndarray  # k c c
+    binary: np.ndarray | None  # k 2 2
     right: np.ndarray  # u, bools
     order: str
     val_n: int
+
+    def counts_of(self, cell: Cell) -> np.ndarray | None:
+        """The confusion counts that the score of a cell follows from."""
+        return self.binary if cell.metric in BINARY else self.counts
 
 
 def path_of(data: str, run: str) -> Path:
@@ -60,7 +68,8 @@ def read(data: str, run: str, selection: str = "val") -> Outcomes | None:
     with np.load(path) as kept:
         counts = kept[f"counts_{selection}"].astype(np.int64)
         right = np.unpackbits(kept[f"right_{selection}"], count=int(counts.sum())).astype(bool)
-        return Outcomes(counts, right, str(kept["order"]), int(kept["val_n"]))
+        binary = kept[f"binary_{selection}"].astype(np.int64) if f"binary_{selection}" in kept else None
+        return Outcomes(counts, binary, right, str(kept["order"]), int(kept["val_n"]))
 
 
 def keep(run: "Run") -> None:
@@ -72,16 +81,26 @@ def keep(run: "Run") -> None:
         predicted = {name: saved[f"{name}_pred"] for name in SELECTIONS if f"{name}_pred" in saved}
         val_n = int(((run.split == "val") & (corpus.table["label"].to_numpy() >= 0)).sum())
         about = {"ids": saved["ids"], "y_true": saved["y_true"], "predicted": predicted}
+        if "y_score" in saved:
+            about["binary"] = {name: (*_binary(run, saved["y_score"]), saved[f"{name}_binary"]) for name in predicted}
         write(path_of(run.data, run.id), table=corpus.table, classes=len(run.judge.labels), val_n=val_n, **about)
+
+
+def _binary(run: "Run", score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which utterances acc2 includes, and their true class, as `training.metrics.sentiment` has them."""
+    binary = run.judge.binary
+    included = score != 0 if binary == "excluded" else np.ones(len(score), dtype=bool)
+    return included, official.ABOVE[binary](score).astype(int)
 
 
 def write(
     path: Path, *, table: pd.DataFrame, ids: np.ndarray, y_true: np.ndarray, predicted: dict[str, np.ndarray],
-    classes: int, val_n: int,
+    classes: int, val_n: int, binary: Mapping[str, tuple[np.ndarray, ...]] | None = None,
 ) -> None:  # fmt: skip
     """Keep outcomes. table: of the whole corpus; ids, y_true and predicted (by selection): of its test utterances.
 
-    classes: how many there are. Utterances without a label (-1) are left out.
+    classes: how many there are. binary: by selection, whether acc2 includes an utterance, its true and its predicted
+    class. Utterances without a label (-1) are left out.
     """
     key = _key(table)
     known = y_true >= 0
@@ -90,12 +109,22 @@ def write(
     clusters = _clusters(key, table, ids, y_true)
     kept = {"order": _drawn(key, "\n".join(sorted(ids))), "val_n": val_n}
     for selection, y_pred in predicted.items():
-        counts = np.zeros((clusters.max() + 1, classes, classes), np.int64)
-        np.add.at(counts, (clusters, y_true, y_pred[known]), 1)
-        kept[f"counts_{selection}"] = counts.astype(np.min_scalar_type(counts.max()))
+        kept[f"counts_{selection}"] = _counts(clusters, y_true, y_pred[known], classes)
         kept[f"right_{selection}"] = np.packbits((y_pred[known] == y_true)[order])
+    for selection, (included, true, y_pred) in (binary or {}).items():
+        chosen = included[known]
+        kept[f"binary_{selection}"] = _counts(clusters, true[known], y_pred[known], 2, chosen)
     with atomic(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **kept)
+
+
+def _counts(
+    clusters: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray, classes: int, chosen: np.ndarray | slice = slice(None)
+) -> np.ndarray:  # fmt: skip
+    """Confusion counts of each cluster, k c c, in the smallest type that holds them."""
+    counts = np.zeros((clusters.max() + 1, classes, classes), np.int64)
+    np.add.at(counts, (clusters[chosen], y_true[chosen], y_pred[chosen]), 1)
+    return counts.astype(np.min_scalar_type(counts.max()))
 
 
 def cluster_names(table: pd.DataFrame) -> pd.Series:
@@ -136,7 +165,7 @@ def _clusters(key: bytes, table: pd.DataFrame, ids: np.ndarray, y_true: np.ndarr
 
 
 def score(cell: Cell) -> Statistic | None:
-    """The function from confusion counts (... c c) to the score of a cell, in percent; None where they do not tell."""
+    """The function from `counts_of` the cell (... c c) to its score, in percent; None where counts do not tell it."""
     name, average = cell.metric, ""
     if name.startswith(("macro_", "weighted_")):
         average, name = name.split("_", 1)
@@ -147,7 +176,10 @@ def score(cell: Cell) -> Statistic | None:
         "macro": lambda counts: 100 * _of_classes(name, counts).mean(-1),
         "weighted": lambda counts: 100 * _weighted(_of_classes(name, counts), counts.sum(-1)),
     }
-    plain = {"accuracy": _accuracy, "acc7": _accuracy, "balanced_accuracy": _balanced}
+    plain = {
+        "accuracy": _accuracy, "acc7": _accuracy, "acc2": _accuracy, "balanced_accuracy": _balanced,
+        "f1_acc2": lambda counts: 100 * _weighted(_of_classes("f1", counts), counts.sum(-1)),
+    }  # fmt: skip
     return of_all.get(average) if average else plain.get(name)
 
 

@@ -120,6 +120,9 @@ class Pairs:
         flat = [each for of_side in kept for each in of_side]
         if None in (*scores, *flat) or high.cell.fold is not None or len({each.order for each in flat}) > 1:
             return None
-        counts = np.stack([np.stack([each.counts for each in of_side], axis=1) for of_side in kept], axis=1)
+        counts = [
+            np.stack([each.counts_of(side.cell) for each in of_side], axis=1)
+            for side, of_side in zip((high, low), kept, strict=True)
+        ]  # of each side: clusters x seeds x c x c
         difference = lambda sums: (scores[0](sums[:, 0]) - scores[1](sums[:, 1])).mean(-1)  # draws 2 seeds c c -> draws
-        return statistics.cluster_variance(counts, difference)
+        return statistics.cluster_variance(np.stack(counts, axis=1), difference)

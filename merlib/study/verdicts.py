@@ -83,7 +83,7 @@ def sampling(cell: Cell, records: Iterable[Any], data: str, selection: str) -> P
     of_folds = [outcomes.read(data, str(record.run), selection) for record in first.values()]
     if statistic is None or cell.fold is not None or None in of_folds:
         return None
-    parts = [cluster_variance(of_fold.counts, statistic) for of_fold in of_folds]
+    parts = [cluster_variance(of_fold.counts_of(cell), statistic) for of_fold in of_folds]
     folds = len(parts)
     return Pooled(sum(part.variance for part in parts) / folds**2, sum(part.df for part in parts))
 

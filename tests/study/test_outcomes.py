@@ -102,6 +102,19 @@ def test_a_run_leaves_outcomes_from_which_its_scores_follow(tiny):
     assert board.loc[("logistic", "weighted_f1"), "noise"] == pytest.approx(statistics.Z * sampled.variance**0.5)
 
 
+@pytest.mark.parametrize("binary", ["nonnegative", "positive", "excluded"])
+def test_the_binary_scores_of_sentiment_follow_too(tiny, binary):
+    paper = declarations.load("attsf_net")
+    change = {"protocol.binary": binary}
+    (_, _, run), *_ = study.runs_of(paper, "9", row="ridge", change=change)
+    result = study.execute(run, progress=False)
+    outcomes.keep(run)
+    of, cells = outcomes.read("twin", run.id), declarations.row_cells(paper, paper.table("9"), paper.table("9").row[-1])
+    for cell in cells:
+        score = outcomes.score(cell)(of.counts_of(cell).sum(0))
+        assert score == pytest.approx(100 * result["selected"]["val"]["scores"][cell.metric]), cell.metric
+
+
 def test_claims_cover_clusters_where_runs_have_left_outcomes(corpus, places):
     key = {"data": "twin", "column": "weighted_f1", "selection": "val", "n": 150, "fold": 0, "features": "text: x (3)"}
     for row, first in (("hff", 0), ("cogmen", 10)):

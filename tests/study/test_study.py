@@ -299,7 +299,10 @@ def test_the_report_and_the_scoreboard_say_what_was_recorded(tiny):
     assert summary.loc["table3", "not testable here"] == 1 and summary.loc["table4", "not run"] == 28
 
 
-@pytest.mark.parametrize("module", ["declarations", "study.records", "study.comparison", "study.report", "figures"])
+@pytest.mark.parametrize(
+    "module",
+    ["declarations", "study.records", "study.comparison", "study.report", "study.claims", "study.paired", "figures"],
+)
 def test_reading_records_and_declarations_imports_no_heavy_library(module):
     heavy = "torch sklearn scipy librosa matplotlib".split()
     check = f"import sys, merlib.{module}; print(*[name for name in {heavy} if name in sys.modules])"
