@@ -151,7 +151,8 @@ def hierarchical(runs: np.ndarray, statistic: Statistic, *, draws: int = 2000, s
     """Scores of `draws` samples over seeds and clusters together (the crossed bootstrap of Owen 2007), sorted.
 
     runs: seeds x clusters x ... of counts on one test set. Each draw takes seeds and, apart from them, clusters with
-    replacement; the clusters are the same for all seeds. A draw's score is the mean over its seeds.
+    replacement; the clusters are the same for all seeds. A draw's score is the mean over its seeds. The part of s seeds
+    is too narrow by (s - 1) / s, as that of every bootstrap of few; verdicts and claims rest on `paired`.
     """
     generator = np.random.default_rng(seed)
     seeds, clusters = runs.shape[:2]

@@ -4,6 +4,8 @@ import pandas as pd
 import pytest
 
 from merlib import declarations, study
+from merlib.declarations import loading
+from merlib.errors import DeclarationError
 from merlib.study import likeness, report, verdicts
 
 PAPER = declarations.load("mfcre")
@@ -43,6 +45,20 @@ def test_another_number_of_test_utterances_is_another_split():
     options = {"row": "hff", "features": features, "paper": declarations.load("hff")}
     assert relation(n=1623, **options) == "lacks AV"
     assert relation(n=1622, **options) == "lacks AV, other split"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("selected", "vale", "value of printed_on.selected"),
+        ("learns", ["speech"], "modality in printed_on.learns"),
+        ("test", {"mosi": 3}, "corpus in printed_on.test"),
+    ],
+)
+def test_a_slip_in_printed_on_is_refused(name, value, message):
+    printed_on = PAPER.printed_on.model_copy(update={name: (value, "Sec. 1")})
+    with pytest.raises(DeclarationError, match=message):
+        loading._check_printed_on(PAPER.model_copy(update={"printed_on": printed_on}))
 
 
 def record(table: str, row: str, column: str, values: list[float], **more) -> None:
