@@ -27,7 +27,7 @@ from merlib.cli.arguments import (
     Seeds,
     Words,
 )
-from merlib.errors import MerlibError, is_out_of_memory, one_of, shortened
+from merlib.errors import MerlibError, RequestError, is_out_of_memory, one_of, shortened
 from merlib.places import commit
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -144,17 +144,45 @@ def compare(words: Words, as_json: AsJson = False, data: Root = "twin") -> None:
 
 
 @app.command()
-def against(words: Words, seeds: Seeds = "0", as_json: AsJson = False, data: Root = "twin") -> None:
-    """Compare a row with others by the exact McNemar test.
+def claims(
+    words: OptionalWords = None,
+    as_json: AsJson = False,
+    data: Root = "twin",
+    write: Annotated[bool, typer.Option("--write", help="Also write results/<data>: claims.csv, claims.md.")] = False,
+) -> None:
+    """Judge what a paper claims of its scores on our own runs.
 
-    The first row is compared with each of the others (default: all of the table) on the same test utterances. Only runs
-    in results/cache are compared; nothing is trained.
+    Each claim is judged by the difference between runs on equal inputs, from the records alone. --write writes the
+    claims of all papers.
     """
-    from merlib import study, twins
+    from merlib import study
+
+    place = arguments.address(words or ())
+    if place.table:
+        raise RequestError(f"{'/'.join(words)}: claims are of a whole paper: `merlib claims {place.paper}`")
+    one_of(arguments.data_roots(), data, "data root")
+    judged = study.judge_claims(None if write else place.paper or None, data)
+    if write:
+        study.claims_page.write(judged, data)
+    judged = judged[judged["paper"] == place.paper] if place.paper else judged
+    if as_json:
+        return print(judged.to_json(orient="records"))
+    for line in judged.itertuples():
+        print(f"{line.paper} {study.claims_page.sentence(line).replace('**', '').replace('`', '')}")
+    print(f"\n{study.claims_page.counts(judged).to_string()}")
+
+
+@app.command()
+def against(words: Words, seeds: Seeds = "0", as_json: AsJson = False, data: Root = "twin") -> None:
+    """Compare a row with others on the same test utterances.
+
+    The first row is compared with each of the others (default: all of the table), by the exact McNemar test and by a
+    bootstrap over seeds and dialogues. Only recorded runs that have left outcomes are compared; nothing is trained.
+    """
+    from merlib import study
 
     paper, table, (row, *others) = arguments.address(words, needs=3)
     one_of(arguments.data_roots(), data, "data root")
-    twins.ensure(data, declarations.load(paper).corpora)
     lines = study.against(paper, table, row, others=others, data=data, seeds=seeds)
     print(lines.to_json(orient="records") if as_json else lines.round(4).to_string(index=False))
 

@@ -111,6 +111,7 @@ def _check(paper: Paper, folder: Path) -> None:
         one_of(paper.corpora, corpus, f"corpus of {paper.id}, so twin_media_arrays cannot name it")
     leaves = _check_readings(paper)
     _check_substitutes(paper, leaves)
+    _check_printed_on(paper)
     sections = {leaf[:at] for leaf in leaves for at, letter in enumerate(leaf) if letter == "."}
     for name, shared in paper.shares.items():
         one_of(paper.base, name, f"base of {paper.id}, so it shares nothing")
@@ -163,6 +164,18 @@ def _check_substitutes(paper: Paper, leaves: set[str]) -> None:
             one_of(paper.base, base, f"base of {paper.id}, which substitute {name} could always have")
         if others := sorted(change.keys() & {f"data.{modality}" for modality in LETTERS.values()} - {array}):
             raise DeclarationError(f"{paper.id}: substitute {name}, of {substitute.modality}, must not change {others}")
+
+
+def _check_printed_on(paper: Paper) -> None:
+    for name, (value, _) in ((name, leaf) for name, leaf in paper.printed_on if leaf):
+        where = f"printed_on.{name} of {paper.id}"
+        for corpus in value if isinstance(value, dict) else ():
+            one_of(paper.corpora, corpus, f"corpus in {where}")
+        for each in value.values() if isinstance(value, dict) else [value]:
+            if name == "selected":
+                one_of(("val", "test", "unstated"), each, f"value of {where}")
+            for modality in each if name == "learns" else ():
+                one_of(LETTERS.values(), modality, f"modality in {where}")
 
 
 def _check_table(paper: Paper, table: Table) -> None:

@@ -86,6 +86,7 @@ class Claim(Strict):
     of: list[str] = []
     among: str | list[str] = "all"  # best: the rows that of[0] is compared with; all, cited, or ids
     lowest: bool = False  # best and order: the lower number is the better one, as for errors
+    central: bool = False  # one of the few that abstract and conclusion rest on
     note: str = ""
     sentence: str = ""
     interpreted: bool = False
@@ -158,6 +159,34 @@ class Learned(Strict):
     tokens: bool = False
 
 
+Stated = tuple[Any, str]  # a value, or values by corpus, and its source
+
+
+class PrintedOn(Strict):
+    """What a paper's printed scores were measured with, as far as it says.
+
+    The modalities stand in the recipe (`data.modalities`, those of a column or row). text, audio, visual: a regular
+    expression that the passport of an array of the same encoder matches. learns: the modalities whose encoder was
+    fine-tuned. split: as `protocol.split`. test: utterances that test. selected: by what the epoch was, `val`, `test`
+    or `unstated`. redrawn: the paper's test utterances are another sample than ours, since it does not name them.
+    """
+
+    text: Stated | None = None
+    audio: Stated | None = None
+    visual: Stated | None = None
+    learns: Stated | None = None
+    split: Stated | None = None
+    test: Stated | None = None
+    selected: Stated | None = None
+    redrawn: Stated | None = None
+
+    def on(self, corpus: str) -> dict[str, Any]:
+        """The values for one corpus, without those that the paper does not give."""
+        stated = {name: leaf[0] for name, leaf in self if leaf}
+        by_corpus = {name: value.get(corpus) if isinstance(value, Mapping) else value for name, value in stated.items()}
+        return {name: value for name, value in by_corpus.items() if value is not None}
+
+
 class Paper(Strict):
     """A paper. One without a recipe can be audited, and nothing else."""
 
@@ -173,12 +202,11 @@ class Paper(Strict):
     learned: dict[str, Learned] = {}
     base: dict[str, dict[str, Any]] = {}
     shares: dict[str, list[str]] = {}
+    printed_on: PrintedOn = PrintedOn()
     twin: dict[str, Any] = {}
     twin_media: dict[str, Any] = {}
     twin_media_arrays: list[str] = []  # corpora whose arrays in twin_media have this paper's settings
-    supports: dict[
-        str, dict[str, PositiveInt]
-    ] = {}  # corpus -> utterances of each class in its test set, as the paper says
+    supports: dict[str, dict[str, PositiveInt]] = {}  # corpus -> test utterances of each class, as the paper says
     tables: dict[str, Table]
     claims: list[Claim] = []
 

@@ -8,8 +8,14 @@
     runs        one run, from the cache or trained now
     recorded    which numbers have records
     records     the files of records
+    outcomes    right and wrong of each run, in counts, for a clone without data
+    statistics  intervals and tests
+    likeness    whether the inputs of a run are those of a printed score
+    verdicts    what a run says of a printed score
     comparison  printed beside reproduced, for one table
     paired      two rows on the same test utterances
+    pairs       two rows that a claim sets beside each other, on equal inputs
+    claims      what the text claims, judged on our own runs; claims_page tells it
     report      all tables: summary, scoreboard, report.md
 
 Each name is loaded when it is first used, so that reading records needs no torch.
@@ -21,6 +27,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
         "batch",
+        "claims",
+        "claims_page",
         "comparison",
         "costs",
         "identity",
@@ -33,6 +41,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ],
     submod_attrs={
         "batch": ["runs_of_batch"],
+        "claims": ["judge_claims"],
         "comparison": ["compare"],
         "paired": ["against"],
         "planning": ["runs_of"],

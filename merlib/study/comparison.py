@@ -2,44 +2,49 @@
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from merlib import declarations
-from merlib.data import splits
-from merlib.declarations import Cell
+from merlib.data import official, splits
+from merlib.declarations import Cell, Paper, Row
+from merlib.study import likeness, outcomes, verdicts
 from merlib.study.records import PLAIN, read_records
+from merlib.study.statistics import Z
 
 READ = [
     "row", "column", "fold", "seed", "selection", "value", "n", "features", "substitutes", "never_predicted", "recipe",
-    "commit",
+    "commit", "run",
 ]  # fmt: skip
 COLUMNS = [
     "row", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "n", "test_peak", "difference",
-    "noise", "verdict", "never_predicted", "data", "features", "doubt",
+    "low", "high", "noise", "inputs", "verdict", "never_predicted", "data", "features", "doubt",
 ]  # fmt: skip
+OfCell = dict[tuple[str, str], list[Any]]  # (row, column) -> records
 
 
 def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     """Every cell of a table, one per line, in the unit that is printed (percent, or fractions).
 
     reproduced: mean over seeds and folds, at the epoch selected on validation (rows that declare `protocol.select =
-    "test_peak"`: at the test peak); spread: their standard deviation; n: test utterances of all folds together;
-    test_peak: the mean at the best test epoch; noise: half the width of the 95 % interval of a score on n utterances;
-    verdict: `within` when printed and reproduced differ by no more than noise plus two spreads, else `below` or
-    `above`, `not run`, or `` where nothing is printed; features: the passports of what was read, and the substitutes
-    that stood in for the printed protocol; doubt: `partial` where a seed lacks folds of the protocol, `mixed` where
-    seeds or folds come from more than one recipe, set of features or state of the code, `uncommitted` where a run's
-    code is in no commit, `part-of-corpus` where the root holds a part of the official corpus only.
+    "test_peak"`: at the test peak); spread: their standard deviation; n: test utterances of all folds together, or
+    those of the validation split where a column is of it and runs have left outcomes; test_peak: the mean at the best
+    test epoch; difference: reproduced - printed, with low and high, the ends of its interval where there is one; noise:
+    half the width of the 95 % interval of a score on its utterances, those of the class where it is of one (empty where
+    their number is not known); inputs: how those of the runs relate to those of the printed score (`likeness`);
+    verdict: what the runs say of the printed number (`verdicts`), `not run`, or `` where nothing is printed; features:
+    the passports of what was read, and the substitutes that stood in for the printed protocol; doubt: `partial` where a
+    seed lacks folds of the protocol, `mixed` where seeds or folds come from more than one recipe, set of features or
+    state of the code, `uncommitted` where a run's code is in no commit, `part-of-corpus` where the root holds a part of
+    the official corpus only.
     """
     declared = declarations.load(paper)
     declared_table = declared.table(table)
-    records: dict[tuple[str, str], list[Any]] = {}  # by row and column: some thousands, that pandas would select slowly
-    for record in read_records(paper, declared_table.id, data).reindex(columns=READ).itertuples(index=False):
-        records.setdefault((record.row, record.column), []).append(record)
-    lines = []
+    spreads, lines = Spreads(declared, data), []
+    records = spreads.records(declared_table.id)
     for row in declared_table.row:
         for cell in declarations.row_cells(declared, declared_table, row):
             of_cell = records.get((row.id, cell.column), [])
@@ -47,38 +52,136 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
                 continue
             printed = float("nan") if cell.printed is None else float(cell.printed)
             line = {"row": row.id, "label": row.label, "column": cell.column, "data": data, "printed": printed}
+            line["verdict"] = "" if cell.printed is None else "not run"
             if row.runs:
                 has_protocol = of_cell and row.kind != "fact"
                 protocol = declarations.recipe(declared, row, cell.corpus)["protocol"] if has_protocol else {}
-                line |= _reproduced(of_cell, protocol, cell)
+                selection = protocol.get("select", "val")
+                selected = [record for record in of_cell if record.selection == selection]
+                line |= _reproduced(of_cell, selected, protocol, cell, data)
+                if selected and cell.printed is not None:
+                    line |= _judged(declared, row, cell, selected, spreads, protocol, data)
             lines.append(line)
     board = pd.DataFrame(lines, columns=COLUMNS)
     board[["n_seeds", "n_folds", "n"]] = board[["n_seeds", "n_folds", "n"]].astype("Int64")
     board["difference"] = (board["reproduced"].astype(float) - board["printed"].astype(float)).round(4)
-    board["verdict"] = [_verdict(line) for line in board.itertuples()]
-    return board
+    return board.astype({"low": float, "high": float, "noise": float})
 
 
-def _reproduced(records: list[Any], protocol: dict, cell: Cell) -> dict:
+def records_of(paper: str, table: str, data: str) -> OfCell:
+    """The records of a table by cell: some thousands, that pandas would select slowly."""
+    records: OfCell = {}
+    for record in read_records(paper, table, data).reindex(columns=READ).itertuples(index=False):
+        records.setdefault((record.row, record.column), []).append(record)
+    return records
+
+
+class Spreads:
+    """The means by seed of all trained rows of a paper that share a corpus and a metric; read when a cell asks."""
+
+    def __init__(self, paper: Paper, data: str):
+        self.paper, self.data, self._records = paper, data, {}
+
+    def records(self, table: str) -> OfCell:
+        if table not in self._records:
+            self._records[table] = records_of(self.paper.id, table, self.data)
+        return self._records[table]
+
+    def of(self, cell: Cell) -> list[list[float]]:
+        return list(self._groups.get(_measured(cell), {}).values())
+
+    @cached_property
+    def _groups(self) -> dict[tuple, dict[tuple, list[float]]]:
+        """(corpus, metric ...) -> the runs of a row -> its means; the same runs in two tables count once."""
+        groups: dict[tuple, dict[tuple, list[float]]] = {}
+        for table in self.paper.tables.values():
+            records = self.records(table.id)
+            for row in table.row if records else ():
+                for cell in declarations.row_cells(self.paper, table, row) if row.runs and row.kind == "own" else ():
+                    if of_cell := records.get((row.id, cell.column)):
+                        protocol = declarations.recipe(self.paper, row, cell.corpus)["protocol"]
+                        chosen = [r for r in of_cell if r.selection == protocol["select"]]
+                        runs = tuple(sorted(str(record.run) for record in chosen))
+                        means = verdicts.complete(chosen, splits.folds(protocol))
+                        groups.setdefault(_measured(cell), {})[runs] = means
+        return groups
+
+
+def _measured(cell: Cell) -> tuple:
+    return cell.corpus, cell.metric, cell.emotion, cell.fold
+
+
+def _judged(
+    paper: Paper, row: Row, cell: Cell, selected: list[Any], spreads: Spreads, protocol: dict, data: str
+) -> dict:  # fmt: skip
+    """The columns inputs, low, high and verdict of a cell that is printed and has run."""
+    if cell.metric in ("count", "setting"):
+        agrees = all(record.value == float(cell.printed) for record in selected)
+        return {"inputs": "", "verdict": "agree" if agrees else "differ"}
+    inputs = verdicts.inputs_of(paper, row, cell, selected, _tested(selected))
+    if inputs != likeness.SAME:
+        return {"inputs": inputs, "verdict": "not testable here"}
+    options = {"folds": splits.folds(protocol), "data": data, "selection": protocol["select"]}
+    estimate = verdicts.test_of(paper, cell, selected, groups=spreads.of(cell), **options)
+    if estimate is None:
+        return {"inputs": inputs, "verdict": "undecided"}
+    scale = 1 / verdicts.PERCENT.get(cell.unit, 1.0)
+    ends = {"low": scale * estimate.low, "high": scale * estimate.high}
+    return {"inputs": inputs, "verdict": verdicts.verdict(estimate, verdicts.delta(paper, cell.table))} | ends
+
+
+def _reproduced(records: list[Any], selected: list[Any], protocol: dict, cell: Cell, data: str) -> dict:
     """Mean, spread and origin of the records of a cell, in the columns of `compare`."""
-    selected = [record for record in records if record.selection == protocol.get("select", "val")]
     if not selected:
         return {"n_seeds": 0, "n_folds": 0}
     scale = 0.01 if cell.unit == "fraction" else 1.0
     value = scale * np.array([record.value for record in selected])
     peak = scale * np.array([record.value for record in records if record.selection == "test_peak"])
-    n = sum({record.fold: int(record.n) for record in reversed(selected)}.values())  # of all folds together
-    share = min(max(value.mean() / (100 * scale), 0.0), 1.0)
+    n = _tested(selected)
     never = {name for record in selected for name in str(record.never_predicted).split()} - {"nan"}
     return {
         "reproduced": value.mean(), "spread": value.std(ddof=1) if len(value) > 1 else math.nan,
-        "test_peak": peak.mean() if len(peak) else math.nan, "n": n,
+        "test_peak": peak.mean() if len(peak) else math.nan,
+        "n": n if cell.fold is None else _size(cell, selected, n, data),
         "n_seeds": len({record.seed for record in selected}), "n_folds": len({record.fold for record in selected}),
-        "noise": 0.0 if cell.metric in PLAIN else 196 * scale * math.sqrt(share * (1 - share) / n),
+        "noise": scale * _noise(cell, selected, n, protocol, data),
         "never_predicted": " ".join(sorted(never)),
         "features": _features(selected),
         "doubt": " ".join(_doubts(selected, splits.folds(protocol) if protocol else 1)),
     }  # fmt: skip
+
+
+def _tested(selected: list[Any]) -> int:
+    """The test utterances of all folds together."""
+    return sum({record.fold: int(record.n) for record in reversed(selected)}.values())
+
+
+def _noise(cell: Cell, selected: list[Any], n: int, protocol: dict, data: str) -> float:
+    """Half the width of the interval that the sample of utterances leaves around a score, in percent.
+
+    By the bootstrap of dialogues, videos or actors where runs have left outcomes; else as if utterances were
+    independent, for the number that the score is of.
+    """
+    if cell.metric in PLAIN:
+        return 0.0
+    sampled = verdicts.sampling(cell, selected, data, protocol.get("select", "val"))
+    if sampled is not None:
+        return Z * math.sqrt(sampled.variance)
+    share = min(max(float(np.mean([record.value for record in selected])) / 100, 0.0), 1.0)
+    size = _size(cell, selected, n, data)
+    return 100 * Z * math.sqrt(share * (1 - share) / size) if size else math.nan
+
+
+def _size(cell: Cell, selected: list[Any], n: int, data: str) -> int | None:
+    """How many utterances a score is of: of the class, of the validation split, or n; None where that is not known."""
+    if cell.fold is not None:
+        of_folds = {record.fold: outcomes.read(data, str(record.run)) for record in selected}.values()
+        return None if None in of_folds else sum(of_fold.val_n for of_fold in of_folds)
+    if cell.metric not in outcomes.CLASS:
+        return n
+    groups = official.CLASSES.get(cell.corpus, {}).values()
+    of_group = next((classes for classes in groups if sum(classes) == n), None)
+    return of_group and of_group[official.LABELS[cell.corpus].index(cell.emotion)]
 
 
 def _features(records: list[Any]) -> str:
@@ -104,12 +207,3 @@ def _doubts(records: list[Any], folds: int) -> Iterator[str]:
         yield "uncommitted"
     if any("partial: " in str(record.features) for record in records):
         yield "part-of-corpus"
-
-
-def _verdict(line) -> str:
-    if pd.isna(line.printed):
-        return ""
-    if pd.isna(line.reproduced):
-        return "not run"
-    allowed = line.noise + 2 * (0.0 if pd.isna(line.spread) else line.spread)
-    return "within" if abs(line.difference) <= allowed + 1e-9 else "below" if line.difference < 0 else "above"

@@ -9,8 +9,10 @@ from merlib.declarations import Paper, Table
 from merlib.errors import RequestError
 from merlib.files import atomic
 from merlib.places import TWINS, results_folder
+from merlib.study import verdicts
 from merlib.study.comparison import compare
 from merlib.study.recorded import records_path
+from merlib.study.records import PLAIN
 
 FLOORS = ("majority", "logistic", "ridge")
 DOUBTS = {
@@ -21,8 +23,9 @@ DOUBTS = {
 }
 TWIN_CAVEAT = "**Synthetic twin**: these numbers show that everything runs, and nothing about the papers' claims."
 CAVEAT = (
-    "Printed numbers come from the papers' own features, reproduced ones from the features named in each table; a "
-    "difference mixes both. `reproduced` is selected on validation; `test_peak` is what selection on the test set "
+    "Printed numbers come from the papers' own features, reproduced ones from the features named in each table. "
+    "`inputs` says how these relate; only where they are the `same` does `verdict` judge the printed number, by an "
+    "interval of the difference. `reproduced` is selected on validation; `test_peak` is what selection on the test set "
     "would have given."
 )
 Board = tuple[Paper, Table, pd.DataFrame]  # a table, and `compare` of it
@@ -60,13 +63,16 @@ def scoreboard(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
             headlines.append(lines.assign(paper=paper.id, table=table.id))
     columns = [
         "paper", "table", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "test_peak",
-        "verdict", "doubt",
+        "inputs", "verdict", "doubt",
     ]  # fmt: skip
     return pd.concat(headlines)[columns] if headlines else pd.DataFrame(columns=columns)
 
 
 def summary(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
-    """One line per table: how many numbers are printed, how many of them are reproduced, and how they compare."""
+    """One line per table: how many numbers are printed, how many of them are reproduced, and how they compare.
+
+    Verdicts on scores and on counts stand apart; means are of shares only, in percentage points.
+    """
     lines = []
     for paper, table, board in boards or boards_of(data):
         board = board[board["row"].isin({r.id for r in table.row if r.reported}) & board["printed"].notna()]
@@ -76,11 +82,19 @@ def summary(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
         ours = board[board["row"].isin({r.id for r in table.row if r.runs})]
         counts = ours["verdict"].value_counts()
         line = {"paper": paper.id, "table": table.id, "printed": len(board), "ours to reproduce": len(ours)}
-        line |= {verdict: int(counts.get(verdict, 0)) for verdict in ("within", "below", "above", "not run")}
-        line["mean difference"] = ours["difference"].mean()
-        line["mean test peak - val"] = (ours["test_peak"] - ours["reproduced"]).mean()
+        line |= {verdict: int(counts.get(verdict, 0)) for verdict in (*verdicts.OF_SCORES, *verdicts.COUNTS, "not run")}
+        line["mean difference"] = _points(table, ours, ours["difference"])
+        line["mean test peak - val"] = _points(table, ours, ours["test_peak"] - ours["reproduced"])
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def _points(table: Table, board: pd.DataFrame, differences: pd.Series) -> float:
+    """The mean of differences between shares, in percentage points: without counts, errors and correlations."""
+    columns = {name: c for name, c in table.columns.items() if c.metric not in PLAIN and c.unit in verdicts.PERCENT}
+    shares = board["column"].isin(columns)
+    unit = board.loc[shares, "column"].map(lambda name: verdicts.PERCENT[columns[name].unit])
+    return (differences[shares].astype(float) * unit.astype(float)).mean()
 
 
 def write(data: str, boards: list[Board] | None = None) -> Path:

@@ -13,6 +13,7 @@ from merlib.data import folders
 from merlib.declarations import Cell, Paper, Row, Table
 from merlib.errors import MerlibError, RequestError
 from merlib.places import commit
+from merlib.study import outcomes
 from merlib.study.planning import plan, rows_of
 from merlib.study.records import PLAIN, write_records
 from merlib.study.runs import Run, execute
@@ -62,6 +63,7 @@ def run_table(
             continue
         records += records_of_run(item.cells, run, result)
         if change is None:
+            outcomes.keep(run)
             write_records(paper, declared_table.id, data, records)
     _raise(failed)
     return pd.DataFrame(records)

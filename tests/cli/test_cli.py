@@ -175,9 +175,9 @@ def test_every_command_takes_an_address(capsys, monkeypatch):
     assert calls == [("twin", ["iemocap6", "meld"]), ("wo_simam", "ours")], "the twin is made before anything reads"
 
 
-def test_against_makes_the_twin_and_says_what_has_not_run(capsys):
+def test_against_says_what_has_not_run(capsys):
     code, out, err = run(capsys, "against", "mfcre/table4/wo_simam", "ours")
-    assert code == 1 and out == "" and "no predictions of wo_simam, ours, seed 0" in err
+    assert code == 1 and out == "" and "no outcomes of wo_simam, ours, seed 0" in err
     assert "merlib run mfcre table4 wo_simam ours" in err
 
 

@@ -108,7 +108,7 @@ def test_a_fraction_is_compared_as_a_fraction_and_folds_add_up(places):
     study.write_records("attsf_net", "table5", "twin", records)
     line = study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]
     assert (line["printed"], line["n_folds"]) == (0.8775, 2) and line["reproduced"] == pytest.approx(0.85)
-    assert line["noise"] == pytest.approx(1.96 * (0.85 * 0.15 / 576) ** 0.5)
+    assert line["noise"] == pytest.approx(1.959964 * (0.85 * 0.15 / 576) ** 0.5)
     assert line["doubt"] == "partial", "two folds of five"
     whole, rest = ([records[0] | {"seed": seed, "fold": fold} for fold in range(n)] for seed, n in ((0, 5), (1, 3)))
     study.write_records("attsf_net", "table5", "twin", whole)

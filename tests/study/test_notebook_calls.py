@@ -203,7 +203,7 @@ def test_scores_are_rounded_and_say_what_is_compared(paper, trained):
     comparison = study.compare("hff", "table3", "twin")
     scores = notebook.scores(comparison)
     assert list(scores) == ["label", "column", "printed", "reproduced", "spread", "noise", "n_seeds", "n_folds",
-                            "test_peak", "difference", "verdict"]  # fmt: skip
+                            "test_peak", "difference", "inputs", "verdict"]  # fmt: skip
     pd.testing.assert_series_equal(scores["noise"], comparison["noise"].round(2))
     assert len(scores) == len(comparison)
 

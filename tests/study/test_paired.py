@@ -2,13 +2,14 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from merlib import cli, declarations, study
-from merlib.study import paired
+from merlib.study import paired, statistics
 
 PAPER = declarations.load("mfcre")
 
@@ -19,13 +20,14 @@ def test_the_exact_test_is_the_two_tails_of_a_fair_coin(only_this, only_other):
     tail = sum(math.comb(n, k) for k in range(min(only_this, only_other) + 1)) / 2**n
     this = np.array([True] * only_this + [False] * only_other + [True, False, True])
     other = np.array([False] * only_this + [True] * only_other + [True, False, True])
-    assert paired.mcnemar(this, other) == pytest.approx(min(1.0, 2 * tail))
+    assert statistics.mcnemar(this, other) == pytest.approx(min(1.0, 2 * tail))
 
 
 @pytest.fixture
 def ran(tiny):
     """Two floors of Table 3 have run, two seeds each: the majority and a logistic regression."""
     study.run_table("mfcre", "table3", row=["majority", "logistic"], seeds=(0, 1), progress=False)
+    return tiny
 
 
 def test_a_line_counts_the_utterances_that_only_one_classifies_correctly(ran):
@@ -45,7 +47,7 @@ def test_a_line_counts_the_utterances_that_only_one_classifies_correctly(ran):
     assert line["accuracy"] - line["accuracy_other"] == pytest.approx(100 * (alone - beaten) / line["n"])
     assert (
         line["p"]
-        == paired.mcnemar(np.repeat([True, False], [alone, beaten]), np.repeat([False, True], [alone, beaten]))
+        == statistics.mcnemar(np.repeat([True, False], [alone, beaten]), np.repeat([False, True], [alone, beaten]))
         < 1
     )
 
@@ -59,8 +61,8 @@ def test_the_other_way_round_is_the_same_test(ran):
 
 
 def test_a_row_that_is_the_same_run_is_no_line(ran, monkeypatch):
-    of_run = paired._of_run
-    monkeypatch.setattr(paired, "_of_run", lambda run: replace(of_run(run), run="one"))
+    kept = paired.Kept
+    monkeypatch.setattr(paired, "Kept", lambda run, outcomes: kept("one", outcomes))
     assert study.against("mfcre", "table3", "logistic").empty
 
 
@@ -77,14 +79,20 @@ def test_what_has_not_run_is_named_with_the_command_that_runs_it(ran, capsys):
 
 
 def test_rows_with_other_test_utterances_are_left_out(ran, monkeypatch):
-    of_run = paired._of_run
-    shifted = lambda run: (
-        of_run(run) if run.recipe["model"]["name"] == "logistic" else replace(of_run(run), ids=["else"])
-    )
-    monkeypatch.setattr(paired, "_of_run", shifted)
+    kept = paired.Kept
+    monkeypatch.setattr(paired, "Kept", lambda run, outcomes: kept(run, replace(outcomes, order=run)))
     assert study.against("mfcre", "table3", "logistic").empty
     with pytest.raises(ValueError, match="cannot be compared"):
         study.against("mfcre", "table3", "logistic", others=["majority"])
+
+
+def test_the_interval_is_of_all_seeds_and_clusters_and_needs_no_data(ran):
+    shutil.rmtree(ran / "data")
+    shutil.rmtree(ran / "results" / "cache")
+    lines = study.against("mfcre", "table3", "logistic", seeds=(0, 1))
+    assert lines["low"].nunique() == lines["high"].nunique() == 1 and (lines["p_holm"] == lines["p"]).all()
+    mean = (lines["accuracy"] - lines["accuracy_other"]).mean()
+    assert (lines["low"] < mean).all() and (mean < lines["high"]).all()
 
 
 def test_the_command_prints_one_line_a_row(ran, capsys):

@@ -20,7 +20,7 @@ from merlib.training.runaway import ran_away
 
 SCORES = [
     "label", "column", "printed", "reproduced", "spread", "noise", "n_seeds", "n_folds", "test_peak", "difference",
-    "verdict",
+    "inputs", "verdict",
 ]  # fmt: skip
 RECORD = ["data", "row", "column", "fold", "seed", "selection", "value"]  # of a record, what the notebooks read
 
@@ -86,7 +86,7 @@ def scores(comparison: pd.DataFrame) -> pd.DataFrame:
 
 
 def chance(paper: Paper, table: str, row: str, *, data: str, seeds: Sequence[int]) -> pd.DataFrame:
-    """The row beside every other that has run, by McNemar's exact test (`study.against`); empty where it has not."""
+    """The row beside every other that has run, by a test and an interval (`study.against`); empty where it has not."""
     try:
         return study.against(paper.id, table, row, data=data, seeds=seeds).round(4)
     except FileNotFoundError:

@@ -1,0 +1,186 @@
+"""What the text of a paper claims of its scores, judged on our own runs: `merlib claims`.
+
+A claim of kind difference, relative, order or best says that some scores lie above others. Both sides of a pair run
+here on equal inputs, so that their differences over seeds and folds judge the claim whatever the features are:
+
+    supported       all pairs differ as claimed: the largest p of them decides (intersection-union, Berger 1982)
+    contradicted    a pair differs the other way: the smallest p of these, times the number of pairs (Bonferroni)
+    undecided       neither; with the number of seeds that would find the printed difference in 80 % of studies
+    not run         a side of it has no record: with the command that runs it
+    not testable    a side is quoted and not trained here, both sides are one run on this root, or their inputs differ
+
+p is adjusted by Holm over the claims of a paper, and a verdict is at 5 % of the adjusted p. The error is the variance
+between seeds, pooled over the trained rows of a paper, corpus and metric, as in `verdicts`: three seeds of one pair
+have two degrees of freedom, which decide next to nothing once p is adjusted for thirty claims.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from merlib import declarations
+from merlib.declarations import Cell, Claim
+from merlib.study import statistics, verdicts
+from merlib.study.pairs import Pair, Pairs, Side
+
+KINDS = ("difference", "relative", "order", "best")
+VERDICTS = ("supported", "contradicted", "undecided", "not run", "not testable")
+SEEDS = "0,1,2"  # of the command that runs what is missing
+MOST = 100  # seeds; beyond, no study will ever have so many
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim and what our runs say of it; numbers are percentage points, positive in the direction of the claim.
+
+    printed: the difference as printed, of the pair that decides (of one that has not run: the smallest). ratio: ours /
+    printed (the effect ratio of repro_eval, Breuer et al. 2020). pairs: how many are judged, of all that are claimed.
+    covers: what the interval is over: `seeds` of one test set, `seeds and clusters` where runs have left outcomes, or
+    `folds`. inputs: how those of the runs relate to those of the printed scores.
+    """
+
+    paper: str
+    claim: str
+    central: bool
+    kind: str
+    where: str
+    says: str
+    verdict: str
+    printed: float
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    ratio: float | None = None
+    seeds: int = 0
+    folds: int = 0
+    covers: str = ""
+    pair: str = ""
+    pairs: str = ""
+    inputs: str = ""
+    note: str = ""
+
+
+def judge_claims(paper: str | None = None, data: str = "twin") -> pd.DataFrame:
+    """Every claim between scores of a paper (or of all), one a line: the fields of `Judged`."""
+    names = [paper] if paper else declarations.papers()
+    judged = [each for name in names for each in _Claims(name, data).judged()]
+    return pd.DataFrame([asdict(each) for each in judged], columns=[field.name for field in fields(Judged)])
+
+
+class _Claims:
+    """The claims of a paper on a data root."""
+
+    def __init__(self, paper: str, data: str):
+        self.paper, self.data = declarations.load(paper), data
+        self.known, self.pairs = declarations.addresses(self.paper), Pairs(self.paper, data)
+
+    def judged(self) -> list[Judged]:
+        claimed = [(claim, self._cells(claim)) for claim in self.paper.claims if claim.kind in KINDS]
+        judged = [self._judged(claim, cells) for claim, cells in claimed if cells]
+        adjusted = statistics.holm([np.nan if each.p is None else each.p for each in judged])
+        return [_decided(each, p) for each, p in zip(judged, adjusted, strict=True)]
+
+    def _cells(self, claim: Claim) -> list[tuple[Cell, Cell]]:
+        """The pairs (higher, lower) that a claim is about; none where one of them is no share, as counts are."""
+        cells = [self.known[address] for address in claim.of]
+        pairs = [(cells[0], rival) for rival in self._rivals(claim, cells[0])] if claim.kind == "best" else [
+            *pairwise(cells)]  # fmt: skip
+        shares = all(verdicts.percent(cell) is not None for pair in pairs for cell in pair)
+        if not shares or any((a.corpus, a.metric) != (b.corpus, b.metric) for a, b in pairs):
+            return []
+        falls = claim.kind in ("difference", "relative") and _gain(pairs) < 0  # a printed loss
+        return [(low, high) for high, low in pairs] if claim.lowest or falls else pairs
+
+    def _rivals(self, claim: Claim, cell: Cell) -> list[Cell]:
+        table, among = self.paper.tables[cell.table], claim.among
+        rows = {row.id for row in table.row if among == "all" or (row.cited if among == "cited" else row.id in among)}
+        of_column = (other for other in declarations.cells(self.paper, table.id) if other.column == cell.column)
+        return [other for other in of_column if other.row in rows - {cell.row}]
+
+    def _judged(self, claim: Claim, cells: list[tuple[Cell, Cell]]) -> Judged:
+        """A claim with p, whose verdict `_decided` gives; or with the reason why it has none."""
+        sides = [(self.pairs.side(high), self.pairs.side(low)) for high, low in cells]
+        trained = [(high, low) for high, low in sides if high.row.runs and low.row.runs]
+        same = {name: getattr(claim, name) for name in ("central", "kind", "where", "says")}
+        about = {"paper": self.paper.id, "claim": claim.id, "printed": _gain(cells), **same}
+        about["pairs"] = f"{len(trained)} of {len(sides)}"
+        if not trained or (claim.kind != "best" and len(trained) < len(sides)):
+            quoted = dict.fromkeys(side.row.label for pair in sides for side in pair if not side.row.runs)
+            return Judged(**about, verdict="not testable", note=f"quoted, not trained here: {'; '.join(quoted)}")
+        run = [(high, low) for high, low in trained if high.records and low.records]
+        reasons = dict.fromkeys(filter(None, (self.pairs.unequal(*pair) for pair in run)))
+        tested = [self.pairs.pair(*pair) for pair in run if not self.pairs.unequal(*pair)]
+        numbers = _numbers(tested, claim.kind)
+        contradicts = numbers.get("p") is not None and numbers["estimate"] < 0
+        if missing := [side for pair in trained for side in pair if not side.records]:
+            blocked = {"verdict": "not run", "note": self._command(missing)}
+        elif reasons:
+            blocked = {"verdict": "not testable", "note": "; ".join(reasons)}
+        else:
+            blocked = {}
+        if blocked and not contradicts:  # that some pairs differ as claimed is not enough; one that does not is
+            return Judged(**about, **blocked)
+        return Judged(**about | numbers, verdict="undecided", inputs=self._inputs(tested[0].high))
+
+    def _inputs(self, side: Side) -> str:
+        n = sum(int(record.n) for record in next(iter(verdicts.by_seed(side.records).values())).values())
+        return verdicts.inputs_of(self.paper, side.row, side.cell, side.records, n)
+
+    def _command(self, sides: Iterable[Side]) -> str:
+        rows: dict[str, dict[str, bool]] = {}
+        for side in sides:
+            rows.setdefault(side.cell.table, {})[side.cell.row] = True
+        end = f"--data {self.data} --seeds {SEEDS}"
+        return "; ".join(f"merlib run {self.paper.id} {table} {' '.join(ids)} {end}" for table, ids in rows.items())
+
+
+def _gain(cells: list[tuple[Cell, Cell]]) -> float:
+    """The smallest printed difference."""
+    return round(min(verdicts.percent(high) - verdicts.percent(low) for high, low in cells), 4)
+
+
+def _numbers(pairs: list[Pair], kind: str) -> dict[str, Any]:
+    """The numbers of the pair that decides a claim, and p over all pairs; the note says how many seeds would do."""
+    pairs = [pair for pair in pairs if len(pair.differences)]
+    if not pairs:
+        return {"note": "no seed has all folds of both sides"}
+    certain = lambda pair: np.nan_to_num(pair.estimate.p, nan=1.0)
+    if against := [pair for pair in pairs if pair.estimate.value < 0]:
+        pair = min(against, key=lambda pair: (certain(pair), pair.estimate.value))
+        p = min(1.0, len(pairs) * pair.estimate.p)
+    else:
+        pair = max(pairs, key=lambda pair: (certain(pair), -pair.estimate.value))
+        p = pair.estimate.p
+    (seeds, folds), of, gain = pair.differences.shape, pair.estimate, pair.gain
+    needed = statistics.seeds_needed(gain, pair.deviation, MOST) if pair.deviation > 0 else None
+    known = {name: None if np.isnan(value) else value for name, value in (("low", of.low), ("high", of.high), ("p", p))}
+    return known | {
+        "printed": round(gain, 4),
+        "estimate": of.value,
+        "seeds": seeds,
+        "folds": folds,
+        "ratio": of.value / gain if kind in ("difference", "relative") and gain else None,
+        "covers": pair.covers,
+        "pair": f"{pair.high.address} - {pair.low.address}",
+        "note": _seeds(needed) if pair.deviation > 0 else "",
+    }
+
+
+def _seeds(needed: int | None) -> str:
+    return f"needs about {needed} seeds" if needed else f"needs more than {MOST} seeds"
+
+
+def _decided(judged: Judged, p_holm: float) -> Judged:
+    """A claim with its verdict by the adjusted p."""
+    if judged.verdict != "undecided" or judged.p is None:
+        return judged
+    if p_holm < 1 - statistics.LEVEL:
+        verdict = "supported" if judged.estimate > 0 else "contradicted"
+        return replace(judged, p_holm=p_holm, verdict=verdict, note="")
+    return replace(judged, p_holm=p_holm)

@@ -1,0 +1,58 @@
+"""results/<data>/claims.csv, and claims.md: each claim of a paper in one plain sentence, the central ones first."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from merlib import declarations
+from merlib.files import atomic
+from merlib.places import TWINS, results_folder
+from merlib.study.claims import VERDICTS
+
+INTRODUCTION = """\
+# What the papers claim, on our own runs
+
+Each claim sets scores of a paper beside each other; here both sides are trained by us on the same inputs, so the
+difference between them judges the claim even where our features are not the paper's (`inputs` in claims.csv). A verdict
+is at 5 % of p after Holm's adjustment over the claims of a paper; an interval is of 95 %, without adjustment. What is
+claimed against a quoted system that we do not train is not testable. An interval over seeds is of this one test set;
+over seeds and clusters it is of other dialogues, too, which takes runs that have left outcomes. How claims are judged:
+`merlib/study/claims.py`.
+"""
+TWIN_CAVEAT = "**Synthetic twin**: these lines show that everything runs, and nothing about the papers' claims.\n"
+
+
+def write(judged: pd.DataFrame, data: str) -> Path:
+    """Write both files of all claims that were judged on a data root; returns the folder."""
+    folder = results_folder(data)
+    with atomic(folder / "claims.csv") as part:
+        judged.round(4).to_csv(part, index=False)
+    lines = [INTRODUCTION, *([TWIN_CAVEAT] if data in TWINS else []), counts(judged).to_markdown(), ""]
+    for paper, of_paper in judged.groupby("paper", sort=True):
+        lines += [f"## {declarations.load(paper).title}", ""]
+        for central, title in ((True, "What abstract and conclusion rest on"), (False, "The rest")):
+            chosen = of_paper[of_paper["central"] == central]
+            ranked = chosen.iloc[chosen["verdict"].map(VERDICTS.index).argsort(kind="stable")]
+            lines += [f"### {title}", "", *(f"- {sentence(line)}" for line in ranked.itertuples()), ""]
+    with atomic(folder / "claims.md") as part:
+        part.write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def counts(judged: pd.DataFrame) -> pd.DataFrame:
+    """How many claims of each paper have each verdict."""
+    return pd.crosstab(judged["paper"], judged["verdict"]).reindex(columns=VERDICTS, fill_value=0)
+
+
+def sentence(line) -> str:
+    """One claim in one sentence, from its place in the paper to its verdict."""
+    head = f"**{line.verdict}** `{line.claim}` ({line.where}): {line.says}"
+    if pd.isna(line.estimate):
+        return f"{head}; {line.note}." if line.note else f"{head}."
+    interval = "" if pd.isna(line.low) else f", 95 % interval {line.low:.2f} to {line.high:.2f}"
+    p = "" if pd.isna(line.p_holm) else f", p {line.p:.2g}, {line.p_holm:.2g} after Holm"
+    runs = f"{line.seeds} seed{'s' * (line.seeds != 1)}" + (f" and {line.folds} folds" if line.folds > 1 else "")
+    runs += " and clusters" * line.covers.endswith("clusters")
+    among = "" if line.pairs == "1 of 1" else f" (of {line.pairs} pairs, the one that decides: {line.pair})"
+    numbers = f"ours {line.estimate:+.2f} points{interval}{p}, over {runs}, where {line.printed:+.2f} is printed{among}"
+    return f"{head}; {numbers}{f'; {line.note}' if line.note else ''}."

@@ -1,0 +1,163 @@
+"""Claims of the text on runs of our own: each verdict and its reason, from records that are written here."""
+
+import json
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from merlib import cli, declarations, study
+from merlib.places import results_folder
+from merlib.study import claims as module
+from merlib.study.claims import VERDICTS
+
+FEATURES = "text: x (3) | audio: y (2) | absent"
+OURS = {"wo_multiattn": 3.0, "wo_simam": -3.0, "wo_swfc": 0.2}  # how far below ours each row is made to lie
+
+
+def record(
+    row: str, values: list[float], *, table="table4", column="iemocap_weighted_f1", paper="mfcre", **more
+) -> None:
+    key = {"data": "twin", "row": row, "column": column, "selection": "val", "n": 1623, "fold": 0}
+    more = {"features": FEATURES, "substitutes": "none", "run": f"{zlib.crc32(row.encode()):x}"} | more
+    fields = [key | {"seed": seed, "value": value} | more for seed, value in enumerate(values)]
+    study.write_records(paper, table, "twin", fields)
+
+
+@pytest.fixture
+def ours(places):
+    record("ours", [60.0, 60.5, 59.5])
+    for row, below in OURS.items():
+        record(row, [60.2 - below, 59.6 - below, 60.2 - below])
+
+
+def judged(claim: str, paper="mfcre") -> pd.Series:
+    return study.judge_claims(paper).set_index("claim").loc[claim]
+
+
+def test_a_difference_is_supported_contradicted_or_undecided(ours):
+    supported = judged("wo_multiattn_iemocap_weighted_f1")
+    assert supported["verdict"] == "supported" and supported["estimate"] == pytest.approx(3.0)
+    assert supported["ratio"] == pytest.approx(3.0 / 4.65) and supported["printed"] == 4.65
+    assert judged("wo_simam_iemocap_weighted_f1")["verdict"] == "contradicted"
+    undecided = judged("wo_swfc_iemocap_weighted_f1")
+    assert undecided["verdict"] == "undecided" and undecided["note"] == "needs about 21 seeds"
+    assert (undecided["pair"], undecided["covers"]) == (
+        "table4/ours.iemocap_weighted_f1 - table4/wo_swfc.iemocap_weighted_f1", "seeds")  # fmt: skip
+
+
+def test_p_is_adjusted_over_the_claims_of_the_paper_that_were_tested(ours):
+    all_claims = study.judge_claims("mfcre")
+    tested = all_claims[all_claims["p"].notna()]
+    assert len(tested) == 3 and tested["p_holm"].min() == pytest.approx(3 * tested["p"].min())
+    assert (tested["p_holm"] >= tested["p"]).all() and set(all_claims["verdict"]) <= set(VERDICTS)
+
+
+def test_one_seed_decides_nothing_and_a_missing_side_names_its_command(ours):
+    record("wo_soft_hgr", [50.0])
+    assert judged("wo_soft_hgr_iemocap_weighted_f1")["seeds"] == 1
+    missing = judged("wo_dialoguecrn_iemocap_weighted_f1")
+    assert missing["verdict"] == "not run"
+    assert missing["note"] == "merlib run mfcre table4 wo_dialoguecrn --data twin --seeds 0,1,2"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"features": FEATURES.replace("audio: y", "audio: z")}, "have read other features"),
+        ({"n": 1600}, "or other test utterances"),
+        ({"run": "abc"}, "are one run on this root"),
+    ],
+)
+def test_unequal_inputs_and_equal_runs_test_nothing(ours, change, reason):
+    record("ours", [60.0, 60.5, 59.5], run="abc")
+    record("wo_multiattn", [57.0, 56.5, 57.0], **change)
+    line = judged("wo_multiattn_iemocap_weighted_f1")
+    assert line["verdict"] == "not testable" and reason in line["note"] and pd.isna(line["p"])
+
+
+def test_only_seeds_of_equal_inputs_are_compared(ours):
+    fields = {"data": "twin", "row": "wo_multiattn", "column": "iemocap_weighted_f1", "fold": 0, "selection": "val"}
+    other = {"seed": 2, "n": 1623, "value": 10.0, "features": "text: other (3) | absent | absent"}
+    study.write_records("mfcre", "table4", "twin", [fields | other])
+    line = judged("wo_multiattn_iemocap_weighted_f1")
+    assert line["seeds"] == 2 and line["estimate"] == pytest.approx(3.35)
+
+
+def test_a_claim_about_modalities_takes_a_root_that_has_them(places):
+    column = {"paper": "gia_mic", "table": "table2", "column": "wa"}
+    read = {"features": "text: x (3) | audio: y (2) | absent"}
+    for row, value, run in (("gia_mic_vst", 70.0, "a"), ("baseline_st", 69.0, "b"), ("wo_msr", 68.0, "c")):
+        for fold in range(5):
+            record(row, [value + fold], fold=fold, run=f"{run}{fold}", **column, **read)
+    line = judged("wo_msr_wa", "gia_mic")
+    assert (line["folds"], line["estimate"], line["covers"]) == (5, 2.0, "folds"), "both lack V: the claim is of a part"
+    for row in ("baseline_vs", "baseline_vt"):
+        for fold in range(5):
+            record(row, [60.0], fold=fold, run=f"d{fold}", **column, **read)
+    note = judged("above_baseline_wa", "gia_mic")["note"]
+    assert "it compares modalities, and V was not read on this root" in note
+
+
+def test_the_best_is_judged_against_the_rivals_that_are_trained(places):
+    record("ours", [60.0, 60.5, 59.5], table="table2", column="weighted_f1")
+    record("multiemo", [65.0, 65.2, 64.8], table="table2", column="weighted_f1")
+    line = judged("best_weighted_f1_iemocap")
+    assert (line["verdict"], line["pairs"]) == ("contradicted", "1 of 12") and line["estimate"] == pytest.approx(-5.0)
+    quoted = judged("gain_weighted_f1_iemocap")
+    assert quoted["verdict"] == "not testable" and quoted["note"] == "quoted, not trained here: SDT"
+
+
+def test_one_rival_above_contradicts_and_some_below_do_not_support(places):
+    for row, value in (("mpaf_net", 60.0), ("tfn", 70.0), ("baseline", 50.0)):
+        record(row, [value, value + 0.5, value - 0.5], paper="mpaf_net", table="table5", column="test_accuracy")
+    assert judged("best_accuracy", "mpaf_net")["verdict"] == "contradicted", "TFN alone is enough"
+    record("tfn", [50.0, 50.5, 49.5], paper="mpaf_net", table="table5", column="test_accuracy")
+    line = judged("best_accuracy", "mpaf_net")
+    assert line["verdict"] == "not run" and "table5 ef_lstm lf_lstm" in line["note"] and pd.isna(line["estimate"])
+
+
+def test_the_lowest_is_claimed_the_other_way_round(places):
+    for row, value in (("ef_lstm", 50.0), ("lf_lstm", 60.0), ("tfn", 61.0), ("baseline", 62.0), ("mpaf_net", 63.0)):
+        record(row, [value, value + 0.5, value - 0.5], paper="mpaf_net", table="table5", column="test_accuracy")
+    line = judged("ef_lstm_worst_accuracy", "mpaf_net")
+    assert line["verdict"] == "supported" and line["estimate"] == pytest.approx(10.0) and line["printed"] == 5.46
+
+
+def test_equal_systems_are_seldom_called_different(places, monkeypatch):
+    """500 pairs of ten equal systems, three seeds each: at most 5 % of p are below 5 %, with its margin."""
+    generator, low = np.random.default_rng(0), 0
+    from merlib.study import statistics, verdicts
+
+    for _ in range(500):
+        rows = generator.normal(60, 1.5, (10, 3))
+        difference = (rows[0] - rows[1])[:, None]
+        low += statistics.paired(difference, verdicts.spread(rows.tolist())).p < 0.05
+    assert low / 500 <= 0.05 + 2 * (0.05 * 0.95 / 500) ** 0.5
+
+
+def test_the_page_tells_each_claim_in_a_sentence_and_the_file_has_its_numbers(ours, capsys):
+    cli.main(["claims", "mfcre", "--json"])
+    lines = json.loads(capsys.readouterr().out)
+    assert list(lines[0]) == [field.name for field in module.fields(module.Judged)]
+    cli.main(["claims", "--write"])
+    printed = capsys.readouterr().out
+    assert "mfcre supported wo_multiattn_iemocap_weighted_f1 (Sec. 4.4): weighted F1 on IEMOCAP lost" in printed
+    saved = pd.read_csv(results_folder("twin") / "claims.csv").set_index("claim")
+    assert saved.loc["wo_simam_iemocap_weighted_f1", "verdict"] == "contradicted"
+    page = (results_folder("twin") / "claims.md").read_text()
+    assert "Synthetic twin" in page and all(declarations.load(paper).title in page for paper in declarations.papers())
+    assert "ours +3.00 points, 95 % interval" in page and "over 3 seeds, where +4.65 is printed." in page
+
+
+def test_claims_are_of_a_paper_and_not_of_a_table(places, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["claims", "mfcre", "table4"])
+    assert stopped.value.code == 2 and "claims are of a whole paper" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("paper", declarations.papers())
+def test_three_to_five_claims_of_a_paper_are_central(paper):
+    central = [claim for claim in declarations.load(paper).claims if claim.central]
+    assert 3 <= len(central) <= 5 and all(claim.kind in module.KINDS for claim in central)
