@@ -17,7 +17,7 @@ from tiny_study import ROOT, batch, environment
 SOURCES = {p.relative_to(ROOT / "notebooks").with_suffix("").as_posix() for p in ROOT.glob("notebooks/**/*.ipynb")}
 MFCRE = {
     "mfcre/1_preprocess", "mfcre/2_train_table2", "mfcre/2_train_table3", "mfcre/3_ablations_table4",
-    "mfcre/3_ablations_table5", "mfcre/4_figures",
+    "mfcre/3_ablations_table5", "mfcre/4_figures", "mfcre/5_encoders",
 }  # fmt: skip
 
 

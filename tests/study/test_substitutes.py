@@ -152,7 +152,7 @@ def test_what_a_run_will_take_is_not_told_by_records_of_another_protocol(tiny):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('modality = "audio"', 'modality = "speech"', "Input should be 'text', 'audio' or 'visual'"),
+        ('modality = "audio"', 'modality = "speech"', "input should be 'text', 'audio' or 'visual'"),
         ('data.audio = "audio" }', 'data.visual = "faces" }', "of audio, must not change .'data.visual'"),
         ('audio.checkpointing = false, data', "audio.checkpoint = false, data", "checkpoint' is no leaf of gia_mic"),
         ('always = ["majority",', 'always = ["minority",', "'minority' is no base of gia_mic"),
