@@ -28,11 +28,12 @@ def per_class(comparison: pd.DataFrame, *, data: str, rows: Sequence[str]) -> Fi
 
 
 def drops(comparison: pd.DataFrame, *, data: str, base: str) -> Figure:
-    """What each ablation costs: its score minus that of the full model (the row `base`), one panel per column."""
+    """The score of every row minus that of the row `base`, such as an ablation's full model, one panel per column."""
     columns = list(dict.fromkeys(comparison.loc[comparison["row"] == base, "column"]))
     # the labels stand beside the first panel
     width = 3.7 + 0.07 * max(map(len, comparison["label"]), default=0) / max(len(columns), 1)
-    title, size = "Change of the score against the full model", (width, 3.8)
+    title = f"Change of the score against: {comparison.loc[comparison['row'] == base, 'label'].iloc[0]}"
+    size = (width, max(3.8, 0.28 * comparison["row"].nunique()))
     figure, axes = canvas(title, data, len(columns), size=size, sharex=True, sharey=True)
     for ax, column in zip(axes, columns, strict=True):
         lines = comparison[comparison["column"] == column].set_index("row")
@@ -41,6 +42,8 @@ def drops(comparison: pd.DataFrame, *, data: str, base: str) -> Figure:
         both = np.hypot(others["spread"].astype(float), float(full["spread"]))
         for name, colour, shift, bars in (("printed", PRINTED, 0.2, None), ("reproduced", OURS, -0.2, both)):
             change = others[name].astype(float) - float(full[name])
+            if change.isna().all():
+                continue  # of a table that this study adds, nothing is printed
             ax.barh(y + shift, change, 0.38, xerr=bars, capsize=2, color=colour, label=name)
         ax.set_yticks(y, others["label"])
         ax.set(title=column.replace("_", " "), xlabel="points")
