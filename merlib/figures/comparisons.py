@@ -32,7 +32,7 @@ def drops(comparison: pd.DataFrame, *, data: str, base: str) -> Figure:
     columns = list(dict.fromkeys(comparison.loc[comparison["row"] == base, "column"]))
     # the labels stand beside the first panel
     width = 3.7 + 0.07 * max(map(len, comparison["label"]), default=0) / max(len(columns), 1)
-    title = f"Change of the score against: {comparison.loc[comparison['row'] == base, 'label'].iloc[0]}"
+    title = f"Change of the score against: {', '.join(set(comparison.loc[comparison['row'] == base, 'label'])) or base}"
     size = (width, max(3.8, 0.28 * comparison["row"].nunique()))
     figure, axes = canvas(title, data, len(columns), size=size, sharex=True, sharey=True)
     for ax, column in zip(axes, columns, strict=True):
@@ -49,7 +49,8 @@ def drops(comparison: pd.DataFrame, *, data: str, base: str) -> Figure:
         ax.set(title=column.replace("_", " "), xlabel="points")
         ax.axvline(0, color="black", lw=0.8)
     for ax in axes[:1]:
-        ax.legend(fontsize=8)
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(fontsize=8)
     return figure
 
 
