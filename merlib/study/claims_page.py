@@ -8,6 +8,7 @@ from merlib import declarations
 from merlib.files import atomic
 from merlib.places import TWINS, results_folder
 from merlib.study.claims import VERDICTS
+from merlib.study.report import TWIN_CAVEAT
 
 INTRODUCTION = """\
 # What the papers claim, on our own runs
@@ -19,7 +20,6 @@ claimed against a quoted system that we do not train is not testable. An interva
 over seeds and clusters it is of other dialogues, too, which takes runs that have left outcomes. How claims are judged:
 `merlib/study/claims.py`.
 """
-TWIN_CAVEAT = "**Synthetic twin**: these lines show that everything runs, and nothing about the papers' claims.\n"
 
 
 def write(judged: pd.DataFrame, data: str) -> Path:
@@ -27,7 +27,7 @@ def write(judged: pd.DataFrame, data: str) -> Path:
     folder = results_folder(data)
     with atomic(folder / "claims.csv") as part:
         judged.round(4).to_csv(part, index=False)
-    lines = [INTRODUCTION, *([TWIN_CAVEAT] if data in TWINS else []), counts(judged).to_markdown(), ""]
+    lines = [INTRODUCTION, *([TWIN_CAVEAT, ""] if data in TWINS else []), counts(judged).to_markdown(), ""]
     for paper, of_paper in judged.groupby("paper", sort=True):
         lines += [f"## {declarations.load(paper).title}", ""]
         for central, title in ((True, "What abstract and conclusion rest on"), (False, "The rest")):
