@@ -1,4 +1,4 @@
-"""Facts of the corpora: classes in label order, official counts per split, and how to get each corpus.
+"""Facts of the corpora: their names, classes in label order, official counts per split, and how to get each corpus.
 
 Totals of IEMOCAP-6 and MELD are those of MFCRE Table 1; the counts per split are those of the releases. IEMOCAP names
 no validation dialogues, so there train and val count together. Where every protocol draws its own split, only the
@@ -12,6 +12,10 @@ import numpy as np
 SPLITS = ("train", "val", "test")
 GROUPS = {"train+val": ("train", "val"), "all": SPLITS}  # groups of splits that are counted together
 SENTIMENT = ("mosi", "mosei")
+NAMES = {
+    "iemocap6": "IEMOCAP-6", "iemocap6_majority": "IEMOCAP-6 (majority labels)", "iemocap4": "IEMOCAP-4",
+    "iemocap8": "IEMOCAP-8", "meld": "MELD", "ravdess": "RAVDESS", "mosi": "CMU-MOSI", "mosei": "CMU-MOSEI",
+}  # fmt: skip
 SIX = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 SCORES = ("-3", "-2", "-1", "0", "1", "2", "3")
 LABELS = {

@@ -192,6 +192,7 @@ class Paper(Strict):
 
     id: str
     title: str
+    name: str = ""  # of the network that it proposes, as pictures and pages name it
     authors: str = ""
     code: str = ""
     corpora: list[str] = ["corpus"]

@@ -10,8 +10,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "comparisons": ["drops", "per_class", "scoreboard", "selection_gap", "sweep"],
+        "comparisons": ["drops", "headlines", "per_class", "scoreboard", "selection_gap", "sweep"],
         "runs": ["confusions", "corpus_shape", "embeddings", "learning_curves", "project", "transitions"],
-        "style": ["COLOURS", "OURS", "PEAK", "PRINTED", "canvas", "save"],
+        "style": ["COLOURS", "FLOOR", "OURS", "PEAK", "PRINTED", "canvas", "save"],
     },
 )

@@ -1,24 +1,28 @@
 """Printed beside reproduced: classes, ablations, sweeps, the gap between two selections, and the scoreboard."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from merlib.figures.style import COLOURS, OURS, PEAK, PRINTED, canvas
+from merlib.data.table import MODALITIES
+from merlib.figures.style import COLOURS, FLOOR, OURS, PEAK, PRINTED, canvas
 
 
 def per_class(comparison: pd.DataFrame, *, data: str, rows: Sequence[str]) -> Figure:
     """F1 of each emotion (columns f1_<emotion>), printed (hatched) beside reproduced: one panel per row."""
-    figure, axes = canvas("F1 of each emotion", data, len(rows), size=(5.2, 3.6))
+    drawn = comparison[comparison["row"].isin(rows)]
+    figure, axes = canvas("F1 of each emotion", data, len(rows), size=(5.2, 3.6), features=_features(drawn))
     for ax, row in zip(axes, rows, strict=True):
         lines = comparison[(comparison["row"] == row) & comparison["column"].str.startswith("f1_")]
         emotions = lines["column"].str.removeprefix("f1_").tolist()
         x, colours = np.arange(len(lines)), [COLOURS[emotion] for emotion in emotions]
         printed, reproduced, spread = (lines[name].astype(float) for name in ("printed", "reproduced", "spread"))
-        ax.bar(x - 0.2, printed, 0.38, color="white", edgecolor=colours, hatch="///", label="printed")
+        if printed.notna().any():
+            ax.bar(x - 0.2, printed, 0.38, color="white", edgecolor=colours, hatch="///", label="printed")
         style = {"color": colours, "edgecolor": "black", "label": "reproduced"}
         ax.bar(x + 0.2, reproduced, 0.38, yerr=spread, capsize=3, **style)
         ax.set_xticks(x, emotions, rotation=30)
@@ -29,12 +33,13 @@ def per_class(comparison: pd.DataFrame, *, data: str, rows: Sequence[str]) -> Fi
 
 def drops(comparison: pd.DataFrame, *, data: str, base: str) -> Figure:
     """The score of every row minus that of the row `base`, such as an ablation's full model, one panel per column."""
-    columns = list(dict.fromkeys(comparison.loc[comparison["row"] == base, "column"]))
+    columns, absent = _with_runs(comparison, dict.fromkeys(comparison.loc[comparison["row"] == base, "column"]))
     # the labels stand beside the first panel
     width = 3.7 + 0.07 * max(map(len, comparison["label"]), default=0) / max(len(columns), 1)
-    title = f"Change of the score against: {', '.join(set(comparison.loc[comparison['row'] == base, 'label'])) or base}"
-    size = (width, max(3.8, 0.28 * comparison["row"].nunique()))
-    figure, axes = canvas(title, data, len(columns), size=size, sharex=True, sharey=True)
+    whole = comparison.loc[comparison["row"] == base, "label"]
+    title = f"Change of the score against: {whole.iloc[0] if len(whole) else base}{absent}"
+    options = {"size": (width, max(3.8, 0.28 * comparison["row"].nunique())), "features": _features(comparison)}
+    figure, axes = canvas(title, data, len(columns), sharex=True, sharey=True, **options)
     for ax, column in zip(axes, columns, strict=True):
         lines = comparison[comparison["column"] == column].set_index("row")
         full, others = lines.loc[base], lines.drop(index=base)
@@ -46,7 +51,7 @@ def drops(comparison: pd.DataFrame, *, data: str, base: str) -> Figure:
                 continue  # of a table that this study adds, nothing is printed
             ax.barh(y + shift, change, 0.38, xerr=bars, capsize=2, color=colour, label=name)
         ax.set_yticks(y, others["label"])
-        ax.set(title=column.replace("_", " "), xlabel="points")
+        ax.set(title=_words(comparison, column), xlabel="points")
         ax.axvline(0, color="black", lw=0.8)
     for ax in axes[:1]:
         if ax.get_legend_handles_labels()[0]:
@@ -57,11 +62,12 @@ def drops(comparison: pd.DataFrame, *, data: str, base: str) -> Figure:
 def selection_gap(comparison: pd.DataFrame, *, data: str, column: str = "weighted_f1") -> Figure:
     """What choosing the epoch on the test set adds: for every row that has run, both scores and the printed one."""
     lines = comparison[(comparison["column"] == column) & comparison["test_peak"].notna()][::-1]
-    title = f"{column.replace('_', ' ')}: selected on validation, or at the test peak"
-    figure, axes = canvas(title, data, min(len(lines), 1), size=(8.5, 0.42 * len(lines) + 1.6))
+    title = f"{_words(lines, column) if len(lines) else column}: selected on validation, or at the test peak"
+    options = {"size": (8.5, 0.42 * len(lines) + 1.6), "features": _features(lines)}
+    figure, axes = canvas(title, data, min(len(lines), 1), **options)
     for ax in axes:
         _dumbbells(ax, np.arange(len(lines)), lines)
-        ax.set_yticks(np.arange(len(lines)), lines["label"])
+        ax.set_yticks(np.arange(len(lines)), lines["label"].map(_folded))
         ax.set(xlabel="%", ylim=(-0.6, len(lines) - 0.4))
         figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
@@ -73,18 +79,21 @@ def sweep(comparison: pd.DataFrame, *, data: str, x: str) -> Figure:
     Rows must be labelled `name = value`. Each line is drawn around its own mean over the sweep (given in the legend),
     so that both shapes share one scale; the bars are one standard deviation over seeds and folds.
     """
-    columns = comparison["column"].unique()
-    figure, axes = canvas(f"Sweep of {x}", data, len(columns), size=(3.9, 3.6), sharey=True)
+    columns, absent = _with_runs(comparison, comparison["column"].unique())
+    title, features = f"Sweep of {x}{absent}", _features(comparison)
+    figure, axes = canvas(title, data, len(columns), size=(3.9, 3.6), sharey=True, features=features)
     for ax, column in zip(axes, columns, strict=True):
         lines = comparison[comparison["column"] == column]
         ticks = np.arange(len(lines))
         for name, colour, marker in (("printed", PRINTED, "s"), ("reproduced", OURS, "o")):
             value = lines[name].astype(float)
             bars = {"yerr": lines["spread"].astype(float), "capsize": 3} if name == "reproduced" else {}
-            mean = f"mean {value.mean():.2f}" if value.notna().any() else "absent"
+            if value.isna().all():
+                continue
+            mean = f"mean {value.mean():.2f}"
             ax.errorbar(ticks, value - value.mean(), color=colour, marker=marker, label=f"{name}: {mean}", **bars)
         ax.set_xticks(ticks, [label.split("=")[-1].strip() for label in lines["label"]], rotation=45)
-        ax.set(title=column.replace("_", " "), xlabel=x)
+        ax.set(title=_words(comparison, column), xlabel=x)
         ax.axhline(0, color="black", lw=0.5)
         ax.legend(fontsize=8)
     for ax in axes[:1]:
@@ -92,28 +101,47 @@ def sweep(comparison: pd.DataFrame, *, data: str, x: str) -> Figure:
     return figure
 
 
+def headlines(board: pd.DataFrame, *, data: str) -> Figure:
+    """The network that each paper proposes, one line a headline score of `report.scoreboard`: printed, reproduced, and
+    the best floor that has run beside it."""
+    lines = []
+    for _, group in board.groupby(["paper", "table", "column"], sort=False):
+        proposed = group[(group["kind"] == "proposed") & group["printed"].notna()]
+        if len(proposed):
+            best = group.loc[group["kind"] == "floor", "reproduced"].max()
+            lines.append(proposed.iloc[[proposed["printed"].argmax()]].assign(best_floor=best))  # the first, if equal
+    shown = pd.concat(lines) if lines else board.assign(best_floor=np.nan).iloc[:0]
+    size = (8.0, 0.45 * len(shown) + 1.6)
+    figure, axes = canvas("What the papers print, and what runs here", data, min(len(shown), 1), size=size)
+    for ax in axes:
+        y = np.arange(len(shown))
+        _dumbbells(ax, y, shown)
+        ax.plot(shown["best_floor"], y, "^", color=FLOOR, ms=8, mec="black", label="best floor", zorder=1)
+        ax.set_yticks(y, shown["heading"])
+        ax.grid(axis="x", lw=0.3)
+        ax.set(xlabel="%", ylim=(len(shown) - 0.5, -0.6))
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+    return figure
+
+
 def scoreboard(board: pd.DataFrame, *, data: str) -> Figure:
-    """The groups of `report.scoreboard` that have printed scores, with their floors, in two columns of even length."""
+    """The groups of `report.scoreboard` of one paper that have printed scores, with their floors, below one another."""
     groups = []
-    for name, lines in board.groupby(["paper", "table", "column"], sort=False):
+    for _, lines in board.groupby(["table", "column"], sort=False):
         if lines["printed"].notna().any():
-            heading, gap = (pd.DataFrame({"label": [text]}) for text in (" ".join(name), ""))
+            heading, gap = (pd.DataFrame({"label": [text]}) for text in (lines["heading"].iloc[0], ""))
             groups.append(pd.concat([heading, lines, gap]))
-    ends = np.cumsum([len(lines) for lines in groups])
-    first = int(np.abs(ends - ends[-1] / 2).argmin()) + 1 if groups else 0
-    columns = [pd.concat(part) for part in (groups[:first], groups[first:]) if part]
-    height = max(map(len, columns), default=0)
-    size = (8.0, 0.2 * height + 1.2)
-    figure, axes = canvas("Printed, reproduced, floors", data, len(columns), size=size, sharex=True)
-    for ax, lines in zip(axes, columns, strict=True):
-        _dumbbells(ax, np.arange(len(lines)), lines)
-        ax.set_yticks(range(len(lines)), lines["label"], fontsize=8)
-        for label, is_heading in zip(ax.get_yticklabels(), lines["paper"].isna(), strict=True):
+    shown = pd.concat(groups) if groups else board.iloc[:0]
+    size = (8.0, 0.25 * len(shown) + 1.6)
+    figure, axes = canvas("Printed, reproduced, floors", data, len(groups[:1]), size=size)
+    for ax in axes:
+        _dumbbells(ax, np.arange(len(shown)), shown)
+        ax.set_yticks(range(len(shown)), shown["label"].map(_folded), fontsize=9)
+        for label, is_heading in zip(ax.get_yticklabels(), shown["paper"].isna(), strict=True):
             label.set_fontweight("bold" if is_heading else "normal")
         ax.tick_params("y", length=0)
         ax.grid(axis="x", lw=0.3)
-        ax.set(xlabel="%", ylim=(height - 0.5, -0.6))
-    for ax in axes[:1]:
+        ax.set(xlabel="%", ylim=(len(shown) - 0.5, -0.6))
         figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
@@ -125,3 +153,38 @@ def _dumbbells(ax: Axes, y: np.ndarray, lines: pd.DataFrame) -> None:
     ax.errorbar(scores["reproduced"], y, xerr=scores["spread"], fmt="none", ecolor=OURS, elinewidth=1, capsize=2)
     for name, colour, marker in (("reproduced", OURS, "o"), ("test_peak", PEAK, "*"), ("printed", PRINTED, "s")):
         ax.plot(scores[name], y, marker, color=colour, ms=8, mec="black", label=name.replace("_", " "))
+
+
+def _with_runs(comparison: pd.DataFrame, columns: Iterable[str]) -> tuple[list[str], str]:
+    """The columns in which something has run, and a line for the title that names the others; all where none has.
+
+    A panel of printed scores alone shows nothing that the table does not say.
+    """
+    columns = list(columns)
+    run = [name for name in columns if comparison.loc[comparison["column"] == name, "reproduced"].notna().any()]
+    if not run or len(run) == len(columns):
+        return columns, ""
+    words = (_words(comparison, name) for name in columns if name not in run)
+    return run, f"\nnot run here: {', '.join(words)}"
+
+
+def _words(comparison: pd.DataFrame, column: str) -> str:
+    """What a column of a table measures, in words."""
+    return comparison.loc[comparison["column"] == column, "score"].iloc[0]
+
+
+def _features(comparison: pd.DataFrame) -> str:
+    """What stands behind the reproduced scores: their modalities and features, where those are the same in all."""
+    if "features" not in comparison:
+        return ""
+    sets = list(dict.fromkeys(comparison.loc[comparison["reproduced"].notna(), "features"]))
+    if len(sets) != 1:
+        return f"{len(sets)} sets of features" if sets else ""
+    absent = (f"no {modality}" for modality in MODALITIES)
+    parts = (name if part == "absent" else part for part, name in zip(sets[0].split(" | "), absent, strict=False))
+    return "; ".join(parts)
+
+
+def _folded(label: str) -> str:
+    """A label in lines of 46 letters at most."""
+    return textwrap.fill(label, 46)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from threadpoolctl import threadpool_limits
 
-from merlib.data.official import SPLITS
+from merlib.data.official import NAMES, SPLITS
 from merlib.data.table import Corpus
 from merlib.figures.style import COLOURS, OURS, PEAK, canvas
 from merlib.training import metrics
@@ -18,7 +18,7 @@ from merlib.training import metrics
 
 def corpus_shape(corpus: Corpus, *, data: str) -> Figure:
     """Class shares of every split, and the lengths of the dialogues."""
-    figure, (shares, lengths) = canvas(f"{corpus.name}: classes and dialogues", data, 2, size=(5.2, 3.6))
+    figure, (shares, lengths) = canvas(f"{NAMES[corpus.name]}: classes and dialogues", data, 2, size=(5.2, 3.6))
     table = corpus.table[corpus.table["label"] >= 0]
     x, style = np.arange(len(corpus.labels)), {"color": [COLOURS[e] for e in corpus.labels], "edgecolor": "black"}
     for k, split in enumerate(SPLITS):
@@ -38,7 +38,7 @@ def corpus_shape(corpus: Corpus, *, data: str) -> Figure:
 def transitions(corpus: Corpus, *, data: str) -> Figure:
     """How emotions follow one another: to the next utterance of the dialogue, and to the next of the same speaker."""
     table = corpus.table[corpus.table["label"] >= 0]
-    figure, axes = canvas(f"{corpus.name}: where the next emotion comes from", data, 2, size=(5.4, 5.0))
+    figure, axes = canvas(f"{NAMES[corpus.name]}: where the next emotion comes from", data, 2, size=(5.4, 5.0))
     within = {"next utterance": ["dialogue"], "same speaker's next": ["dialogue", "speaker"]}
     for ax, (title, keys) in zip(axes, within.items(), strict=True):
         following = table.groupby(keys)["label"].shift(-1)

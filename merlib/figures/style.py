@@ -1,5 +1,6 @@
 """What all figures share: colours, the canvas that names the data root, and the file of a figure."""
 
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,25 +17,29 @@ COLOURS = {
     "surprised": "#56B4E9", "fear": "#000000", "fearful": "#000000", "disgust": "#009E73", "calm": "#B2DF8A",
     "-3": "#2166AC", "-2": "#67A9CF", "-1": "#D1E5F0", "0": "#999999", "1": "#FDDBC7", "2": "#EF8A62", "3": "#B2182B",
 }  # fmt: skip
-PRINTED, OURS, PEAK = "#999999", "#0072B2", "#D55E00"
+PRINTED, OURS, PEAK, FLOOR = "#999999", "#0072B2", "#D55E00", "#F0E442"
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10, "axes.titlesize": 11}
 
 
 def canvas(
-    title: str, data: str, panels: int, *, size: tuple[float, float], sharex: bool = False, sharey: bool = False
-) -> tuple[Figure, list[Axes]]:
+    title: str, data: str, panels: int, *, size: tuple[float, float], sharex: bool = False, sharey: bool = False,
+    features: str = "",
+) -> tuple[Figure, list[Axes]]:  # fmt: skip
     """A figure with a row of `panels` axes of `size` inches each, or with a note when there is nothing to show.
 
-    The figure is closed, so that no backend shows it by itself: a notebook displays it as the value of its cell.
+    features: what the numbers were measured on, for the title. The figure is closed, so that no backend shows it by
+    itself: a notebook displays it as the value of its cell.
     """
     origin = "SYNTHETIC TWIN: no real data" if data in TWINS else f"data: {data}"
+    origin += f" ({features})" if features else ""
     note = "" if panels else "\nnothing to show: not in this data root, or not run yet"
     width, height = size if panels else (8.0, 1.2)
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(width * max(panels, 1), height), layout="constrained")
         plt.close(figure)
         axes = figure.subplots(1, panels, squeeze=False, sharex=sharex, sharey=sharey).ravel() if panels else []
-        figure.suptitle(f"{title}\n{origin}{note}", fontsize=12)
+        lines = textwrap.wrap(origin, int(11 * figure.get_figwidth()))
+        figure.suptitle("\n".join([title, *lines]) + note, fontsize=11)
     return figure, list(axes)
 
 

@@ -20,8 +20,8 @@ READ = [
     "commit", "run",
 ]  # fmt: skip
 COLUMNS = [
-    "row", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "n", "test_peak", "difference",
-    "low", "high", "noise", "inputs", "verdict", "never_predicted", "data", "features", "doubt",
+    "row", "label", "column", "score", "printed", "reproduced", "spread", "n_seeds", "n_folds", "n", "test_peak",
+    "difference", "low", "high", "noise", "inputs", "verdict", "never_predicted", "data", "features", "doubt",
 ]  # fmt: skip
 OfCell = dict[tuple[str, str], list[Any]]  # (row, column) -> records
 
@@ -29,14 +29,15 @@ OfCell = dict[tuple[str, str], list[Any]]  # (row, column) -> records
 def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     """Every cell of a table, one per line, in the unit that is printed (percent, or fractions).
 
-    reproduced: mean over seeds and folds, at the epoch selected on validation (rows that declare `protocol.select =
-    "test_peak"`: at the test peak); spread: their standard deviation; n: test utterances of all folds together, or
-    those of the validation split where a column is of it and runs have left outcomes; test_peak: the mean at the best
-    test epoch; difference: reproduced - printed, with low and high, the ends of its interval where there is one; noise:
-    half the width of the 95 % interval of a score on its utterances, those of the class where it is of one (empty where
-    their number is not known); inputs: how those of the runs relate to those of the printed score (`likeness`);
-    verdict: what the runs say of the printed number (`verdicts`), `not run`, or `` where nothing is printed; features:
-    the passports of what was read, and the substitutes that stood in for the printed protocol; doubt: `partial` where a
+    label and score: the row and the column in words; reproduced: mean over seeds and folds, at the epoch selected on
+    validation (rows that declare `protocol.select = "test_peak"`: at the test peak); spread: their standard deviation;
+    n: test utterances of all folds together, or those of the validation split where a column is of it and runs have
+    left outcomes; test_peak: the mean at the best test epoch; difference: reproduced - printed, with low and high, the
+    ends of its interval where there is one; noise: half the width of the 95 % interval of a score on its utterances,
+    those of the class where it is of one (empty where their number is not known); inputs: how those of the runs relate
+    to those of the printed score (`likeness`); verdict: what the runs say of the printed number (`verdicts`), `not
+    run`, `quoted` where the paper quotes it and no run here is of it, or `` where nothing is printed; features: the
+    passports of what was read, and the substitutes that stood in for the printed protocol; doubt: `partial` where a
     seed lacks folds of the protocol, `mixed` where seeds or folds come from more than one recipe, set of features or
     state of the code, `uncommitted` where a run's code is in no commit, `part-of-corpus` where the root holds a part of
     the official corpus only.
@@ -51,8 +52,10 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
             if cell.printed is None and not of_cell:
                 continue
             printed = float("nan") if cell.printed is None else float(cell.printed)
-            line = {"row": row.id, "label": row.label, "column": cell.column, "data": data, "printed": printed}
-            line["verdict"] = "" if cell.printed is None else "not run"
+            score = declared_table.columns[cell.column].label or cell.column
+            line = {"row": row.id, "label": row.label, "column": cell.column, "score": score, "data": data}
+            unrun = "not run" if row.runs else "quoted"
+            line |= {"printed": printed, "verdict": "" if cell.printed is None else unrun}
             if row.runs:
                 has_protocol = of_cell and row.kind != "fact"
                 protocol = declarations.recipe(declared, row, cell.corpus)["protocol"] if has_protocol else {}

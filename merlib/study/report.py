@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from merlib import declarations
-from merlib.declarations import Paper, Table
+from merlib.data import official
+from merlib.declarations import Paper, Row, Table
 from merlib.errors import RequestError
 from merlib.files import atomic
 from merlib.places import TWINS, results_folder
@@ -49,7 +50,8 @@ def _has_floors(table: Table) -> bool:
 def scoreboard(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
     """The headline scores of every paper: all rows that have run, of the tables that have floors.
 
-    Scores are those that select the epoch, and all scores of a sentiment corpus. boards: computed where not given.
+    Scores are those that select the epoch, and all scores of a sentiment corpus. heading: paper, table and score in
+    words; kind: `proposed` for the paper's own network, `floor`, or `other`. boards: computed where not given.
     """
     headlines = []
     for paper, table, board in boards or boards_of(data, only_with_floors=True):
@@ -60,12 +62,28 @@ def scoreboard(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
                 scores = (recipe["protocol"]["select_metric"], "acc2", "acc7", "f1_acc2")
                 names += [name] if column.fold is None and column.metric in scores else []
             lines = board[board["column"].isin(names) & board["reproduced"].notna()]
-            headlines.append(lines.assign(paper=paper.id, table=table.id))
+            kinds = {row.id: _kind(row) for row in table.row}
+            headings = {name: _heading(paper, table, name) for name in names}
+            lines = lines.assign(paper=paper.id, table=table.id, heading=lines["column"].map(headings))
+            lines = lines.assign(kind=lines["row"].map(kinds))
+            headlines.append(lines)
     columns = [
-        "paper", "table", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "test_peak",
-        "inputs", "verdict", "doubt",
+        "paper", "table", "heading", "kind", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds",
+        "test_peak", "inputs", "verdict", "doubt",
     ]  # fmt: skip
     return pd.concat(headlines)[columns] if headlines else pd.DataFrame(columns=columns)
+
+
+def _heading(paper: Paper, table: Table, name: str) -> str:
+    column = table.columns[name]
+    corpus = official.NAMES[column.corpus or paper.corpora[0]]
+    score = column.label.removeprefix(f"{corpus.split('-')[0]} ")  # some papers print the corpus in the column's head
+    return f"{paper.name} on {corpus}: {score} ({table.where.split(',')[0]})"
+
+
+def _kind(row: Row) -> str:
+    floor = row.label.startswith("Floor:")  # as a newcomer reads it in every table
+    return "floor" if floor else "other" if row.base else "proposed"
 
 
 def summary(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
@@ -102,7 +120,10 @@ def write(data: str, boards: list[Board] | None = None) -> Path:
     from merlib import figures
 
     root, boards = results_folder(data), boards or boards_of(data)
-    figures.save(figures.scoreboard(scoreboard(data, boards), data=data), data, "", "scoreboard")
+    board = scoreboard(data, boards)
+    figures.save(figures.headlines(board, data=data), data, "", "scoreboard")
+    for paper, lines in board.groupby("paper"):
+        figures.save(figures.scoreboard(lines, data=data), data, paper, "scoreboard")
     lines = [
         f"# Printed beside reproduced, on `{data}`",
         "",
@@ -128,7 +149,7 @@ def _section(paper: Paper, table: Table, board: pd.DataFrame) -> list[str]:
         return []
     lines = [f"## {paper.id}/{table.id}: {table.caption}", ""]
     lines += [f"- features: {features}" for features in sorted(set(reproduced["features"]) - {""})]
-    lines += ["", _markdown(reproduced.drop(columns=["data", "features", "doubt", "row"])), ""]
+    lines += ["", _markdown(reproduced.drop(columns=["data", "features", "doubt", "score"])), ""]
     for doubt, meaning in DOUBTS.items():
         if labels := dict.fromkeys(reproduced.loc[reproduced["doubt"].str.contains(doubt), "label"]):
             lines += [f"{meaning}: {'; '.join(labels)}.", ""]
@@ -142,8 +163,9 @@ def write_scoreboard(readme: Path, data: str, boards: list[Board] | None = None)
     if start not in text or end not in text:
         raise RequestError(f"{readme} has no scoreboard markers {start!r} ... {end!r}")
     before, after = text.split(start)[0], text.split(end)[1]
+    board = _markdown(scoreboard(data, boards).drop(columns=["heading", "kind"]))
     with atomic(readme) as part:
-        part.write_text(f"{before}{start}{_markdown(scoreboard(data, boards))}\n{end}{after}", encoding="utf-8")
+        part.write_text(f"{before}{start}{board}\n{end}{after}", encoding="utf-8")
 
 
 def _markdown(board: pd.DataFrame) -> str:

@@ -16,7 +16,13 @@ def comparison(printed, reproduced, *, columns=("weighted_f1",), labels=None, sp
     """Lines as `report.compare` returns them: rows r0, r1, ... by column, the same scores in each."""
     lines = [
         {"row": f"r{i}", "label": (labels or [f"row {i}" for i in range(len(printed))])[i], "column": column}
-        | {"printed": p, "reproduced": r, "spread": spread, "test_peak": r + test_peak}
+        | {
+            "score": column.replace("_", " "),
+            "printed": p,
+            "reproduced": r,
+            "spread": spread,
+            "test_peak": r + test_peak,
+        }
         for i, (p, r) in enumerate(zip(printed, reproduced, strict=True))
         for column in columns
     ]
@@ -132,21 +138,56 @@ def drawn(ax) -> dict[str, list[float]]:
     return {line.get_label(): line.get_xdata().tolist() for line in ax.lines if not line.get_label().startswith("_")}
 
 
-def test_the_scoreboard_shows_what_has_printed_scores_beside_its_floors_in_two_columns():
-    lines = comparison([75, np.nan], [60, 66], test_peak=2.0)
-    tables = [("a", "table1"), ("a", "table2"), ("b", "table1")]
-    board = pd.concat([lines.assign(paper=paper, table=table) for paper, table in tables])
-    floors_only = lines.iloc[1:].assign(paper="b", table="table2")
-    left, right = figures.scoreboard(pd.concat([board, floors_only]), data="real").axes
-    named = [
-        [t.get_text() for t in ax.get_yticklabels() if t.get_fontweight() == "bold" and t.get_text()]
-        for ax in (left, right)
-    ]
-    column = lines["column"].iloc[0]
-    assert named == [[f"a table1 {column}"], [f"a table2 {column}", f"b table1 {column}"]]
-    assert [t.get_text() for t in left.get_yticklabels()] == [f"a table1 {column}", "row 0", "row 1", ""]
-    np.testing.assert_array_equal(drawn(left)["reproduced"], [np.nan, 60, 66, np.nan])
-    np.testing.assert_array_equal(drawn(left)["printed"], [np.nan, 75, np.nan, np.nan])
+def board_of(printed, reproduced, *, kinds, table="table1"):
+    lines = comparison(printed, reproduced, test_peak=2.0)
+    return lines.assign(paper="a", table=table, heading=f"A: {table}", kind=kinds)
+
+
+def test_the_scoreboard_of_a_paper_shows_what_has_printed_scores_beside_its_floors():
+    kinds = ["proposed", "floor"]
+    tables = [board_of([75, np.nan], [60, 66], kinds=kinds, table=table) for table in ("table1", "table2")]
+    floors_only = board_of([np.nan], [66], kinds=["floor"], table="table3")
+    (ax,) = figures.scoreboard(pd.concat([*tables, floors_only]), data="real").axes
+    bold = [t.get_text() for t in ax.get_yticklabels() if t.get_fontweight() == "bold" and t.get_text()]
+    assert bold == ["A: table1", "A: table2"]
+    assert [t.get_text() for t in ax.get_yticklabels()][:4] == ["A: table1", "row 0", "row 1", ""]
+    np.testing.assert_array_equal(drawn(ax)["reproduced"][:4], [np.nan, 60, 66, np.nan])
+    np.testing.assert_array_equal(drawn(ax)["printed"][:4], [np.nan, 75, np.nan, np.nan])
+
+
+def test_the_headlines_have_the_proposed_network_of_each_table_and_its_best_floor():
+    kinds = ["other", "proposed", "proposed", "proposed", "floor", "floor"]
+    one = board_of([80, 70, 75, 75, np.nan, np.nan], [50, 51, 52, 53, 54, 56], kinds=kinds)
+    two = board_of([90], [60], kinds=["proposed"], table="table2")
+    none = board_of([np.nan], [60], kinds=["floor"], table="table3")
+    (ax,) = figures.headlines(pd.concat([one, two, none]), data="real").axes
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["A: table1", "A: table2"]
+    assert drawn(ax)["printed"] == [75, 90] and drawn(ax)["reproduced"] == [52, 60]  # the first of equals
+    np.testing.assert_array_equal(drawn(ax)["best floor"], [56, np.nan])
+
+
+def test_panels_without_any_run_are_left_out_and_named():
+    run = comparison([75, 70], [60, 61], columns=("accuracy",), spread=1.0)
+    unrun = comparison([75, 70], [np.nan, np.nan], columns=("macro_f1",))
+    both = pd.concat([run, unrun])
+    for figure in (figures.drops(both, data="real", base="r0"), figures.sweep(both, data="real", x="mu")):
+        assert [ax.get_title() for ax in figure.axes] == ["accuracy"]
+        assert "not run here: macro f1" in figure.get_suptitle()
+    assert [ax.get_title() for ax in figures.drops(unrun, data="real", base="r0").axes] == ["macro f1"]
+
+
+@pytest.mark.parametrize(
+    "features, said",
+    [
+        (["text: MiniLM (384) | audio: 47 numbers | absent"] * 2, "(text: MiniLM (384); audio: 47 numbers; no visual)"),
+        (["text: a | absent | absent", "text: b | absent | absent"], "(2 sets of features)"),
+    ],
+)  # fmt: skip
+def test_a_figure_names_the_features_behind_reproduced_scores(features, said):
+    lines = comparison([75, 70], [60, 61], spread=1.0, test_peak=1.0).assign(features=features)
+    drawn = [figures.drops(lines, data="lab", base="r0"), figures.selection_gap(lines, data="lab")]
+    drawn += [figures.sweep(lines, data="lab", x="mu")]
+    assert all(f"data: lab {said}" in " ".join(figure.get_suptitle().split()) for figure in drawn)
 
 
 def test_class_shares_and_dialogue_lengths():
@@ -170,10 +211,13 @@ def test_a_figure_says_what_data_it_shows(data, title):
 
 
 def test_nothing_to_show_is_said_and_no_error():
-    nothing = comparison([], [], columns=()).reindex(columns=["row", "label", "column", "printed", "test_peak"])
+    nothing = comparison([], [], columns=()).reindex(
+        columns=["row", "label", "column", "score", "printed", "reproduced", "test_peak"]
+    )
     empty = [figures.confusions({}, data="lab"), figures.embeddings({}, data="lab")]
     empty += [figures.per_class(nothing, data="lab", rows=[]), figures.selection_gap(nothing, data="lab")]
-    empty += [figures.scoreboard(nothing.assign(paper="", table=""), data="lab")]
+    board = nothing.assign(paper="", table="", heading="", kind="")
+    empty += [figures.scoreboard(board, data="lab"), figures.headlines(board, data="lab")]
     empty += [figures.drops(nothing, data="lab", base="r0"), figures.sweep(nothing, data="lab", x="mu")]
     assert all(isinstance(f, Figure) and "nothing to show" in f.get_suptitle() for f in empty)
 

@@ -226,7 +226,7 @@ def test_figures_are_kept_where_they_are_named(paper, trained, monkeypatch):
     other_fold = replace(network, run=replace(network.run, fold=1))
     notebook.curves(paper, "table3", [*runs, other_fold], ["bigru", "hff"], "twin")
     (curves,) = displayed
-    title = f"{network.row.label}, iemocap6, seed 0"
+    title = f"{network.row.label}, IEMOCAP-6, seed 0"
     assert curves.get_suptitle().splitlines()[0] == title and "SYNTHETIC" in curves.get_suptitle()
     assert (folder / "table3_bigru_iemocap6_curves.png").exists()
     plane = notebook.plane(network, most=50)

@@ -46,10 +46,12 @@ def test_a_section_has_the_features_the_scores_the_doubts_and_what_has_not_run(b
         "",
     ]
     header, rule, *rows = (cells(line) for line in lines[5:13])
-    assert header == ["label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "n", "test_peak",
-                      "difference", "low", "high", "noise", "inputs", "verdict", "never_predicted"]  # fmt: skip
+    assert header == ["row", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds", "n",
+                      "test_peak", "difference", "low", "high", "noise", "inputs", "verdict",
+                      "never_predicted"]  # fmt: skip
     assert all(set(each) <= {":", "-"} for each in rule)
-    by_label = {(row[0], row[1]): row[2:] for row in rows}
+    assert rows[0][0] == "tfn"
+    by_label = {(row[1], row[2]): row[3:] for row in rows}
     other = ["lacks AV, other encoder", "not testable here", ""]
     ours = ["69.70", "62.00", "1.41", "2", "1", "1623", "64.50", "-7.70", "", "", "2.36", *other]
     assert by_label["HFF", "weighted_f1"] == ours
@@ -90,8 +92,11 @@ def test_settings_and_added_tables_are_in_no_summary(places, paper, table):
 def test_the_scoreboard_has_the_rows_that_ran_of_the_score_that_selects(board):
     other = (PAPER, PAPER.table("table4"), board[2].assign(reproduced=1.0))  # a table without floors
     lines = report.scoreboard("lab", [board, other])
-    assert list(lines.columns) == ["paper", "table", "label", "column", "printed", "reproduced", "spread", "n_seeds",
-                                   "n_folds", "test_peak", "inputs", "verdict", "doubt"]  # fmt: skip
+    assert list(lines.columns) == ["paper", "table", "heading", "kind", "label", "column", "printed", "reproduced",
+                                   "spread", "n_seeds", "n_folds", "test_peak", "inputs", "verdict",
+                                   "doubt"]  # fmt: skip
+    assert set(lines["heading"]) == {"HFF on IEMOCAP-6: Avg F1 (Table 3)"}
+    assert lines["kind"].tolist() == ["other", "other", "proposed", "floor", "floor"]
     assert set(zip(lines["paper"], lines["table"], lines["column"], strict=True)) == {("hff", "table3", "weighted_f1")}
     labels = ["TFN", "COGMEN", "HFF", "Floor: majority class", "Floor: logistic regression on the concatenated vectors"]
     assert lines["label"].tolist() == labels and lines["reproduced"].tolist() == [70.0, 67.0, 62.0, 20.0, 50.0]
@@ -153,7 +158,8 @@ def test_the_report_is_a_caveat_a_summary_sections_and_figures(board, places, da
     summary = [cells(line) for line in lines[4 : start - 1]]
     assert len(summary) == 3 and summary[0][:2] == ["paper", "table"] and summary[2][:3] == ["hff", "table3", "48"]
     assert lines[start - 1] == "" and lines[start : start + len(section)] == section
-    figures = ["![drawn](figures/hff/drawn.png)", "", "![scoreboard](figures/scoreboard.png)", ""]
+    paths = ("hff/drawn", "hff/scoreboard", "scoreboard")
+    figures = [line for path in paths for line in (f"![{path.split('/')[-1]}](figures/{path}.png)", "")]
     assert lines[start + len(section) :] == figures and (file.parent / "figures" / "scoreboard.png").exists()
 
 

@@ -12,6 +12,7 @@ from sklearn.metrics import silhouette_score
 
 from merlib import figures, study
 from merlib.data import folders
+from merlib.data.official import NAMES
 from merlib.declarations import Paper, Row
 from merlib.study.notebook.inputs import shown
 from merlib.study.runs import Run
@@ -143,7 +144,7 @@ def curves(paper: Paper, table: str, trained: Sequence[Trained], rows: Sequence[
     """Display the learning curves of those of the rows that have run, of the first fold."""
     for each in trained:
         if each.row.id in rows and each.run.fold == 0:
-            title = f"{each.row.label}, {each.run.corpus}, seed {each.run.seed}"
+            title = f"{each.row.label}, {NAMES[each.run.corpus]}, seed {each.run.seed}"
             figure = figures.learning_curves(each.result, data=data, title=title)
             display(shown(figure, data, f"{paper.id}/{table}_{each.row.id}_{each.run.corpus}_curves"))
 
