@@ -45,7 +45,7 @@ test-cluster: .venv/ready  ## the batch on a SLURM of one node, killed in many w
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -x tests/cluster/on_slurm.py
 
 lab: .venv/ready  ## open the notebooks in JupyterLab
-	.venv/bin/jupyter lab notebooks/00_start_here.ipynb
+	.venv/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb
 
 clean:  ## remove the environment, the synthetic data and all that came of them; runs on real data stay in results/cache
 	rm -rf .venv .snakemake results/twin results/twin_media data/twin data/twin_media results/cache/twin*.lock results/cache/jobs
