@@ -250,7 +250,7 @@ for kind in ("train", "floors"):
             RESULTS / "logs" / kind / "{job}.log",
         params:
             command=command(kind),
-        priority: of_job(kind, lambda job: job["seconds"])
+        priority: of_job(kind, lambda job: job["seconds"] - 1e6 * job["rank"])
         threads: THREADS
         retries: 2
         resources:

@@ -222,11 +222,13 @@ def plan(
     seeds: Seeds = "0",
     data: Root = "twin",
     job_seconds: Annotated[float, typer.Option(help="A job of less is joined by further runs.")] = 60,
+    write: Annotated[bool, typer.Option("--write", help="Also write results/<data>/plan.csv.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the runs that tables need, each once, and what they will take.
+    """List the runs that tables need, each once, what they will take, and which come first.
 
-    With --json also the jobs that a batch makes of those that are not in results/cache.
+    First come the rows that central claims rest on, then those that decide an open claim, then the rest. With --json
+    also the jobs that a batch makes of those that are not in results/cache.
     """
     from merlib import twins
     from merlib.study import batch
@@ -240,14 +242,17 @@ def plan(
             twins.ensure(data, paper.corpora)
             tables += [(paper.id, name) for name in ([place.table] if place.table else paper.tables_of_batch())]
     runs, skipped = batch.runs_of_batch(tables, data=data, seeds=seeds)
+    if write:
+        print(f"wrote {batch.write(runs, skipped, data)}", file=sys.stderr)
     if as_json:
         jobs = batch.jobs(runs, seconds=job_seconds)
         return print(json.dumps({"runs": runs.to_dict("records"), "jobs": jobs, "skipped": skipped}))
     for reason in skipped:
         print(f"skipped: {reason}", file=sys.stderr)
     print(runs.drop(columns=["tables", "network"]).to_string(index=False))
-    due = runs[~runs["cached"].astype(bool)]
-    print(f"\n{len(runs)} runs; {len(due)} to train, in {due['seconds'].sum() / 3600:.1f} hours of one core or GPU")
+    due, recorded = runs[~runs["cached"].astype(bool)], int(runs["recorded"].sum())
+    print(f"\n{len(runs)} runs, {recorded} of them recorded; {len(due)} to train here", end="")
+    print(f", in {due['seconds'].sum() / 3600:.1f} hours of one core or GPU")
 
 
 @app.command(cls=arguments.WithPairs)

@@ -79,7 +79,7 @@ def test_a_notebook_is_due_when_it_says_something_else_or_the_twin_has_another_s
     assert "mfcre_3_ablations_table4" in plan(checkout, "--dry-run", **config)
 
 
-JOB = {"address": "mfcre/table5", "seeds": [0], "runs": ["one", "two"], "seconds": 5.0, "memory_mb": 100}
+JOB = {"address": "mfcre/table5", "seeds": [0], "runs": ["one", "two"], "rank": 0, "seconds": 5.0, "memory_mb": 100}
 
 
 def jobs_of(*jobs: dict) -> str:

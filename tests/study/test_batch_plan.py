@@ -9,7 +9,7 @@ import pytest
 
 from merlib import cli, declarations, study
 from merlib.errors import RequestError
-from merlib.study import batch, costs, records, runs
+from merlib.study import batch, costs, priorities, records, runs
 from merlib.study.planning import plan
 
 TABLES = [("mfcre", "table3"), ("mfcre", "table4")]
@@ -17,7 +17,15 @@ TABLES = [("mfcre", "table3"), ("mfcre", "table4")]
 
 def line(run: str, seconds: float, tables=("p/t",), network=True, cached=False) -> dict:
     about = {"run": run, "paper": "p", "table": "t", "row": "r", "corpus": "c", "seed": 0, "fold": 0}
-    return about | {"tables": list(tables), "network": network, "cached": cached, "seconds": seconds, "memory_mb": 100}
+    return about | {
+        "tables": list(tables),
+        "priority": "rest",
+        "recorded": False,
+        "network": network,
+        "cached": cached,
+        "seconds": seconds,
+        "memory_mb": 100,
+    }
 
 
 def jobs(*lines: dict, seconds: float = 60) -> list[dict]:
@@ -39,7 +47,41 @@ def test_the_longest_runs_come_first(tiny, monkeypatch):
     seconds = itertools.cycle([3.0, 50.0, 7.0])
     monkeypatch.setattr(batch, "predict", lambda *_: costs.Cost(next(seconds), 100, "no record"))
     planned, _ = study.runs_of_batch(TABLES, data="twin")
-    assert planned["seconds"].is_monotonic_decreasing and planned["seconds"].iloc[0] == 50.0
+    for _, alike in planned.groupby("priority"):
+        assert alike["seconds"].is_monotonic_decreasing and alike["seconds"].iloc[0] == 50.0
+
+
+def test_what_claims_rest_on_runs_first_and_seeds_beyond_three_last(tiny):
+    planned, _ = study.runs_of_batch(TABLES, data="twin", seeds=(0, 3))
+    ranks = [priorities.rank(line.priority, line.seed) for line in planned.itertuples()]
+    assert ranks == sorted(ranks) and set(planned["priority"]) == set(priorities.PRIORITIES)
+    central = planned[planned["priority"] == priorities.CENTRAL]
+    assert set(central["seed"]) == {0, 3} and "ours" in set(central["row"]) and "majority" not in set(central["row"])
+    surplus = planned[(planned["priority"] != priorities.CENTRAL) & (planned["seed"] == 3)]
+    assert planned.tail(len(surplus)).equals(surplus) and len(surplus)
+    made = batch.jobs(planned, seconds=0)
+    assert len({job["rank"] for job in made}) == 4 and [job["rank"] for job in made] == sorted(
+        job["rank"] for job in made
+    )
+
+
+def test_a_claim_that_is_decided_is_no_longer_open(tiny, monkeypatch):
+    paper = declarations.load("mfcre")
+    judged = study.judge_claims("mfcre", "twin")
+    monkeypatch.setattr(priorities, "judge_claims", lambda *_: judged.assign(verdict="supported"))
+    assert set(priorities.of_rows(paper, "twin").values()) == {priorities.CENTRAL, priorities.REST}
+    monkeypatch.setattr(priorities, "judge_claims", lambda *_: judged.assign(verdict="undecided"))
+    assert set(priorities.of_rows(paper, "twin").values()) == {priorities.CENTRAL, priorities.OPEN}
+
+
+def test_a_plan_is_kept_with_what_is_recorded_and_what_is_blocked(tiny, capsys):
+    study.run_table("mfcre", "table3", row="logistic", progress=False)
+    cli.main(["plan", "mfcre/table3", "--write", "--json"])
+    skipped = json.loads(capsys.readouterr().out)["skipped"]
+    kept = pd.read_csv(tiny / "results" / "twin" / "plan.csv")
+    runs = kept[kept["run"].notna()]
+    assert runs.loc[runs["recorded"].astype(bool), "row"].tolist() == ["logistic"]
+    assert kept["blocked"].dropna().tolist() == skipped and len(runs) + len(skipped) == len(kept)
 
 
 def test_the_cost_of_a_run_is_what_its_records_took(tiny):
