@@ -1,0 +1,53 @@
+"""What the claims of a paper set beside each other: pairs of its cells, from the declarations alone."""
+
+from itertools import pairwise
+
+from merlib import declarations
+from merlib.declarations import Cell, Claim, Paper
+from merlib.study import verdicts
+
+KINDS = ("difference", "relative", "order", "best")  # of claims that some scores lie above others
+Cells = list[tuple[Cell, Cell]]  # pairs (higher, lower)
+
+
+def pairs(paper: Paper) -> list[tuple[Claim, Cells]]:
+    """Every claim that some scores lie above others, with its pairs; without those of what is no share, as counts."""
+    claimed = [(claim, _cells(paper, claim)) for claim in paper.claims if claim.kind in KINDS]
+    return [(claim, cells) for claim, cells in claimed if cells]
+
+
+def trained(paper: Paper, cells: Cells) -> Cells:
+    """The pairs of which both sides are trained here."""
+    runs = lambda cell: paper.tables[cell.table].find(cell.row).runs
+    return [pair for pair in cells if all(map(runs, pair))]
+
+
+def testable(claim: Claim, cells: Cells, of_them: Cells) -> bool:
+    """Whether the pairs that are trained here judge a claim: `best` some of them, every other claim only all."""
+    return bool(of_them) and (claim.kind == "best" or len(of_them) == len(cells))
+
+
+def gain(cells: Cells) -> float:
+    """The smallest printed difference, in percentage points."""
+    return round(min(verdicts.percent(high) - verdicts.percent(low) for high, low in cells), 4)
+
+
+def _cells(paper: Paper, claim: Claim) -> Cells:
+    """The pairs that a claim is about; none where one of them is no share."""
+    known = declarations.addresses(paper)
+    cells = [known[address] for address in claim.of]
+    found = [(cells[0], rival) for rival in _rivals(paper, claim, cells[0])] if claim.kind == "best" else [
+        *pairwise(cells)]  # fmt: skip
+    shares = all(verdicts.percent(cell) is not None for pair in found for cell in pair)
+    if not found or not shares or any((a.corpus, a.metric) != (b.corpus, b.metric) for a, b in found):
+        return []
+    falls = claim.kind in ("difference", "relative") and gain(found) < 0  # a printed loss
+    return [(low, high) for high, low in found] if claim.lowest or falls else found
+
+
+def _rivals(paper: Paper, claim: Claim, cell: Cell) -> list[Cell]:
+    """The cells that a `best` claim compares with: the same column of the rows `among`."""
+    table, among = paper.tables[cell.table], claim.among
+    rows = {row.id for row in table.row if among == "all" or (row.cited if among == "cited" else row.id in among)}
+    of_column = (other for other in declarations.cells(paper, table.id) if other.column == cell.column)
+    return [other for other in of_column if other.row in rows - {cell.row}]
