@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from merlib import declarations, signals
-from merlib.cli import arguments, data
+from merlib.cli import arguments, beforehand, data
 from merlib.cli.arguments import (
     AsJson,
     Changes,
@@ -33,6 +33,7 @@ from merlib.places import commit
 HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=HELP)
 app.add_typer(data.app, name="data")
+app.command()(beforehand.power)
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,7 +15,9 @@
     comparison  printed beside reproduced, for one table
     paired      two rows on the same test utterances
     pairs       two rows that a claim sets beside each other, on equal inputs
+    claimed     the pairs of printed scores that the claims of a paper set beside each other
     claims      what the text claims, judged on our own runs; claims_page tells it
+    power       how many seeds a claim needs, before training
     report      all tables: summary, scoreboard, report.md
 
 Each name is loaded when it is first used, so that reading records needs no torch.
@@ -34,6 +36,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "identity",
         "paired",
         "planning",
+        "power",
         "records",
         "report",
         "runs",

@@ -16,18 +16,16 @@ have two degrees of freedom, which decide next to nothing once p is adjusted for
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from merlib import declarations
-from merlib.declarations import Cell, Claim
-from merlib.study import statistics, verdicts
+from merlib.declarations import Claim
+from merlib.study import claimed, statistics, verdicts
 from merlib.study.pairs import Pair, Pairs, Side
 
-KINDS = ("difference", "relative", "order", "best")
 VERDICTS = ("supported", "contradicted", "undecided", "not run", "not testable")
 SEEDS = "0,1,2"  # of the command that runs what is missing
 MOST = 100  # seeds; beyond, no study will ever have so many
@@ -78,40 +76,22 @@ class _Claims:
 
     def __init__(self, paper: str, data: str):
         self.paper, self.data = declarations.load(paper), data
-        self.known, self.pairs = declarations.addresses(self.paper), Pairs(self.paper, data)
+        self.pairs = Pairs(self.paper, data)
 
     def judged(self) -> list[Judged]:
-        claimed = [(claim, self._cells(claim)) for claim in self.paper.claims if claim.kind in KINDS]
-        judged = [self._judged(claim, cells) for claim, cells in claimed if cells]
+        judged = [self._judged(claim, cells) for claim, cells in claimed.pairs(self.paper)]
         adjusted = statistics.holm([np.nan if each.p is None else each.p for each in judged])
         return [_decided(each, p) for each, p in zip(judged, adjusted, strict=True)]
 
-    def _cells(self, claim: Claim) -> list[tuple[Cell, Cell]]:
-        """The pairs (higher, lower) that a claim is about; none where one of them is no share, as counts are."""
-        cells = [self.known[address] for address in claim.of]
-        pairs = [(cells[0], rival) for rival in self._rivals(claim, cells[0])] if claim.kind == "best" else [
-            *pairwise(cells)]  # fmt: skip
-        shares = all(verdicts.percent(cell) is not None for pair in pairs for cell in pair)
-        if not shares or any((a.corpus, a.metric) != (b.corpus, b.metric) for a, b in pairs):
-            return []
-        falls = claim.kind in ("difference", "relative") and _gain(pairs) < 0  # a printed loss
-        return [(low, high) for high, low in pairs] if claim.lowest or falls else pairs
-
-    def _rivals(self, claim: Claim, cell: Cell) -> list[Cell]:
-        table, among = self.paper.tables[cell.table], claim.among
-        rows = {row.id for row in table.row if among == "all" or (row.cited if among == "cited" else row.id in among)}
-        of_column = (other for other in declarations.cells(self.paper, table.id) if other.column == cell.column)
-        return [other for other in of_column if other.row in rows - {cell.row}]
-
-    def _judged(self, claim: Claim, cells: list[tuple[Cell, Cell]]) -> Judged:
+    def _judged(self, claim: Claim, cells: claimed.Cells) -> Judged:
         """A claim with p, whose verdict `_decided` gives; or with the reason why it has none."""
-        sides = [(self.pairs.side(high), self.pairs.side(low)) for high, low in cells]
-        trained = [(high, low) for high, low in sides if high.row.runs and low.row.runs]
+        side, own = self.pairs.side, claimed.trained(self.paper, cells)
+        trained = [(side(high), side(low)) for high, low in own]
         same = {name: getattr(claim, name) for name in ("central", "kind", "where", "says")}
-        about = {"paper": self.paper.id, "claim": claim.id, "printed": _gain(cells), **same}
-        about["pairs"] = f"{len(trained)} of {len(sides)}"
-        if not trained or (claim.kind != "best" and len(trained) < len(sides)):
-            quoted = dict.fromkeys(side.row.label for pair in sides for side in pair if not side.row.runs)
+        about = {"paper": self.paper.id, "claim": claim.id, "printed": claimed.gain(cells), **same}
+        about["pairs"] = f"{len(trained)} of {len(cells)}"
+        if not claimed.testable(claim, cells, own):
+            quoted = dict.fromkeys(end.row.label for pair in cells for end in map(side, pair) if not end.row.runs)
             return Judged(**about, verdict="not testable", note=f"quoted, not trained here: {'; '.join(quoted)}")
         run = [(high, low) for high, low in trained if high.records and low.records]
         reasons = dict.fromkeys(filter(None, (self.pairs.unequal(*pair) for pair in run)))
@@ -138,11 +118,6 @@ class _Claims:
             rows.setdefault(side.cell.table, {})[side.cell.row] = True
         end = f"--data {self.data} --seeds {SEEDS}"
         return "; ".join(f"merlib run {self.paper.id} {table} {' '.join(ids)} {end}" for table, ids in rows.items())
-
-
-def _gain(cells: list[tuple[Cell, Cell]]) -> float:
-    """The smallest printed difference."""
-    return round(min(verdicts.percent(high) - verdicts.percent(low) for high, low in cells), 4)
 
 
 def _numbers(pairs: list[Pair], kind: str) -> dict[str, Any]:

@@ -91,10 +91,10 @@ class Spreads:
         return self._records[table]
 
     def of(self, cell: Cell) -> list[list[float]]:
-        return list(self._groups.get(_measured(cell), {}).values())
+        return list(self.groups.get(measured(cell), {}).values())
 
     @cached_property
-    def _groups(self) -> dict[tuple, dict[tuple, list[float]]]:
+    def groups(self) -> dict[tuple, dict[tuple, list[float]]]:
         """(corpus, metric ...) -> the runs of a row -> its means; the same runs in two tables count once."""
         groups: dict[tuple, dict[tuple, list[float]]] = {}
         for table in self.paper.tables.values():
@@ -106,11 +106,12 @@ class Spreads:
                         chosen = [r for r in of_cell if r.selection == protocol["select"]]
                         runs = tuple(sorted(str(record.run) for record in chosen))
                         means = verdicts.complete(chosen, splits.folds(protocol))
-                        groups.setdefault(_measured(cell), {})[runs] = means
+                        groups.setdefault(measured(cell), {})[runs] = means
         return groups
 
 
-def _measured(cell: Cell) -> tuple:
+def measured(cell: Cell) -> tuple[str | None, str, str | None, int | str | None]:
+    """What rows that share it are pooled over: corpus, metric, class and split."""
     return cell.corpus, cell.metric, cell.emotion, cell.fold
 
 

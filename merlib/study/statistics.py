@@ -6,6 +6,7 @@ are in one unit throughout a call.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 
 LEVEL = 0.95  # of every interval; a test is at 1 - LEVEL
 Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # half the width of a normal interval, in standard deviations
-POWER = 0.8  # with which `seeds_needed` finds a difference
+POWER = 0.8  # with which `seeds_needed` and `smallest_gain` find a difference
 
 
 class Estimate(NamedTuple):
@@ -104,20 +105,32 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def seeds_needed(difference: float, deviation: float, most: int = 1000) -> int | None:
-    """How many pairs a two-sided paired t-test needs to find a difference; None for more than `most`.
+def seeds_needed(difference: float, deviation: float, most: int = 1000, *, level: float = LEVEL) -> int | None:
+    """How many pairs a two-sided paired t-test at 1 - level needs to find a difference; None for more than `most`.
 
-    By the noncentral t distribution (Cohen 1988). deviation: standard deviation of the paired differences.
+    deviation: standard deviation of the paired differences.
     """
-    from scipy.special import nctdtr, stdtrit
-
     if not (difference and deviation > 0):
         return None
-    for n in range(2, most + 1):
-        edge = stdtrit(n - 1, (1 + LEVEL) / 2)
-        if 1 - nctdtr(n - 1, abs(difference) / deviation * math.sqrt(n), edge) >= POWER:
-            return n
-    return None
+    enough = np.flatnonzero(_smallest_effects(most, level) <= abs(difference) / deviation)
+    return int(enough[0]) + 2 if len(enough) else None
+
+
+def smallest_gain(seeds: int, deviation: float, *, level: float = LEVEL) -> float:
+    """The difference that a two-sided paired t-test at 1 - level of so many pairs finds with `POWER`.
+
+    deviation: standard deviation of the paired differences.
+    """
+    return float(_smallest_effects(seeds, level)[-1]) * deviation
+
+
+@cache
+def _smallest_effects(most: int, level: float) -> np.ndarray:
+    """The same for a deviation of 1, of 2 to `most` pairs, by the noncentral t distribution (Cohen 1988)."""
+    from scipy.special import nctdtrinc, stdtrit
+
+    n = np.arange(2, most + 1)
+    return nctdtrinc(n - 1, 1 - POWER, stdtrit(n - 1, (1 + level) / 2)) / np.sqrt(n)
 
 
 def mcnemar(this: np.ndarray, other: np.ndarray) -> float:

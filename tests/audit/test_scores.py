@@ -4,34 +4,27 @@ import re
 
 import numpy as np
 import pytest
-from printed_scores import MATRIX, cell, honest, honest_paper, printed, true_scores
+from campaign import honest as campaign
+from printed_scores import MATRIX, cell, honest, printed, true_scores
 
-from merlib.audit import findings_of
 from merlib.audit.evaluations import Evaluation
 from merlib.audit.printed import interval
 from merlib.audit.scores import score_findings
 
-SOME, ALL = 60, pytest.param(10_000, marks=pytest.mark.slow)  # honest tables
+SOME = {"tables": 60, "papers": 12}  # `tests/campaign/honest.py` draws ten thousand of each
 
 
-@pytest.mark.parametrize("tables", [SOME, ALL])
-def test_honest_tables_raise_no_error(tables):
-    rng = np.random.default_rng(0)
-    for i in range(tables):
-        errors = [f.message for f in score_findings(honest(rng)) if f.severity == "error"]
-        assert not errors, (i, errors)
+@pytest.mark.parametrize("kind", SOME)
+def test_what_is_honest_raises_no_error(kind):
+    """Papers with several systems, quoted ones too, a sweep, and claims in few digits; tables of one system."""
+    found = [f for i in range(SOME[kind]) for f in campaign.findings(kind, 0, i)]
+    assert not [f.message for f in found if f.severity == "error"]
+    assert found or kind == "tables", "the checks have seen these papers: some gains are within the noise"
 
 
-@pytest.mark.parametrize("papers", [SOME // 5, ALL])
-def test_honest_papers_raise_no_error(papers):
-    """Several systems, quoted ones too, a sweep, and claims in few digits: every check of a paper by itself."""
-    rng, notes = np.random.default_rng(1), 0
-    for i in range(papers):
-        findings = list(findings_of(honest_paper(rng)))
-        errors = [f.message for f in findings if f.severity == "error"]
-        assert not errors, (i, errors)
-        notes += len(findings)
-    assert notes, "the checks have seen these papers"
+def test_a_number_that_moves_in_an_honest_paper_is_found_in_most_of_them():
+    found = [any(f.severity == "error" for f in campaign.findings_of_moved(0, i)) for i in range(10)]
+    assert sum(found) >= 5
 
 
 def test_many_honest_tables_pass_the_checks_without_a_linear_program():

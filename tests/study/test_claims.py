@@ -9,6 +9,7 @@ import pytest
 
 from merlib import cli, declarations, study
 from merlib.places import results_folder
+from merlib.study import claimed
 from merlib.study import claims as module
 from merlib.study.claims import VERDICTS
 
@@ -160,4 +161,4 @@ def test_claims_are_of_a_paper_and_not_of_a_table(places, capsys):
 @pytest.mark.parametrize("paper", declarations.papers())
 def test_three_to_five_claims_of_a_paper_are_central(paper):
     central = [claim for claim in declarations.load(paper).claims if claim.central]
-    assert 3 <= len(central) <= 5 and all(claim.kind in module.KINDS for claim in central)
+    assert 3 <= len(central) <= 5 and all(claim.kind in claimed.KINDS for claim in central)
