@@ -58,6 +58,8 @@ class Record(BaseModel):
     commit: str = ""
     recipe: Id = ""
     substitutes: str = ""  # names of [substitute.*] of paper.toml, or none; old records do not say
+    declared: Id = ""  # the recipe alone, without data and code (`identity.of_declared`); old records have none
+    versions: str = ""  # of the code that trained: "network 1 loss 1 inputs 1 loop 1"
 
 
 COLUMNS = [*KEYS, "value", "n", "epoch", "run", "features", "never_predicted"]  # of an empty table
