@@ -181,8 +181,7 @@ def _size(cell: Cell, selected: list[Any], n: int, data: str) -> int | None:
         return None if None in of_folds else sum(of_fold.val_n for of_fold in of_folds)
     if cell.metric not in outcomes.CLASS:
         return n
-    groups = official.CLASSES.get(cell.corpus, {}).values()
-    of_group = next((classes for classes in groups if sum(classes) == n), None)
+    of_group = official.classes_of(cell.corpus, n)
     return of_group and of_group[official.LABELS[cell.corpus].index(cell.emotion)]
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from merlib import declarations
+from merlib import declarations, origins
 from merlib.errors import MerlibError
 from merlib.files import atomic, is_as_written, seal_of
 from merlib.foreign import read_text
@@ -71,6 +71,7 @@ def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
     Raises RecordsError for a file that was cut, edited or merged by hand, or belongs to another root.
     """
     path = records_path(paper, table, data)
+    origins.note(path)
     if not os.path.lexists(path):
         return pd.DataFrame(columns=COLUMNS)
     try:
