@@ -11,6 +11,7 @@ from pathlib import Path
 from merlib.errors import RequestError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = CHECKOUT / "notebooks"  # the sources; executed copies lie in results/
 TWINS = ("twin", "twin_media")  # the synthetic data roots: of features, and of recordings
 NO_ROOTS = ("audit", "cache")  # folders of results/ that belong to no data root
 LONGEST_NAME = 100  # bytes of the name of a root, a corpus or an array: files and locks are named after it

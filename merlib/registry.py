@@ -15,9 +15,11 @@ beside the embeddings; PRETRAINED, how the names of those parameters begin that 
 rate; and AT_ONCE, how many utterances of sequences pass through it at once on a CPU.
 """
 
+import ast
 import importlib.util
 import inspect
 import pkgutil
+import sys
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from importlib.metadata import entry_points
@@ -75,12 +77,31 @@ def _places(kind: str) -> dict[str, str]:
 
 def module_of(kind: str, name: str) -> ModuleType:
     """The module of a network or estimator (kind "model"), or of a loss ("loss")."""
-    return importlib.import_module(one_of(_places(kind), name, kind).split(":")[0])
+    return importlib.import_module(_module_name(kind, name))
+
+
+def _module_name(kind: str, name: str) -> str:
+    return one_of(_places(kind), name, kind).split(":")[0]
 
 
 def version(kind: str, name: str) -> int:
     """VERSION of the module of a network or loss: raised there whenever its numbers change, and part of a run's id."""
-    return module_of(kind, name).VERSION
+    return version_of(_module_name(kind, name))
+
+
+def version_of(module: str) -> int:
+    """VERSION of a module, from its source where it is not loaded: what computes takes seconds to import."""
+    return sys.modules[module].VERSION if module in sys.modules else _stated_version(module)
+
+
+@cache
+def _stated_version(module: str) -> int:
+    spec = importlib.util.find_spec(module)
+    for line in ast.parse(spec.loader.get_source(module)).body:
+        match line:
+            case ast.Assign(targets=[ast.Name(id="VERSION")], value=ast.Constant(value=int(number))):
+                return number
+    raise DeclarationError(f"{spec.origin} has no line `VERSION = 1`: add one, and raise it when its numbers change")
 
 
 def is_estimator(name: str) -> bool:

@@ -14,6 +14,7 @@ import typer
 
 from merlib import declarations, signals
 from merlib.cli import arguments, beforehand, data
+from merlib.cli import records as own_records
 from merlib.cli.arguments import (
     AsJson,
     Changes,
@@ -43,6 +44,7 @@ def _print_version(wanted: bool) -> None:
 
 
 NEW = "Write a made-up paper, with comments, into this new folder, to start a declaration from."
+STALE = "Instead the recorded runs, with their seeds, whose recipe, code or data are not the present ones."
 VERSION = typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and the commit.")
 
 
@@ -98,14 +100,23 @@ def audit(
     as_json: AsJson = False,
     write: Annotated[bool, typer.Option("--write", help="Also write results/audit: findings.csv and a page.")] = False,
     new: Annotated[Path | None, typer.Option("--new", metavar="FOLDER", help=NEW)] = None,
+    records: Annotated[
+        bool, typer.Option("--records", help="Audit our own records of the root --data instead.")
+    ] = False,
+    data: Root = "twin",
 ) -> None:
     """List where printed numbers contradict each other.
 
-    A folder instead of an address audits the paper that is declared there. Findings are no failure of this command: it
-    exits with 0.
+    A folder instead of an address audits the paper that is declared there. With --records: what does not fit in our own
+    records, which of them are stale, and which executed notebooks and figures are old. Findings are no failure of this
+    command: it exits with 0.
     """
     from merlib.audit import audit, pages, skeleton
 
+    if records:
+        if write or new:
+            raise RequestError("--records goes with neither --write nor --new")
+        return own_records.audit(arguments.address(words or ()), data, as_json=as_json)
     if new:
         skeleton.write(new)
         return print(
@@ -190,12 +201,13 @@ def against(words: Words, seeds: Seeds = "0", as_json: AsJson = False, data: Roo
 
 @app.command()
 def run(
-    words: Words,
+    words: OptionalWords = None,
     seeds: Seeds = "0",
     folds: Folds = None,
     only: Only = None,
     device: Device = None,
     changes: Changes = None,
+    stale: Annotated[bool, typer.Option("--stale", help=STALE)] = False,
     data: Root = "twin",
 ) -> None:
     """Train the missing runs of a table or of some rows.
@@ -204,6 +216,11 @@ def run(
     """
     from merlib import study, twins
 
+    words = words or []
+    if stale:
+        if folds or only or changes:
+            raise RequestError("--stale trains what is recorded: it goes with none of --folds, --only and --set")
+        return own_records.rerun(arguments.address(words), data, device)
     paper, table, rows = arguments.address(words, needs=2)
     change = dict(changes or ()) or None
     twins.ensure(data, declarations.load(paper).corpora)

@@ -7,7 +7,6 @@ are registered on the machine are not used. A copy is written only when all cell
 """
 
 import ast
-import hashlib
 import json
 import os
 import tempfile
@@ -18,7 +17,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from merlib import declarations
+from merlib import declarations, origins, places
 from merlib.declarations.leaves import Typed
 from merlib.errors import MerlibError, RequestError, one_of
 from merlib.files import atomic, naming_full_disk
@@ -28,7 +27,8 @@ from merlib.places import CHECKOUT, commit, data_folder, results_folder, setting
 MOST_PARAMETERS = 6
 KERNEL_SECONDS = 600  # until a kernel must have started: from a network drive, beside many others, it takes minutes
 PROGRESS_BAR = "application/vnd.jupyter.widget-view+json"
-LOADED = "from pathlib import Path\nfrom merlib import files\nfiles.write_loaded(Path({!r}))"  # a last cell
+LOADED = "from pathlib import Path\nfrom merlib import files, origins\nfiles.write_loaded(Path({!r}))\n"  # a last cell
+LOADED += "origins.write(Path({!r}))"
 KILLED = (
     "the kernel died. The system kills a process that needs more memory than there is: lower the recipe's "
     "train.batch, run fewer jobs at once (snakemake --cores), or take a corpus with fewer utterances"
@@ -55,8 +55,7 @@ def tables(source: Path) -> list[str]:
 
 def digest(source: Path) -> str:
     """A hash (sha256) of the cells of a source notebook; it does not change when JupyterLab saves outputs into it."""
-    cells = [(cell.cell_type, cell.metadata.get("tags", []), cell.source) for cell in _read(Path(source)).cells]
-    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+    return origins.of_cells(_read(Path(source)).cells)
 
 
 def run(
@@ -64,27 +63,29 @@ def run(
 ) -> None:
     """Execute `source` with `parameters` over its defaults; write the executed copy to `target`.
 
-    The copy's metadata `merlib` hold its source (`digest`), parameters, commit and seconds. Raises RequestError before
-    anything runs, and RunFailed when a cell fails: then the incomplete copy is in `<target>.failed.ipynb`.
+    The copy's metadata `merlib` hold its source (`digest`), what it was made from (`merlib.origins`), parameters,
+    commit and seconds. Raises RequestError before anything runs, and RunFailed when a cell fails: then the incomplete
+    copy is in `<target>.failed.ipynb`.
     code: a file for the paths of merlib's code that the notebook loaded.
     """
     source, target = Path(source).resolve(), Path(target).resolve()
     notebook = _read(source)
     values = _merged(_parameters(notebook, source), parameters, source)
-    if code:
-        notebook.cells.append(nbformat.v4.new_code_cell(LOADED.format(str(Path(code).resolve()))))
     about = {"source": source.name, "source_sha256": digest(source), "parameters": values, "commit": commit()}
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, naming_full_disk(Path(folder)):
-        draft = Path(folder) / "draft.ipynb"
-        error = _execute(notebook, draft, values, source.parent, progress and {"desc": target.stem})
+        draft, made_from = (Path(folder) / name for name in ("draft.ipynb", "made_from.json"))
+        loaded = Path(code).resolve() if code else Path(folder) / "loaded"
+        notebook.cells.append(nbformat.v4.new_code_cell(LOADED.format(str(loaded), str(made_from))))
+        error = _execute(notebook, draft, values, source, progress and {"desc": target.stem})
         executed = nbformat.read(draft, as_version=4)
+        if made_from.exists():
+            about["made_from"] = json.loads(made_from.read_text(encoding="utf-8"))
     cells = [cell for cell in executed.cells if cell.cell_type == "code"]
     started = [cell for cell in cells if cell.metadata.papermill.start_time]
     if error is None and len(started) < len(cells):
         error = "the kernel's work ended here, before the last cell (sys.exit?)"
-    if code:
-        executed.cells.pop()
+    executed.cells.pop()
     executed.metadata["merlib"] = about | {"seconds": round(time.monotonic() - began, 1)}
     failed = target.with_suffix(".failed.ipynb")
     with atomic(failed if error else target) as part:
@@ -164,15 +165,19 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _execute(notebook: NotebookNode, draft: Path, values: dict, folder: Path, progress: dict | bool) -> str | None:
+def _execute(notebook: NotebookNode, draft: Path, values: dict, source: Path, progress: dict | bool) -> str | None:
     """Run all cells, saving to `draft` after each; returns the error that stopped them, or None."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.execute import remove_error_markers
 
     nbformat.write(notebook, draft)
-    options = {"kernel_name": "python3", "language": "python", "kernel_manager_class": _kernel_of_this_interpreter()}
-    options |= {"cwd": folder, "progress_bar": progress, "record_timing": False}
+    options = {
+        "kernel_name": "python3",
+        "language": "python",
+        "kernel_manager_class": _kernel_of_this_interpreter(source),
+    }
+    options |= {"cwd": source.parent, "progress_bar": progress, "record_timing": False}
     options |= {"start_timeout": round(setting("MERLIB_KERNEL_SECONDS", KERNEL_SECONDS, least=1, most=86400))}
     try:
         papermill.execute_notebook(str(draft), str(draft), values, **options)
@@ -188,7 +193,7 @@ def _execute(notebook: NotebookNode, draft: Path, values: dict, folder: Path, pr
     return None
 
 
-def _kernel_of_this_interpreter() -> type:
+def _kernel_of_this_interpreter(source: Path) -> type:
     """A kernel manager that starts this interpreter, with this merlib and the folders that it uses."""
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client import AsyncKernelManager
@@ -198,6 +203,9 @@ def _kernel_of_this_interpreter() -> type:
     papers = os.pathsep.join(map(str, declarations.search_path()))
     data, results = (str(folder.resolve()) for folder in (data_folder(), results_folder("")))  # of any working folder
     env = {"PYTHONPATH": modules, "MERLIB_PAPERS": papers, "MERLIB_DATA": data, "MERLIB_RESULTS": results}
+    if source.is_relative_to(places.NOTEBOOKS):
+        name = source.relative_to(places.NOTEBOOKS.parent).as_posix()
+        env[origins.NOTEBOOK] = json.dumps({name: origins.digest(name)})
 
     class Kernel(AsyncKernelManager):
         kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=ERROR"]), env=env)

@@ -102,6 +102,11 @@ ACCESS = {
 ABOVE = {"nonnegative": lambda score: score >= 0} | dict.fromkeys(("positive", "excluded"), lambda score: score > 0)
 
 
+def classes_of(corpus: str, n: int) -> tuple[int, ...] | None:
+    """The utterances of each class in the group of splits that has n in all; None where none has."""
+    return next((classes for classes in CLASSES.get(corpus, {}).values() if sum(classes) == n), None)
+
+
 def sentiment_class(score: np.ndarray) -> np.ndarray:
     """Index into `SCORES` of each score: clip(round(score), -3, 3) + 3, and -1 where the score is NaN.
 

@@ -17,6 +17,7 @@ A recipe's section `protocol` names one in `split`, and in `validation` how vali
 left out of training (from 1; 0 for none), so that an encoder can be fitted without the dialogues that it will encode.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -100,9 +101,15 @@ def _sessions(table, protocol, validation, fold) -> np.ndarray:
     return np.select([test, val], ["test", "val"], "train")
 
 
+def in_turn(speakers: Iterable[str], fold: int) -> dict[str, str]:
+    """A fold of `each_actor` as the protocol `actor`."""
+    test = sorted(speakers)[fold]
+    return {"split": "actor", "test_actor": test, "val_actor": test[:-1] + {"F": "M", "M": "F"}[test[-1]]}
+
+
 def _each_actor(table, protocol, validation, fold) -> np.ndarray:
-    test = sorted(table["speaker"].unique())[fold]
-    return _by_speaker(table, test, test[:-1] + {"F": "M", "M": "F"}[test[-1]])
+    actor = in_turn(table["speaker"].unique(), fold)
+    return _by_speaker(table, actor["test_actor"], actor["val_actor"])
 
 
 def _actors(table, protocol, validation, fold) -> np.ndarray:

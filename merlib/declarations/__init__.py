@@ -11,7 +11,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "loading": ["READ", "folders", "load", "papers", "read", "search_path"],
         "printed": ["addresses", "cells", "number", "row_cells"],
-        "recipes": ["BASE", "base_recipe", "changed", "needs", "overruled", "recipe", "recipe_of"],
+        "recipes": [
+            "BASE", "base_recipe", "changed", "needs", "overruled", "recipe", "recipe_of", "with_stand_ins",
+        ],
         "learned": ["array_of", "encoder_of", "extracted", "wanted"],
         "schema": ["LETTERS", "SCORES", "Cell", "Claim", "Column", "Paper", "Row", "Table"],
         "stand_ins": ["standing_in", "substitutes"],

@@ -6,13 +6,14 @@ system, the readings that the row or the caller chooses, the scale of a syntheti
 those that the caller sets.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from merlib.declarations.leaves import Typed, checked, for_corpus, nested
 from merlib.declarations.schema import LETTERS, Cell, Paper, Row
+from merlib.declarations.stand_ins import standing_in
 from merlib.errors import one_of
 
 SECTIONS = ("model", "loss", "train", "data", "protocol")
@@ -59,6 +60,21 @@ def recipe(
             leaves[key] = checked(key, value, leaves)
     resolved = nested({key: for_corpus(value, corpus) for key, value in leaves.items()})
     return {section: resolved.get(section, {}) for section in SECTIONS}
+
+
+def with_stand_ins(
+    paper: Paper, row: Row, corpus: str, arrays: Collection[str], *, data: str = "",
+    change: dict[str, Any] | None = None, modalities: str | None = None,
+) -> dict[str, dict]:  # fmt: skip
+    """The recipe of a row with the substitutes that the arrays of a root ask for; see `recipe`.
+
+    The printed protocol stands where the root has its arrays, and where `change` or the row refuses a substitute.
+    """
+    change, options = change or {}, {"data": data, "modalities": modalities}
+    printed = recipe(paper, row, corpus, change=change, **options)
+    stand_ins = standing_in(paper, corpus, printed, arrays)
+    chosen = stand_ins.keys() - changed(paper, row.change, change).keys()
+    return recipe(paper, row, corpus, change=dict.fromkeys(chosen, True) | change, **options) if chosen else printed
 
 
 def recipe_of(paper: Paper, cell: Cell) -> dict[str, dict] | None:

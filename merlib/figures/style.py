@@ -1,5 +1,6 @@
 """What all figures share: colours, the canvas that names the data root, and the file of a figure."""
 
+import json
 import textwrap
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from merlib import origins
 from merlib.files import atomic
 from merlib.places import TWINS, results_folder
 
@@ -44,8 +46,11 @@ def canvas(
 
 
 def save(figure: Figure, data: str, paper: str, name: str) -> Path:
-    """Write results/<data>/figures/<paper>/<name>.png completely or not at all; equal figures give equal bytes."""
+    """Write results/<data>/figures/<paper>/<name>.png completely or not at all; equal figures give equal bytes.
+
+    Its text `merlib` says what it was made from (`merlib.origins`).
+    """
     path = results_folder(data) / "figures" / paper / f"{name}.png"
     with atomic(path) as part:
-        figure.savefig(part, format="png", dpi=130, metadata={"Software": None})
+        figure.savefig(part, format="png", dpi=130, metadata={"Software": None, "merlib": json.dumps(origins.noted())})
     return path

@@ -10,6 +10,7 @@
     records     the files of records
     outcomes    right and wrong of each run, in counts, for a clone without data
     statistics  intervals and tests
+    stale       records whose recipe or code is not the present one, told without data
     likeness    whether the inputs of a run are those of a printed score
     verdicts    what a run says of a printed score
     comparison  printed beside reproduced, for one table

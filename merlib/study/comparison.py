@@ -11,13 +11,13 @@ import pandas as pd
 from merlib import declarations
 from merlib.data import official, splits
 from merlib.declarations import Cell, Paper, Row
-from merlib.study import likeness, outcomes, verdicts
+from merlib.study import likeness, outcomes, stale, verdicts
 from merlib.study.records import PLAIN, read_records
 from merlib.study.statistics import Z
 
 READ = [
-    "row", "column", "fold", "seed", "selection", "value", "n", "features", "substitutes", "never_predicted", "recipe",
-    "commit", "run",
+    "data", "row", "column", "fold", "seed", "selection", "value", "n", "features", "substitutes", "never_predicted",
+    "recipe", "declared", "versions", "commit", "run",
 ]  # fmt: skip
 COLUMNS = [
     "row", "label", "column", "score", "printed", "reproduced", "spread", "n_seeds", "n_folds", "n", "test_peak",
@@ -40,7 +40,7 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     passports of what was read, and the substitutes that stood in for the printed protocol; doubt: `partial` where a
     seed lacks folds of the protocol, `mixed` where seeds or folds come from more than one recipe, set of features or
     state of the code, `uncommitted` where a run's code is in no commit, `part-of-corpus` where the root holds a part of
-    the official corpus only.
+    the official corpus only, `stale` where the present declarations or code would not give a record.
     """
     declared = declarations.load(paper)
     declared_table = declared.table(table)
@@ -62,6 +62,8 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
                 selection = protocol.get("select", "val")
                 selected = [record for record in of_cell if record.selection == selection]
                 line |= _reproduced(of_cell, selected, protocol, cell, data)
+                if any(stale.reason(declared, cell, record) for record in selected):
+                    line["doubt"] = f"{line['doubt']} stale".strip()
                 if selected and cell.printed is not None:
                     line |= _judged(declared, row, cell, selected, spreads, protocol, data)
             lines.append(line)
@@ -183,8 +185,7 @@ def _size(cell: Cell, selected: list[Any], n: int, data: str) -> int | None:
         return None if None in of_folds else sum(of_fold.val_n for of_fold in of_folds)
     if cell.metric not in outcomes.CLASS:
         return n
-    groups = official.CLASSES.get(cell.corpus, {}).values()
-    of_group = next((classes for classes in groups if sum(classes) == n), None)
+    of_group = official.classes_of(cell.corpus, n)
     return of_group and of_group[official.LABELS[cell.corpus].index(cell.emotion)]
 
 

@@ -3,7 +3,8 @@
 That is the recipe, the values of the corpus and of its features, the weights that a network starts from, and the
 versions of the code that computes: VERSION in the file of the network, of the loss, of what a run reads
 (`data/inputs.py`) and of the loop (`training/loop.py`). Renaming a variable leaves a run what it is; a change that
-moves numbers has to raise the version of its file, and a test holds the numbers of each version.
+moves numbers has to raise the version of its file, and a test holds the numbers of each version. The versions are read
+without importing what computes.
 """
 
 import hashlib
@@ -14,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from merlib import files, registry
-from merlib.data import folders, inputs
+from merlib.data import folders
 from merlib.errors import DeclarationError
-from merlib.training import loop
 
 SCORED_AFTER = (  # leaves of `protocol` that no training reads
     "select", "average", "mask_modality", "mask_percent", "mask_unit", "mask_noise",
@@ -31,16 +31,33 @@ def of_recipe(
 
     modalities: those that are read. own: the arrays that are made for one seed and fold.
     """
-    model, loss = recipe["model"]["name"], recipe["loss"]["name"]
-    versions = {"network": registry.version("model", model), "loss": registry.version("loss", loss)}
-    determines = recipe | {
-        "protocol": {name: value for name, value in recipe["protocol"].items() if name not in SCORED_AFTER},
+    determines = _trained_by(recipe) | {
         "corpus": _of_corpus(dataset),
         "features": {name: feature.passport.sha256 for name, feature in dataset.features.items() if name not in own},
         "weights": of_weights(recipe["model"], modalities),
-        "versions": versions | {"inputs": inputs.VERSION, "loop": loop.VERSION},
+        "versions": versions(recipe),
     }
     return of_text(json.dumps(determines, sort_keys=True))
+
+
+def of_declared(recipe: dict[str, dict]) -> str:
+    """A recipe without the data and the code: what a clone that has no data can compare."""
+    return of_text(json.dumps(_trained_by(recipe), sort_keys=True))
+
+
+def versions(recipe: dict[str, dict]) -> dict[str, int]:
+    """The versions of the code that trains a recipe."""
+    return {
+        "network": registry.version("model", recipe["model"]["name"]),
+        "loss": registry.version("loss", recipe["loss"]["name"]),
+        "inputs": registry.version_of("merlib.data.inputs"),
+        "loop": registry.version_of("merlib.training.loop"),
+    }
+
+
+def _trained_by(recipe: dict[str, dict]) -> dict[str, dict]:
+    """The recipe without the leaves that no training reads."""
+    return recipe | {"protocol": {k: value for k, value in recipe["protocol"].items() if k not in SCORED_AFTER}}
 
 
 def of_run(recipe_id: str, seed: int, fold: int, split: Collection[str], own: Collection[str] = ()) -> str:

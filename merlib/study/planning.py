@@ -81,17 +81,13 @@ def recipe_on(
 ) -> dict[str, dict]:  # fmt: skip
     """The recipe of a row (`declarations.BASE`: of none) with the substitutes that the arrays of a root ask for.
 
-    The printed protocol stands where the root has its arrays, of all folds where each has its own, and where `change`
-    or the row refuses a substitute.
+    The root has an array of each seed and fold where it has those of all folds.
     """
-    change, options = change or {}, {"data": data, "modalities": modalities}
-    recipe = declarations.recipe(paper, row, corpus, change=change, **options)
+    options = {"data": data, "modalities": modalities, "change": change}
+    recipe = declarations.recipe(paper, row, corpus, **options)
     lacking = _lacking(recipe, data, corpus, seed)
     own = {name for modality, name in inputs.arrays(recipe["data"]).items() if modality not in lacking}
-    stand_ins = declarations.standing_in(paper, corpus, recipe, own.union(folders.arrays(data, corpus)))
-    if chosen := stand_ins.keys() - declarations.changed(paper, row.change, change).keys():
-        recipe = declarations.recipe(paper, row, corpus, change={name: True for name in chosen} | change, **options)
-    return recipe
+    return declarations.with_stand_ins(paper, row, corpus, own.union(folders.arrays(data, corpus)), **options)
 
 
 def _recipe(

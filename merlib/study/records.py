@@ -17,7 +17,7 @@ import pandas as pd
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from merlib import declarations
+from merlib import declarations, origins
 from merlib.errors import MerlibError
 from merlib.files import atomic, is_as_written, seal_of
 from merlib.foreign import read_text
@@ -58,6 +58,8 @@ class Record(BaseModel):
     commit: str = ""
     recipe: Id = ""
     substitutes: str = ""  # names of [substitute.*] of paper.toml, or none; old records do not say
+    declared: Id = ""  # the recipe alone, without data and code (`identity.of_declared`); old records have none
+    versions: str = ""  # of the code that trained: "network 1 loss 1 inputs 1 loop 1"
 
 
 COLUMNS = [*KEYS, "value", "n", "epoch", "run", "features", "never_predicted"]  # of an empty table
@@ -69,6 +71,7 @@ def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
     Raises RecordsError for a file that was cut, edited or merged by hand, or belongs to another root.
     """
     path = records_path(paper, table, data)
+    origins.note(path)
     if not os.path.lexists(path):
         return pd.DataFrame(columns=COLUMNS)
     try:

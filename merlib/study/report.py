@@ -21,6 +21,7 @@ DOUBTS = {
     "mixed": "Seeds or folds from more than one recipe, set of features or state of the code",
     "uncommitted": "Run with a changed working copy, which no commit holds",
     "part-of-corpus": "Trained and tested on a part of the official corpus",
+    "stale": "Recorded under another recipe or by other code than the present ones, or before records said which",
 }
 TWIN_CAVEAT = "**Synthetic twin**: these numbers show that everything runs, and nothing about the papers' claims."
 CAVEAT = (

@@ -13,7 +13,7 @@ from merlib.data import folders
 from merlib.declarations import Cell, Paper, Row, Table
 from merlib.errors import MerlibError, RequestError
 from merlib.places import commit
-from merlib.study import outcomes
+from merlib.study import outcomes, stale
 from merlib.study.planning import plan, rows_of
 from merlib.study.records import PLAIN, write_records
 from merlib.study.runs import Run, execute
@@ -103,6 +103,7 @@ def records_of_run(cells: list[Cell], run: Run, result: dict[str, Any]) -> list[
     substitutes = " ".join(declarations.substitutes(declared, run.corpus, run.recipe)) or "none"
     common = {
         "n": result["n"], "run": result["id"], "recipe": run.recipe_id, "substitutes": substitutes,
+        **stale.marks(run.recipe),
         "features": " | ".join(result["features"].values()), "seconds": result["seconds"],
         "peak_memory_mb": result["peak_memory_mb"], "device": result["device"], "torch": result["torch"],
         "commit": result["commit"],

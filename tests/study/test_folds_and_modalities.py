@@ -109,12 +109,13 @@ def test_a_fraction_is_compared_as_a_fraction_and_folds_add_up(places):
     line = study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]
     assert (line["printed"], line["n_folds"]) == (0.8775, 2) and line["reproduced"] == pytest.approx(0.85)
     assert line["noise"] == pytest.approx(1.959964 * (0.85 * 0.15 / 576) ** 0.5)
-    assert line["doubt"] == "partial", "two folds of five"
+    assert line["doubt"] == "partial stale", "two folds of five, and no recipe"
     whole, rest = ([records[0] | {"seed": seed, "fold": fold} for fold in range(n)] for seed, n in ((0, 5), (1, 3)))
     study.write_records("attsf_net", "table5", "twin", whole)
-    assert study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == ""
+    assert study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == "stale"
     study.write_records("attsf_net", "table5", "twin", rest)
-    assert study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"] == "partial", "of one seed"
+    doubt = study.compare("attsf_net", "5").set_index("row").loc["net_audio_10"]["doubt"]
+    assert doubt == "partial stale", "of one seed"
 
 
 def test_a_root_without_any_corpus_says_how_to_get_one(places):

@@ -57,8 +57,9 @@ def test_a_section_has_the_features_the_scores_the_doubts_and_what_has_not_run(b
     assert by_label["HFF", "weighted_f1"] == ours
     floor = ["", "20.00", "", "1", "1", "1623", "", "", "", "", "1.95", "", "", "happy sad"]
     assert by_label["Floor: majority class", "weighted_f1"] == floor and len(by_label) == 6
-    assert lines[13:] == ["", f"{report.DOUBTS['uncommitted']}: HFF.", "",
-                          "44 further printed numbers of this table have no run here.", ""]  # fmt: skip
+    assert lines[13:15] == ["", f"{report.DOUBTS['uncommitted']}: HFF."]
+    assert lines[15:17] == ["", f"{report.DOUBTS['stale']}: {'; '.join(dict.fromkeys(row[0] for row in rows))}."]
+    assert lines[17:] == ["", "44 further printed numbers of this table have no run here.", ""]  # fmt: skip
 
 
 def test_a_table_without_runs_has_no_section(places):
@@ -100,7 +101,7 @@ def test_the_scoreboard_has_the_rows_that_ran_of_the_score_that_selects(board):
     assert set(zip(lines["paper"], lines["table"], lines["column"], strict=True)) == {("hff", "table3", "weighted_f1")}
     labels = ["TFN", "COGMEN", "HFF", "Floor: majority class", "Floor: logistic regression on the concatenated vectors"]
     assert lines["label"].tolist() == labels and lines["reproduced"].tolist() == [70.0, 67.0, 62.0, 20.0, 50.0]
-    assert lines["doubt"].tolist() == ["", "", "uncommitted", "", ""]
+    assert lines["doubt"].tolist() == ["stale", "stale", "uncommitted stale", "stale", "stale"]
     empty = report.scoreboard("lab", [other])
     assert empty.empty and list(empty.columns) == list(lines.columns)
 
@@ -198,6 +199,6 @@ def test_means_of_several_features_and_classes_are_joined(places):
     study.write_records("mfcre", "table3", "lab", records)
     line = study.compare("mfcre", "table3", "lab").set_index(["row", "column"]).loc[("ours", "weighted_f1")]
     assert line["features"] == "text: x (3) or text: y (3)" and line["never_predicted"] == "disgust fear joy"
-    assert line["doubt"] == "mixed" and line["n"] == 100 and line["data"] == "lab"
+    assert line["doubt"] == "mixed stale" and line["n"] == 100 and line["data"] == "lab"
     assert line["difference"] == round((60.0 + 62.23456 + 62.0) / 3 - 69.78, 4)
     assert pd.isna(line["test_peak"])

@@ -16,7 +16,7 @@ from merlib import declarations, registry, study
 from merlib.data import folders, official
 from merlib.errors import RequestError
 from merlib.places import commit
-from merlib.study import planning, runs, tables
+from merlib.study import identity, planning, runs, tables
 from merlib.training import fitting
 
 PAPER = declarations.load("mfcre")
@@ -101,6 +101,7 @@ def test_a_record_holds_what_run_json_says(trained):
             "data": "twin", "row": "bigru", "column": cell.column, "fold": 0, "seed": 1, "selection": selection,
             "value": round(100 * chosen["scores"][name], 4), "epoch": chosen["epoch"] + 1,
             "n": result["n"], "run": run.id, "recipe": run.recipe_id, "substitutes": substitutes,
+            "declared": identity.of_declared(run.recipe), "versions": "network 1 loss 1 inputs 1 loop 1",
             "features": " | ".join(result["features"].values()),
             "seconds": result["seconds"], "peak_memory_mb": result["peak_memory_mb"], "device": result["device"],
             "torch": torch.__version__, "commit": commit(), "never_predicted": " ".join(chosen["never_predicted"]),

@@ -233,7 +233,7 @@ def test_compare_joins_printed_and_reproduced_with_the_spread(tiny):
     assert (
         pd.isna(board.loc[("bigru", "weighted_f1"), "printed"]) and board.loc[("bigru", "weighted_f1"), "verdict"] == ""
     )
-    assert all(board[name].dtype == "Int64" for name in ("n_seeds", "n_folds", "n")) and ours["doubt"] == ""
+    assert all(board[name].dtype == "Int64" for name in ("n_seeds", "n_folds", "n")) and ours["doubt"] == "stale"
     cited = board.loc[("sdt", "accuracy")]
     assert cited["printed"] == 67.55 and pd.isna(cited["reproduced"])
 
@@ -244,7 +244,7 @@ def test_a_mean_over_more_than_one_state_of_the_code_is_said_to_be_one(tiny):
     records[1] |= new
     study.write_records("mfcre", "table3", "twin", records)
     board = study.compare("mfcre", "3").set_index(["row", "column"])["doubt"]
-    assert board["ours", "weighted_f1"] == "mixed uncommitted" and board["multiemo", "weighted_f1"] == ""
+    assert board["ours", "weighted_f1"] == "mixed uncommitted stale" and board["multiemo", "weighted_f1"] == "stale"
     file = report.write("twin")
     assert file == results_folder("twin") / "report.md"
     text = file.read_text()
@@ -253,12 +253,11 @@ def test_a_mean_over_more_than_one_state_of_the_code_is_said_to_be_one(tiny):
     # of before recipes were recorded
     study.write_records("mfcre", "table3", "twin", records_of("ours", {"val": [60.0]}, commit="3"))
     study.write_records("mfcre", "table2", "twin", records_of("ours", {"val": [60.0, 61.0]}, commit="3"))
-    assert (
-        study.compare("mfcre", "3").set_index(["row", "column"])["doubt"]["ours", "weighted_f1"] == "mixed uncommitted"
-    )
-    assert study.compare("mfcre", "2").set_index(["row", "column"])["doubt"]["ours", "weighted_f1"] == ""
+    doubts = study.compare("mfcre", "3").set_index(["row", "column"])["doubt"]
+    assert doubts["ours", "weighted_f1"] == "mixed uncommitted stale"
+    assert study.compare("mfcre", "2").set_index(["row", "column"])["doubt"]["ours", "weighted_f1"] == "stale"
     study.write_records("mfcre", "table2", "twin", [records_of("ours", {"val": [0.0, 61.0]}, commit="4")[1]])
-    assert study.compare("mfcre", "2").set_index(["row", "column"])["doubt"]["ours", "weighted_f1"] == "mixed"
+    assert study.compare("mfcre", "2").set_index(["row", "column"])["doubt"]["ours", "weighted_f1"] == "mixed stale"
 
 
 def test_new_records_replace_old_ones_of_the_same_address_only(tiny):

@@ -10,11 +10,12 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from sklearn.metrics import silhouette_score
 
-from merlib import figures, study
+from merlib import figures, origins, study
 from merlib.data import folders
 from merlib.data.official import NAMES
 from merlib.declarations import Paper, Row
 from merlib.study.notebook.inputs import shown
+from merlib.study.recorded import records_path
 from merlib.study.runs import Run
 from merlib.training import metrics
 from merlib.training.runaway import ran_away
@@ -60,6 +61,7 @@ def results(
     paper: Paper, table: str, *, rows: Sequence[str] | str = (), data: str, seeds: Sequence[int]
 ) -> list[Trained]:
     """The runs of a table, or of some of its rows, with every seed; what is missing is trained, without a record."""
+    origins.note(records_path(paper.id, table, data))
     planned = [each for seed in seeds for each in study.runs_of(paper, table, row=rows, data=data, seed=seed)]
     return [Trained(row, run, study.execute(run, label=f"{row.id} {corpus}")) for row, corpus, run in planned]
 
