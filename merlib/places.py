@@ -62,6 +62,11 @@ def results_folder(data: str) -> Path:
     return Path(os.environ.get("MERLIB_RESULTS", CHECKOUT / "results")) / data
 
 
+def run_folder(run: str) -> Path:
+    """Where the run of an id is kept: what it was trained to, and its predictions."""
+    return results_folder("cache") / "runs" / run
+
+
 def is_word(name: str) -> bool:
     """Whether it can name a corpus or a feature array: a file of that name is inside its folder."""
     return bool(re.fullmatch(r"\w[\w.-]*", name)) and len(name.encode()) <= LONGEST_NAME

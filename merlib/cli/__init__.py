@@ -35,6 +35,7 @@ HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=HELP)
 app.add_typer(data.app, name="data")
 app.command()(beforehand.power)
+app.command()(beforehand.leaks)
 
 
 def _print_version(wanted: bool) -> None:

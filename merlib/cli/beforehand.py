@@ -1,8 +1,20 @@
 """Commands about what can be known before any training."""
 
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from merlib.cli import arguments
-from merlib.cli.arguments import AsJson, Root, Words
+from merlib.cli.arguments import AsJson, Root, Words, word
+from merlib.cli.data import NAMED, Target
 from merlib.errors import RequestError, one_of
+
+Corpora = Annotated[list[str] | None, typer.Argument(metavar="CORPUS", help=f"{NAMED} Default: all.", parser=word)]
+EPISODES = "Of MELD: the folder of its CSV files, which name the episode of each dialogue."
+SCORES = "Show the headline scores of recorded runs, with and without the test utterances whose line training has."
+WRITE = "Also write results/<ROOT>/leaks.csv, of all corpora of the root."
 
 
 def power(words: Words, as_json: AsJson = False, data: Root = "twin") -> None:
@@ -24,3 +36,36 @@ def power(words: Words, as_json: AsJson = False, data: Root = "twin") -> None:
     shown = board.drop(columns=["paper", "central", "tested", "own"]).round(2)
     print(shown.to_string(index=False, na_rep=""))
     print(f"\n{power.sentence(board, data)}")
+
+
+def leaks(
+    data: Target,
+    corpora: Corpora = None,
+    as_json: AsJson = False,
+    episodes: Annotated[Path | None, typer.Option(metavar="FOLDER", help=EPISODES)] = None,
+    scores: Annotated[bool, typer.Option("--scores", help=SCORES)] = False,
+    write: Annotated[bool, typer.Option("--write", help=WRITE)] = False,
+) -> None:
+    """Show what training and test have in common.
+
+    For each protocol of the papers and each fold: speakers, dialogues, scripts and episodes of the test split that also
+    train or validate, lines that stand there word for word or nearly, and what the encoders were trained on. Without
+    the corpus, the counts of results/<ROOT>/leaks.csv are shown.
+    """
+    from merlib import twins
+    from merlib.corpora import meld
+    from merlib.study import leaks, without_duplicates
+
+    if corpora and write:
+        raise RequestError(f"--write is of all corpora of {data!r}: leave out {' '.join(corpora)!r}")
+    twins.ensure(data, corpora or ())
+    if scores:
+        board = without_duplicates.scores(data, corpora or ())
+        shown = board.drop(columns=["row", "column"]).round(2).to_string(index=False, na_rep="")
+        return print(board.to_json(orient="records") if as_json else shown)
+    board, from_file = leaks.gathered(data, corpora or (), episodes=meld.episodes(episodes) if episodes else None)
+    if from_file:
+        print(f"{data!r} has no {', '.join(from_file)}: counts from {leaks.path_of(data)}", file=sys.stderr)
+    if write:
+        leaks.write(board, data)
+    print(board.to_json(orient="records") if as_json else leaks.as_text(board))

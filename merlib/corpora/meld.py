@@ -51,6 +51,14 @@ def videos(source: Path, part: str) -> list[str]:
     return [f"{clips(Path(source), part)}/{u.removeprefix(f'{part}_')}.mp4" for u in utterances]
 
 
+def episodes(source: Path) -> dict[str, str]:
+    """Utterance -> season and episode, by the three CSV files in the folder `source`."""
+    rows = pd.concat([_split(Path(source), part) for part in FILES])
+    if "episode" not in rows or rows["episode"].isna().any():
+        raise CorpusError(f"{source}: its CSV files have no columns Season and Episode. Take the official files.")
+    return dict(zip(rows["utterance"], rows["episode"], strict=True))
+
+
 def clips(source: Path, part: str) -> str:
     """The folder of the clips of a part below `source`: as in MELD.Raw, or in a folder of the archive's name."""
     name = FILES[part][1]
@@ -98,4 +106,6 @@ def _split(source: Path, part: str) -> pd.DataFrame:
         "text": raw["Utterance"],
         "video": clip.map(lambda c: media_path(folder / f"{c}.mp4", source)).mask(bad, ""),
     }
+    if {"Season", "Episode"} <= set(raw):
+        columns["episode"] = raw["Season"].str.strip() + " " + raw["Episode"].str.strip()
     return pd.DataFrame(columns)

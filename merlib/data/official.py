@@ -56,6 +56,8 @@ UTTERANCES = {  # where the classes are not counted; those of MOSEI are HFF Tabl
 SCORED = {"mosi": 2195, "mosei": 22856}  # least number of utterances with a score
 SPEAKERS = dict.fromkeys(("iemocap4", "iemocap6", "iemocap6_majority", "iemocap8"), "0[1-5][FM]")  # session and sex
 SPEAKERS["ravdess"] = "0[1-9]|1[0-9]|2[0-4]"
+SCRIPTS = dict.fromkeys(("iemocap4", "iemocap6", "iemocap6_majority", "iemocap8"), r"_(script\d\d_\d)")
+SCRIPTS["ravdess"] = r"^(?:\d\d-){4}(\d\d)"  # what is spoken from a script, by the ids: play and scene, or sentence
 ALSO = {"mosei": {"train": 16326, "test": 4659}}  # the published feature files leave a few utterances out
 DIALOGUES = {
     "iemocap6": {"train+val": 120, "test": 31},

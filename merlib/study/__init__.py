@@ -19,6 +19,7 @@
     claimed     the pairs of printed scores that the claims of a paper set beside each other
     claims      what the text claims, judged on our own runs; claims_page tells it
     power       how many seeds a claim needs, before training
+    leaks       what training and test have in common; without_duplicates scores what they do not
     report      all tables: summary, scoreboard, report.md
 
 Each name is loaded when it is first used, so that reading records needs no torch.
@@ -35,6 +36,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "comparison",
         "costs",
         "identity",
+        "leaks",
         "paired",
         "planning",
         "power",
@@ -42,6 +44,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "report",
         "runs",
         "tables",
+        "without_duplicates",
     ],
     submod_attrs={
         "batch": ["runs_of_batch"],

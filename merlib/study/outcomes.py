@@ -82,13 +82,13 @@ def keep(run: "Run") -> None:
         val_n = int(((run.split == "val") & (corpus.table["label"].to_numpy() >= 0)).sum())
         about = {"ids": saved["ids"], "y_true": saved["y_true"], "predicted": predicted}
         if "y_score" in saved:
-            about["binary"] = {name: (*_binary(run, saved["y_score"]), saved[f"{name}_binary"]) for name in predicted}
+            true = binary_classes(saved["y_score"], run.judge.binary)
+            about["binary"] = {name: (*true, saved[f"{name}_binary"]) for name in predicted}
         write(path_of(run.data, run.id), table=corpus.table, classes=len(run.judge.labels), val_n=val_n, **about)
 
 
-def _binary(run: "Run", score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def binary_classes(score: np.ndarray, binary: str) -> tuple[np.ndarray, np.ndarray]:
     """Which utterances acc2 includes, and their true class, as `training.metrics.sentiment` has them."""
-    binary = run.judge.binary
     included = score != 0 if binary == "excluded" else np.ones(len(score), dtype=bool)
     return included, official.ABOVE[binary](score).astype(int)
 
@@ -105,9 +105,9 @@ def write(
     key = _key(table)
     known = y_true >= 0
     ids, y_true = ids[known], y_true[known]
-    order = np.array(sorted(range(len(ids)), key=lambda i: _drawn(key, ids[i])))
+    order, digest = _order(key, ids)
     clusters = _clusters(key, table, ids, y_true)
-    kept = {"order": _drawn(key, "\n".join(sorted(ids))), "val_n": val_n}
+    kept = {"order": digest, "val_n": val_n}
     for selection, y_pred in predicted.items():
         kept[f"counts_{selection}"] = _counts(clusters, y_true, y_pred[known], classes)
         kept[f"right_{selection}"] = np.packbits((y_pred[known] == y_true)[order])
@@ -146,6 +146,25 @@ def _key(table: pd.DataFrame) -> bytes:
 
 def _drawn(key: bytes, name: str) -> str:
     return hashlib.blake2b(name.encode(), key=key, digest_size=16).hexdigest()
+
+
+def _order(key: bytes, ids: np.ndarray) -> tuple[np.ndarray, str]:
+    """The order in which the bits of these utterances stand, as indices, and its hash."""
+    drawn = np.array(sorted(range(len(ids)), key=lambda i: _drawn(key, ids[i])), dtype=int)
+    return drawn, _drawn(key, "\n".join(sorted(ids)))
+
+
+def right_of(kept: Outcomes, table: pd.DataFrame, ids: np.ndarray) -> np.ndarray | None:
+    """Whether each of the labelled test utterances `ids` (u) is right, for those who have the table of the corpus.
+
+    None where the run had other test utterances, or the corpus other labels.
+    """
+    order, digest = _order(_key(table), ids)
+    if digest != kept.order:
+        return None
+    right = np.empty(len(ids), dtype=bool)
+    right[order] = kept.right
+    return right
 
 
 def _clusters(key: bytes, table: pd.DataFrame, ids: np.ndarray, y_true: np.ndarray) -> np.ndarray:

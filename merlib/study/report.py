@@ -48,20 +48,25 @@ def _has_floors(table: Table) -> bool:
     return any(row.base in FLOORS for row in table.row)
 
 
+def headline_columns(paper: Paper, table: Table) -> list[str]:
+    """The scores that select the epoch, and all scores of a sentiment corpus; none of a table without floors."""
+    names = []
+    for name, column in table.columns.items() if _has_floors(table) else ():
+        recipe = declarations.base_recipe(paper, column.corpus or paper.corpora[0])
+        scores = (recipe["protocol"]["select_metric"], "acc2", "acc7", "f1_acc2")
+        names += [name] if column.fold is None and column.metric in scores else []
+    return names
+
+
 def scoreboard(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
     """The headline scores of every paper: all rows that have run, of the tables that have floors.
 
-    Scores are those that select the epoch, and all scores of a sentiment corpus. heading: paper, table and score in
-    words; kind: `proposed` for the paper's own network, `floor`, or `other`. boards: computed where not given.
+    heading: paper, table and score in words; kind: `proposed` for the paper's own network, `floor`, or `other`. boards:
+    computed where not given.
     """
     headlines = []
     for paper, table, board in boards or boards_of(data, only_with_floors=True):
-        if _has_floors(table):
-            names = []
-            for name, column in table.columns.items():
-                recipe = declarations.base_recipe(paper, column.corpus or paper.corpora[0])
-                scores = (recipe["protocol"]["select_metric"], "acc2", "acc7", "f1_acc2")
-                names += [name] if column.fold is None and column.metric in scores else []
+        if names := headline_columns(paper, table):
             lines = board[board["column"].isin(names) & board["reproduced"].notna()]
             kinds = {row.id: _kind(row) for row in table.row}
             headings = {name: _heading(paper, table, name) for name in names}

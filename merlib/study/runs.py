@@ -30,7 +30,7 @@ from merlib import registry
 from merlib.data import batches, folders, inputs, masking, official, store
 from merlib.data import splits as protocols
 from merlib.files import atomic, discard, is_sound
-from merlib.places import TWINS, commit, results_folder
+from merlib.places import TWINS, commit, run_folder
 from merlib.study import identity
 from merlib.training import fitting, loop, metrics
 from merlib.training.prediction import predict
@@ -109,7 +109,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        return results_folder("cache") / "runs" / self.id
+        return run_folder(self.id)
 
     @property
     def finished(self) -> bool:
