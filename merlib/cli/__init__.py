@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from merlib import declarations, signals
-from merlib.cli import arguments, data
+from merlib.cli import arguments, data, multiverse
 from merlib.cli.arguments import (
     AsJson,
     Changes,
@@ -214,6 +214,9 @@ def run(
     shown = ["row", "column", "seed", "selection", "value", "epoch", "never_predicted"]
     print(records.reindex(columns=shown).to_string(index=False, na_rep=""))
     print("not recorded, because of --set" if change else f"recorded in {study.records_path(paper, table, data)}")
+
+
+app.command()(multiverse.multiverse)
 
 
 @app.command()

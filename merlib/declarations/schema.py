@@ -220,11 +220,12 @@ class Paper(Strict):
         return one_of(self.tables, f"table{name}" if name.isdigit() else name, f"table of {self.id}")
 
     def tables_of_batch(self, names: Sequence[str] = ()) -> list[str]:
-        """Those of the named tables that the paper has; without names all but `readings`, the range over all readings.
+        """Those of the named tables that the paper has; without names all but those that its readings make.
 
-        `readings` takes longer than all others together, so that it runs only when it is named.
+        `readings` takes longer than all others together, so that it runs only when it is named; of `multiverse` a batch
+        draws rows.
         """
-        return [name for name in self.tables if name in (names or self.tables.keys() - {"readings"})]
+        return [name for name in self.tables if name in (names or self.tables.keys() - {"readings", "multiverse"})]
 
 
 class Cell(Strict):

@@ -1,5 +1,6 @@
 """What all figures share: colours, the canvas that names the data root, and the file of a figure."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -21,10 +22,12 @@ STYLE = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10, 
 
 
 def canvas(
-    title: str, data: str, panels: int, *, size: tuple[float, float], sharex: bool = False, sharey: bool = False
-) -> tuple[Figure, list[Axes]]:
+    title: str, data: str, panels: int, *, size: tuple[float, float], sharex: bool = False, sharey: bool = False,
+    heights: Sequence[float] = (1,),
+) -> tuple[Figure, list[Axes]]:  # fmt: skip
     """A figure with a row of `panels` axes of `size` inches each, or with a note when there is nothing to show.
 
+    heights: of several axes below one another in each panel, in shares of its height.
     The figure is closed, so that no backend shows it by itself: a notebook displays it as the value of its cell.
     """
     origin = "SYNTHETIC TWIN: no real data" if data in TWINS else f"data: {data}"
@@ -33,7 +36,8 @@ def canvas(
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(width * max(panels, 1), height), layout="constrained")
         plt.close(figure)
-        axes = figure.subplots(1, panels, squeeze=False, sharex=sharex, sharey=sharey).ravel() if panels else []
+        options = {"squeeze": False, "sharex": sharex, "sharey": sharey, "height_ratios": heights}
+        axes = figure.subplots(len(heights), panels, **options).ravel() if panels else []
         figure.suptitle(f"{title}\n{origin}{note}", fontsize=12)
     return figure, list(axes)
 

@@ -4,6 +4,7 @@
     costs       what a run will take
     batch       the runs of many tables, each once
     tables      the runs of a table, trained, and their records
+    multiverse  joint draws over all readings; design balances them
     identity    the id of a run
     runs        one run, from the cache or trained now
     recorded    which numbers have records
@@ -32,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "comparison",
         "costs",
         "identity",
+        "multiverse",
         "paired",
         "planning",
         "records",
