@@ -45,9 +45,9 @@ def _curve(ax: Axes, scores: pd.DataFrame, order: pd.Series, place: Mapping[str,
 
 def _options(ax: Axes, taken: pd.DataFrame, options: list[tuple[str, str]], place: Mapping[str, int]):
     for y, (name, option) in enumerate(options):
-        draws = taken.index[taken[name] == option]
-        ax.plot([place[draw] for draw in draws], [y] * len(draws), "s", color="black", ms=4)
+        x = sorted(place[draw] for draw in taken.index[taken[name] == option])
+        ax.plot(x, [y] * len(x), "s", color="black", ms=4)
         if y and options[y - 1][0] != name:
             ax.axhline(y - 0.5, color=PRINTED, lw=0.5)
     ax.set_yticks(range(len(options)), [f"{name}: {option}" for name, option in options], fontsize=8)
-    ax.set(xlabel="draws, by their mean score", ylim=(len(options) - 0.5, -0.5))
+    ax.set(xlabel="draws, by their mean score", xticks=[], ylim=(len(options) - 0.5, -0.5))

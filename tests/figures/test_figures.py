@@ -203,8 +203,8 @@ def test_a_specification_curve_has_the_draws_in_order_above_their_options():
         "printed: 70.0", "default readings: 52.0", "Floor: x: 45.0"
     ]  # fmt: skip
     assert [line.get_ydata()[0] for line in curve.lines[2:]] == [70.0, 52.0, 45.0]
-    taken = {label.get_text(): line.get_xdata() for label, line in zip(
-        options.get_yticklabels(), [each for each in options.lines if each.get_marker() == "s"], strict=True)}  # fmt: skip
+    marks = [line.get_xdata().tolist() for line in options.lines if line.get_marker() == "s"]
+    taken = dict(zip([label.get_text() for label in options.get_yticklabels()], marks, strict=True))
     assert taken == {"one: x": [1, 2], "one: y": [0], "two: p": [1], "two: q": [0, 2]}
     assert "SYNTHETIC TWIN" in figure.get_suptitle()
     assert "nothing to show" in figures.specification_curve(scores[:0], data="x", title="", lines={}).get_suptitle()
