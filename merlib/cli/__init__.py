@@ -137,6 +137,8 @@ def compare(words: Words, as_json: AsJson = False, data: Root = "twin") -> None:
     board = board[board["row"].isin(rows)] if rows else board
     shown = board.drop(columns=["data", "features", "row"]).round(2)
     print(board.to_json(orient="records") if as_json else shown.to_string(index=False, na_rep=""))
+    if not as_json and len(searches := study.searched(paper, table, data)):
+        print(f"\nwhat validation selects, in each seed and fold\n{searches.round(2).to_string(index=False)}")
     recorded = {root for (name, _, _), roots in study.recorded(paper).items() if name == table for root in roots}
     if recorded and data not in recorded:
         options = " or ".join(f"--data {root}" for root in sorted(recorded))

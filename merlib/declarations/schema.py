@@ -51,6 +51,7 @@ class Row(Strict):
     bold: list[str] = []  # columns whose cell is printed in bold, or otherwise marked as best
     same_as: str | None = None  # the row whose printed numbers this added row is compared with
     base: str | None = None  # another system of paper.toml's [base.*], trained by us
+    search: str | None = None  # rows of one name are one system at several settings, of which validation selects one
     change: dict[str, Any] = {}
 
     @property

@@ -17,6 +17,7 @@
     paired      two rows on the same test utterances
     pairs       two rows that a claim sets beside each other, on equal inputs
     claims      what the text claims, judged on our own runs; claims_page tells it
+    search      what validation selects of a system's settings
     report      all tables: summary, scoreboard, report.md
 
 Each name is loaded when it is first used, so that reading records needs no torch.
@@ -51,6 +52,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "records": ["read_records", "write_records"],
         "report": ["scoreboard", "summary"],
         "runs": ["Run", "execute"],
+        "search": ["searched"],
         "tables": ["run_table"],
     },
 )  # fmt: skip

@@ -10,7 +10,8 @@ import tiny_study
 from merlib import declarations, study
 from merlib.declarations import Row
 from merlib.errors import DeclarationError, RequestError
-from merlib.study import multiverse, runs, statistics
+from merlib.places import results_folder
+from merlib.study import multiverse, notebook, runs, statistics
 from merlib.study.design import balanced
 
 PAPER = declarations.load("mfcre")
@@ -138,6 +139,17 @@ def test_scores_are_read_from_the_records_beside_print_default_and_floor(ran):
     assert lines["printed"] == float(paper.table("table2").find("ours").reported["weighted_f1"])
     assert lines[floor] == pytest.approx(board["bigru", "weighted_f1"])
     assert multiverse.scores(paper, "meld_weighted_f1", "twin").empty
+
+
+def test_a_notebook_shows_the_curve_or_says_what_to_run(ran, capsys):
+    paper = notebook.load("mfcre")
+    shares = notebook.multiverse(paper, "twin")
+    assert list(shares.columns.get_level_values(0).unique()) == ["iemocap6_weighted_f1"] and "cell" in shares.index
+    assert (results_folder("twin") / "figures" / "mfcre" / "multiverse_iemocap6_weighted_f1.png").exists()
+    capsys.readouterr()
+    assert notebook.multiverse(paper, "lab").empty
+    command = "merlib multiverse mfcre --draws 24 --seeds 0,1 --data lab"
+    assert capsys.readouterr().out == f"no draw has run on 'lab': run `{command}`, then this cell again\n"
 
 
 def test_shares_of_a_balanced_design_are_those_of_the_analysis_of_variance():
