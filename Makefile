@@ -5,6 +5,7 @@ DATA ?= twin_media
 PAPER ?=
 TABLE ?=
 SEEDS ?= 0
+DRAWS ?= 0
 PROFILE ?=
 ifeq ($(origin CORES),undefined)
 CORES := $(shell nproc)
@@ -14,16 +15,17 @@ PY := .venv/bin/python
 # process would compile torch and all else anew, which takes longer than most of them work.
 unexport PYTHONDONTWRITEBYTECODE
 # What is typed as DATA=... reaches the shell as one word, whatever it holds: nothing in it is expanded or run.
-unexport DATA PAPER TABLE SEEDS CORES PROFILE
+unexport DATA PAPER TABLE SEEDS DRAWS CORES PROFILE
 typed = '$(subst ','\'',$(value $1))'
 MACHINE = $(if $(value PROFILE),--profile profiles/$(call typed,PROFILE),--cores $(call typed,CORES))
 # The inner quotes keep Snakemake from taking a root called 007 or 1e3 for a number.
-BATCH = data="'"$(call typed,DATA)"'" paper=$(call typed,PAPER) table=$(call typed,TABLE) seeds=$(call typed,SEEDS)
+BATCH = data="'"$(call typed,DATA)"'" paper=$(call typed,PAPER) table=$(call typed,TABLE) seeds=$(call typed,SEEDS) draws=$(call typed,DRAWS)
 
 .PHONY: help reproduce test test-all test-cluster lab clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo "            DATA=<root> PAPER=<id> TABLE=<n> SEEDS=0,1,2 CORES=<n> narrow or widen reproduce;"
+	@echo "            DRAWS=24 adds so many joint choices of all readings of a paper;"
 	@echo "            PROFILE=slurm or slurm-gpu sends its jobs to a cluster"
 
 reproduce: .venv/ready  ## regenerate every table from synthetic recordings (or DATA=<root>), then print the comparison

@@ -4,13 +4,15 @@
 
 config: `data`, a data root (default twin); `paper` and `table`, comma-separated lists that narrow the batch (default
 all; the table `readings`, the range over all readings of a paper, runs only when named); `seeds`, a comma-separated
-list (default 0); `threads` of each job (default 1); `job_seconds`: a job of less is joined by further runs (default
-60). A paper is left out, with a notice, if the data root has none of its corpora.
+list (default 0); `draws`: joint choices of all readings that each paper runs under, too (default 0); `threads` of each
+job (default 1); `job_seconds`: a job of less is joined by further runs (default 60). A paper is left out, with a
+notice, if the data root has none of its corpora.
 
 Its stages: `corpus` makes a corpus of a synthetic root; `learn` trains the encoders whose vectors the tables read, such
 as a text stage, where another root has what these encoders read (`[learned.*]` of a paper.toml); `plan` lists the runs
 that the tables need; `train` and `floors` train those that are not in results/cache, of networks and of estimators, the
-longest first; each notebook has a rule, which executes it; `report` compares. A run is known by all that determines its
+longest first; `multiverse` trains the draws, a job a paper and seed; each notebook has a rule, which executes it;
+`report` compares. A run is known by all that determines its
 numbers (merlib/study/identity.py), so that no edit of code makes it due unless it changes these. A notebook is due when
 it, its parameters, its paper, its data or the code that it loaded last time have changed. Where a run fails, the
 notebooks of its tables are not executed, and everything else is.
@@ -37,10 +39,12 @@ DATA = root_name("" if data is None else str(data))
 SEEDS = ",".join(str(int(seed)) for seed in str(config.get("seeds", 0)).split(","))
 JOB_SECONDS = float(config.get("job_seconds", 60))
 THREADS = int(config.get("threads", 1))
+DRAWS = int(config.get("draws") or 0)
 RESULTS, CACHE = results_folder(DATA).resolve(), results_folder("cache").resolve()
 PLAN = RESULTS / "plan.json"
 FOLDER = folders.root_path(DATA).resolve()
 FIRST_FOLD = FOLDER / "{corpus}" / "features" / (declarations.array_of("{name}").replace("{fold}", "0") + ".safetensors")
+DRAWN = CACHE / "jobs" / DATA / f"{{paper}}-{DRAWS}-draws-seed-{{seed}}.done"
 CODE = sorted(ROOT.glob("merlib/**/*.py"))
 LOGGED = " > {log:q} 2>&1 || {{ tail -n 3 {log:q} >&2; exit 1; }}"
 SCALE = MEDIA_SCALE if DATA == "twin_media" else 1.0  # another one makes the synthetic root, and all that reads it, due
@@ -71,6 +75,12 @@ def learned_of(paper):
     wanted = declarations.wanted(declarations.load(paper), BATCH[paper], arrays)
     files = [str(FIRST_FOLD).format(corpus=corpus, name=name, seed="{seed}") for corpus, name in wanted]
     return [file.format(seed=seed) for file in files for seed in SEEDS.split(",")]
+
+
+def drawn_of(paper, source):
+    """The marks of the jobs that train the draws that a notebook shows."""
+    shows = DRAWS and "notebook.multiverse(" in source.read_text(encoding="utf-8")
+    return [str(DRAWN).format(paper=paper, seed=seed) for seed in SEEDS.split(",")] if shows else []
 
 
 def declarations_of(paper):
@@ -147,7 +157,7 @@ def executions(paper):
         each = [[name] for name in about if name in BATCH[paper]] if "table" in headless.parameters(source) else together
         for tables in each:
             name = source.stem if tables == about else f"{source.stem}_{tables[0]}"
-            needs = declarations_of(paper) + data_of(paper)
+            needs = declarations_of(paper) + data_of(paper) + drawn_of(paper, source)
             about_tables = {"table": tables[0], "data": DATA, "seeds": f"[{SEEDS}]"}
             yield execution(source, name, needs, **about_tables) | {"runs": [f"{paper}/{name}" for name in tables]}
 
@@ -258,6 +268,25 @@ for kind in ("train", "floors"):
             runtime=of_job(kind, lambda job: 10 + round(job["seconds"] / 20)),  # minutes: three times what is predicted
         shell:
             "{sys.executable:q} -m merlib run {params.command} --data {DATA:q}" + LOGGED
+
+
+rule multiverse:
+    input:
+        lambda wildcards: declarations_of(wildcards.paper) + data_of(wildcards.paper) + learned_of(wildcards.paper),
+    output:
+        touch(DRAWN),
+    log:
+        RESULTS / "logs" / "{paper}" / f"multiverse_{DRAWS}_{{seed}}.log",
+    wildcard_constraints:
+        seed="[0-9]+",
+    threads: THREADS
+    retries: 2
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 600 * attempt,  # minutes; what is trained is kept
+    shell:
+        "{sys.executable:q} -m merlib multiverse {wildcards.paper} --draws {DRAWS} --seeds {wildcards.seed} "
+        "--data {DATA:q}" + LOGGED
 
 
 for item in EXECUTIONS:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from merlib import declarations, signals
-from merlib.cli import arguments, beforehand, data
+from merlib.cli import arguments, beforehand, data, multiverse
 from merlib.cli import records as own_records
 from merlib.cli.arguments import (
     AsJson,
@@ -150,6 +150,8 @@ def compare(words: Words, as_json: AsJson = False, data: Root = "twin") -> None:
     board = board[board["row"].isin(rows)] if rows else board
     shown = board.drop(columns=["data", "features", "row"]).round(2)
     print(board.to_json(orient="records") if as_json else shown.to_string(index=False, na_rep=""))
+    if not as_json and len(searches := study.searched(paper, table, data)):
+        print(f"\nwhat validation selects, in each seed and fold\n{searches.round(2).to_string(index=False)}")
     recorded = {root for (name, _, _), roots in study.recorded(paper).items() if name == table for root in roots}
     if recorded and data not in recorded:
         options = " or ".join(f"--data {root}" for root in sorted(recorded))
@@ -233,6 +235,9 @@ def run(
     shown = ["row", "column", "seed", "selection", "value", "epoch", "never_predicted"]
     print(records.reindex(columns=shown).to_string(index=False, na_rep=""))
     print("not recorded, because of --set" if change else f"recorded in {study.records_path(paper, table, data)}")
+
+
+app.command()(multiverse.multiverse)
 
 
 @app.command()

@@ -75,8 +75,8 @@ def folder(words: Sequence[str]) -> Path | None:
 
 
 def _rows(paper: "declarations.Paper", text: bool) -> dict[str, list[str]]:
-    """Table -> the ids of its rows."""
-    rows = {name: [row.id for row in table.row] for name, table in paper.tables.items()}
+    """Table -> the ids of its rows, of those tables whose rows are listed."""
+    rows = {name: [row.id for row in table.row] for name, table in paper.tables.items() if table.row}
     for cell in declarations.cells(paper) if text else ():
         if cell.table not in paper.tables:
             rows.setdefault(cell.table, []).append(cell.row)

@@ -56,7 +56,8 @@ def splits(
     layers of an encoder read, see `Passport.layers_above`); `classes` (how many labels count, where given);
     `on_failure` (discard: an utterance whose recording could not be used in one of the modalities loses its label;
     zero: it keeps it); `augment` (copies of the utterances of rare classes, from the arrays `augmented`, join the
-    training split: minority_train, or the corpus before it is split: minority_before_split).
+    training split: minority_train, or the corpus before it is split: minority_before_split); `order` (shuffled: the
+    steps of each utterance stand in a drawn order, the control for what a network learns from their order).
     By dialogue, utterances without a label stay as context; by utterance they are left out.
     Raises RequestError when no modality is left.
     """
@@ -78,6 +79,10 @@ def _read(dataset: Dataset, data: dict[str, Any], protocol: dict[str, Any], fold
     if data.get("augment", "none") != "none":
         source = _with_copies(source, dataset, data, protocol, fold)
     flat = {m: _flat(feature) for m, feature in source.features.items()}
+    if one_of(("recorded", "shuffled"), data.get("order", "recorded"), "data.order") == "shuffled":
+        if data["unit"] != "utterance":
+            raise RequestError("data.order shuffled is of the steps of an utterance: use it with data.unit utterance")
+        flat = {m: (shuffled(values, lengths), lengths) for m, (values, lengths) in flat.items()}
     scales = {}
     for m, (values, lengths) in flat.items():
         if data["standardize"] and not source.features[m].layers_above:
@@ -174,6 +179,13 @@ def _flat(feature: Feature) -> tuple[Tensor, Tensor]:
     values = torch.as_tensor(np.ascontiguousarray(feature.values))
     lengths = feature.lengths if feature.lengths is not None else np.ones(len(values), np.int64)
     return values, torch.as_tensor(lengths)
+
+
+def shuffled(values: Tensor, lengths: Tensor, *, seed: int = 0) -> Tensor:
+    """The steps (s d) of every utterance in an order that the seed draws; utterances keep their place, their steps and
+    their length (u), and nothing is fitted. The runs of all seeds see the same order."""
+    utterance = np.repeat(np.arange(len(lengths)), lengths)
+    return values[np.lexsort((np.random.default_rng(seed).random(len(values)), utterance))]
 
 
 def moments(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,18 +10,15 @@ from pydantic import ValidationError
 
 from merlib.declarations import folder as files_of
 from merlib.declarations.printed import addresses, cells, number, row_cells
+from merlib.declarations.readings import tables_of_readings
 from merlib.declarations.recipes import recipe
-from merlib.declarations.schema import LETTERS, SCORES, SHARES, Cell, Claim, Column, Paper, Row, Table
+from merlib.declarations.schema import LETTERS, SHARES, Cell, Claim, Paper, Table
 from merlib.errors import DeclarationError, one_of
 from merlib.places import CHECKOUT
 from merlib.registry import registered
 
 NEEDED = (  # leaves of every base recipe
     "data.unit", "data.modalities", "protocol.split", "protocol.select", "protocol.select_metric",
-)  # fmt: skip
-READ = (  # leaves of `data` that a run reads; all others are settings of the extraction
-    "data.unit", "data.modalities", "data.text", "data.audio", "data.visual", "data.standardize", "data.classes",
-    "data.augment", "data.on_failure",
 )  # fmt: skip
 
 
@@ -69,39 +66,11 @@ def read(folder: Path) -> Paper:
         raise files_of.mistakes(folder, declared, error) from None
     try:
         if paper.recipe:
-            paper = paper.model_copy(update={"tables": paper.tables | {"readings": _readings_table(paper)}})
+            paper = paper.model_copy(update={"tables": paper.tables | tables_of_readings(paper)})
         _check(paper, folder)
     except DeclarationError as error:
         raise DeclarationError(str(error) if folder.name in str(error) else f"{folder.name}: {error}") from error
     return paper
-
-
-def _readings_table(paper: Paper) -> Table:
-    """A table that this study adds: the headline scores under every other option of every reading, one at a time.
-
-    A reading with a context has a row for its default option too, with which the other options are compared.
-    """
-    printed = {
-        (cell.corpus, cell.metric)
-        for name, table in paper.tables.items() for cell in cells(paper, name) if table.find(cell.row).runs
-    }  # fmt: skip
-    columns = {
-        f"{corpus}_{metric}": Column(metric=metric, label=f"{corpus} {metric}", corpus=corpus)
-        for corpus in paper.corpora for metric in SCORES if (corpus, metric) in printed
-    }  # fmt: skip
-    rows = [Row(id="default", label="All default readings")]
-    for name, reading in paper.readings.items():
-        leaves = {leaf for option in reading.options.values() for leaf in paper.flat(option)}
-        if all(leaf.startswith("data.") and leaf not in READ for leaf in leaves):
-            continue  # settled when features are extracted: a run on given arrays cannot switch it
-        context = paper.flat(reading.context)
-        where = ", ".join(f"{leaf} = {value}" for leaf, value in context.items())
-        for option in reading.options:
-            if option != reading.default or reading.context:
-                label = f"{name}: {option}" + f" (where {where})" * bool(where)
-                change = context | {f"readings.{name}": option}
-                rows.append(Row(id=f"{name}_{option}", label=label, change=change))
-    return Table(id="readings", caption="The range over all readings", where="this study", columns=columns, row=rows)
 
 
 def _check(paper: Paper, folder: Path) -> None:

@@ -51,6 +51,7 @@ class Row(Strict):
     bold: list[str] = []  # columns whose cell is printed in bold, or otherwise marked as best
     same_as: str | None = None  # the row whose printed numbers this added row is compared with
     base: str | None = None  # another system of paper.toml's [base.*], trained by us
+    search: str | None = None  # rows of one name are one system at several settings, of which validation selects one
     change: dict[str, Any] = {}
 
     @property
@@ -221,11 +222,12 @@ class Paper(Strict):
         return one_of(self.tables, f"table{name}" if name.isdigit() else name, f"table of {self.id}")
 
     def tables_of_batch(self, names: Sequence[str] = ()) -> list[str]:
-        """Those of the named tables that the paper has; without names all but `readings`, the range over all readings.
+        """Those of the named tables that the paper has; without names all but those that its readings make.
 
-        `readings` takes longer than all others together, so that it runs only when it is named.
+        `readings` takes longer than all others together, so that it runs only when it is named; of `multiverse` a batch
+        draws rows.
         """
-        return [name for name in self.tables if name in (names or self.tables.keys() - {"readings"})]
+        return [name for name in self.tables if name in (names or self.tables.keys() - {"readings", "multiverse"})]
 
 
 class Cell(Strict):

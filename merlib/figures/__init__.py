@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "comparisons": ["drops", "headlines", "per_class", "scoreboard", "selection_gap", "sweep"],
+        "multiverse": ["specification_curve"],
         "runs": ["confusions", "corpus_shape", "embeddings", "learning_curves", "project", "transitions"],
         "style": ["COLOURS", "FLOOR", "OURS", "PEAK", "PRINTED", "canvas", "save"],
     },

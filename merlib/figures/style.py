@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -25,12 +26,13 @@ STYLE = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10, 
 
 def canvas(
     title: str, data: str, panels: int, *, size: tuple[float, float], sharex: bool = False, sharey: bool = False,
-    features: str = "",
+    features: str = "", heights: Sequence[float] = (1,),
 ) -> tuple[Figure, list[Axes]]:  # fmt: skip
     """A figure with a row of `panels` axes of `size` inches each, or with a note when there is nothing to show.
 
-    features: what the numbers were measured on, for the title. The figure is closed, so that no backend shows it by
-    itself: a notebook displays it as the value of its cell.
+    features: what the numbers were measured on, for the title. heights: of several axes below one another in each
+    panel, in shares of its height. The figure is closed, so that no backend shows it by itself: a notebook displays it
+    as the value of its cell.
     """
     origin = "SYNTHETIC TWIN: no real data" if data in TWINS else f"data: {data}"
     origin += f" ({features})" if features else ""
@@ -39,7 +41,8 @@ def canvas(
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(width * max(panels, 1), height), layout="constrained")
         plt.close(figure)
-        axes = figure.subplots(1, panels, squeeze=False, sharex=sharex, sharey=sharey).ravel() if panels else []
+        options = {"squeeze": False, "sharex": sharex, "sharey": sharey, "height_ratios": heights}
+        axes = figure.subplots(len(heights), panels, **options).ravel() if panels else []
         lines = textwrap.wrap(origin, int(11 * figure.get_figwidth()))
         figure.suptitle("\n".join([title, *lines]) + note, fontsize=11)
     return figure, list(axes)

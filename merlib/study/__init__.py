@@ -4,6 +4,7 @@
     costs       what a run will take
     batch       the runs of many tables, each once
     tables      the runs of a table, trained, and their records
+    multiverse  joint draws over all readings; design balances them
     identity    the id of a run
     runs        one run, from the cache or trained now
     recorded    which numbers have records
@@ -20,6 +21,7 @@
     claims      what the text claims, judged on our own runs; claims_page tells it
     power       how many seeds a claim needs, before training
     leaks       what training and test have in common; without_duplicates scores what they do not
+    search      what validation selects of a system's settings
     report      all tables: summary, scoreboard, report.md
 
 Each name is loaded when it is first used, so that reading records needs no torch.
@@ -37,6 +39,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "costs",
         "identity",
         "leaks",
+        "multiverse",
         "paired",
         "planning",
         "power",
@@ -56,6 +59,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "records": ["read_records", "write_records"],
         "report": ["scoreboard", "summary"],
         "runs": ["Run", "execute"],
+        "search": ["searched"],
         "tables": ["run_table"],
     },
 )  # fmt: skip

@@ -18,7 +18,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from merlib import declarations, origins
-from merlib.errors import MerlibError
+from merlib.errors import DeclarationError, MerlibError
 from merlib.files import atomic, is_as_written, seal_of
 from merlib.foreign import read_text
 from merlib.places import results_folder
@@ -125,7 +125,7 @@ def _checked(
 
     first_line: the line of a file that the first of them stands in; only a file must not repeat a key.
     """
-    metrics, keys, checked = _metrics(paper, table), set(), []
+    declared, keys, checked = declarations.load(paper), set(), []
     for at, fields in enumerate(records, first_line or 1):
         where = f"line {at}" if first_line else f"record {at}"
         try:
@@ -134,14 +134,14 @@ def _checked(
             first = error.errors()[0]
             name = ".".join(map(str, first["loc"])) or "record"
             raise ValueError(f"{where}: {name} is {first['input']!r}: {first['msg']}") from None
-        cell, key = (record.row, record.column), tuple(getattr(record, name) for name in KEYS)
+        metrics, key = _metrics_of(declared, table, record.row), tuple(getattr(record, name) for name in KEYS)
         if record.data != data:
             raise ValueError(f"{where} is a record of the data root {record.data!r}, not of {data!r}")
-        if cell not in metrics:
+        if record.column not in metrics:
             raise ValueError(f"{where}: {paper}/{table} has no row {record.row!r} with a column {record.column!r}")
-        least, most = PLAIN.get(metrics[cell], PERCENT)
+        least, most = PLAIN.get(metrics[record.column], PERCENT)
         if not least <= record.value <= most:
-            expected = f"expected {metrics[cell]} from {least:g} to {most:g}"
+            expected = f"expected {metrics[record.column]} from {least:g} to {most:g}"
             raise ValueError(f"{where}: value is {record.value!r}, {expected}")
         if first_line and key in keys:
             raise ValueError(f"{where} is a second record of the same run")
@@ -151,15 +151,13 @@ def _checked(
 
 
 @cache
-def _metrics_of(declared: declarations.Paper, table: str) -> dict[tuple[str, str], str]:
+def _metrics_of(declared: declarations.Paper, table: str, row: str) -> dict[str, str]:
     of_table = declared.table(table)
-    cells = (cell for row in of_table.row for cell in declarations.row_cells(declared, of_table, row))
-    return {(cell.row, cell.column): cell.metric for cell in cells}
-
-
-def _metrics(paper: str, table: str) -> dict[tuple[str, str], str]:
-    """(row, column) -> metric, of a table."""
-    return _metrics_of(declarations.load(paper), table)
+    try:
+        cells = declarations.row_cells(declared, of_table, of_table.find(row))
+    except DeclarationError:
+        return {}
+    return {cell.column: cell.metric for cell in cells}
 
 
 def _check_seal(path: Path) -> None:

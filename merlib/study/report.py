@@ -34,12 +34,12 @@ Board = tuple[Paper, Table, pd.DataFrame]  # a table, and `compare` of it
 
 
 def boards_of(data: str, *, only_with_floors: bool = False) -> list[Board]:
-    """Every table, printed beside reproduced; the table `readings` only where it has records."""
+    """Every table with rows, printed beside reproduced; the table `readings` only where it has records."""
     return [
         (paper, table, compare(paper.id, table.id, data))
         for paper in map(declarations.load, declarations.papers())
         for table in paper.tables.values()
-        if table.id != "readings" or records_path(paper.id, table.id, data).exists()
+        if table.row and (table.id != "readings" or records_path(paper.id, table.id, data).exists())
         if _has_floors(table) or not only_with_floors
     ]
 

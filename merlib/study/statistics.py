@@ -174,6 +174,27 @@ def hierarchical(runs: np.ndarray, statistic: Statistic, *, draws: int = 2000, s
     return np.sort((scores * of_seeds).sum(axis=1) / seeds)
 
 
+def shares(factors: Sequence[np.ndarray], values: Sequence[float], *, orders: int = 100) -> np.ndarray:
+    """The share of the variance of n values that each factor explains, and the residual's as the last; they sum to 1.
+
+    factors: of each, its level at every value (n). A factor's share is what it takes off the squared residuals of a fit
+    of main effects when it enters, averaged over drawn orders of entry (Lindeman, Merenda and Gold 1980). In a balanced
+    design every order gives the sums of squares of the analysis of variance. All nan where the values do not vary.
+    """
+    values = np.asarray(values, float)
+    effects = [(np.unique(levels) == np.asarray(levels)[:, None]).astype(float) for levels in factors]
+    total = left = ((values - values.mean()) ** 2).sum()
+    taken, generator = np.zeros(len(effects)), np.random.default_rng(0)
+    for _ in range(orders):
+        fit, left = np.ones((len(values), 1)), total
+        for factor in generator.permutation(len(effects)):
+            fit = np.hstack([fit, effects[factor]])
+            after = ((values - fit @ np.linalg.lstsq(fit, values)[0]) ** 2).sum()
+            taken[factor] += left - after
+            left = after
+    return np.append(taken / orders, left) / (total or math.nan)
+
+
 def ends(sample: np.ndarray) -> tuple[float, float]:
     """The percentile interval of a bootstrap sample (Efron 1979)."""
     low, high = np.quantile(sample, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -18,6 +18,8 @@ from merlib.study.planning import plan, rows_of
 from merlib.study.records import PLAIN, write_records
 from merlib.study.runs import Run, execute
 
+LABEL = 60  # characters of a run's name that a bar of progress has room for
+
 
 class RunsFailed(MerlibError, RuntimeError):
     """Several runs of a table failed, each for a reason that the message names; the others are recorded."""
@@ -54,10 +56,10 @@ def run_table(
     bar = tqdm(planned, desc=f"{name} on {data}", disable=not progress)
     for item in bar:
         label, run = f"{item.row.id} {item.run.corpus}", item.run
-        bar.set_postfix_str(f"{label} seed {run.seed} fold {run.fold}")
+        bar.set_postfix_str(f"{label[-LABEL:]} seed {run.seed} fold {run.fold}")
         try:
             with _blamed_on(change):
-                result = execute(run, device=device, progress=progress, label=label)
+                result = execute(run, device=device, progress=progress, label=label[-LABEL:])
         except Exception as error:  # noqa: BLE001, a fault of one network is none of the others
             failed[f"{label} seed {run.seed} fold {run.fold}"] = error
             continue

@@ -22,6 +22,7 @@ match sys.argv[1:]:
     case ["report", "--data", data]: touch(os.environ["MERLIB_RESULTS"], data, "report.md")
     case ["data", "make", data, corpus, *_]: touch(os.environ["MERLIB_DATA"], data, corpus, "corpus.json")
     case ["plan", *_]: print(os.environ["JOBS"])
+    case ["multiverse", paper, *_]: touch(os.environ["MERLIB_RESULTS"], "drawn", f"{paper}_{sys.argv[6]}.json")
     case ["run", _, _, "bad", *_]: sys.exit("this run failed")
 """
 NO_JOBS = '{"jobs": []}'
@@ -98,6 +99,16 @@ def test_every_job_of_the_plan_is_trained_before_the_notebooks_of_its_tables(che
     assert not {"train", "floors"} & set(plan(checkout, "--dry-run", JOBS=jobs, **config).split())
     (results / "twin" / "plan.json").touch()  # a newer plan finds these runs due again: they have left the cache
     assert {"train", "floors"} <= set(plan(checkout, "--dry-run", JOBS=jobs, **config).split())
+
+
+def test_draws_are_trained_before_the_notebook_that_shows_them_and_only_if_asked_for(checkout):
+    config = {"data": "twin", "paper": "mfcre", "table": "4,5", "seeds": "0,1"}
+    assert "multiverse" not in plan(checkout, "--dry-run", **config).split()
+    plan(checkout, draws="6", **config)
+    drawn = {path.stem: json.loads(path.read_text()) for path in (checkout.parent / "results/drawn").glob("*.json")}
+    command = ["multiverse", "mfcre", "--draws", "6", "--seeds"]
+    assert drawn == {f"mfcre_{seed}": [*command, seed, "--data", "twin"] for seed in "01"}
+    assert "Nothing to be done" in plan(checkout, "--dry-run", draws="6", **config)
 
 
 def test_a_run_that_fails_stops_the_notebooks_of_its_tables_and_nothing_else(checkout):

@@ -231,3 +231,24 @@ def test_save_writes_equal_figures_as_equal_bytes(tmp_path, monkeypatch):
     assert path == tmp_path / "lab" / "figures" / "paper" / "name.png"
     assert saved[0] == saved[1] and saved[0].startswith(b"\x89PNG")
     assert [p.name for p in path.parent.iterdir()] == ["name.png"]
+
+
+def test_a_specification_curve_has_the_draws_in_order_above_their_options():
+    lines = [("x+p", 0, 50.0), ("x+p", 1, 54.0), ("y+q", 0, 40.0), ("y+q", 1, 42.0), ("x+q", 0, 60.0)]
+    scores = pd.DataFrame(lines, columns=["row", "seed", "score"])
+    scores[["one", "two"]] = [row.split("+") for row in scores["row"]]
+    named = {"printed": 70.0, "default readings": 52.0, "Floor: x": 45.0}
+    figure = figures.specification_curve(scores, data="twin", title="draws", lines=named)
+    curve, options = figure.axes
+    seeds, means = curve.lines[:2]
+    assert means.get_ydata().tolist() == [41.0, 52.0, 60.0] and means.get_xdata().tolist() == [0, 1, 2]
+    assert list(zip(seeds.get_xdata(), seeds.get_ydata(), strict=True)) == [(1, 50), (1, 54), (0, 40), (0, 42), (2, 60)]
+    assert [text.get_text() for text in curve.get_legend().get_texts()][2:] == [
+        "printed: 70.0", "default readings: 52.0", "Floor: x: 45.0"
+    ]  # fmt: skip
+    assert [line.get_ydata()[0] for line in curve.lines[2:]] == [70.0, 52.0, 45.0]
+    marks = [line.get_xdata().tolist() for line in options.lines if line.get_marker() == "s"]
+    taken = dict(zip([label.get_text() for label in options.get_yticklabels()], marks, strict=True))
+    assert taken == {"one: x": [1, 2], "one: y": [0], "two: p": [1], "two: q": [0, 2]}
+    assert "SYNTHETIC TWIN" in figure.get_suptitle()
+    assert "nothing to show" in figures.specification_curve(scores[:0], data="x", title="", lines={}).get_suptitle()

@@ -15,8 +15,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "transitions",
         ],
         "trained": [
-            "Trained", "alarm", "chance", "confusions", "curves", "pairs", "panel", "plane", "ranges", "results",
-            "runs", "scores", "selection_gap", "silhouettes", "train", "winners",
+            "Trained", "alarm", "chance", "confusions", "curves", "multiverse", "pairs", "panel", "plane", "ranges",
+            "results", "runs", "scores", "selection_gap", "silhouettes", "train", "winners",
         ],
     },
 )  # fmt: skip

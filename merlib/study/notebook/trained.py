@@ -151,6 +151,26 @@ def curves(paper: Paper, table: str, trained: Sequence[Trained], rows: Sequence[
             display(shown(figure, data, f"{paper.id}/{table}_{each.row.id}_{each.run.corpus}_curves"))
 
 
+def multiverse(paper: Paper, data: str) -> pd.DataFrame:
+    """Display the specification curve of each headline score; returns the share of its variance by reading.
+
+    Only draws that have run are shown; where none has, it prints what to run.
+    """
+    shares = {}
+    for column in study.multiverse.headlines(paper):
+        scores = study.multiverse.scores(paper, column, data)
+        if len(scores):
+            title = f"{column}: {scores['row'].nunique()} joint choices of readings"
+            lines = study.multiverse.beside(paper, column, data)
+            figure = figures.specification_curve(scores, data=data, title=title, lines=lines)
+            display(shown(figure, data, f"{paper.id}/multiverse_{column}"))
+            shares[column] = study.multiverse.shares(scores)
+    if not shares:
+        command = f"merlib multiverse {paper.id} --draws {study.multiverse.DRAWS} --seeds 0,1 --data {data}"
+        print(f"no draw has run on {data!r}: run `{command}`, then this cell again")
+    return pd.concat(shares, axis=1) if shares else pd.DataFrame()
+
+
 def panel(trained: Sequence[Trained]) -> dict[str, Any]:
     """The test utterances of several runs (folds, seeds) together: y_true (u), y_pred (u), labels (c)."""
     predictions = [each.predictions for each in trained]
