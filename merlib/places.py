@@ -51,6 +51,12 @@ def root_name(data: str) -> str:
     return data
 
 
+def declared_folder() -> Path:
+    """The declarations of papers: in a wheel inside the package (setup.py), else `papers` of the checkout."""
+    installed = Path(__file__).parent / "declared"
+    return installed if installed.is_dir() else CHECKOUT / "papers"
+
+
 def data_folder() -> Path:
     """The folder of data roots: MERLIB_DATA, or `data` of the checkout."""
     return Path(os.environ.get("MERLIB_DATA", CHECKOUT / "data"))

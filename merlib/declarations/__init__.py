@@ -1,19 +1,21 @@
 """Declarations: papers/<paper>/*.toml -> typed, checked cells and recipes. The grammar is in papers/README.md.
 
 `schema` has the types, `leaves` the dotted names, `printed` the cells, `recipes` the recipe of a row, `stand_ins` what
-runs where a root lacks what the paper used; `folder` reads the files, `loading` checks what they declare.
+runs where a root lacks what the paper used; `folder` reads the files, `loading` checks what they declare, `works` has
+the bibliography.
 """
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
+    submodules=["works"],
     submod_attrs={
         "loading": ["READ", "folders", "load", "papers", "read", "search_path"],
         "printed": ["addresses", "cells", "number", "row_cells"],
         "recipes": ["BASE", "base_recipe", "changed", "needs", "overruled", "recipe", "recipe_of"],
         "learned": ["array_of", "encoder_of", "extracted", "wanted"],
-        "schema": ["LETTERS", "SCORES", "Cell", "Claim", "Column", "Paper", "Row", "Table"],
+        "schema": ["LETTERS", "SCORES", "Cell", "Claim", "Column", "Paper", "Row", "Table", "Work"],
         "stand_ins": ["standing_in", "substitutes"],
     },
 )  # fmt: skip
