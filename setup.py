@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: a wheel holds the declarations of `papers/` inside the package, as merlib/declared."""
+"""What pyproject.toml cannot say: a wheel holds the declarations of `papers/` inside the package, in `declared`."""
 
 from setuptools import setup
 from setuptools.command.build_py import build_py

@@ -32,7 +32,7 @@ def test_a_plain_installation_brings_the_declarations_along(tmp_path, way):
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command = [*pip, "--no-build-isolation", "--no-compile", "--target", tmp_path / "site", source]
     subprocess.run(command, check=True, capture_output=True)
-    ask = "from merlib import declarations, study; print(*declarations.papers(), declarations.load('mfcre').tables.keys())"
+    ask = "from merlib import declarations; print(*declarations.papers(), *declarations.load('mfcre').tables)"
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     environment.pop("MERLIB_PAPERS", None)
     run = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}

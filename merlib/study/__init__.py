@@ -19,6 +19,7 @@
     claims      what the text claims, judged on our own runs; claims_page tells it
     power       how many seeds a claim needs, before training
     report      all tables: summary, scoreboard, report.md
+    front_page  what the README says of the results
 
 Each name is loaded when it is first used, so that reading records needs no torch.
 """
@@ -33,6 +34,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "claims_page",
         "comparison",
         "costs",
+        "front_page",
         "identity",
         "paired",
         "planning",

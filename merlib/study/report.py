@@ -7,7 +7,6 @@ import pandas as pd
 from merlib import declarations
 from merlib.data import official
 from merlib.declarations import Paper, Row, Table
-from merlib.errors import RequestError
 from merlib.files import atomic
 from merlib.places import TWINS, results_folder
 from merlib.study import verdicts
@@ -131,6 +130,10 @@ def write(data: str, boards: list[Board] | None = None) -> Path:
         "",
         _markdown(summary(data, boards)),
         "",
+        "## Scoreboard: the headline scores that have run, with their floors",
+        "",
+        _markdown(board.drop(columns=["heading", "kind"])),
+        "",
     ]
     for board in boards:
         lines += _section(*board)
@@ -154,18 +157,6 @@ def _section(paper: Paper, table: Table, board: pd.DataFrame) -> list[str]:
         if labels := dict.fromkeys(reproduced.loc[reproduced["doubt"].str.contains(doubt), "label"]):
             lines += [f"{meaning}: {'; '.join(labels)}.", ""]
     return [*lines, f"{len(board) - len(reproduced)} further printed numbers of this table have no run here.", ""]
-
-
-def write_scoreboard(readme: Path, data: str, boards: list[Board] | None = None) -> None:
-    """Replace the text between the scoreboard markers of the README by the scoreboard of a data root."""
-    text = readme.read_text(encoding="utf-8")
-    start, end = "<!-- scoreboard -->\n", "<!-- /scoreboard -->"
-    if start not in text or end not in text:
-        raise RequestError(f"{readme} has no scoreboard markers {start!r} ... {end!r}")
-    before, after = text.split(start)[0], text.split(end)[1]
-    board = _markdown(scoreboard(data, boards).drop(columns=["heading", "kind"]))
-    with atomic(readme) as part:
-        part.write_text(f"{before}{start}{board}\n{end}{after}", encoding="utf-8")
 
 
 def _markdown(board: pd.DataFrame) -> str:
