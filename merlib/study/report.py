@@ -31,11 +31,11 @@ CAVEAT = (
 Board = tuple[Paper, Table, pd.DataFrame]  # a table, and `compare` of it
 
 
-def boards_of(data: str, *, only_with_floors: bool = False) -> list[Board]:
-    """Every table, printed beside reproduced; the table `readings` only where it has records."""
+def boards_of(data: str, *, only_with_floors: bool = False, paper: str | None = None) -> list[Board]:
+    """Every table of all papers, or of one, printed beside reproduced; `readings` only where it has records."""
     return [
         (paper, table, compare(paper.id, table.id, data))
-        for paper in map(declarations.load, declarations.papers())
+        for paper in map(declarations.load, [paper] if paper else declarations.papers())
         for table in paper.tables.values()
         if table.id != "readings" or records_path(paper.id, table.id, data).exists()
         if _has_floors(table) or not only_with_floors
