@@ -1,4 +1,4 @@
-"""What stands in a replication report: facts from declarations, notes and records, and gaps for what a person writes."""
+"""What stands in a replication report: facts from declarations, notes and records, and gaps for a person to fill."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -127,10 +127,12 @@ def _results(paper: Paper, data: str, boards: list[report.Board], judged: pd.Dat
     if len(judged):
         yield grids.claims(paper, judged)
     yield Prose(MARKS)
-    printed = [board for board in boards if any(row.reported for row in board[1].row)]
+    printed, others = [], []
+    for board in boards:
+        (printed if any(row.reported for row in board[1].row) else others).append(board)
     yield from _tables(printed)
     yield from _pictures(paper, data, boards)
-    if added := [board for board in boards if board not in printed]:
+    if added := [board for board in others if board[2]["reproduced"].notna().any()]:
         yield Heading(2, "Results beyond the paper")
         yield from _tables(added)
 

@@ -6,13 +6,12 @@ from typing import Any
 import pandas as pd
 
 from merlib.data import official
-from merlib.declarations import Paper, Row, Table, row_cells
+from merlib.declarations import Column, Paper, Row, Table, row_cells
 from merlib.declarations.leaves import sourced
 from merlib.declarations.works import of_corpora, quoted
 from merlib.study.recorded import records_path
 from merlib.study.records import read_records
 from merlib.study.replication.blocks import Cell, Grid
-from merlib.study.verdicts import COUNTS
 
 LETTERS = {"equivalent": " e", "lower": " l", "higher": " h", "undecided": " u"}  # of verdicts, in a cell
 MOST = 4  # columns of a table side by side, printed and ours each; the others follow below
@@ -109,7 +108,7 @@ def results(paper: Paper, table: Table, board: pd.DataFrame) -> Iterator[Grid]:
         ]
         part = f", part {at} of {len(parts)}" if len(parts) > 1 else ""
         caption, name = f"{table.where}: {table.caption}{part}", f"{table.id}-{at}" if part else table.id
-        widths = (0.2 if len(names) == MOST else 0.3, *[None] * len(head), None)
+        widths = (0.17 if len(names) == MOST else 0.3, *[None] * len(head), None)
         if rows:
             yield Grid(name, caption, [("row", ""), *_distinct(head), ("runs", "")], rows, widths)
 
@@ -124,16 +123,18 @@ def _distinct(head: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def _cells(paper: Paper, table: Table, row: Row, names: list[str], lines: dict) -> list[Cell]:
     """The printed number and ours in each of the columns."""
     printed = {cell.column: cell.printed for cell in row_cells(paper, table, row)}
-    pairs = [(printed.get(name), lines.get((row.id, name))) for name in names]
-    return [Cell(text) for digits, line in pairs for text in (digits or "", _ours(row, digits, line))]
+    pairs = [(printed.get(name) or "", _ours(row, table.columns[name], lines.get((row.id, name)))) for name in names]
+    return [Cell(text) for pair in pairs for text in pair]
 
 
-def _ours(row: Row, printed: str | None, line: Any) -> str:
-    if line is None or pd.isna(line.reproduced):
-        return "" if printed is None else "not run" if row.runs else "quoted"
-    if line.verdict in COUNTS or float(line.reproduced).is_integer() and "." not in (printed or "."):
+def _ours(row: Row, column: Column, line: Any) -> str:
+    if line is None or column.metric == "setting":
+        return ""  # settings are part of the recipe
+    if pd.isna(line.reproduced):
+        return "" if pd.isna(line.printed) else "not run" if row.runs else "quoted"
+    if column.metric == "count":
         return f"{line.reproduced:.0f}"
-    digits = max(2, len((printed or "").partition(".")[2]))
+    digits = 4 if column.unit == "fraction" else 2
     spread = "" if pd.isna(line.spread) else f" / {line.spread:.{digits}f}"
     return f"{line.reproduced:.{digits}f}{spread}{LETTERS.get(line.verdict, '')}"
 

@@ -1,4 +1,4 @@
-"""A document in LaTeX: pandas lays out the tables, tabulate says what is escaped and how, mistune reads the Markdown."""
+"""A document in LaTeX: pandas lays out tables, tabulate says what is escaped and how, mistune reads Markdown."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ ESCAPED = str.maketrans(tabulate.LATEX_ESCAPE_RULES)
 IN_ENTRIES = str.maketrans({key: text for key, text in tabulate.LATEX_ESCAPE_RULES.items() if key not in "{}"})
 SECTIONS = {1: "section", 2: "subsection", 3: "paragraph"}
 BREAKS = re.compile(r"(\\_|[/.=,])")  # after which a line of code may end, once it is escaped
+UNCOUNTED = "\\addtocounter{table}{-1}\n"  # a longtable without a caption takes a number, too
 BREAK = r"\1\\allowbreak{}"
 PREAMBLE = r"""% Build: latexmk -pdf report.tex, or tectonic report.tex
 \documentclass[10pt]{article}
@@ -28,6 +29,7 @@ PREAMBLE = r"""% Build: latexmk -pdf report.tex, or tectonic report.tex
 \usepackage[hidelinks]{hyperref}
 \setlength{\tabcolsep}{3pt}
 \setlength{\LTcapwidth}{\linewidth}
+\setlength{\extrarowheight}{2pt}
 \setlength{\emergencystretch}{3em}
 \newcommand{\gap}[1]{\par\noindent\fcolorbox{red!60!black}{yellow!15}{%
   \parbox{\dimexpr\linewidth-2\fboxsep-2\fboxrule}{\textbf{To be written:} #1}}\par}
@@ -85,7 +87,8 @@ def _grid(grid: Grid) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return f"{escape(cell.text)}~\\cite{{{cell.cites}}}" if cell.cites else escape(cell.text)
+    text = escape(cell.text) if " " in cell.text else BREAKS.sub(BREAK, escape(cell.text))
+    return f"{text}~\\cite{{{cell.cites}}}" if cell.cites else text
 
 
 def _longtable(
@@ -112,7 +115,8 @@ _markdown = mistune.create_markdown(renderer="ast", plugins=["table", _citations
 
 
 def _code(words: str) -> str:
-    return rf"\texttt{{{BREAKS.sub(BREAK, words.translate(ESCAPED))}}}"
+    unjoined = words.translate(ESCAPED).replace("--", "-{}-")  # else the font joins them to a dash
+    return rf"\texttt{{{BREAKS.sub(BREAK, unjoined)}}}"
 
 
 def _nodes(nodes: Sequence[dict]) -> str:
@@ -151,5 +155,5 @@ def _node(node: dict) -> str:
             (head, body) = node["children"]
             header = [(_nodes(cell["children"]),) for cell in head["children"]]
             rows = [[_nodes(cell["children"]) for cell in row["children"]] for row in body["children"]]
-            return _longtable(header, rows, [1 / len(header) - 0.015] * len(header))
+            return _longtable(header, rows, [1 / len(header) - 0.015] * len(header)) + UNCOUNTED
     raise ValueError(f"a report has no form for {node['type']!r} of Markdown: {node}")
