@@ -21,7 +21,7 @@ MACHINE = $(if $(value PROFILE),--profile profiles/$(call typed,PROFILE),--cores
 # The inner quotes keep Snakemake from taking a root called 007 or 1e3 for a number.
 BATCH = data="'"$(call typed,DATA)"'" paper=$(call typed,PAPER) table=$(call typed,TABLE) seeds=$(call typed,SEEDS) draws=$(call typed,DRAWS)
 
-.PHONY: help reproduce test test-all test-cluster lab clean
+.PHONY: help reproduce test test-all test-cluster lab archive clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo "            DATA=<root> PAPER=<id> TABLE=<n> SEEDS=0,1,2 CORES=<n> narrow or widen reproduce;"
@@ -48,6 +48,13 @@ test-cluster: .venv/ready  ## the batch on a SLURM of one node, killed in many w
 
 lab: .venv/ready  ## open the notebooks in JupyterLab
 	.venv/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb
+
+archive:  ## the committed state as dist/merlib-<version>.tar.gz, to deposit (on Zenodo, say), with its commit and its hash
+	@git diff --quiet HEAD || { echo "There are changes that are not committed, and an archive holds what is: commit them first."; exit 1; }
+	@mkdir -p dist
+	name=merlib-$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) && git archive --prefix=$$name/ \
+	  --add-virtual-file=$$name/COMMIT:$$(git rev-parse --short HEAD) -o dist/$$name.tar.gz HEAD && \
+	  cd dist && sha256sum $$name.tar.gz | tee $$name.tar.gz.sha256
 
 clean:  ## remove the environment, the synthetic data and all that came of them; runs on real data stay in results/cache
 	rm -rf .venv .snakemake results/twin results/twin_media data/twin data/twin_media results/cache/twin*.lock results/cache/jobs

@@ -1,4 +1,4 @@
-"""The shared library of the study; README.md says how its modules hang together."""
+"""The shared library of the study; docs/architecture.md says how its modules hang together."""
 
 import os
 

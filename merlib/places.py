@@ -52,6 +52,12 @@ def root_name(data: str) -> str:
     return data
 
 
+def declared_folder() -> Path:
+    """The declarations of papers: in a wheel inside the package (setup.py), else `papers` of the checkout."""
+    installed = Path(__file__).parent / "declared"
+    return installed if installed.is_dir() else CHECKOUT / "papers"
+
+
 def data_folder() -> Path:
     """The folder of data roots: MERLIB_DATA, or `data` of the checkout."""
     return Path(os.environ.get("MERLIB_DATA", CHECKOUT / "data"))
@@ -74,7 +80,10 @@ def is_word(name: str) -> bool:
 
 @cache
 def commit() -> str:
-    """The commit of this checkout, with `+` if code or declarations differ; MERLIB_COMMIT where there is no git."""
+    """The commit of this checkout, with `+` if code or declarations differ.
+
+    Where there is no git: MERLIB_COMMIT, or what the file COMMIT of an archive says (`make archive`).
+    """
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(CHECKOUT), *arguments]
@@ -83,5 +92,7 @@ def commit() -> str:
     try:
         head, changed = git("rev-parse", "--short", "HEAD"), git("status", "--porcelain", "--", "merlib", "papers")
     except (OSError, subprocess.CalledProcessError):  # no program, or no repository
-        return os.environ.get("MERLIB_COMMIT", "unknown")
+        archived = CHECKOUT / "COMMIT"
+        known = archived.read_text(encoding="utf-8").strip() if archived.is_file() else "unknown"
+        return os.environ.get("MERLIB_COMMIT", known)
     return head + ("+" if changed else "")

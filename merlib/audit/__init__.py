@@ -31,7 +31,8 @@ def audit(only: str | Path | None = None) -> list[Finding]:
 
     What a paper quotes is compared with what the others quote. A folder is read anew each time.
     """
-    papers = [declarations.load(name) for name in declarations.papers()]
+    known = sorted(declarations.folders()) if only else declarations.papers()  # a folder is audited without any, too
+    papers = [declarations.load(name) for name in known]
     audited = [declarations.load(only)] if isinstance(only, str) else papers
     if isinstance(only, Path):
         audited = [declarations.read(only)]

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from merlib import declarations, signals
-from merlib.cli import arguments, beforehand, data, multiverse
+from merlib.cli import arguments, beforehand, data, multiverse, reports
 from merlib.cli import records as own_records
 from merlib.cli.arguments import (
     AsJson,
@@ -290,24 +290,7 @@ def notebook(source: Path, target: Path, parameters: Parameters = None, code: Co
     headless.run(source, target, dict(parameters or ()), code=code)
 
 
-@app.command()
-def report(
-    readme: Annotated[Path | None, typer.Option(help="Also write the scoreboard into this file.")] = None,
-    data: Root = "twin",
-) -> None:
-    """Print the summary of all comparisons.
-
-    Every table is written into results/<data>/report.md.
-    """
-    from merlib.study import report
-
-    one_of(arguments.data_roots(), data, "data root")
-    boards = report.boards_of(data)
-    path = report.write(data, boards)
-    if readme:
-        report.write_scoreboard(readme, data, boards)
-    print(report.summary(data, boards).round(2).to_string(index=False, na_rep=""))
-    print(f"\nThe report lies in {path}")
+app.command()(reports.report)
 
 
 def main(words: list[str] | None = None) -> None:

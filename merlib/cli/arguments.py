@@ -65,7 +65,7 @@ def folder(words: Sequence[str]) -> Path | None:
     word = words[0] if words else ""
     path = Path(word).expanduser()
     looks_so = word.startswith((".", "/", "~")) or word.endswith("/") or (word and path.is_dir())
-    if not looks_so or word.strip("/") in declarations.papers():
+    if not looks_so or word.strip("/") in declarations.folders():
         return None
     if not path.is_dir():
         raise RequestError(f"{word} is no folder: `merlib audit --new {word}` writes one to start from")

@@ -14,7 +14,7 @@ from merlib.declarations.readings import tables_of_readings
 from merlib.declarations.recipes import recipe
 from merlib.declarations.schema import LETTERS, SHARES, Cell, Claim, Paper, Table
 from merlib.errors import DeclarationError, one_of
-from merlib.places import CHECKOUT
+from merlib.places import declared_folder
 from merlib.registry import registered
 
 NEEDED = (  # leaves of every base recipe
@@ -23,8 +23,8 @@ NEEDED = (  # leaves of every base recipe
 
 
 def search_path() -> list[Path]:
-    """The folders of papers: `papers/` of the checkout, or those that MERLIB_PAPERS names, separated as in PATH."""
-    named = os.environ.get("MERLIB_PAPERS", str(CHECKOUT / "papers"))
+    """The folders of papers: those of this study, or those that MERLIB_PAPERS names, separated as in PATH."""
+    named = os.environ.get("MERLIB_PAPERS", str(declared_folder()))
     return [Path(name).resolve() for name in named.split(os.pathsep) if name]
 
 
@@ -40,8 +40,11 @@ def folders() -> dict[str, Path]:
 
 
 def papers() -> list[str]:
-    """The ids of all declared papers."""
-    return sorted(folders())
+    """The ids of all declared papers; DeclarationError where there is none."""
+    if not (declared := folders()):
+        looked = os.pathsep.join(map(str, search_path())) or "no folder"
+        raise DeclarationError(f"{looked}: holds no <paper>/paper.toml; set MERLIB_PAPERS to a folder of declarations")
+    return sorted(declared)
 
 
 def load(paper: str) -> Paper:

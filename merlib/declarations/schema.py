@@ -188,14 +188,40 @@ class PrintedOn(Strict):
         return {name: value for name, value in by_corpus.items() if value is not None}
 
 
+class Work(Strict):
+    """A work that is cited, with the fields of BibTeX; authors are joined by `and`.
+
+    corpora: the ids of the corpora that it describes. describes: a regular expression that descriptions of features by
+    this encoder match.
+    """
+
+    authors: str
+    title: str
+    journal: str = ""
+    booktitle: str = ""
+    volume: str = ""
+    number: str = ""
+    pages: str = ""
+    year: str = ""
+    doi: str = ""
+    corpora: list[str] = []
+    describes: str = ""
+
+
 class Paper(Strict):
-    """A paper. One without a recipe can be audited, and nothing else."""
+    """A paper. One without a recipe can be audited, and nothing else.
+
+    published: journal, booktitle, year and DOI, as far as its copy prints them. references: the number of a work in its
+    own list -> the key of that work (`merlib.declarations.works`).
+    """
 
     id: str
     title: str
     name: str = ""  # of the network that it proposes, as pictures and pages name it
     authors: str = ""
     code: str = ""
+    published: dict[Literal["journal", "booktitle", "year", "doi"], str] = {}
+    references: dict[str, str] = {}
     corpora: list[str] = ["corpus"]
     facts: dict[str, Any] = {}
     recipe: dict[str, Any] = {}

@@ -23,6 +23,7 @@
     leaks       what training and test have in common; without_duplicates scores what they do not
     search      what validation selects of a system's settings
     report      all tables: summary, scoreboard, report.md
+    front_page  what the README says of the results
 
 Each name is loaded when it is first used, so that reading records needs no torch.
 """
@@ -37,6 +38,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "claims_page",
         "comparison",
         "costs",
+        "front_page",
         "identity",
         "leaks",
         "multiverse",

@@ -1,15 +1,18 @@
 """results/<data>/claims.csv, and claims.md: each claim of a paper in one plain sentence, the central ones first."""
 
+import textwrap
 from pathlib import Path
 
 import pandas as pd
 
 from merlib import declarations
+from merlib.errors import RequestError
 from merlib.files import atomic
 from merlib.places import TWINS, results_folder
 from merlib.study.claims import VERDICTS
 from merlib.study.report import TWIN_CAVEAT
 
+WORDS = ("covers", "pair", "pairs", "inputs", "note")  # columns of claims.csv that may be empty
 INTRODUCTION = """\
 # What the papers claim, on our own runs
 
@@ -39,6 +42,14 @@ def write(judged: pd.DataFrame, data: str) -> Path:
     return folder
 
 
+def read(data: str) -> pd.DataFrame:
+    """The claims of all papers as they were last judged on a data root; RequestError where they were not."""
+    path = results_folder(data) / "claims.csv"
+    if not path.exists():
+        raise RequestError(f"{path} is missing: run `merlib claims --data {data} --write` first")
+    return pd.read_csv(path, dtype=dict.fromkeys(WORDS, str)).fillna(dict.fromkeys(WORDS, ""))
+
+
 def counts(judged: pd.DataFrame) -> pd.DataFrame:
     """How many claims of each paper have each verdict."""
     return pd.crosstab(judged["paper"], judged["verdict"]).reindex(columns=VERDICTS, fill_value=0)
@@ -51,8 +62,23 @@ def sentence(line) -> str:
         return f"{head}; {line.note}." if line.note else f"{head}."
     interval = "" if pd.isna(line.low) else f", 95 % interval {line.low:.2f} to {line.high:.2f}"
     p = "" if pd.isna(line.p_holm) else f", p {line.p:.2g}, {line.p_holm:.2g} after Holm"
-    runs = f"{line.seeds} seed{'s' * (line.seeds != 1)}" + (f" and {line.folds} folds" if line.folds > 1 else "")
-    runs += " and clusters" * line.covers.endswith("clusters")
+    runs = _runs(line) + " and clusters" * line.covers.endswith("clusters")
     among = "" if line.pairs == "1 of 1" else f" (of {line.pairs} pairs, the one that decides: {line.pair})"
     numbers = f"ours {line.estimate:+.2f} points{interval}{p}, over {runs}, where {line.printed:+.2f} is printed{among}"
     return f"{head}; {numbers}{f'; {line.note}' if line.note else ''}."
+
+
+def plain(line) -> str:
+    """One claim in one sentence for a reader who is new here: what is said, the verdict, and our numbers."""
+    head = f"{line.says[:1].upper()}{line.says[1:]} ({line.where}): **{line.verdict}**"
+    if pd.isna(line.estimate):
+        why = f" ({textwrap.shorten(line.note, 90, placeholder=' ...', break_on_hyphens=False)})"
+        return f"{head}{why * (line.verdict == 'not testable')}; {line.printed:+.2f} is printed."
+    rival = f" to {line.pair.rpartition(' - ')[2].partition('.')[0]}" if line.kind in ("best", "order") else ""
+    interval = "" if pd.isna(line.low) else f"95 % interval {line.low:+.2f} to {line.high:+.2f}, "
+    ours = f"our difference{rival} is {line.estimate:+.2f} points ({interval}{_runs(line)})"
+    return f"{head}; {ours}, {line.printed:+.2f} is printed."
+
+
+def _runs(line) -> str:
+    return f"{line.seeds} seed{'s' * (line.seeds != 1)}" + (f" and {line.folds} folds" if line.folds > 1 else "")

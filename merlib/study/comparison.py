@@ -1,4 +1,4 @@
-"""Printed beside reproduced: the join that notebooks, reports and the scoreboard of the README all use."""
+"""Printed beside reproduced: the join that notebooks, reports and the scoreboard all use."""
 
 import math
 from collections.abc import Iterator

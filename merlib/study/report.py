@@ -7,7 +7,6 @@ import pandas as pd
 from merlib import declarations
 from merlib.data import official
 from merlib.declarations import Paper, Row, Table
-from merlib.errors import RequestError
 from merlib.files import atomic
 from merlib.places import TWINS, results_folder
 from merlib.study import verdicts
@@ -33,11 +32,11 @@ CAVEAT = (
 Board = tuple[Paper, Table, pd.DataFrame]  # a table, and `compare` of it
 
 
-def boards_of(data: str, *, only_with_floors: bool = False) -> list[Board]:
-    """Every table with rows, printed beside reproduced; the table `readings` only where it has records."""
+def boards_of(data: str, *, only_with_floors: bool = False, paper: str | None = None) -> list[Board]:
+    """Every table with rows of all papers, or of one, printed beside reproduced; `readings` only with records."""
     return [
         (paper, table, compare(paper.id, table.id, data))
-        for paper in map(declarations.load, declarations.papers())
+        for paper in map(declarations.load, [paper] if paper else declarations.papers())
         for table in paper.tables.values()
         if table.row and (table.id != "readings" or records_path(paper.id, table.id, data).exists())
         if _has_floors(table) or not only_with_floors
@@ -137,6 +136,10 @@ def write(data: str, boards: list[Board] | None = None) -> Path:
         "",
         _markdown(summary(data, boards)),
         "",
+        "## Scoreboard: the headline scores that have run, with their floors",
+        "",
+        _markdown(board.drop(columns=["heading", "kind"])),
+        "",
     ]
     for board in boards:
         lines += _section(*board)
@@ -160,18 +163,6 @@ def _section(paper: Paper, table: Table, board: pd.DataFrame) -> list[str]:
         if labels := dict.fromkeys(reproduced.loc[reproduced["doubt"].str.contains(doubt), "label"]):
             lines += [f"{meaning}: {'; '.join(labels)}.", ""]
     return [*lines, f"{len(board) - len(reproduced)} further printed numbers of this table have no run here.", ""]
-
-
-def write_scoreboard(readme: Path, data: str, boards: list[Board] | None = None) -> None:
-    """Replace the text between the scoreboard markers of the README by the scoreboard of a data root."""
-    text = readme.read_text(encoding="utf-8")
-    start, end = "<!-- scoreboard -->\n", "<!-- /scoreboard -->"
-    if start not in text or end not in text:
-        raise RequestError(f"{readme} has no scoreboard markers {start!r} ... {end!r}")
-    before, after = text.split(start)[0], text.split(end)[1]
-    board = _markdown(scoreboard(data, boards).drop(columns=["heading", "kind"]))
-    with atomic(readme) as part:
-        part.write_text(f"{before}{start}{board}\n{end}{after}", encoding="utf-8")
 
 
 def _markdown(board: pd.DataFrame) -> str:

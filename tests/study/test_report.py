@@ -156,25 +156,16 @@ def test_the_report_is_a_caveat_a_summary_sections_and_figures(board, places, da
     lines, section = file.read_text().split("\n"), "\n".join(report._section(*board)).split("\n")
     start = lines.index(section[0])
     assert lines[:4] == [f"# Printed beside reproduced, on `{data}`", "", caveat, ""]
-    summary = [cells(line) for line in lines[4 : start - 1]]
+    board_at = lines.index("## Scoreboard: the headline scores that have run, with their floors")
+    headlines = [cells(line) for line in lines[board_at + 2 : start - 1]]
+    assert headlines[0][:4] == ["paper", "table", "label", "column"] and len(headlines) == 2 + 5
+    assert headlines[4][:6] == ["hff", "table3", "HFF", "weighted_f1", "69.70", "62.00"]
+    summary = [cells(line) for line in lines[4 : board_at - 1]]
     assert len(summary) == 3 and summary[0][:2] == ["paper", "table"] and summary[2][:3] == ["hff", "table3", "48"]
     assert lines[start - 1] == "" and lines[start : start + len(section)] == section
     paths = ("hff/drawn", "hff/scoreboard", "scoreboard")
     figures = [line for path in paths for line in (f"![{path.split('/')[-1]}](figures/{path}.png)", "")]
     assert lines[start + len(section) :] == figures and (file.parent / "figures" / "scoreboard.png").exists()
-
-
-def test_the_readme_keeps_all_but_the_scoreboard(board, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- scoreboard -->\nwhat was there\n<!-- /scoreboard -->\nafter\n")
-    report.write_scoreboard(readme, "lab", [board])
-    before, rest = readme.read_text().split("<!-- scoreboard -->\n")
-    table, after = rest.split("<!-- /scoreboard -->")
-    assert (before, after) == ("before\n", "\nafter\n")
-    assert len(table.splitlines()) == 2 + 5 and table.endswith("|\n") and "69.70" in table
-    readme.write_text("no <!-- scoreboard -->\n marker at the end")
-    with pytest.raises(ValueError, match="has no scoreboard markers"):
-        report.write_scoreboard(readme, "lab", [board])
 
 
 def test_it_is_known_which_numbers_have_records_and_where(places):

@@ -286,14 +286,6 @@ def test_the_report_and_the_scoreboard_say_what_was_recorded(tiny):
     assert file == results_folder("twin") / "report.md"
     text = file.read_text()
     assert "Synthetic twin" in text and "69.78" in text and "61.00" in text and "text: x (3)" in text
-    readme = tiny / "README.md"
-    readme.write_text("before\n<!-- scoreboard -->\nwhat was there\n<!-- /scoreboard -->\nafter\n")
-    report.write_scoreboard(readme, "twin")
-    assert (
-        "61.00" in readme.read_text()
-        and "what was there" not in readme.read_text()
-        and readme.read_text().endswith("after\n")
-    )
     summary = report.summary("twin").set_index(["paper", "table"]).loc["mfcre"]
     assert summary.loc["table3", "not testable here"] == 1 and summary.loc["table4", "not run"] == 28
 

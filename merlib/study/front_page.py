@@ -1,0 +1,61 @@
+"""What the README says of the results: its parts between markers are written from results/<data>/claims.csv.
+
+`merlib report --data real --readme README.md` writes them; nothing of them is typed.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from merlib import declarations
+from merlib.errors import RequestError
+from merlib.files import atomic
+from merlib.study import claims_page
+from merlib.study.claims import VERDICTS
+
+
+def write(readme: Path, data: str) -> None:
+    """Write the parts of a README anew; RequestError where it lacks a marker."""
+    text = readme.read_text(encoding="utf-8")
+    for name, part in parts(data).items():
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, found, rest = text.partition(start)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise RequestError(
+                f"{readme} has no lines {start.strip()!r} and {end!r}: add them where {name} shall stand"
+            )
+        text = f"{before}{start}{part}\n{end}{after}"
+    with atomic(readme) as new:
+        new.write_text(text, encoding="utf-8")
+
+
+def parts(data: str) -> dict[str, str]:
+    """Name of a marker -> Markdown: the papers with the verdicts on their central claims, and each of these claims."""
+    judged = claims_page.read(data)
+    central = judged[judged["central"]]
+    return {"papers": _papers(central), "findings": _findings(central)}
+
+
+def _papers(central: pd.DataFrame) -> str:
+    lines = []
+    for paper in map(declarations.load, declarations.papers()):
+        counts = central.loc[central["paper"] == paper.id, "verdict"].value_counts()
+        verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
+        lines.append(
+            {
+                "paper": f"[{paper.title}](papers/{paper.id}/notes.md)",
+                "id": f"`{paper.id}`",
+                "year": paper.published.get("year", ""),
+                "corpora": ", ".join(paper.corpora),
+                "verdicts on its central claims": verdicts or "none judged",
+            }
+        )
+    return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
+
+
+def _findings(central: pd.DataFrame) -> str:
+    lines = []
+    for paper, of_paper in central.groupby("paper", sort=True):
+        lines += [f"- `{paper}`", *(f"  - {claims_page.plain(line)}" for line in of_paper.itertuples())]
+    return "\n".join(lines)
