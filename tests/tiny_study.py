@@ -8,6 +8,8 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("**/*.ipynb"))
+LESSONS = sorted(set((ROOT / "notebooks").glob("**/*.ipynb")) - set(SOLUTIONS))  # the notebooks that a study executes
 ROWS = {
     "table1": {"iemocap", "meld"},
     "table2": {"sc_lstm", "multiemo", "ours", "ours_as_published", "majority", "bigru"},
