@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 import tiny_study
 from filelock import FileLock
-from tiny_study import LESSONS, ROOT, batch, environment
+from tiny_study import LESSONS, ROOT, SOLUTIONS, batch, environment
 
 SOURCES = {p.relative_to(ROOT / "notebooks").with_suffix("").as_posix() for p in LESSONS}
 MFCRE = {
@@ -99,6 +100,19 @@ def test_records_and_figures_of_every_table_are_there(study):
     assert {"tsne_ours", "umap_ours"} <= figures
     assert "table4" in (results / "report.md").read_text()
     assert not list(results.glob("**/*.part")) and not list(results.glob("**/*.failed.ipynb"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("of", sorted({path.parent for path in SOLUTIONS}), ids=lambda folder: folder.name)
+def test_every_solution_answers_its_exercises(study, tmp_path, of):
+    """With all rows declared, what the study has trained in the cache, and the committed records of real data."""
+    tiny_study.declare(tmp_path, every_row=True)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "cache").symlink_to(study / "results" / "cache")
+    (tmp_path / "results" / "real").symlink_to(ROOT / "results" / "real")
+    command = [sys.executable, ROOT / "tests" / "answers.py", *sorted(of.glob("*.ipynb"))]
+    output = output_of(command, environment(tmp_path, MERLIB_DATA=str(study / "data"), MPLBACKEND="agg"))
+    assert output.count(" answers ") == len(list(of.glob("*.ipynb")))
 
 
 def test_an_unchanged_batch_does_nothing(one_table):
