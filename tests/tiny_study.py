@@ -8,6 +8,8 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("**/*.ipynb"))
+LESSONS = sorted(set((ROOT / "notebooks").glob("**/*.ipynb")) - set(SOLUTIONS))  # the notebooks that a study executes
 ROWS = {
     "table1": {"iemocap", "meld"},
     "table2": {"sc_lstm", "multiemo", "ours", "ours_as_published", "majority", "bigru"},
@@ -34,8 +36,8 @@ train.epochs = 2
 """
 
 
-def declare(folder: Path) -> None:
-    """Write the cut declarations of every paper into `folder`/papers."""
+def declare(folder: Path, *, every_row: bool = False) -> None:
+    """Write the cut declarations of every paper into `folder`/papers; with every_row, only their twins are smaller."""
     for source in sorted((ROOT / "papers").glob("*/paper.toml")):
         without = shutil.ignore_patterns("claims.toml")  # claims speak of rows that are cut
         paper = shutil.copytree(source.parent, folder / "papers" / source.parent.name, ignore=without)
@@ -46,7 +48,7 @@ def declare(folder: Path) -> None:
         )
         one = re.sub(r"^train\.epochs = .*$", "train.epochs = 1", after, flags=re.MULTILINE)
         (paper / "paper.toml").write_text(before + (TWIN if paper.name == "mfcre" else f"[twin]\n{one}"))
-        for table in (paper / "tables").glob("*.toml"):
+        for table in () if every_row else (paper / "tables").glob("*.toml"):
             _cut(table, ROWS.get(table.stem, set()) if paper.name == "mfcre" else _shown(paper.name, table))
 
 
