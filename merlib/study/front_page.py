@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from merlib import declarations
+from merlib.data import official
 from merlib.errors import RequestError
 from merlib.files import atomic
 from merlib.study import claims_page
@@ -47,7 +48,7 @@ def _papers(central: pd.DataFrame) -> str:
                 "paper": f"[{paper.title}](papers/{paper.id}/notes.md)",
                 "id": f"`{paper.id}`",
                 "year": paper.published.get("year", ""),
-                "corpora": ", ".join(paper.corpora),
+                "corpora": ", ".join(official.NAMES.get(corpus, corpus) for corpus in paper.corpora),
                 "verdicts on its central claims": verdicts or "none judged",
             }
         )
@@ -57,5 +58,6 @@ def _papers(central: pd.DataFrame) -> str:
 def _findings(central: pd.DataFrame) -> str:
     lines = []
     for paper, of_paper in central.groupby("paper", sort=True):
-        lines += [f"- `{paper}`", *(f"  - {claims_page.plain(line)}" for line in of_paper.itertuples())]
+        name = declarations.load(paper).name or paper
+        lines += [f"- **{name}**", *(f"  - {claims_page.plain(line)}" for line in of_paper.itertuples())]
     return "\n".join(lines)

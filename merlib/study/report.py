@@ -141,8 +141,8 @@ def write(data: str, boards: list[Board] | None = None) -> Path:
         _markdown(board.drop(columns=["heading", "kind"])),
         "",
     ]
-    for board in boards:
-        lines += _section(*board)
+    for each in boards:
+        lines += _section(*each)
     for figure in sorted((root / "figures").rglob("*.png")):
         lines += [f"![{figure.stem}]({figure.relative_to(root)})", ""]
     path = root / "report.md"

@@ -44,10 +44,10 @@ def test_every_central_claim_is_one_sentence_with_verdict_numbers_and_seeds(lab)
     assert all(line.startswith("  - Accuracy falls without simAM (Sec. 4): **") for line in lines if line[0] == " ")
     ours = "our difference{} is +2.12 points (95 % interval -1.00 to +5.25, {}), +4.65 is printed."
     assert [line.partition(": ")[2] or line for line in lines] == [
-        "- `hff`",
+        "- **HFF**",
         "**not testable** (quoted, not trained here: A-B, C); +4.65 is printed.",
         "**not run**; +4.65 is printed.",
-        "- `mfcre`",
+        "- **MFCRE**",
         f"**supported**; {ours.format('', '3 seeds')}",
         f"**undecided**; {ours.format(' to table4/wo_simam', '1 seed and 5 folds')}",
     ]
@@ -58,7 +58,7 @@ def test_every_paper_has_a_line_with_the_verdicts_on_its_central_claims(lab):
     of = {row[1].strip("`"): row for row in rows[2:]}
     assert list(of) == declarations.papers()
     assert of["mfcre"][-1] == "1 supported, 1 undecided" and of["hff"][-1] == "1 not run, 1 not testable"
-    assert of["gia_mic"][-1] == "none judged"
+    assert of["gia_mic"][-1] == "none judged" and of["mfcre"][3] == "IEMOCAP-6, MELD"
     for paper, row in of.items():
         assert row[0] == f"[{declarations.load(paper).title}](papers/{paper}/notes.md)"
 

@@ -10,7 +10,7 @@ from merlib import declarations, figures
 from merlib.declarations import Paper
 from merlib.declarations.leaves import sourced
 from merlib.declarations.printed import PRINTED
-from merlib.declarations.works import of_corpora, of_features
+from merlib.declarations.works import of_features
 from merlib.places import TWINS, commit
 from merlib.study import claims, report
 from merlib.study.replication import grids
@@ -77,8 +77,6 @@ def _model(paper: Paper, notes: Mapping[str, str]) -> Iterator[Block]:
 
 def _datasets(paper: Paper, boards: list[report.Board], notes: Mapping[str, str]) -> Iterator[Block]:
     yield Heading(2, "Datasets and features")
-    described = " ".join(f"[@{key}]" for key in of_corpora(paper.corpora))
-    yield Prose(f"The corpora are {', '.join(paper.corpora)} {described}.")
     yield grids.corpora(paper)
     stated = {name: leaf for name, leaf in paper.printed_on if leaf}
     printed = [f"- {name}: {_plain(source)}" for name, (_, source) in stated.items()]
@@ -154,7 +152,7 @@ def _pictures(paper: Paper, data: str, boards: list[report.Board]) -> Iterator[B
     board = report.scoreboard(data, boards)
     for (table, column), lines in board.groupby(["table", "column"], sort=False):
         if lines["printed"].notna().any():
-            caption = f"{table}, {column}: reproduced, printed, and what selection on the test set would have given"
+            caption = f"{lines['heading'].iloc[0]}: reproduced, printed, and what selection on the test set would give"
             yield Picture(f"{table}-{column}", caption, figures.scoreboard(lines, data=data))
     for _, table, board in boards:
         base = next((row.id for row in table.row if row.runs and not row.change and not row.base), None)

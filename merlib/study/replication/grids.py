@@ -51,7 +51,14 @@ def corpora(paper: Paper) -> Grid:
         utterances = ", ".join(f"{split} {size}" for split, size in sizes.items())
         classes = ", ".join(official.LABELS.get(corpus, ()))
         work = next(iter(of_corpora([corpus])), None)
-        rows.append([Cell(corpus, work), Cell(utterances), Cell(classes), Cell(official.ACCESS.get(corpus, ""))])
+        rows.append(
+            [
+                Cell(official.NAMES.get(corpus, corpus), work),
+                Cell(utterances),
+                Cell(classes),
+                Cell(official.ACCESS.get(corpus, "")),
+            ]
+        )
     columns = [("corpus",), ("utterances",), ("classes",), ("access",)]
     return Grid("corpora", "Corpora: official sizes, and how to get them", columns, rows, (0.14, 0.18, 0.22, 0.38))
 
