@@ -12,7 +12,7 @@ import tabulate
 from merlib import cli, declarations, study
 from merlib.declarations import works
 from merlib.study import replication
-from merlib.study.replication import contents, latex, markdown
+from merlib.study.replication import contents, grids, latex, markdown
 from merlib.study.replication.blocks import Cell, Gap, Grid, Heading, Prose, Title
 
 PAPER = declarations.load("hff")
@@ -215,6 +215,17 @@ def test_a_paper_of_which_nothing_has_run_has_a_report_too(monkeypatch, tmp_path
         assert "Synthetic twin" in text and "Nothing has run yet." in text
         assert not re.search(r"\bnan\b|None\b", text)
     assert is_balanced(latex.text(document, {}))
+
+
+@pytest.mark.parametrize("paper", declarations.papers())
+def test_every_setting_of_the_recipe_is_listed_with_its_value(paper):
+    declared = declarations.load(paper)
+    listed = {name.text: value.text for name, value, _ in grids.recipe(declared).rows}
+    for corpus in declared.corpora:
+        recipe = declared.flat(declarations.base_recipe(declared, corpus))
+        assert recipe.keys() == listed.keys()
+        for name, value in recipe.items():
+            assert str(value).removesuffix(".0") in listed[name] or float(value) == float(listed[name]), name
 
 
 def test_the_command_writes_it_and_refuses_what_does_not_go_together(lab, monkeypatch, capsys):

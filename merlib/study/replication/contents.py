@@ -8,7 +8,6 @@ import pandas as pd
 
 from merlib import declarations, figures
 from merlib.declarations import Paper
-from merlib.declarations.leaves import sourced
 from merlib.declarations.printed import PRINTED
 from merlib.declarations.works import of_features
 from merlib.places import TWINS, commit
@@ -89,6 +88,11 @@ def _datasets(paper: Paper, boards: list[report.Board], notes: Mapping[str, str]
     named = " ".join(f"[@{key}]" for key in of_features([*read, *(source for _, source in stated.values())]))
     if read:
         yield Prose("What our runs read:\n\n" + "\n".join(f"- {_plain(each)}" for each in read))
+    if paper.substitute:
+        lines = [f"- {name}: instead of {_plain(each.instead_of)}." for name, each in paper.substitute.items()]
+        yield Prose(
+            "What stands in for the printed protocol, where features or a machine lack it:\n\n" + "\n".join(lines)
+        )
     if named:
         yield Prose(f"Encoders and toolkits among these: {named}.")
     for heading, text in notes.items():
@@ -102,6 +106,8 @@ def _settings(paper: Paper) -> Iterator[Block]:
     yield Prose(
         "A source names the place in the paper, or gives our reason where the paper states none. Points that the paper "
         "leaves open are switchable readings; the default of each is part of the recipe."
+        + f" Other systems that we train have theirs in papers/{paper.id}/paper.toml."
+        * bool(paper.base)
     )
     yield grids.recipe(paper)
     if paper.readings:
@@ -170,9 +176,9 @@ def _discussion(paper: Paper, notes: Mapping[str, str]) -> Iterator[Block]:
     yield Heading(1, "Discussion")
     yield Gap("what the results say of the paper's claims, and what weakens this reproduction.")
     yield Heading(2, "What was easy")
-    sources = [source for _, source in sourced(paper.recipe, paper.corpora).values()]
+    sources = [source for _, source in grids.settings(paper).values()]
     printed = sum(bool(PRINTED.match(source)) for source in sources)
-    yield Prose(f"Of the {len(sources)} settings of the base recipe, {printed} are printed in the paper.")
+    yield Prose(f"Of the {len(sources)} settings of the base recipe, {printed} have a place in the paper.")
     yield Gap("what else was easy.")
     yield Heading(2, "What was difficult")
     yield Prose(f"{len(paper.readings)} points could be read in two ways or more.")

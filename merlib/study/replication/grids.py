@@ -17,10 +17,18 @@ LETTERS = {"equivalent": " e", "lower": " l", "higher": " h", "undecided": " u"}
 MOST = 4  # columns of a table side by side, printed and ours each; the others follow below
 
 
+def settings(paper: Paper) -> dict[str, tuple[Any, str]]:
+    """Each setting of the base recipe under the default readings -> its value and its source."""
+    leaves = sourced(paper.recipe, paper.corpora)
+    for name, reading in paper.readings.items():
+        for leaf, (value, source) in sourced(reading.options[reading.default], paper.corpora).items():
+            leaves[leaf] = value, "; ".join(filter(None, (source, f"reading {name}: {reading.default}")))
+    return dict(sorted(leaves.items()))
+
+
 def recipe(paper: Paper) -> Grid:
-    """The base recipe: each setting with its value and its source."""
-    leaves = sourced(paper.recipe, paper.corpora).items()
-    rows = [[Cell(name), Cell(_value(value)), Cell(source)] for name, (value, source) in leaves]
+    """The base recipe under the default readings: each setting with its value and its source."""
+    rows = [[Cell(name), Cell(_value(value)), Cell(source)] for name, (value, source) in settings(paper).items()]
     columns = [("setting",), ("value",), ("source",)]
     return Grid("recipe", "The base recipe and where its values come from", columns, rows, (0.3, 0.22, 0.4))
 
