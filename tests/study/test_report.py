@@ -58,7 +58,7 @@ def test_a_section_has_the_features_the_scores_the_doubts_and_what_has_not_run(b
     floor = ["", "20.00", "", "1", "1", "1623", "", "", "", "", "1.95", "", "", "happy sad"]
     assert by_label["Floor: majority class", "weighted_f1"] == floor and len(by_label) == 6
     assert lines[13:15] == ["", f"{report.DOUBTS['uncommitted']}: HFF."]
-    assert lines[15:17] == ["", f"{report.DOUBTS['stale']}: {'; '.join(dict.fromkeys(row[0] for row in rows))}."]
+    assert lines[15:17] == ["", f"{report.DOUBTS['stale']}: {'; '.join(dict.fromkeys(row[1] for row in rows))}."]
     assert lines[17:] == ["", "44 further printed numbers of this table have no run here.", ""]  # fmt: skip
 
 
