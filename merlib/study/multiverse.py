@@ -4,6 +4,7 @@ The idea is the multiverse analysis of Steegen et al. (2016), its figure the spe
 (2020). Rows are those of the table `multiverse` (`declarations.Multiverse`), whose ids say which options they take.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,8 +69,9 @@ def run(
     """Train the missing runs of a number of draws and of the default, and write their records."""
     drawn = draw(declarations.load(paper), draws, data=data)
     for reason in drawn.left_out:
-        tqdm.write(f"left out of all draws: {paper}/{reason}")
-    tqdm.write(f"{paper}: {len(drawn.rows)} rows, {drawn.replaced} of which replace draws that the recipe refuses")
+        tqdm.write(f"left out of all draws: {paper}/{reason}", file=sys.stderr)
+    replaced = f"{drawn.replaced} of which replace draws that the recipe refuses"
+    tqdm.write(f"{paper}: {len(drawn.rows)} rows, {replaced}", file=sys.stderr)
     run_table(paper, TABLE, row=drawn.rows, data=data, seeds=seeds, device=device)
     return drawn
 

@@ -1,5 +1,6 @@
 """Joint draws over all readings: balanced, the same each time, run like any other row, and what is said of them."""
 
+import json
 from itertools import combinations
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 import tiny_study
 
-from merlib import declarations, study
+from merlib import cli, declarations, study, twins
 from merlib.declarations import Row
 from merlib.errors import DeclarationError, RequestError
 from merlib.places import results_folder
@@ -100,8 +101,6 @@ def test_draws_leave_out_what_cannot_run_on_the_root(tiny):
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """A draw and the default of MFCRE on one corpus of a tiny twin, with two seeds."""
-    from merlib import twins
-
     folder = tmp_path_factory.mktemp("multiverse")
     tiny_study.declare(folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -139,6 +138,18 @@ def test_scores_are_read_from_the_records_beside_print_default_and_floor(ran):
     assert lines["printed"] == float(paper.table("table2").find("ours").reported["weighted_f1"])
     assert lines[floor] == pytest.approx(board["bigru", "weighted_f1"])
     assert multiverse.scores(paper, "meld_weighted_f1", "twin").empty
+
+
+def test_the_command_prints_scores_what_stands_beside_them_and_shares(ran, capsys, monkeypatch):
+    monkeypatch.setattr(twins, "ensure", lambda *_: None)  # else the other corpus would be made and run, too
+    cli.main(["multiverse", "mfcre", "--draws", "1", "--seeds", "0,1", "--json"])
+    (column,) = (shown := json.loads(capsys.readouterr().out))
+    assert column == "iemocap6_weighted_f1" and len(shown[column]["scores"]) == 4
+    assert list(shown[column]["beside"])[:2] == ["printed", "default readings"]
+    assert sum(share["share"] for share in shown[column]["shares"].values()) == pytest.approx(100, abs=1)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["multiverse", "mfcre/table4"])
+    assert "draws are of a whole paper: `merlib multiverse mfcre`" in capsys.readouterr().err
 
 
 def test_a_notebook_shows_the_curve_or_says_what_to_run(ran, capsys):
