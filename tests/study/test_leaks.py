@@ -18,7 +18,7 @@ LINES = {  # dialogue -> speaker, label, text of its turns
     "Ses01F_script01_1": [("01F", 1, "I never wanted to go there again"), ("01M", 2, "ok")],
     "Ses02F_script01_1": [("02F", 1, "i never wanted to go there again!"), ("02M", 4, "Nobody told me about the plan")],
     "Ses03F_impro01": [("03F", 0, "what are you doing in my house"), ("03M", 3, "what are you doing in my house")],
-    "Ses04F_impro02": [("04F", 5, "what are you doing in my house"), ("04M", 2, "a wholly different thing to say")],
+    "Ses04F_impro02": [("04F", 5, "what are you doing in my house"), ("04M", 5, "what are you doing in my house")],
     "Ses05F_script01_1": [
         ("05F", 1, "I never wanted to go there again."),
         ("05M", 1, "nobody told me about a plan"),
@@ -65,8 +65,8 @@ def test_lines_that_stand_in_training_are_counted_with_their_labels(lab):
     assert board.loc["near line", counts].tolist() == [3, 3, 1, 3, 3, 3]
     assert board.loc["same line of a script", counts].tolist() == [2, 1, 0, 1, 1, 2]
     same, near = board.loc["same line"], board.loc["near line"]
-    assert (same["right"], same["majority"]) == (50.0, 50.0), "`house` has three labels, and the first of them wins"
-    assert near["right"] == pytest.approx(100 / 3) and near["majority"] == pytest.approx(200 / 3)
+    assert (same["right"], same["majority"]) == (100.0, 50.0), "by its two utterances in validation `house` is right"
+    assert near["right"] == near["majority"] == pytest.approx(200 / 3)
 
 
 def test_what_an_encoder_has_learned_from_is_told_once(lab):
