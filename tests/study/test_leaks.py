@@ -11,7 +11,7 @@ from merlib import cli
 from merlib.corpora import meld
 from merlib.data import folders, store, table
 from merlib.data.table import Array
-from merlib.places import results_folder
+from merlib.places import CHECKOUT, results_folder
 from merlib.study import leaks as module
 
 LINES = {  # dialogue -> speaker, label, text of its turns
@@ -104,6 +104,18 @@ def test_a_root_without_anything_and_a_part_of_a_root_to_write_are_refused(place
         with pytest.raises(SystemExit):
             cli.main(["leaks", *words])
         assert reason in capsys.readouterr().err
+
+
+def test_the_committed_counts_are_those_of_a_program_apart():
+    """IEMOCAP's were counted by loops over all pairs, before this module was written."""
+    board = pd.read_csv(CHECKOUT / "results" / "real" / "leaks.csv")
+    six = board[board["corpus"] == "iemocap6"].set_index("what")
+    assert six.loc["same line", ["utterances", "of"]].tolist() == [117, 1193]
+    assert round(six.loc["same line", "right"]) == 56
+    assert six.loc["near line of a script", ["utterances", "of"]].tolist() == [320, 545]
+    assert six.loc["script", "utterances"] == 684
+    four = board[(board["papers"] == "gia_mic") & (board["what"] == "same line")]["utterances"]
+    assert (four.min(), four.max()) == (71, 126)
 
 
 @pytest.mark.slow
