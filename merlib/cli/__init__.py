@@ -34,8 +34,6 @@ from merlib.places import commit
 HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=HELP)
 app.add_typer(data.app, name="data")
-app.command()(beforehand.power)
-app.command()(beforehand.leaks)
 
 
 def _print_version(wanted: bool) -> None:
@@ -291,6 +289,10 @@ def notebook(source: Path, target: Path, parameters: Parameters = None, code: Co
 
 
 app.command()(reports.report)
+
+
+app.command()(beforehand.power)
+app.command()(beforehand.leaks)
 
 
 def main(words: list[str] | None = None) -> None:

@@ -75,11 +75,13 @@ def main() -> None:
     false = 0
     for kind in args.only:
         found, moved, errors = Counter(), Counter(), 0
-        for i in tqdm(range(args.first, args.first + args.papers), desc=kind, unit="paper"):
+        bar = tqdm(range(args.first, args.first + args.papers), desc=kind, unit="paper")
+        for i in bar:
             of_paper = findings(kind, args.seed, i)
             found.update((f.severity, f.check) for f in of_paper)
             wrong = [f for f in of_paper if f.severity == "error"]
             errors += bool(wrong)
+            bar.set_postfix(false=errors, refresh=False)
             for f in wrong:
                 tqdm.write(f"{kind} {i}: {f.check} at {f.table}/{f.row}.{f.column}: {f.message}")
             if kind == "papers" and i % MOVED_EVERY == 0:

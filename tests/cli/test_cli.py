@@ -237,7 +237,7 @@ def test_completion_help_and_version_load_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("command", ["cells", "audit mpaf_net", "compare mfcre/table4", "doctor"])
+@pytest.mark.parametrize("command", ["cells", "audit mpaf_net", "compare mfcre/table4", "power mfcre", "doctor"])
 def test_commands_that_only_read_load_no_torch(command):
     code = f"import sys; from merlib import cli; cli.app({command.split()}, standalone_mode=False); "
     code += "print([m for m in ('torch', 'sklearn', 'librosa', 'transformers') if m in sys.modules], file=sys.stderr)"

@@ -11,14 +11,14 @@ from merlib import cli
 from merlib.corpora import meld
 from merlib.data import folders, store, table
 from merlib.data.table import Array
-from merlib.places import results_folder
+from merlib.places import CHECKOUT, results_folder
 from merlib.study import leaks as module
 
 LINES = {  # dialogue -> speaker, label, text of its turns
     "Ses01F_script01_1": [("01F", 1, "I never wanted to go there again"), ("01M", 2, "ok")],
     "Ses02F_script01_1": [("02F", 1, "i never wanted to go there again!"), ("02M", 4, "Nobody told me about the plan")],
     "Ses03F_impro01": [("03F", 0, "what are you doing in my house"), ("03M", 3, "what are you doing in my house")],
-    "Ses04F_impro02": [("04F", 5, "what are you doing in my house"), ("04M", 2, "a wholly different thing to say")],
+    "Ses04F_impro02": [("04F", 5, "what are you doing in my house"), ("04M", 5, "what are you doing in my house")],
     "Ses05F_script01_1": [
         ("05F", 1, "I never wanted to go there again."),
         ("05M", 1, "nobody told me about a plan"),
@@ -55,7 +55,7 @@ def test_speakers_dialogues_and_scripts_of_the_test_split_are_counted_where_they
     assert board.loc["dialogue", counts].tolist() == [2, 0, 0, 0, 0, 4]
     assert board.loc["script", counts].tolist() == [1, 1, 0, 1, 2, 2]
     episodes = {row.utterance: str(row.label) for row in table.load(lab / "data/lab/iemocap6").table.itertuples()}
-    assert shared(episodes=episodes).loc["episode", counts].tolist() == [3, 2, 2, 3, 4, 4], "labels 1, 2 and 5"
+    assert shared(episodes=episodes).loc["episode", counts].tolist() == [3, 2, 1, 3, 4, 4], "labels 1, 2 and 5"
 
 
 def test_lines_that_stand_in_training_are_counted_with_their_labels(lab):
@@ -65,8 +65,8 @@ def test_lines_that_stand_in_training_are_counted_with_their_labels(lab):
     assert board.loc["near line", counts].tolist() == [3, 3, 1, 3, 3, 3]
     assert board.loc["same line of a script", counts].tolist() == [2, 1, 0, 1, 1, 2]
     same, near = board.loc["same line"], board.loc["near line"]
-    assert (same["right"], same["majority"]) == (50.0, 50.0), "`house` has three labels, and the first of them wins"
-    assert near["right"] == pytest.approx(100 / 3) and near["majority"] == pytest.approx(200 / 3)
+    assert (same["right"], same["majority"]) == (100.0, 50.0), "by its two utterances in validation `house` is right"
+    assert near["right"] == near["majority"] == pytest.approx(200 / 3)
 
 
 def test_what_an_encoder_has_learned_from_is_told_once(lab):
@@ -104,6 +104,18 @@ def test_a_root_without_anything_and_a_part_of_a_root_to_write_are_refused(place
         with pytest.raises(SystemExit):
             cli.main(["leaks", *words])
         assert reason in capsys.readouterr().err
+
+
+def test_the_committed_counts_are_those_of_a_program_apart():
+    """IEMOCAP's were counted by loops over all pairs, before this module was written."""
+    board = pd.read_csv(CHECKOUT / "results" / "real" / "leaks.csv")
+    six = board[board["corpus"] == "iemocap6"].set_index("what")
+    assert six.loc["same line", ["utterances", "of"]].tolist() == [117, 1193]
+    assert round(six.loc["same line", "right"]) == 56
+    assert six.loc["near line of a script", ["utterances", "of"]].tolist() == [320, 545]
+    assert six.loc["script", "utterances"] == 684
+    four = board[(board["papers"] == "gia_mic") & (board["what"] == "same line")]["utterances"]
+    assert (four.min(), four.max()) == (71, 126)
 
 
 @pytest.mark.slow
