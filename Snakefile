@@ -3,10 +3,10 @@
     python -m snakemake --cores 2 --config data=twin paper=mfcre table=4,5 seeds=0,1,2    (as `make reproduce` calls it)
 
 config: `data`, a data root (default twin); `paper` and `table`, comma-separated lists that narrow the batch (default
-all; the table `readings`, the range over all readings of a paper, runs only when named); `seeds`, a comma-separated
-list (default 0); `draws`: joint choices of all readings that each paper runs under, too (default 0); `threads` of each
-job (default 1); `job_seconds`: a job of less is joined by further runs (default 60). A paper is left out, with a
-notice, if the data root has none of its corpora.
+all; a table that is `when_named`, such as the range over all readings of a paper, runs only then); `seeds`, a
+comma-separated list (default 0); `draws`: joint choices of all readings that each paper runs under, too (default 0);
+`threads` of each job (default 1); `job_seconds`: a job of less is joined by further runs (default 60). A paper is left
+out, with a notice, if the data root has none of its corpora.
 
 Its stages: `corpus` makes a corpus of a synthetic root; `learn` trains the encoders whose vectors the tables read, such
 as a text stage, where another root has what these encoders read (`[learned.*]` of a paper.toml); `plan` lists the runs

@@ -62,7 +62,7 @@ def tables_of_readings(paper: Paper) -> dict[str, Table]:
                 change = context | {f"readings.{name}": option}
                 rows.append(Row(id=f"{name}_{option}", label=label, change=change))
     joint = {name: reading for name, reading in readings.items() if not reading.context}
-    same = {"where": "this study", "columns": columns}
+    same = {"where": "this study", "columns": columns, "when_named": True}  # longer than all other tables together
     tables = {"readings": Table(id="readings", caption="The range over all readings", row=rows, **same)}
     if joint:
         caption = "All readings at once"

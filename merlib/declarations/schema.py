@@ -65,6 +65,7 @@ class Table(Strict):
     caption: str
     where: str
     note: str = ""
+    when_named: bool = False  # a batch leaves it out unless it names it, such as what this study adds at great cost
     columns: dict[str, Column]
     row: list[Row]
 
@@ -248,12 +249,8 @@ class Paper(Strict):
         return one_of(self.tables, f"table{name}" if name.isdigit() else name, f"table of {self.id}")
 
     def tables_of_batch(self, names: Sequence[str] = ()) -> list[str]:
-        """Those of the named tables that the paper has; without names all but those that its readings make.
-
-        `readings` takes longer than all others together, so that it runs only when it is named; of `multiverse` a batch
-        draws rows.
-        """
-        return [name for name in self.tables if name in (names or self.tables.keys() - {"readings", "multiverse"})]
+        """Those of the named tables that the paper has; without names all but those that are `when_named`."""
+        return [name for name, table in self.tables.items() if (name in names if names else not table.when_named)]
 
 
 class Cell(Strict):
