@@ -12,10 +12,10 @@ Its stages: `corpus` makes a corpus of a synthetic root; `learn` trains the enco
 as a text stage, where another root has what these encoders read (`[learned.*]` of a paper.toml); `plan` lists the runs
 that the tables need; `train` and `floors` train those that are not in results/cache, of networks and of estimators, the
 longest first; `multiverse` trains the draws, a job a paper and seed; each notebook has a rule, which executes it;
-`report` compares. A run is known by all that determines its
-numbers (merlib/study/identity.py), so that no edit of code makes it due unless it changes these. A notebook is due when
-it, its parameters, its paper, its data or the code that it loaded last time have changed. Where a run fails, the
-notebooks of its tables are not executed, and everything else is.
+`report` judges the claims and compares. A run is known by all that determines its numbers (merlib/study/identity.py),
+so that no edit of code makes it due unless it changes these. A notebook is due when it, its parameters, its paper, its
+data or the code that it loaded last time have changed. Where a run fails, the notebooks of its tables are not executed,
+and everything else is.
 """
 
 import json
@@ -188,10 +188,12 @@ rule report:
         CODE,
     output:
         RESULTS / "report.md",
+        RESULTS / "claims.csv",
     log:
         RESULTS / "logs" / "report.log",
     shell:
-        "{sys.executable:q} -m merlib report --data {DATA:q}" + LOGGED
+        "({sys.executable:q} -m merlib claims --data {DATA:q} --write > /dev/null"
+        " && {sys.executable:q} -m merlib report --data {DATA:q})" + LOGGED
 
 
 if DATA in TWINS:

@@ -19,6 +19,7 @@ def touch(*parts):
     file.write_text(json.dumps(sys.argv[1:]))
 match sys.argv[1:]:
     case ["notebook", _, target, *_]: touch(target)
+    case ["claims", "--data", data, "--write"]: touch(os.environ["MERLIB_RESULTS"], data, "claims.csv")
     case ["report", "--data", data]: touch(os.environ["MERLIB_RESULTS"], data, "report.md")
     case ["data", "make", data, corpus, *_]: touch(os.environ["MERLIB_DATA"], data, corpus, "corpus.json")
     case ["plan", *_]: print(os.environ["JOBS"])
