@@ -9,6 +9,8 @@ checks:
     tables.py   bold cells, one quantity printed in two places, quoted systems
     sweeps.py   the best value of a sweep, and whether sweeps are smoother than their noise
     facts.py    totals, counts of the released corpora, test sets, attention heads, steps of the optimiser
+
+recorded.py asks the same of our own records, and whether the present code would give them.
 """
 
 from collections.abc import Iterator

@@ -127,14 +127,7 @@ def audit(
     facts = [f for f in facts if any(place.holds(each.paper, each.table, each.row) for each in f.flat())]
     if write:
         pages.write(facts, "/".join(words or ()) or None)
-    if as_json:
-        return print(json.dumps([finding.model_dump() for finding in facts]))
-    for fact in facts:
-        for depth, f in enumerate(fact.flat()):
-            indent = "    " if depth else ""
-            print(f"{indent}{f.severity} {f.paper}/{f.table}/{f.row} {f.column} [{f.check}] {f.message}")
-    errors = sum(fact.severity == "error" for fact in facts)
-    print(f"found: {errors} that cannot hold, {len(facts) - errors} that are odd", file=sys.stderr)
+    own_records.show(facts, as_json=as_json)
 
 
 @app.command()

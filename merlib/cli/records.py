@@ -2,10 +2,14 @@
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
 from merlib import declarations
 from merlib.cli.arguments import Address, data_roots
 from merlib.errors import RequestError, one_of
+
+if TYPE_CHECKING:
+    from merlib.audit import Finding
 
 
 def audit(place: Address, data: str, *, as_json: bool) -> None:
@@ -23,14 +27,23 @@ def audit(place: Address, data: str, *, as_json: bool) -> None:
         ids, judged_by = reruns.ids(papers, data), "by the ids of the runs that the root gives today"
     facts = recorded.audit(place.paper or None, data, ids) + executed.older(data, place.paper)
     facts = [f for f in facts if any(place.holds(each.paper, each.table, each.row) for each in f.flat())]
+    show(facts, as_json=as_json)
+    if not as_json:
+        print(
+            f"stale is judged {judged_by}; `merlib run --stale --data {data}` trains stale runs anew", file=sys.stderr
+        )
+
+
+def show(facts: "list[Finding]", *, as_json: bool) -> None:
+    """Print findings, one a line, the consequences of each below it."""
     if as_json:
         return print(json.dumps([fact.model_dump() for fact in facts]))
     for fact in facts:
         for depth, f in enumerate(fact.flat()):
-            print(f"{'    ' * bool(depth)}{f.severity} {f.paper}/{f.table}/{f.row} {f.column} [{f.check}] {f.message}")
+            indent = "    " if depth else ""
+            print(f"{indent}{f.severity} {f.paper}/{f.table}/{f.row} {f.column} [{f.check}] {f.message}")
     errors = sum(fact.severity == "error" for fact in facts)
     print(f"found: {errors} that cannot hold, {len(facts) - errors} that are odd", file=sys.stderr)
-    print(f"stale is judged {judged_by}; `merlib run --stale --data {data}` trains stale runs anew", file=sys.stderr)
 
 
 def rerun(place: Address, data: str, device: str | None) -> None:

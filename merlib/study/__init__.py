@@ -12,6 +12,7 @@
     outcomes    right and wrong of each run, in counts, for a clone without data
     statistics  intervals and tests
     stale       records whose recipe or code is not the present one, told without data
+    reruns      the recorded runs that a root would not give today, trained anew
     likeness    whether the inputs of a run are those of a printed score
     verdicts    what a run says of a printed score
     comparison  printed beside reproduced, for one table
@@ -47,6 +48,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "power",
         "records",
         "report",
+        "reruns",
         "runs",
         "tables",
         "without_duplicates",

@@ -6,7 +6,9 @@ A run's id follows its recipe, its data and the versions of the code (`merlib/st
 have ids of another kind. A recipe's records are carried over when at least one of its runs is in results/cache (`merlib
 run` trains it) and gives every recorded value and epoch to the last digit; then all seeds and folds that were recorded
 under the same recipe id get their new ids. Older records, which name no recipe, are carried over only when all of its
-runs are there. Every other record stays as it is, and the reason is printed. A second call changes nothing.
+runs are there. Records that have today's ids also get the columns `declared` and `versions` where they lack them, by
+which a clone without data tells stale records. Every other record stays as it is, and the reason is printed. A second
+call changes nothing.
 """
 
 import argparse
@@ -17,21 +19,23 @@ import pandas as pd
 
 from merlib import declarations, study
 from merlib.data.table import CorpusError
+from merlib.study import planning, stale
 from merlib.study.records import read_records, records_path, save
 from merlib.study.tables import records_of_run
 
+MARKS = ["declared", "versions"]
 SAME = ["row", "column", "fold", "seed", "selection"]  # what a record is about
 
 
-def planned(paper: declarations.Paper, table: str, data: str, seeds: list[int]) -> list[study.tables.Planned]:
+def planned(paper: declarations.Paper, table: str, data: str, seeds: list[int]) -> list[planning.Planned]:
     """The runs that the table asks for today, for every recorded seed; none where the root has none of its corpora."""
     try:
-        return [each for seed in seeds for each in study.tables.plan(paper, table, data=data, seed=seed)[0]]
+        return [each for seed in seeds for each in planning.plan(paper, table, data=data, seed=seed)[0]]
     except CorpusError:
         return []
 
 
-def carried(records: pd.DataFrame, runs: list[study.tables.Planned]) -> tuple[pd.DataFrame, Counter]:
+def carried(records: pd.DataFrame, runs: list[planning.Planned]) -> tuple[pd.DataFrame, Counter]:
     """The records with new ids where a rerun allows it, and how many records have which fate."""
     place = {tuple(line): at for at, line in zip(records.index, records[SAME].itertuples(index=False), strict=True)}
     lines = defaultdict(list)  # (recipe id of before, recipe id of today) -> (lines, run) of it
@@ -57,6 +61,7 @@ def carried(records: pd.DataFrame, runs: list[study.tables.Planned]) -> tuple[pd
         seen |= set(rows)
         if before == today:
             fates["had today's id"] += len(rows)
+            mark(result, members)
         elif not equal[pair]:
             fates["kept: none of the recipe's runs was trained again"] += len(rows)
         elif not before and len(equal[pair]) < len(members):
@@ -67,8 +72,15 @@ def carried(records: pd.DataFrame, runs: list[study.tables.Planned]) -> tuple[pd
             fates["carried over: a rerun gives the same numbers"] += len(rows)
             for found, run in members:
                 result.loc[found, ["run", "recipe"]] = [run.id, today]
+            mark(result, members)
     fates["kept: a count, or no run of this root asks for it today"] += len(records) - len(seen)
     return result, fates
+
+
+def mark(records: pd.DataFrame, members: list[tuple[list, study.Run]]) -> None:
+    """Name the recipe and the versions of the code of runs in the lines that hold their records."""
+    for at, run in members:
+        records.loc[at, MARKS] = list(stale.marks(run.recipe).values())
 
 
 def main() -> None:
@@ -84,9 +96,8 @@ def main() -> None:
             records = read_records(name, table, args.data)
             if records.empty:
                 continue
-            if "recipe" not in records:
-                records["recipe"] = ""
-            records["recipe"] = records["recipe"].fillna("")
+            for column in ("recipe", *MARKS):
+                records[column] = records[column].fillna("") if column in records else ""
             runs = planned(paper, table, args.data, sorted(records["seed"].astype(int).unique()))
             result, fates = carried(records, runs)
             print(json.dumps({f"{name}/{table}": {fate: count for fate, count in fates.items() if count}}))

@@ -97,25 +97,26 @@ def test_an_accuracy_and_an_f1_that_no_counts_give_are_found(honest):
     assert {check for check, *_ in found()} >= {"count", "class_count"}
 
 
+def of_mpaf(cell: Cell, value: float, **more) -> dict:
+    """A record of MPAF-Net on text and audio."""
+    recipe = declarations.recipe(MPAF, MPAF.table(cell.table).find(cell.row), cell.corpus, data="lab")
+    recipe["data"]["modalities"] = "TA"
+    key = {"data": "lab", "row": cell.row, "column": cell.column, "fold": 0, "seed": 0, "selection": "val"}
+    marks = stale.marks(recipe) | {"recipe": "a", "run": "a", "substitutes": "none", "features": FEATURES["TA"]}
+    return key | marks | {"value": float(value), "n": 80} | more
+
+
 def test_averages_of_one_table_are_checked_by_the_classes_of_another(places):
     """As in MPAF-Net's tables: classes in Table 4, macro F1 in Table 5, of one recipe."""
     of_classes = [c for c in declarations.cells(MPAF, "table4") if c.metric in ("f1", "count") and c.kind == "own"]
     labels = [cell.emotion for cell in of_classes if cell.metric == "f1" and cell.emotion]
     f1 = {label: 10.0 + 10 * i for i, label in enumerate(labels)}  # i hits of 10 utterances and 10 predictions
 
-    def record(cell: Cell, value: float) -> dict:
-        row = MPAF.table(cell.table).find(cell.row)
-        recipe = declarations.recipe(MPAF, row, cell.corpus, data="lab")
-        recipe["data"]["modalities"] = "TA"
-        key = {"data": "lab", "row": cell.row, "column": cell.column, "fold": 0, "seed": 0, "selection": "val"}
-        marks = stale.marks(recipe) | {"recipe": "a", "run": "a", "substitutes": "none"}
-        return key | marks | {"value": value, "n": 10 * len(labels), "features": "text: x (3) | audio: y (3) | absent"}
-
-    lines = [record(c, 10 if c.metric == "count" else f1[c.emotion]) for c in of_classes if c.emotion]
+    lines = [of_mpaf(c, 10 if c.metric == "count" else f1[c.emotion]) for c in of_classes if c.emotion]
     study.write_records("mpaf_net", "table4", "lab", lines)
     (macro,) = (c for c in declarations.cells(MPAF, "table5") if (c.row, c.column) == ("mpaf_net", "test_macro_f1"))
     for value, checks in ((np.mean(list(f1.values())), set()), (40.0, {"average"})):
-        study.write_records("mpaf_net", "table5", "lab", [record(macro, float(value))])
+        study.write_records("mpaf_net", "table5", "lab", [of_mpaf(macro, value)])
         assert {f.check for f in recorded.audit("mpaf_net", "lab")} == checks
 
 
@@ -137,9 +138,16 @@ def test_a_run_is_of_the_utterances_of_its_outcomes_and_its_class_counts_are_the
     assert {check for check, *_ in found()} >= {"test_size", "average"}
 
 
-def test_a_turn_of_the_actors_is_the_protocol_of_that_actor():
-    assert recorded.splits.in_turn(official.BY_SPEAKER["iemocap8"], 9) == {
-        "split": "actor", "test_actor": "05M", "val_actor": "05F"}  # fmt: skip
+def test_the_turn_of_an_actor_is_the_configuration_with_that_actor(places):
+    base, turns = (
+        next(c for c in declarations.row_cells(MPAF, MPAF.table("table5"), MPAF.table("table5").find(row))
+             if c.column == "test_accuracy")
+        for row in ("mpaf_net", "mpaf_net_all_rotations")
+    )  # fmt: skip
+    folds = [of_mpaf(turns, 50.0 if fold == 9 else 20.0, fold=fold) for fold in range(10)]
+    for value, checks in ((50.0, []), (55.0, ["same_configuration"])):
+        study.write_records("mpaf_net", "table5", "lab", [of_mpaf(base, value), *folds])
+        assert [f.check for f in recorded.audit("mpaf_net", "lab")] == checks
 
 
 def test_stale_records_of_a_row_are_one_finding_and_those_of_a_table_one_fact(honest):
