@@ -10,9 +10,8 @@ import numpy as np
 
 from merlib import declarations
 from merlib.audit.printed import Finding, finding, is_score, percent, point, show
-from merlib.declarations.schema import Cell, Paper, Row, Table
+from merlib.declarations.schema import LOWER_IS_BETTER, Cell, Paper, Row, Table
 
-LOWER_IS_BETTER = ("mae", "loss", "seconds", "parameters")
 NOISES = (0.1, 0.3)  # standard deviations, in points; the second decides. Over seeds of one recipe 1.3 to 1.7 are usual
 FEWEST_POINTS = 4  # of a sweep that can be smooth
 RARE = 1e-3  # a note where so smooth sweeps are less probable than this
@@ -110,7 +109,7 @@ def smooth_sweeps(paper: Paper) -> Iterator[Finding]:
 
 def _in_points(sweep: Sweep) -> bool:
     """Whether the scores are shares of a test set, so that noise in points means something."""
-    return sweep.cells[0].metric not in ("mae", "correlation", *LOWER_IS_BETTER)
+    return sweep.cells[0].metric not in ("correlation", *LOWER_IS_BETTER)
 
 
 def rises_once(heights: tuple[float, ...]) -> bool:

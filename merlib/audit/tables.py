@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from merlib import declarations
 from merlib.audit.evaluations import key_of
 from merlib.audit.printed import Finding, finding, is_score, percent, point, show
-from merlib.audit.sweeps import LOWER_IS_BETTER, smooth_sweeps, sweeps
-from merlib.declarations.schema import SCORES, Cell, Paper, Row, Table
+from merlib.audit.sweeps import smooth_sweeps, sweeps
+from merlib.declarations.schema import LOWER_IS_BETTER, SCORES, Cell, Paper, Row, Table
 
 FEWEST_ALIKE = 2  # scores of a quoted row that can be those of another system
 

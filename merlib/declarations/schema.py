@@ -15,6 +15,7 @@ AVERAGES = Literal[
 LETTERS = {"T": "text", "A": "audio", "V": "visual"}  # of the modalities, in declarations and commands
 SCORES: tuple[str, ...] = get_args(AVERAGES)  # of a whole test set; accuracy is also called WA, balanced accuracy UA
 OTHERS = Literal["f1", "precision", "recall", "count", "parameters", "seconds", "loss", "setting"]
+LOWER_IS_BETTER = ("mae", "loss", "seconds", "parameters")
 SHARES = {*SCORES, "f1", "precision", "recall"} - {"mae", "correlation"}  # from 0 to 100 percent
 
 

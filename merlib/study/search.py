@@ -6,8 +6,8 @@ import pandas as pd
 
 from merlib import declarations
 from merlib.declarations import Table
+from merlib.declarations.schema import LOWER_IS_BETTER
 from merlib.study.records import read_records
-from merlib.training.metrics import LOWER_IS_BETTER
 
 COLUMNS = ["search", "column", "score", "declared", "selected", "runs"]
 

@@ -12,10 +12,10 @@ from sklearn.metrics import precision_recall_fscore_support as per_class
 from torch import Tensor
 
 from merlib.data.official import ABOVE, sentiment_class
+from merlib.declarations.schema import LOWER_IS_BETTER
 from merlib.errors import RequestError, one_of
 
 Predictions = dict[str, np.ndarray]
-LOWER_IS_BETTER = ("mae",)
 
 
 def scores(*, y_true: np.ndarray, y_pred: np.ndarray, labels: tuple[str, ...]) -> dict[str, float]:
