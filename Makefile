@@ -21,7 +21,7 @@ MACHINE = $(if $(value PROFILE),--profile profiles/$(call typed,PROFILE),--cores
 # The inner quotes keep Snakemake from taking a root called 007 or 1e3 for a number.
 BATCH = data="'"$(call typed,DATA)"'" paper=$(call typed,PAPER) table=$(call typed,TABLE) seeds=$(call typed,SEEDS) draws=$(call typed,DRAWS)
 
-.PHONY: help reproduce test test-all test-cluster lab archive clean
+.PHONY: help reproduce test test-all test-cluster lab site archive clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo "            DATA=<root> PAPER=<id> TABLE=<n> SEEDS=0,1,2 CORES=<n> narrow or widen reproduce;"
@@ -49,6 +49,12 @@ test-cluster: .venv/ready  ## the batch on a SLURM of one node, killed in many w
 lab: .venv/ready  ## open the notebooks in JupyterLab
 	.venv/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb
 
+site: .venv/ready  ## the study as a website in site/, from the committed results: open site/index.html
+	rm -rf site .site
+	$(PY) -m merlib.pages .site/pages
+	$(PY) -m sphinx --quiet --fail-on-warning --jobs auto -c docs/site -d .site/doctrees .site/pages site
+	@echo "Open site/index.html in a browser."
+
 archive:  ## the committed state as dist/merlib-<version>.tar.gz, to deposit (on Zenodo, say), with its commit and its hash
 	@git diff --quiet HEAD || { echo "There are changes that are not committed, and an archive holds what is: commit them first."; exit 1; }
 	@mkdir -p dist
@@ -57,7 +63,7 @@ archive:  ## the committed state as dist/merlib-<version>.tar.gz, to deposit (on
 	  cd dist && sha256sum $$name.tar.gz | tee $$name.tar.gz.sha256
 
 clean:  ## remove the environment, the synthetic data and all that came of them; runs on real data stay in results/cache
-	rm -rf .venv .snakemake results/twin results/twin_media data/twin data/twin_media results/cache/twin*.lock results/cache/jobs
+	rm -rf .venv .snakemake site .site results/twin results/twin_media data/twin data/twin_media results/cache/twin*.lock results/cache/jobs
 	grep -rlsE --include=run.json '^ "data": "twin(_media)?"' results/cache | xargs -r dirname | xargs -r rm -r
 
 .venv/ready: requirements.lock requirements-weights.lock pyproject.toml

@@ -210,11 +210,19 @@ class Work(Strict):
     describes: str = ""
 
 
+class Drawing(Strict):
+    """A network in boxes: columns of box labels from left to right, and arrows `[from, to]` between two labels."""
+
+    columns: list[list[str]]
+    arrows: list[tuple[str, str]]
+
+
 class Paper(Strict):
     """A paper. One without a recipe can be audited, and nothing else.
 
     published: journal, booktitle, year and DOI, as far as its copy prints them. references: the number of a work in its
     own list -> the key of that work (`merlib.declarations.works`).
+    idea: what it proposes, in our words.
     """
 
     id: str
@@ -224,6 +232,8 @@ class Paper(Strict):
     code: str = ""
     published: dict[Literal["journal", "booktitle", "year", "doi"], str] = {}
     references: dict[str, str] = {}
+    idea: list[str] = []
+    drawing: Drawing | None = None
     corpora: list[str] = ["corpus"]
     facts: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
