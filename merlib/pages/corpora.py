@@ -1,16 +1,13 @@
 """The page of a corpus: its licence, how to get it, its counts, who reads it, and what leaks."""
 
 import csv
-import re
 
 from merlib.data import official
-from merlib.declarations import Paper
+from merlib.declarations import Paper, works
 from merlib.pages import markup
 from merlib.pages.markup import html, markdown
 from merlib.pages.papers import name_of
 from merlib.places import results_folder
-
-ADDRESS = re.compile(r"https?://[^\s,;)]+[^\s,;).]")
 
 
 def page(corpus: str, papers: list[Paper], data: str) -> str:
@@ -19,12 +16,14 @@ def page(corpus: str, papers: list[Paper], data: str) -> str:
     parts = [
         f"Called `{corpus}` in commands and recipes.",
         "## How to get it",
-        ADDRESS.sub(r"<\g<0>>", markdown(official.ACCESS[corpus])),
+        markup.linked(official.ACCESS[corpus]),
         markdown(official.REMEDY[corpus]),
     ]
     parts.append(markup.raw([markup.command("merlib doctor")]))
     parts += ["## Its classes and counts", _counts(corpus)]
     parts += ["## Who reads it", ", ".join(readers) or "No paper of this study."]
+    if described := works.of_corpora([corpus]).values():
+        parts += ["## What to cite", "\n".join(f"- {markup.cited(work)}" for work in described)]
     if leaks := _leaks(corpus, data):
         parts += ["## What leaks", leaks]
     return markup.page(official.NAMES[corpus], *parts)

@@ -10,6 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from merlib.declarations import Work
+from merlib.declarations.works import citation
+
+ADDRESS = re.compile(r"(https?://[^\s,;)]*[^\s,;).])")
 CODE = re.compile(r"(`[^`\n]+`)")
 
 
@@ -23,6 +27,17 @@ def markdown(text: str) -> str:
     parts = CODE.split(text)
     parts[::2] = [re.sub(r"([\\*_\[\]{}<>#$|~])", r"\\\1", part) for part in parts[::2]]
     return "".join(parts)
+
+
+def linked(text: str) -> str:
+    """Plain text as Markdown, in which addresses of the web are links."""
+    parts = ADDRESS.split(text)
+    return "".join(f"<{part}>" if at % 2 else markdown(part) for at, part in enumerate(parts))
+
+
+def cited(work: Work) -> str:
+    """A work in one line, as pages cite it."""
+    return linked(citation(work))
 
 
 def raw(lines: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Notebooks as pages: copies whose figures have a text alternative, and whose titles tell one table from another."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -10,26 +11,34 @@ from merlib.places import CHECKOUT
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 
 
-def copy(source: Path, target: Path, about: str = "") -> None:
-    """Copy a notebook; `about` is said below its title. Its figures are named after the heading they stand under."""
+def copy(source: Path, target: Path, relink: Callable[[str], str]) -> None:
+    """Copy a notebook; relink: makes the links of a text hold on the page.
+
+    A figure is named after the heading that it stands under. An executed notebook says below its title which one it is.
+    """
     notebook = nbformat.read(source, 4)
-    heading = title_of(source)
+    made = notebook.metadata.get("merlib", {})
+    first = notebook.cells[0]
+    title = heading = HEADING.search(first.source)[1]
+    if "source" in made:  # it was executed
+        table = re.search(r"_table(\w+)$", source.stem)
+        title += f" (table {table[1]})" if table else ""
+        about = f"# {title}\n\n{_about(made, source.parent.name)}"
+        first.source = HEADING.sub(lambda _: about, first.source, count=1)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            headings = HEADING.findall(cell.source)
-            heading = headings[-1] if headings else heading
-        cell.metadata["mystnb"] = {"image": {"alt": f"Figure: {heading.strip('# ')}"}}
-    first = notebook.cells[0]
-    first.source = HEADING.sub(lambda _: f"# {title_of(source)}\n\n{about}", first.source, count=1)
-    target.parent.mkdir(parents=True, exist_ok=True)
+            heading = (HEADING.findall(cell.source) or [heading])[-1]
+            cell.source = relink(cell.source)
+        cell.metadata["mystnb"] = {"image": {"alt": f"Figure: {heading}"}}
     nbformat.write(notebook, target)
 
 
-def title_of(source: Path) -> str:
-    """The first heading of a notebook; of one that was executed for one table, with that table."""
-    title = HEADING.search(nbformat.read(source, 4).cells[0].source)[1]
-    table = re.search(r"_table(\w+)$", source.stem)
-    return f"{title} (table {table[1]})" if table else title
+def _about(made: dict, paper: str) -> str:
+    """Which notebook it is, with what it was executed, and the command that does so again."""
+    original = f"notebooks/{paper}/{made['source']}"
+    options = "".join(f" -p {name} '{value}'" for name, value in made["parameters"].items())
+    copied = f"An executed copy of `{original}`, by the code of commit {made['commit']}. To execute it again:"
+    return f"{copied}\n\n```sh\nmerlib notebook {original} my_copy.ipynb{options}\n```"
 
 
 def executed(paper: str, data: str) -> list[Path]:
@@ -37,16 +46,8 @@ def executed(paper: str, data: str) -> list[Path]:
     return sorted((CHECKOUT / "results" / data / "notebooks" / paper).glob("*.ipynb"))
 
 
-def about_executed(source: Path) -> str:
-    """Which notebook it is, with what it was executed, and the command that does so again."""
-    made = nbformat.read(source, 4).metadata["merlib"]
-    original = f"notebooks/{source.parent.name}/{made['source']}"
-    options = "".join(f" -p {name} '{value}'" for name, value in made["parameters"].items())
-    command = f"merlib notebook {original} my_copy.ipynb{options}"
-    copy = f"An executed copy of `{original}`, by the code of commit {made['commit']}."
-    return f"{copy} To execute it again:\n\n```sh\n{command}\n```"
-
-
-def lessons() -> list[Path]:
-    """The notebooks that belong to no paper, in the order of their numbers."""
-    return sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
+def lessons() -> dict[Path, Path]:
+    """Path below notebooks/ -> file: the notebooks that a reader gets, without solutions; those of no paper first."""
+    folder = CHECKOUT / "notebooks"
+    files = sorted([*folder.glob("*.ipynb"), *folder.glob("*/*.ipynb")], key=lambda file: (len(file.parts), file))
+    return {file.relative_to(folder): file for file in files if file.parent.name != "solutions"}

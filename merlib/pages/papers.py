@@ -8,7 +8,7 @@ import pandas as pd
 from merlib.audit import Finding
 from merlib.audit import pages as audit_pages
 from merlib.data import official
-from merlib.declarations import Paper
+from merlib.declarations import Paper, works
 from merlib.declarations.leaves import sourced
 from merlib.pages import drawing, markup, rows, tables
 from merlib.pages.markup import html, markdown
@@ -40,7 +40,7 @@ def front(
 ) -> str:  # fmt: skip
     """The first page of a paper. others: further pages below it, by their names; files: the figures of the paper."""
     data = ", ".join(f"[{official.NAMES[c]}](../../corpora/{c}.md)" for c in paper.corpora)
-    lines = [f"**{markdown(paper.title)}**", markdown(paper.authors), f"Published: {markdown(printed_in(paper))}"]
+    lines = [f"**{markdown(paper.title)}**", f"Cite: {markup.cited(works.as_work(paper))}"]
     parts = ["\\\n".join([*lines, f"Code: {markdown(paper.code)}", f"Data: {data}"])]
     if paper.idea:
         parts += ["## The idea", " ".join(map(markdown, paper.idea))]

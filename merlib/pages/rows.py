@@ -2,18 +2,24 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import pandas as pd
 
 from merlib import declarations
 from merlib.audit import Finding
-from merlib.declarations import Paper, Row, Table
+from merlib.declarations import Paper, Row, Table, works
 from merlib.pages import markup
 from merlib.pages.markup import html
 from merlib.study.report import DOUBTS
 
 SEEDS = "0,1,2"  # of the command for a row that has not run
+
+
+@cache
+def _works() -> dict[str, works.Work]:
+    return works.works()
 
 
 def unfolded(
@@ -22,8 +28,9 @@ def unfolded(
 ) -> Iterator[str]:  # fmt: skip
     """The parts, as HTML. ours: column -> its line of `compare`; records, findings: those of this row."""
     if not row.runs:
-        quoted = f"quoted, with the reference {html(row.reference)}" if row.reference else "quoted"
-        yield f"<p>The paper has this row from elsewhere ({quoted}); it is not trained here.</p>"
+        source = works.quoted(paper, row)
+        quoted = works.citation(_works()[source]) if source else row.reference or "it names no source"
+        yield f"<p>The paper quotes this row; it is not trained here. {html(quoted)}</p>"
     else:
         yield from _commands(f"{paper.id}/{table.id}/{row.id}", records, data)
         if row.kind != "fact":

@@ -6,7 +6,7 @@ from pathlib import Path
 from merlib import declarations
 from merlib.audit import audit
 from merlib.data import official
-from merlib.pages import corpora, notebooks, papers, reference, start, tables
+from merlib.pages import corpora, papers, reference, start, tables
 from merlib.pages.documents import Documents
 from merlib.places import results_folder
 from merlib.study import judge_claims, report
@@ -19,7 +19,7 @@ class Site:
         self.folder, self.data = folder, data
         self.papers = [declarations.load(name) for name in declarations.papers()]
         self.boards, self.judged, self.findings = report.boards_of(data), judge_claims(data=data), audit()
-        self.documents = Documents(folder)
+        self.documents = Documents(folder, data)
 
     def write(self) -> None:
         """Write all sources anew."""
@@ -30,12 +30,9 @@ class Site:
             self._page(f"corpora/{corpus}", corpora.page(corpus, self.papers, self.data))
         for name, files in reference.rooms().items():
             self._page(f"reference/{name}", reference.page(name, files))
-        lessons = [f"lessons/{file.stem}" for file in notebooks.lessons()]
-        for file, name in zip(notebooks.lessons(), lessons, strict=True):
-            notebooks.copy(file, self.folder / f"{name}.ipynb")
         self.documents.write()
-        guide = [page for page in self.documents.pages.values() if page.startswith("guide/")]
-        for name, text in start.pages(self.papers, self.judged, lessons, guide, list(reference.rooms())).items():
+        below = {name: list(self.documents.below(name)) for name in ("lessons", "guide")}
+        for name, text in start.pages(self.papers, self.judged, rooms=list(reference.rooms()), **below).items():
             self._page(name, text)
 
     def _page(self, name: str, text: str) -> None:
@@ -45,7 +42,8 @@ class Site:
 
     def _paper(self, paper: declarations.Paper) -> None:
         """All pages of one paper."""
-        here, others = f"papers/{paper.id}", []
+        here = f"papers/{paper.id}"
+        others = list(self.documents.below(here))
         boards = [board for board in self.boards if board[0].id == paper.id]
         judged = self.judged[self.judged["paper"] == paper.id]
         findings = [f for f in self.findings if f.paper == paper.id]
@@ -53,19 +51,11 @@ class Site:
         for _, table, board in boards:
             of_table = [f for f in flat if f.table == table.id]
             self._page(f"{here}/{table.id}", tables.page(paper, table, board, of_table, self.data))
-        for source in notebooks.executed(paper.id, self.data):
-            name = f"notebooks/{source.stem}"
-            notebooks.copy(source, self.folder / here / f"{name}.ipynb", notebooks.about_executed(source))
-            others.append(name)
         if files := sorted((results_folder(self.data) / "figures" / paper.id).glob("*.png")):
             self._page(f"{here}/figures", papers.figures(paper, files))
             others.append("figures")
         for file in files:
             shutil.copy(file, self.folder / here / file.name)
-        notes = declarations.folders()[paper.id] / "notes.md"
-        if notes.is_file():
-            self.documents.add(notes, f"{here}/notes")
-            others.append("notes")
         self._page(f"{here}/claims", papers.claims(paper, judged))
         self._page(f"{here}/recipe", papers.recipe(paper))
         self._page(f"{here}/open_points", papers.open_points(paper, files))

@@ -23,7 +23,7 @@ are there, and a named substitute where they are not.
 
 **Out**: each number printed beside reproduced, with its spread and what it cost; a verdict on each claim, with an
 interval; and what in the printed numbers does not fit, by arithmetic alone."""
-TITLES = {"guide/add_a_paper": "How to add a paper: the grammar of a declaration <add_a_paper>"}
+TITLES = {"add_a_paper": "How to add a paper: the grammar of a declaration <add_a_paper>"}
 COMMANDS = """\
 ```sh
 make reproduce    # makes synthetic recordings, regenerates every table from them, prints the comparison
@@ -35,7 +35,7 @@ folder, with `.venv/bin` in front or on the path."""
 
 
 def pages(
-    papers: list[Paper], judged: pd.DataFrame, lessons: list[str], guide: list[str], rooms: list[str]
+    papers: list[Paper], judged: pd.DataFrame, *, lessons: list[str], guide: list[str], rooms: list[str]
 ) -> dict[str, str]:  # fmt: skip
     """Name -> text of the first page and of the pages that list others."""
     counts = claims_page.counts(judged).to_dict("index")
@@ -50,8 +50,8 @@ def pages(
         "index": markup.page("Five papers on multimodal emotion recognition, number by number", *front),
         "papers/index": _list("Papers", [f"{paper.id}/index" for paper in papers], _papers(papers, counts, "")),
         "corpora/index": _list("Corpora", list(official.ACCESS), _corpora(papers, names)),
-        "lessons/index": _list("Lessons", [lesson.split("/")[1] for lesson in lessons]),
-        "guide/index": _list("Guide", [TITLES.get(page, page).removeprefix("guide/") for page in guide]),
+        "lessons/index": _lessons(lessons, names),
+        "guide/index": _list("Guide", [TITLES.get(page, page) for page in guide]),
         "reference/index": _list("Reference", rooms, "What every module and public function is for."),
     }
 
@@ -84,7 +84,21 @@ def _further() -> str:
 - How the code is laid out: {doc}`architecture <guide/architecture>`, {doc}`reference <reference/index>`."""
 
 
+def _lessons(lessons: list[str], names: dict[str, str]) -> str:
+    """The lessons of the course, then the notebooks of each paper."""
+    course = [lesson for lesson in lessons if "/" not in lesson]
+    parts = ["The six sessions of {doc}`the course <../guide/lectures>`, then the notebooks of each paper."]
+    parts.append(_contents(course))
+    for paper, name in names.items():
+        parts += [f"## {name}", _contents([lesson for lesson in lessons if lesson.startswith(f"{paper}/")])]
+    return markup.page("Lessons", *parts)
+
+
 def _list(title: str, entries: Iterable[str], text: str = "") -> str:
     """A page that lists those below it: in `text`, or by their titles."""
-    visible = "\n".join(["```{toctree}", ":maxdepth: 1", "", *entries, "```"])
-    return markup.page(title, text, markup.toctree(entries) if text.startswith("|") else visible)
+    return markup.page(title, text, markup.toctree(entries) if text.startswith("|") else _contents(entries))
+
+
+def _contents(entries: Iterable[str]) -> str:
+    """The titles of pages, as links."""
+    return "\n".join(["```{toctree}", ":maxdepth: 1", "", *entries, "```"])
