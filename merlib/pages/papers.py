@@ -31,7 +31,7 @@ def name_of(paper: Paper) -> str:
 def printed_in(paper: Paper) -> str:
     """Where and when, as far as its copy says."""
     said = [paper.published[name] for name in ("journal", "booktitle", "year") if name in paper.published]
-    return ", ".join(said) or "its copy does not say"
+    return ", ".join(said) or "not named in its text"
 
 
 def front(
@@ -40,8 +40,8 @@ def front(
 ) -> str:  # fmt: skip
     """The first page of a paper. others: further pages below it, by their names; files: the figures of the paper."""
     data = ", ".join(f"[{official.NAMES[c]}](../../corpora/{c}.md)" for c in paper.corpora)
-    lines = [f"**{markdown(paper.title)}**", f"Cite: {markup.cited(works.as_work(paper))}"]
-    parts = ["\\\n".join([*lines, f"Code: {markdown(paper.code)}", f"Data: {data}"])]
+    about = [markup.cited(works.as_work(paper)), f"Code: {markdown(paper.code)}", f"Data: {data}"]
+    parts = ["\\\n".join(about)]
     if paper.idea:
         parts += ["## The idea", " ".join(map(markdown, paper.idea))]
     if paper.drawing:

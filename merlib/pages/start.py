@@ -47,7 +47,7 @@ def pages(
     ]  # fmt: skip
     names = {paper.id: markdown(name_of(paper)) for paper in papers}
     return {
-        "index": markup.page("Five papers on multimodal emotion recognition, number by number", *front),
+        "index": markup.page("Papers on multimodal emotion recognition, number by number", *front),
         "papers/index": _list("Papers", [f"{paper.id}/index" for paper in papers], _papers(papers, counts, "")),
         "corpora/index": _list("Corpora", list(official.ACCESS), _corpora(papers, names)),
         "lessons/index": _lessons(lessons, names),

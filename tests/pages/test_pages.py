@@ -1,12 +1,14 @@
 """The sources of the site: each row has its address, command and recipe; no text of a declaration becomes markup."""
 
+import nbformat
 import pytest
 
 from merlib import declarations
 from merlib.audit import findings_of
 from merlib.declarations.schema import Drawing
-from merlib.pages import drawing, markup, papers, reference, tables
+from merlib.pages import drawing, markup, notebooks, papers, reference, tables
 from merlib.pages.documents import Documents
+from merlib.places import CHECKOUT
 from merlib.study import compare
 
 CODE = '''
@@ -89,19 +91,25 @@ def test_an_open_point_says_why_and_how_to_switch_it():
     assert "--set readings.optimiser=as_printed" in point and "<code>released</code> (default)" in point
 
 
-def test_links_between_documents_lead_to_pages_and_others_to_the_name_of_a_file(tmp_path, monkeypatch):
-    from merlib.pages import documents
+def test_links_between_documents_lead_to_pages_and_others_to_the_name_of_a_file(tmp_path):
+    site, docs = Documents(tmp_path / "site", "real"), CHECKOUT / "docs"
+    links = "[b](architecture.md#x) [p](../papers/README.md) [c](../merlib/errors.py) [m](../Makefile)"
+    links += " [w](https://x.org) [h](#t)"
+    (tmp_path / "a.md").write_text(links.replace("](..", f"]({CHECKOUT}").replace("](arch", f"]({docs}/arch"))
+    site.copied = {tmp_path / "a.md": "guide/a.md"}
+    site.write()
+    written = (tmp_path / "site/guide/a.md").read_text()
+    assert written.startswith("[b](architecture.md#x) [p](add_a_paper.md) [c](../reference/merlib.md) m (`Makefile`) ")
+    assert written.endswith("[w](https://x.org) [h](#t)")
 
-    monkeypatch.setattr(documents, "CHECKOUT", tmp_path)
-    for name in ("docs/a.md", "docs/b.md", "papers/README.md", "code.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("# t\n")
-    (tmp_path / "docs/a.md").write_text(
-        "[b](b.md#t) [p](../papers/README.md) [c](../code.py) [w](https://x.org) [h](#t)"
-    )
-    Documents(tmp_path / "site").write()
-    expected = "[b](b.md#t) [p](add_a_paper.md) c (`code.py`) [w](https://x.org) [h](#t)"
-    assert (tmp_path / "site/guide/a.md").read_text() == expected
+
+def test_a_figure_of_a_notebook_is_named_after_its_heading_and_an_executed_one_says_how_to_execute_it(tmp_path):
+    source = notebooks.executed("mfcre", "real")[-1]
+    notebooks.copy(source, tmp_path / "copy.ipynb", str)
+    cells = nbformat.read(tmp_path / "copy.ipynb", 4).cells
+    assert f"merlib notebook notebooks/mfcre/{source.stem}.ipynb my_copy.ipynb -p data 'real'" in cells[0].source
+    alternatives = {cell.metadata["mystnb"]["image"]["alt"] for cell in cells}
+    assert len(alternatives) > 3 and all(text.startswith("Figure: ") for text in alternatives)
 
 
 def test_the_reference_has_public_functions_with_their_words_and_no_private_ones(tmp_path):
