@@ -21,7 +21,9 @@ SEVERITIES = {"error": "Cannot hold", "note": "Odd"}
 UNSTATED = """\
 A source that starts with *unstated* says why this study takes the value, since the paper gives none. What the paper
 says in two ways is among its [open points](open_points.md)."""
-OPEN = "What the paper leaves open or says in two ways. Each option is one change, by the command below it."
+OPEN = """\
+What the paper leaves open or says in two ways. The command below a point runs the base recipe and every other option of
+it, on a synthetic twin; `--data real` takes a data root of your own."""
 
 
 def name_of(paper: Paper) -> str:
@@ -109,20 +111,17 @@ def open_points(paper: Paper, files: list[Path]) -> str:
             sets = "<br>".join(f"<code>{html(leaf)}</code> {markup.value(v)} {html(why)}" for leaf, (v, why) in leaves)
             lines.append((f"<code>{html(option)}</code>{' (default)' * (option == reading.default)}", sets))
         why = f"Default `{reading.default}`: {markdown(reading.why)}."
-        other = next((option for option in reading.options if option != reading.default), reading.default)
-        run = f"merlib run {paper.id}/{_base_row(paper)} --set readings.{name}={other}"
-        options = markup.raw([markup.table(("option", "sets"), lines), markup.command(run)])
-        parts += [f"## {name}", f"**{markdown(reading.question)}**", why, options]
+        options = [markup.table(("option", "sets"), lines), _switch(paper, name)]
+        parts += [f"## {name}", f"**{markdown(reading.question)}**", why, markup.raw(options)]
     return markup.page(f"Open points of {markdown(name_of(paper))}", *parts)
 
 
-def _base_row(paper: Paper) -> str:
-    """A row whose recipe is the base recipe: where an option shows by itself."""
-    own = (
-        (table.id, row) for table in paper.tables.values() for row in table.row
-        if row.runs and row.kind == "own" and not (row.change or row.base)
-    )  # fmt: skip
-    return next((f"{table}/{row.id}" for table, row in own), "readings/default")
+def _switch(paper: Paper, reading: str) -> str:
+    """The command that runs every option of a reading; a run cannot switch what is settled with the features."""
+    rows_of = [row.id for row in paper.table("readings").row if f"readings.{reading}" in paper.flat(row.change)]
+    if not rows_of:
+        return "<p>It is settled when features are extracted: <code>merlib data extract --help</code>.</p>"
+    return markup.command(f"merlib run {paper.id} readings default {' '.join(rows_of)}")
 
 
 def audit(paper: Paper, findings: list[Finding]) -> str:

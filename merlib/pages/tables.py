@@ -13,6 +13,7 @@ from merlib.study import verdicts
 from merlib.study.records import read_records
 
 DECIDED = (*verdicts.COUNTS, "equivalent", "lower", "higher")  # verdicts that a cell shows by itself
+NONE = pd.DataFrame()
 LEGEND = """\
 In each cell the upper number is printed in the paper; the lower one, if there is one, is ours, with its standard
 deviation over seeds and folds. Unfold a row for its command, its recipe, its runs and what they cost."""
@@ -35,7 +36,7 @@ def page(paper: Paper, table: Table, board: pd.DataFrame, findings: list[Finding
         shown = "".join(f"<td>{_cell(cells.get(name), ours.get(name))}</td>" for name in table.columns)
         of_row = {
             "ours": ours,
-            "records": records.get(row.id, ()),
+            "records": records.get(row.id, NONE),
             "findings": [f for f in findings if f.row == row.id],
         }
         inside = "".join(rows.unfolded(paper, table, row, **of_row, data=data))

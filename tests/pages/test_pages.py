@@ -84,11 +84,10 @@ def test_every_paper_has_an_idea_in_five_sentences_and_a_whole_drawing(name):
 def test_an_open_point_says_why_and_how_to_switch_it():
     text = papers.open_points(declarations.load("mfcre"), [])
     point = text[text.index("## optimiser") : text.index("## validation")]
-    assert (
-        "ten times as high" in point
-        and "merlib run mfcre/table2/ours --set readings.optimiser=as\\_printed" not in point
-    )
-    assert "--set readings.optimiser=as_printed" in point and "<code>released</code> (default)" in point
+    assert "ten times as high" in point and "<code>released</code> (default)" in point
+    assert "<pre>merlib run mfcre readings default optimiser_as_printed optimiser_as_published</pre>" in point
+    face = papers.open_points(declarations.load("gia_mic"), [])
+    assert "settled when features are extracted" in face[face.index("## face") : face.index("## sampler")]
 
 
 def test_links_between_documents_lead_to_pages_and_others_to_the_name_of_a_file(tmp_path):
