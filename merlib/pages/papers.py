@@ -42,7 +42,7 @@ def front(
 ) -> str:  # fmt: skip
     """The first page of a paper. others: further pages below it, by their names; files: the figures of the paper."""
     data = ", ".join(f"[{official.NAMES[c]}](../../corpora/{c}.md)" for c in paper.corpora)
-    about = [markup.cited(works.as_work(paper)), f"Code: {markdown(paper.code)}", f"Data: {data}"]
+    about = [markup.cited(works.as_work(paper)), f"Code: {markup.linked(paper.code)}", f"Data: {data}"]
     parts = ["\\\n".join(about)]
     if paper.idea:
         parts += ["## The idea", " ".join(map(markdown, paper.idea))]
