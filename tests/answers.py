@@ -29,8 +29,7 @@ def answered(shell: InteractiveShell, path: Path) -> dict[str, bool]:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        source = Path(name).resolve()
+    for source in [Path(name).resolve() for name in sys.argv[1:]]:
         os.chdir(source.parent)
         shell = InteractiveShell.instance()
         shell.reset(new_session=True)
