@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -49,6 +50,16 @@ def test_conda_users_get_the_same_pins_and_python():
     assert pip["pip"] == ["-r requirements.lock"]
     python = next(line for line in conda if line.startswith("python=")).split("=")[1]
     assert python in PROJECT["requires-python"]
+
+
+@pytest.mark.slow
+def test_conda_builds_the_environment(tmp_path):
+    tool = next(filter(None, map(shutil.which, ("micromamba", "mamba", "conda"))), None)
+    if tool is None:
+        pytest.skip("no conda, mamba or micromamba on this machine")
+    subprocess.run([*f"{tool} env create -y -q -f environment.yml -p".split(), tmp_path / "env"], cwd=ROOT, check=True)
+    python = tmp_path / "env" / "bin" / "python"
+    subprocess.run([python, "-c", "import merlib.cli, torch, librosa, cv2"], cwd=ROOT, check=True)
 
 
 def test_every_direct_dependency_is_imported_or_run_somewhere():
