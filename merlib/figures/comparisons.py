@@ -103,13 +103,15 @@ def sweep(comparison: pd.DataFrame, *, data: str, x: str) -> Figure:
 
 def headlines(board: pd.DataFrame, *, data: str) -> Figure:
     """The network that each paper proposes, one line a headline score of `report.scoreboard`: printed, reproduced, and
-    the best floor that has run beside it."""
+    the best floor that has run on the same modalities."""
     lines = []
     for _, group in board.groupby(["paper", "table", "column"], sort=False):
         proposed = group[(group["kind"] == "proposed") & group["printed"].notna()]
         if len(proposed):
-            best = group.loc[group["kind"] == "floor", "reproduced"].max()
-            lines.append(proposed.iloc[[proposed["printed"].argmax()]].assign(best_floor=best))  # the first, if equal
+            shown = proposed.iloc[[proposed["printed"].argmax()]]  # the first, if equal
+            alike = group["features"].map(_present) == _present(shown["features"].iloc[0])
+            best = group.loc[(group["kind"] == "floor") & alike, "reproduced"].max()
+            lines.append(shown.assign(best_floor=best))
     shown = pd.concat(lines) if lines else board.assign(best_floor=np.nan).iloc[:0]
     size = (8.0, 0.45 * len(shown) + 1.6)
     figure, axes = canvas("What the papers print, and what runs here", data, min(len(shown), 1), size=size)
@@ -175,14 +177,17 @@ def _words(comparison: pd.DataFrame, column: str) -> str:
 
 def _features(comparison: pd.DataFrame) -> str:
     """What stands behind the reproduced scores: their modalities and features, where those are the same in all."""
-    if "features" not in comparison:
-        return ""
     sets = list(dict.fromkeys(comparison.loc[comparison["reproduced"].notna(), "features"]))
     if len(sets) != 1:
         return f"{len(sets)} sets of features" if sets else ""
     absent = (f"no {modality}" for modality in MODALITIES)
     parts = (name if part == "absent" else part for part, name in zip(sets[0].split(" | "), absent, strict=False))
     return "; ".join(parts)
+
+
+def _present(features: str) -> str:
+    """The modalities that passports in the column `features` have."""
+    return " ".join(m for m, part in zip(MODALITIES, features.split(" | "), strict=False) if part != "absent")
 
 
 def _folded(label: str) -> str:

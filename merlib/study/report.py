@@ -74,7 +74,7 @@ def scoreboard(data: str, boards: list[Board] | None = None) -> pd.DataFrame:
             headlines.append(lines)
     columns = [
         "paper", "table", "heading", "kind", "label", "column", "printed", "reproduced", "spread", "n_seeds", "n_folds",
-        "test_peak", "inputs", "verdict", "doubt",
+        "test_peak", "inputs", "verdict", "doubt", "features",
     ]  # fmt: skip
     return pd.concat(headlines)[columns] if headlines else pd.DataFrame(columns=columns)
 
@@ -138,7 +138,7 @@ def write(data: str, boards: list[Board] | None = None) -> Path:
         "",
         "## Scoreboard: the headline scores that have run, with their floors",
         "",
-        _markdown(board.drop(columns=["heading", "kind"])),
+        _markdown(board.drop(columns=["heading", "kind", "features"])),
         "",
     ]
     for each in boards:

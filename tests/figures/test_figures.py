@@ -18,6 +18,7 @@ def comparison(printed, reproduced, *, columns=("weighted_f1",), labels=None, sp
         {"row": f"r{i}", "label": (labels or [f"row {i}" for i in range(len(printed))])[i], "column": column}
         | {
             "score": column.replace("_", " "),
+            "features": "",
             "printed": p,
             "reproduced": r,
             "spread": spread,
@@ -158,6 +159,8 @@ def test_the_scoreboard_of_a_paper_shows_what_has_printed_scores_beside_its_floo
 def test_the_headlines_have_the_proposed_network_of_each_table_and_its_best_floor():
     kinds = ["other", "proposed", "proposed", "proposed", "floor", "floor"]
     one = board_of([80, 70, 75, 75, np.nan, np.nan], [50, 51, 52, 53, 54, 56], kinds=kinds)
+    other = board_of([np.nan], [99], kinds=["floor"]).assign(features="text: x | absent | absent")  # on other inputs
+    one = pd.concat([one.assign(features="absent | audio: y | absent"), other])
     two = board_of([90], [60], kinds=["proposed"], table="table2")
     none = board_of([np.nan], [60], kinds=["floor"], table="table3")
     (ax,) = figures.headlines(pd.concat([one, two, none]), data="real").axes
@@ -212,7 +215,7 @@ def test_a_figure_says_what_data_it_shows(data, title):
 
 def test_nothing_to_show_is_said_and_no_error():
     nothing = comparison([], [], columns=()).reindex(
-        columns=["row", "label", "column", "score", "printed", "reproduced", "test_peak"]
+        columns=["row", "label", "column", "score", "printed", "reproduced", "test_peak", "features"]
     )
     empty = [figures.confusions({}, data="lab"), figures.embeddings({}, data="lab")]
     empty += [figures.per_class(nothing, data="lab", rows=[]), figures.selection_gap(nothing, data="lab")]

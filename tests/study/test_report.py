@@ -95,7 +95,7 @@ def test_the_scoreboard_has_the_rows_that_ran_of_the_score_that_selects(board):
     lines = report.scoreboard("lab", [board, other])
     assert list(lines.columns) == ["paper", "table", "heading", "kind", "label", "column", "printed", "reproduced",
                                    "spread", "n_seeds", "n_folds", "test_peak", "inputs", "verdict",
-                                   "doubt"]  # fmt: skip
+                                   "doubt", "features"]  # fmt: skip
     assert set(lines["heading"]) == {"HFF on IEMOCAP-6: Avg F1 (Table 3)"}
     assert lines["kind"].tolist() == ["other", "other", "proposed", "floor", "floor"]
     assert set(zip(lines["paper"], lines["table"], lines["column"], strict=True)) == {("hff", "table3", "weighted_f1")}
