@@ -177,7 +177,8 @@ def _words(comparison: pd.DataFrame, column: str) -> str:
 
 def _features(comparison: pd.DataFrame) -> str:
     """What stands behind the reproduced scores: their modalities and features, where those are the same in all."""
-    sets = list(dict.fromkeys(comparison.loc[comparison["reproduced"].notna(), "features"]))
+    joined = comparison.loc[comparison["reproduced"].notna(), "features"]  # by ` or ` where runs of a row differ
+    sets = list(dict.fromkeys(each for features in joined for each in features.split(" or ")))
     if len(sets) != 1:
         return f"{len(sets)} sets of features" if sets else ""
     absent = (f"no {modality}" for modality in MODALITIES)
@@ -187,7 +188,7 @@ def _features(comparison: pd.DataFrame) -> str:
 
 def _present(features: str) -> str:
     """The modalities that passports in the column `features` have."""
-    return " ".join(m for m, part in zip(MODALITIES, features.split(" | "), strict=False) if part != "absent")
+    return " ".join(modality for modality in MODALITIES if f"{modality}: " in features)
 
 
 def _folded(label: str) -> str:

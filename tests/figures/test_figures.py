@@ -160,7 +160,9 @@ def test_the_headlines_have_the_proposed_network_of_each_table_and_its_best_floo
     kinds = ["other", "proposed", "proposed", "proposed", "floor", "floor"]
     one = board_of([80, 70, 75, 75, np.nan, np.nan], [50, 51, 52, 53, 54, 56], kinds=kinds)
     other = board_of([np.nan], [99], kinds=["floor"]).assign(features="text: x | absent | absent")  # on other inputs
-    one = pd.concat([one.assign(features="absent | audio: y | absent"), other])
+    one = one.assign(features="absent | audio: y | absent or absent | audio: z | absent")
+    one.loc[4:, "features"] = "absent | audio: z | absent | substitutes: frozen"  # the floors
+    one = pd.concat([one, other])
     two = board_of([90], [60], kinds=["proposed"], table="table2")
     none = board_of([np.nan], [60], kinds=["floor"], table="table3")
     (ax,) = figures.headlines(pd.concat([one, two, none]), data="real").axes
@@ -184,6 +186,7 @@ def test_panels_without_any_run_are_left_out_and_named():
     [
         (["text: MiniLM (384) | audio: 47 numbers | absent"] * 2, "(text: MiniLM (384); audio: 47 numbers; no visual)"),
         (["text: a | absent | absent", "text: b | absent | absent"], "(2 sets of features)"),
+        (["text: a | absent | absent or text: b | absent | absent"] * 2, "(2 sets of features)"),
     ],
 )  # fmt: skip
 def test_a_figure_names_the_features_behind_reproduced_scores(features, said):
