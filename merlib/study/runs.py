@@ -11,6 +11,7 @@ its weights are kept too (`network.safetensors`); `masked_*.json` holds scores u
 """
 
 import json
+import os
 import platform
 import resource
 import sys
@@ -35,6 +36,7 @@ from merlib.study import identity
 from merlib.training import fitting, loop, metrics
 from merlib.training.prediction import predict
 
+CAPS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR")  # variables that forbid instructions
 MEMORY = "run fewer jobs at once, lower train.batch, or take a corpus with fewer utterances"  # what needs less of it
 
 
@@ -158,7 +160,6 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
         where = {"folder": folder, "device": device, "progress": progress, "label": label}
         left = fitting.fit_network(recipe, splits, judge, seed=run.seed, **where)
     y_true = _write_predictions(folder, splits["test"], left)
-    cpu = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
     result = {
         "id": run.id, "corpus": run.corpus, "data": run.data, "seed": run.seed, "fold": run.fold, "recipe": recipe,
         "labels": judge.labels,
@@ -170,7 +171,7 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
         },
         "history": left["history"], "seconds": round(left["seconds"], 1), "parameters": left["parameters"],
         "peak_memory_mb": _peak_memory_mb(device), "torch": torch.__version__, "commit": commit(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else cpu,
+        "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
     }  # fmt: skip
     with atomic(folder / "run.json", sealed=True) as part:
         part.write_text(json.dumps(result, indent=1))
@@ -186,6 +187,15 @@ def _write_predictions(folder: Path, test: batches.Split, left: dict[str, Any]) 
     with atomic(folder / "predictions.npz", sealed=True) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)
     return arrays["y_true"]
+
+
+def processor() -> str:
+    """The processor and the instructions that PyTorch computes with, on which the last digits of a number depend."""
+    found = torch.cpu.get_capabilities()
+    instructions = torch.backends.cpu.get_cpu_capability() + " AMX" * bool(found.get("amx_bf16"))
+    name, threads = found.get("cpu_name", platform.machine()), torch.get_num_threads()
+    capped = [f"{cap}={os.environ[cap]}" for cap in CAPS if cap in os.environ]
+    return ", ".join([f"CPU, {threads} threads, {name}, {instructions}", *capped])
 
 
 def network(run: Run, device: str) -> torch.nn.Module:

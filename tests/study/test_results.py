@@ -51,7 +51,7 @@ def test_run_json_says_what_was_run_on_what_and_by_whom(trained):
     run, _, result = trained
     about = {
         "id": run.id, "corpus": "meld", "data": "twin", "seed": 1, "fold": 0, "labels": list(official.LABELS["meld"]),
-        "torch": torch.__version__, "commit": commit(), "device": f"CPU, 1 threads, {platform.machine()}",
+        "torch": torch.__version__, "commit": commit(), "device": runs.processor(),
         "n": int((run.split == "test").sum()), "recipe": json.loads(json.dumps(run.recipe)),
         "features": {m: run.dataset.features[m].passport.summary() for m in ("text", "audio", "visual")},
     }  # fmt: skip
@@ -63,6 +63,19 @@ def test_run_json_says_what_was_run_on_what_and_by_whom(trained):
     assert json.loads((run.folder / "run.json").read_text()) == result
     assert sorted(path.name for path in run.folder.iterdir() if not path.name.startswith(".")) == [
         "predictions.npz", "predictions.npz.sha256", "run.json", "run.json.sha256"]  # fmt: skip
+
+
+def test_the_device_names_the_processor_and_the_caps_on_its_instructions(monkeypatch):
+    for cap in runs.CAPS:
+        monkeypatch.delenv(cap, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": "Intel Xeon", "amx_bf16": True})
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert runs.processor() == "CPU, 1 threads, Intel Xeon, AVX512 AMX"
+    monkeypatch.setenv("MKL_CBWR", "AVX2")
+    assert runs.processor() == "CPU, 1 threads, Intel Xeon, AVX512 AMX, MKL_CBWR=AVX2"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {})
+    assert runs.processor().startswith(f"CPU, 1 threads, {platform.machine()}, AVX512")
 
 
 def test_the_predictions_have_the_scores_that_run_json_states(trained):
