@@ -1,9 +1,12 @@
 """What several tests share: a data folder of their own, and the real data, which is never in the repository."""
 
+import importlib.util
 import os
 from pathlib import Path
 
 import pytest
+
+from merlib.places import CHECKOUT
 
 
 @pytest.fixture
@@ -59,6 +62,16 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real corpora in {folder}; set MERLIB_SHARED_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def prepare():
+    """The module results/real/prepare.py, which prepares the data root of the records on real data."""
+    file = CHECKOUT / "results" / "real" / "prepare.py"
+    spec = importlib.util.spec_from_file_location("prepare", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

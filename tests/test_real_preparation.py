@@ -1,6 +1,5 @@
 """results/real/prepare.py, which prepares the data root of the records on real data."""
 
-import importlib.util
 import tomllib
 
 import numpy as np
@@ -9,17 +8,6 @@ import pytest
 
 from merlib.corpora import prepared
 from merlib.data import table
-from merlib.places import CHECKOUT
-
-
-@pytest.fixture(scope="module")
-def prepare():
-    """The module results/real/prepare.py, which prepares the data root of the records on real data."""
-    file = CHECKOUT / "results" / "real" / "prepare.py"
-    spec = importlib.util.spec_from_file_location("prepare", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("corpus", ["iemocap4", "iemocap6", "iemocap8", "mosi"])
