@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +14,9 @@ from merlib import files
 from merlib.cli.arguments import Changes, Code, Seeds, assignment, data_roots, modalities, root, word
 from merlib.errors import Notice, one_of
 from merlib.places import TWINS
+
+if TYPE_CHECKING:
+    from merlib.data import table
 
 app = typer.Typer(help="Bring corpora, recordings and features in.", rich_markup_mode=None)
 
@@ -187,7 +190,7 @@ def transcribe(
 ) -> None:
     """Transcribe recordings by speech recognition.
 
-    Writes utterance,text, and prints the word error rate against the transcripts of the corpus.
+    Writes utterance,text, and prints the word error rates against the transcripts of the corpus.
     """
     from merlib import twins
     from merlib.data import folders
@@ -201,10 +204,35 @@ def transcribe(
     print(json.dumps(recognition.transcribe(clips, target, recogniser=recogniser)))
     for line in pipeline.grouped((utterance, "", reason) for utterance, reason in failures.items()):
         print(f"  failed: {line}", file=sys.stderr)
-    recognised = extract.transcripts(target, ids="utterance", texts="text")
-    reference = {u: t for u, t in zip(loaded.ids, loaded.table["text"], strict=True) if u in recognised}
-    errors = recognition.word_errors(reference=reference, recognised=recognised)
-    print(f"word error rate {100 * errors.rate:.2f} % of {errors.words} words")
+    print(_word_errors(loaded, extract.transcripts(target, ids="utterance", texts="text")))
+
+
+@app.command("word-errors")
+def word_errors(
+    data: Target,
+    corpus: Corpus,
+    transcript: Annotated[Path, typer.Argument(help="A CSV file with another transcript.")],
+    ids: Annotated[str, typer.Option(metavar="COLUMN", help="Column with the utterance ids.")] = "utterance",
+    texts: Annotated[str, typer.Option(metavar="COLUMN", help="Column with the texts.")] = "text",
+) -> None:
+    """Show the word error rate of a transcript against that of the corpus, by three ways of normalising texts."""
+    from merlib import twins
+    from merlib.data import folders
+    from merlib.roots import extract
+
+    twins.ensure(data, [corpus])
+    loaded = folders.dataset(data, corpus, features=()).corpus
+    print(_word_errors(loaded, extract.transcripts(transcript, ids=ids, texts=texts)))
+
+
+def _word_errors(corpus: "table.Corpus", recognised: dict[str, str]) -> str:
+    """Word error rates of those utterances of a corpus that were recognised."""
+    from merlib.features import recognition
+
+    reference = {u: t for u, t in zip(corpus.ids, corpus.table["text"], strict=True) if u in recognised}
+    found = recognition.rates(reference=reference, recognised=recognised).reset_index()
+    found["rate"] = (100 * found["rate"]).map("{:.2f} %".format)
+    return found.rename(columns={"rate": "word error rate"}).to_string(index=False)
 
 
 @app.command()

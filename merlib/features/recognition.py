@@ -9,8 +9,8 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import torch
 import transformers
 from filelock import FileLock
 from tqdm.auto import tqdm
+from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
 from merlib.errors import FeatureError
 from merlib.features import decoding, extractors, speech
@@ -161,7 +162,25 @@ class WordErrors:
     utterances: int
 
 
-def word_errors(*, reference: Mapping[str, str], recognised: Mapping[str, str]) -> WordErrors:
+def normalised(text: str) -> str:
+    """Lower-case words of letters, digits and apostrophes, without remarks such as [LAUGHTER]; no accents."""
+    plain = unicodedata.normalize("NFKD", re.sub(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>", " ", text)).replace("’", "'")
+    letters = "".join(c for c in plain.lower() if not unicodedata.combining(c))
+    return " ".join(word for w in re.sub(r"[^\w']|_", " ", letters).split() if (word := w.strip("'")))
+
+
+def as_written(text: str) -> str:
+    """The text itself, one blank between words."""
+    return " ".join(text.split())
+
+
+# The same texts have other rates by other rules, and papers seldom say theirs.
+NORMALISATIONS = {"as written": as_written, "words": normalised, "Whisper's basic": BasicTextNormalizer()}
+
+
+def word_errors(
+    *, reference: Mapping[str, str], recognised: Mapping[str, str], normalise: Callable[[str], str] = normalised
+) -> WordErrors:
     """Errors of the recognised texts, by utterance id, both normalised; every utterance of `reference` needs one.
 
     Where the reference has no words, all recognised words are insertions.
@@ -169,7 +188,7 @@ def word_errors(*, reference: Mapping[str, str], recognised: Mapping[str, str]) 
     if absent := [u for u in reference if u not in recognised]:
         what = f"{len(absent)} of {len(reference)} utterances have no transcript, first {absent[:3]}"
         raise FeatureError(f"{what}. Add them.")
-    pairs = [(normalised(reference[u]), normalised(recognised[u])) for u in reference]
+    pairs = [(normalise(reference[u]), normalise(recognised[u])) for u in reference]
     with_words = [(spoken, text) for spoken, text in pairs if spoken]
     if not with_words:
         raise FeatureError(f"no words in the reference of {len(reference)} utterances; a rate needs some.")
@@ -180,11 +199,11 @@ def word_errors(*, reference: Mapping[str, str], recognised: Mapping[str, str]) 
     return WordErrors(wrong / words, counts.substitutions, counts.deletions, added, words, len(pairs))
 
 
-def normalised(text: str) -> str:
-    """Lower-case words of letters, digits and apostrophes, without remarks such as [LAUGHTER]; no accents."""
-    plain = unicodedata.normalize("NFKD", re.sub(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>", " ", text)).replace("’", "'")
-    letters = "".join(c for c in plain.lower() if not unicodedata.combining(c))
-    return " ".join(word for w in re.sub(r"[^\w']|_", " ", letters).split() if (word := w.strip("'")))
+def rates(*, reference: Mapping[str, str], recognised: Mapping[str, str]) -> pd.DataFrame:
+    """`WordErrors` by each of the `NORMALISATIONS`, which is the index."""
+    texts = {"reference": reference, "recognised": recognised}
+    found = {name: asdict(word_errors(**texts, normalise=way)) for name, way in NORMALISATIONS.items()}
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("normalisation")
 
 
 @cache

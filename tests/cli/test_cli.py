@@ -360,6 +360,7 @@ def test_a_data_root_may_have_blanks_digits_and_letters_of_any_language(capsys, 
 @pytest.mark.parametrize("words", [
     "data text lab meld --name a/b", "data text lab meld --name ../x", "data text lab ../meld",
     "data extract lab meld --recipe mfcre --name /x", "data transcribe lab a/b out.csv",
+    "data word-errors lab a/b out.csv",
 ])  # fmt: skip
 def test_what_cannot_name_an_array_or_a_corpus_is_refused(capsys, words):
     code, _, err = run(capsys, *words.split())

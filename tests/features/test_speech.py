@@ -18,7 +18,7 @@ from merlib.corpora.ravdess import STATEMENTS
 from merlib.errors import FeatureError
 from merlib.features import speech
 from merlib.features.decoding import Clip, MediaError
-from merlib.features.recognition import Recogniser, normalised, transcribe, word_errors
+from merlib.features.recognition import Recogniser, normalised, rates, transcribe, word_errors
 from merlib.features.speech import SpeechStates, WhisperStates
 from merlib.files import sha256
 from merlib.pretrained import encoders, whisper
@@ -352,6 +352,23 @@ def test_word_errors_are_edits_over_words():
     assert found.substitutions + found.deletions + found.insertions == round(found.rate * words)
     with pytest.raises(FeatureError, match=r"1 of 31 utterances have no transcript, first \['new'\]"):
         word_errors(reference=said | {"new": "a"}, recognised=got)
+
+
+def test_word_error_rates_are_given_by_three_ways_of_normalising():
+    said, heard = {"a": "Well, I DON'T know. [LAUGHTER]", "b": "Yes."}, {"a": "well i don't know", "b": "yes you"}
+    found = rates(reference=said, recognised=heard)
+    assert found["words"].to_dict() == {"as written": 6, "words": 5, "Whisper's basic": 6}  # don t are two to Whisper's
+    counts = found[["substitutions", "deletions", "insertions"]].sum(axis=1)
+    assert counts.to_dict() == {"as written": 7, "words": 1, "Whisper's basic": 1}
+    np.testing.assert_allclose(found["rate"], counts / found["words"])
+
+
+def test_the_real_transcripts_have_the_rates_of_the_notes(shared_data):
+    rows = pd.read_csv(shared_data / "iemocap" / "utterances.csv").fillna({"whisper_text": ""})
+    rows = rows[rows["emotion"].isin(["hap", "exc", "sad", "neu", "ang"])].set_index("utt")
+    columns = {"reference": "text", "recognised": "whisper_text"}
+    found = rates(**{name: rows[column].to_dict() for name, column in columns.items()})
+    assert (100 * found["rate"]).round(2).tolist() == [26.42, 15.56, 15.43] and set(found["utterances"]) == {5531}
 
 
 @pytest.mark.parametrize(
