@@ -1,5 +1,6 @@
 """Which runs there are: of a table on a data root, and of a batch of tables, each run once."""
 
+import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,17 +78,16 @@ def _groups(paper: Paper, table: Table, row: Row, corpora: set[str]) -> dict[tup
 
 def recipe_on(
     paper: Paper, row: Row, corpus: str, *, data: str, change: dict[str, Any] | None = None,
-    modalities: str | None = None, seed: int = 0,
+    modalities: str | None = None,
 ) -> dict[str, dict]:  # fmt: skip
     """The recipe of a row (`declarations.BASE`: of none) with the substitutes that the arrays of a root ask for.
 
-    The root has an array of each seed and fold where it has those of all folds.
+    Arrays of each seed and fold have no substitute where the root has one of them: all seeds of a row read alike.
     """
-    options = {"data": data, "modalities": modalities, "change": change}
-    recipe = declarations.recipe(paper, row, corpus, **options)
-    lacking = _lacking(recipe, data, corpus, seed)
-    own = {name for modality, name in inputs.arrays(recipe["data"]).items() if modality not in lacking}
-    return declarations.with_stand_ins(paper, row, corpus, own.union(folders.arrays(data, corpus)), **options)
+    options, arrays = {"data": data, "modalities": modalities, "change": change}, folders.arrays(data, corpus)
+    read = inputs.arrays(declarations.recipe(paper, row, corpus, **options)["data"]).values()
+    own = {name for name in read if fnmatch.filter(arrays, name.format(seed="*", fold="*"))}
+    return declarations.with_stand_ins(paper, row, corpus, own.union(arrays), **options)
 
 
 def _recipe(
@@ -98,7 +98,7 @@ def _recipe(
     `data.modalities` of the recipe are those that the root has, so that rows which differ only in absent modalities are
     the same run.
     """
-    recipe = recipe_on(paper, row, corpus, data=data, change=change, modalities=modalities, seed=seed)
+    recipe = recipe_on(paper, row, corpus, data=data, change=change, modalities=modalities)
     if overruled := declarations.overruled(paper, corpus, data, row.change, change):
         leaf, value = next(iter(overruled.items()))
         remedy = f"this root has its own, which only a leaf overrules: --set {leaf}={value}"
@@ -110,8 +110,8 @@ def _recipe(
         return recipe, f"(augmentation): no {', '.join(copies)}"
     leaves = {f"data.{modality}" for modality in lacking} | {"data.modalities"}
     explicit = modalities or leaves & declarations.changed(paper, row.change, change).keys()
-    if lacking and (explicit or len(lacking) == len(names)):
-        learned = any("{seed}" in recipe["data"][modality] for modality in lacking)
+    learned = any("{seed}" in recipe["data"][modality] for modality in lacking)
+    if lacking and (explicit or learned or len(lacking) == len(names)):
         remedy = "; `merlib data fine-tune` makes what an encoder has learned" if learned else ""
         return recipe, f"({recipe['data']['modalities']}): no {', '.join(lacking.values())}{remedy}"
     recipe["data"]["modalities"] = "".join(k for k, m in LETTERS.items() if m in names and m not in lacking)
