@@ -43,6 +43,7 @@ def _print_version(wanted: bool) -> None:
 
 
 NEW = "Write a made-up paper, with comments, into this new folder, to start a declaration from."
+PROBE = "First time a few steps of each network that has neither a record nor a probe: results/<data>/probes.csv."
 STALE = "Instead the recorded runs, with their seeds, whose recipe, code or data are not the present ones."
 VERSION = typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and the commit.")
 
@@ -237,6 +238,7 @@ def plan(
     seeds: Seeds = "0",
     data: Root = "twin",
     job_seconds: Annotated[float, typer.Option(help="A job of less is joined by further runs.")] = 60,
+    probe: Annotated[bool, typer.Option("--probe", help=PROBE)] = False,
     write: Annotated[bool, typer.Option("--write", help="Also write results/<data>/plan.csv.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -256,6 +258,10 @@ def plan(
         if words or held & set(paper.corpora):
             twins.ensure(data, paper.corpora)
             tables += [(paper.id, name) for name in ([place.table] if place.table else paper.tables_of_batch())]
+    if probe:
+        from merlib.study import probes
+
+        print(f"{probes.make(tables, data=data, seed=seeds[0])} new probes", file=sys.stderr)
     runs, skipped = batch.runs_of_batch(tables, data=data, seeds=seeds)
     if write:
         print(f"wrote {batch.write(runs, skipped, data)}", file=sys.stderr)

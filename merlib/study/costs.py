@@ -1,20 +1,23 @@
-"""What a run will take, in seconds and memory, by what runs of the same row took on this data root or another."""
+"""What a run will take, in seconds and memory: by what runs of its row took, here or on another root, or by a probe."""
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from merlib import declarations, registry
 from merlib.declarations import Paper
-from merlib.places import TWINS
+from merlib.places import TWINS, results_folder
+from merlib.study import identity
 from merlib.study.planning import Planned
 from merlib.study.recorded import records_path, roots_of
 from merlib.study.records import read_records
 from merlib.study.runs import Run
 
-UNKNOWN = {  # seconds and MB where no record says more
+NO_RECORD = "no record"
+UNKNOWN = {  # seconds and MB where neither a record nor a probe says more
     ("real", "network"): (300.0, 3000), ("real", "estimator"): (30.0, 3000),
     ("twin", "network"): (3.0, 1500), ("twin", "estimator"): (0.5, 1500),
 }  # fmt: skip
@@ -35,7 +38,7 @@ def predict(paper: Paper, table: str, planned: Planned, data: str) -> Cost:
     Records of the root itself count as they are, those of another one in proportion to epochs and test utterances. A
     synthetic root has smaller networks than a real one, so that only its own records say something of it. Records of
     other inputs than the run's (substitutes of what is printed) say nothing. A row without any has the computed cost of
-    the encoder that learns in it, or that of UNKNOWN.
+    the encoder that learns in it, that of a probe of its recipe (`merlib.study.probes`), or that of UNKNOWN.
     """
     run, row = planned.run, planned.row
     learning = _learning(paper, run)
@@ -56,7 +59,24 @@ def predict(paper: Paper, table: str, planned: Planned, data: str) -> Cost:
             factor = 1.0 if root == data else epochs * utterances
             return Cost(round(float(factor * seconds), 1), int(memory), f"records of {root}")
     kind = "twin" if data in TWINS else "real", "estimator" if estimator else "network"
-    return learning or Cost(*UNKNOWN[kind], "no record")
+    probe = _probes(data).get((identity.of_declared(run.recipe), run.corpus))
+    return learning or probe or Cost(*UNKNOWN[kind], NO_RECORD)
+
+
+def probes_path(data: str) -> Path:
+    return results_folder(data) / "probes.csv"
+
+
+def _probes(data: str) -> dict[tuple[str, str], Cost]:
+    """(recipe, corpus) -> what its probe on a data root took."""
+    path = probes_path(data)
+    return _read_probes(path, path.stat().st_mtime_ns) if path.is_file() else {}
+
+
+@cache
+def _read_probes(path: Path, changed: int) -> dict[tuple[str, str], Cost]:
+    lines = pd.read_csv(path, dtype={"recipe": str}).itertuples(index=False)
+    return {(line.recipe, line.corpus): Cost(line.seconds, line.memory_mb, "probe") for line in lines}
 
 
 def _learning(paper: Paper, run: Run) -> Cost | None:

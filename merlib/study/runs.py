@@ -145,6 +145,16 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
         return result
 
 
+def probe(run: Run, *, device: str) -> dict[str, Any]:
+    """The seconds of all epochs of a network's run, by a few steps on one thread, its peak memory in MB, the device."""
+    loop.make_deterministic()
+    torch.set_num_threads(1)  # as the jobs of a batch
+    _forget_peak(device)
+    with loop.memory_for(f"a probe of seed {run.seed}, fold {run.fold}", MEMORY):
+        seconds = fitting.seconds_of_fit(run.recipe, run.splits(device), run.judge, device=device)
+    return {"seconds": round(seconds, 1), "memory_mb": _peak_memory_mb(device), "device": _name(device)}
+
+
 def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> None:
     loop.make_deterministic()
     if run.data in TWINS:
@@ -171,7 +181,7 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
         },
         "history": left["history"], "seconds": round(left["seconds"], 1), "parameters": left["parameters"],
         "peak_memory_mb": _peak_memory_mb(device), "torch": torch.__version__, "commit": commit(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
+        "device": _name(device),
     }  # fmt: skip
     with atomic(folder / "run.json", sealed=True) as part:
         part.write_text(json.dumps(result, indent=1))
@@ -187,6 +197,10 @@ def _write_predictions(folder: Path, test: batches.Split, left: dict[str, Any]) 
     with atomic(folder / "predictions.npz", sealed=True) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)
     return arrays["y_true"]
+
+
+def _name(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else processor()
 
 
 def processor() -> str:

@@ -62,11 +62,7 @@ def fit_network(
     label: str,
 ) -> dict[str, Any]:  # fmt: skip
     """Train a network, resuming from `folder/checkpoint.pt`; its weights are kept where `keeps_weights` says."""
-    torch.manual_seed(seed)
-    model = registry.build("model", recipe["model"], **given(splits, judge)).to(device)
-    loss = registry.build("loss", recipe["loss"], **_given_to_loss(recipe, splits, judge)).to(device)
-    has_batch_norm = any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in model.modules())
-    whole_batches = has_batch_norm or not recipe["model"].get("mask_padding", True)
+    model, loss, whole_batches = _built(recipe, splits, judge, seed=seed, device=device)
     batch = recipe["train"]["batch"] if whole_batches and splits["train"].unit == "dialogues" else None
     options = {"batch": batch, "precision": recipe["train"]["precision"]}
     observer = TestObserver(splits["test"], judge, **options)
@@ -86,6 +82,24 @@ def fit_network(
         "selected": selected, "history": fit.history, "arrays": _arrays(outputs, getattr(model, "SHOWN", ())),
         "seconds": fit.seconds, "parameters": sum(p.numel() for p in model.parameters()),
     }  # fmt: skip
+
+
+def seconds_of_fit(recipe: Recipe, splits: Splits, judge: metrics.Judge, *, device: str) -> float:
+    """What all epochs of `fit_network` would take, by a few steps; one that stops early takes less."""
+    model, loss, whole_batches = _built(recipe, splits, judge, seed=0, device=device)
+    train = recipe["train"]
+    return train["epochs"] * loop.seconds_of_epoch(model, loss, splits, recipe=train, whole_batches=whole_batches)
+
+
+def _built(
+    recipe: Recipe, splits: Splits, judge: metrics.Judge, *, seed: int, device: str
+) -> tuple[torch.nn.Module, torch.nn.Module, bool]:
+    """The network, its loss, and whether a batch must never be split into buckets."""
+    torch.manual_seed(seed)
+    model = registry.build("model", recipe["model"], **given(splits, judge)).to(device)
+    loss = registry.build("loss", recipe["loss"], **_given_to_loss(recipe, splits, judge)).to(device)
+    has_batch_norm = any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in model.modules())
+    return model, loss, has_batch_norm or not recipe["model"].get("mask_padding", True)
 
 
 def _arrays(outputs: dict[str, Tensor], shown: Collection[str]) -> dict[str, np.ndarray]:

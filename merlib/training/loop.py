@@ -8,9 +8,10 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,32 @@ def fit(
             if arrived:
                 break  # by the signal, where the block ends
     return result
+
+
+def seconds_of_epoch(
+    model: nn.Module, loss: nn.Module, splits: Mapping[str, Split], *, recipe: dict[str, Any],
+    whole_batches: bool = False, timed: int = 3,
+) -> float:  # fmt: skip
+    """What an epoch of `fit` takes with its scoring: by a few steps after a first one, which is slower, and val."""
+    train, learned = splits["train"], nn.ModuleDict({"model": model, "loss": loss})
+    bucket, batch = (len(train), recipe["batch"]) if whole_batches else (bucket_of(model, train), None)
+    optimizer, steps, ends = optimisation.optimizer(learned, recipe), _steps(train, recipe), []
+    learned.train()
+    for items in islice(cycle(steps), 1 + timed):
+        optimizer.zero_grad(set_to_none=True)
+        _gradients(learned, train, items, precision=recipe["precision"], bucket=bucket)
+        norm = nn.utils.clip_grad_norm_(learned.parameters(), recipe["clip"])
+        optimizer.step()
+        ends.append(_when(norm))
+    of_val = predict(model, splits["val"], batch=batch, precision=recipe["precision"], loss=loss)["loss"]
+    scoring = (_when(of_val) - ends[-1]) * (1 + len(splits["test"]) / len(splits["val"]))
+    return len(steps) * (ends[-1] - ends[0]) / timed + scoring
+
+
+def _when(value: Tensor) -> float:
+    """The time, in seconds, at which a value is known: a GPU computes on after the call that asks for it."""
+    value.item()
+    return time.monotonic()
 
 
 def _steps(train: Split, recipe: dict[str, Any]) -> tuple[Tensor, ...]:

@@ -3,14 +3,16 @@
 import itertools
 import json
 from collections import Counter
+from concurrent.futures import Future
 
 import pandas as pd
 import pytest
 
 from merlib import cli, declarations, study
 from merlib.errors import RequestError
-from merlib.study import batch, costs, priorities, records, runs
+from merlib.study import batch, costs, priorities, probes, records, runs
 from merlib.study.planning import plan
+from merlib.training import loop
 
 TABLES = [("mfcre", "table3"), ("mfcre", "table4")]
 
@@ -133,6 +135,62 @@ def test_without_records_a_run_has_the_cost_of_its_kind(tiny, data, kind):
         item = plan(paper, "table3", row=row, data="twin")[0][0]
         seconds, memory = costs.UNKNOWN[kind, what]
         assert costs.predict(paper, "table3", item, data) == costs.Cost(seconds, memory, "no record")
+
+
+def test_networks_without_records_are_probed_once_each(tiny, capsys, monkeypatch):
+    monkeypatch.setattr(probes, "ProcessPoolExecutor", Here)
+    table = [("mfcre", "table3")]
+    before, _ = study.runs_of_batch(table, data="twin", seeds=(0, 1))
+    networks = before[before["network"].astype(bool)]
+    cli.main(["plan", "mfcre/table3", "--seeds", "0,1", "--probe"])
+    written = pd.read_csv(tiny / "results" / "twin" / "probes.csv")
+    assert len(written) == networks["row"].nunique() == networks["run"].nunique() / 2  # one for all seeds
+    assert (written["seconds"] > 0).all() and (written["memory_mb"] > 10).all()
+    planned, _ = study.runs_of_batch(table, data="twin", seeds=(0, 1))
+    assert (
+        set(planned["basis"]) == {"probe", "no record"}
+        and planned.loc[planned["row"] == "logistic", "basis"].eq("no record").all()
+    )
+    assert set(planned.loc[planned["basis"] == "probe", "seconds"]) == set(written["seconds"])
+    assert probes.make(table, data="twin") == 0
+
+
+def test_a_probe_takes_about_what_the_run_takes(tiny):
+    run = plan(declarations.load("mfcre"), "table3", row="ours", data="twin")[0][0].run
+    epochs = run.recipe["train"]["epochs"]
+    probe, taken = runs.probe(run, device="cpu"), runs.execute(run, progress=False)["seconds"]
+    assert len(json.loads((run.folder / "run.json").read_text())["history"]) == epochs
+    assert taken / 10 < probe["seconds"] < 10 * taken + 1 and probe["device"].startswith("CPU, 1 threads")
+
+
+def test_a_probe_that_fails_is_told_and_left_out(tiny, capsys, monkeypatch):
+    def refused(*_, **__):
+        raise loop.TrainingError("out of memory")
+
+    monkeypatch.setattr(probes, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(runs, "probe", refused)
+    assert probes.make([("mfcre", "table3")], data="twin") == 0
+    assert "mfcre/table3/ours on meld: no probe (out of memory)" in capsys.readouterr().err
+    assert not (tiny / "results" / "twin" / "probes.csv").exists()
+
+
+class Here:
+    """An executor whose one process is this one."""
+
+    def __init__(self, *_, **__): ...
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_): ...
+
+    def submit(self, function, *args, **options):
+        done = Future()
+        try:
+            done.set_result(function(*args, **options))
+        except Exception as error:  # noqa: BLE001 (as an executor)
+            done.set_exception(error)
+        return done
 
 
 def test_a_line_of_the_plan_is_its_run(tiny):

@@ -1,0 +1,56 @@
+"""What networks take that have left no record: a few of their steps, timed here. `merlib plan --probe`.
+
+results/<data>/probes.csv holds, for each recipe on a corpus, the seconds of all its epochs, so that a fit which stops
+early takes less, and the memory of the process. `merlib.study.costs` reads it where no record says more.
+"""
+
+import multiprocessing
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from merlib import declarations, registry
+from merlib.errors import MerlibError
+from merlib.files import atomic
+from merlib.study import costs, identity, runs
+from merlib.study.planning import plan
+from merlib.study.runs import Run
+
+
+def make(tables: Iterable[tuple[str, str]], *, data: str, seed: int = 0, device: str | None = None) -> int:
+    """Time every network of some tables (paper, table) that has neither a record nor a probe; returns how many.
+
+    Each has a process of its own, so that its memory is its own. What fails is told, and left out.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    asked: dict[tuple[str, str], tuple[str, Run]] = {}
+    for paper, table in tables:
+        declared = declarations.load(paper)
+        for item in plan(declared, table, data=data, seed=seed)[0]:
+            estimator = registry.is_estimator(item.run.recipe["model"]["name"])
+            if not estimator and costs.predict(declared, table, item, data).basis == costs.NO_RECORD:
+                key = identity.of_declared(item.run.recipe), item.run.corpus
+                asked.setdefault(key, (f"{paper}/{table}/{item.row.id}", item.run))
+    bar = tqdm(asked.items(), desc="probes", unit="network")
+    return sum(_added(key, label, run, data, device) for key, (label, run) in bar)
+
+
+def _added(key: tuple[str, str], label: str, run: Run, data: str, device: str) -> bool:
+    try:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+            found = alone.submit(runs.probe, replace(run), device=device).result()
+    except (MerlibError, BrokenProcessPool) as error:
+        tqdm.write(f"{label} on {run.corpus}: no probe ({error})", file=sys.stderr)
+        return False
+    line = pd.DataFrame([dict(zip(("recipe", "corpus"), key, strict=True)) | found])
+    path = costs.probes_path(data)
+    known = pd.read_csv(path) if path.is_file() else line.iloc[:0]
+    with atomic(path) as part:
+        pd.concat([known, line]).sort_values(["corpus", "recipe"]).to_csv(part, index=False)
+    return True
