@@ -17,6 +17,7 @@ from merlib.study.records import read_records
 from merlib.study.runs import Run
 
 NO_RECORD = "no record"
+PACE = ("epochs", "batch", "batch_unit", "precision", "optimizer")  # leaves of `train` on which seconds depend
 UNKNOWN = {  # seconds and MB where neither a record nor a probe says more
     ("real", "network"): (300.0, 3000), ("real", "estimator"): (30.0, 3000),
     ("twin", "network"): (3.0, 1500), ("twin", "estimator"): (0.5, 1500),
@@ -59,8 +60,14 @@ def predict(paper: Paper, table: str, planned: Planned, data: str) -> Cost:
             factor = 1.0 if root == data else epochs * utterances
             return Cost(round(float(factor * seconds), 1), int(memory), f"records of {root}")
     kind = "twin" if data in TWINS else "real", "estimator" if estimator else "network"
-    probe = _probes(data).get((identity.of_declared(run.recipe), run.corpus))
+    probe = _probes(data).get((as_costly(run.recipe), run.corpus))
     return learning or probe or Cost(*UNKNOWN[kind], NO_RECORD)
+
+
+def as_costly(recipe: dict[str, dict]) -> str:
+    """What recipes share that cost the same: all but the numbers of the loss and of the optimiser."""
+    train = {name: recipe["train"][name] for name in PACE if name in recipe["train"]}
+    return identity.of_declared(recipe | {"loss": {"name": recipe["loss"]["name"]}, "train": train})
 
 
 def probes_path(data: str) -> Path:
@@ -68,7 +75,7 @@ def probes_path(data: str) -> Path:
 
 
 def _probes(data: str) -> dict[tuple[str, str], Cost]:
-    """(recipe, corpus) -> what its probe on a data root took."""
+    """(`as_costly`, corpus) -> what its probe on a data root took."""
     path = probes_path(data)
     return _read_probes(path, path.stat().st_mtime_ns) if path.is_file() else {}
 

@@ -1,7 +1,8 @@
 """What networks take that have left no record: a few of their steps, timed here. `merlib plan --probe`.
 
-results/<data>/probes.csv holds, for each recipe on a corpus, the seconds of all its epochs, so that a fit which stops
-early takes less, and the memory of the process. `merlib.study.costs` reads it where no record says more.
+results/<data>/probes.csv holds, for recipes that cost the same on a corpus (`costs.as_costly`), the seconds of all
+epochs, so that a fit which stops early takes less, and the memory of the process. `merlib.study.costs` reads it where
+no record says more.
 """
 
 import multiprocessing
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 from merlib import declarations, registry
 from merlib.errors import MerlibError
 from merlib.files import atomic
-from merlib.study import costs, identity, runs
+from merlib.study import costs, runs
 from merlib.study.planning import plan
 from merlib.study.runs import Run
 
@@ -35,7 +36,7 @@ def make(tables: Iterable[tuple[str, str]], *, data: str, seed: int = 0, device:
         for item in plan(declared, table, data=data, seed=seed)[0]:
             estimator = registry.is_estimator(item.run.recipe["model"]["name"])
             if not estimator and costs.predict(declared, table, item, data).basis == costs.NO_RECORD:
-                key = identity.of_declared(item.run.recipe), item.run.corpus
+                key = costs.as_costly(item.run.recipe), item.run.corpus
                 asked.setdefault(key, (f"{paper}/{table}/{item.row.id}", item.run))
     bar = tqdm(asked.items(), desc="probes", unit="network")
     return sum(_added(key, label, run, data, device) for key, (label, run) in bar)
