@@ -145,7 +145,7 @@ def test_networks_without_records_are_probed_once_each(tiny, capsys, monkeypatch
     cli.main(["plan", "mfcre/table3", "--seeds", "0,1", "--probe"])
     written = pd.read_csv(tiny / "results" / "twin" / "probes.csv")
     assert 1 < len(written) <= networks["row"].nunique() == networks["run"].nunique() / 2  # one for all seeds
-    assert (written["seconds"] > 0).all() and (written["memory_mb"] > 10).all()
+    assert written["seconds"].ge(0).all() and written["seconds"].max() > 0 and written["memory_mb"].gt(10).all()
     planned, _ = study.runs_of_batch(table, data="twin", seeds=(0, 1))
     assert (
         set(planned["basis"]) == {"probe", "no record"}
