@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-SETTINGS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16384", "OMP_WAIT_POLICY": "PASSIVE"}
+SETTINGS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "4096", "OMP_WAIT_POLICY": "PASSIVE"}
 PRINT = f"import os, sys, merlib; print(*(os.environ[name] for name in {tuple(SETTINGS)}), 'torch' in sys.modules)"
 
 
