@@ -3,8 +3,8 @@
 import os
 
 # On a CPU oneDNN compiles a kernel for every shape of a product in bf16, and keeps 1024 of them: too few for batches of
-# many lengths. With more, a step of GIA-MIC takes three quarters of the time (benchmarks/utterance_step.py). A kernel for
-# a matrix unit (Intel's AMX) takes almost a megabyte: with four times as many, MFCRE grew to 13 GB in 90 epochs.
+# many lengths. With more, a step of GIA-MIC takes three quarters of the time (benchmarks/utterance_step.py). A kernel
+# for a matrix unit (Intel's AMX) takes almost a megabyte: with 16384 of them, MFCRE grew to 13 GB in 90 epochs.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4096")
 
 # Threads of OpenMP wait by running on. Where two programs share the processor, each keeps the other from it: a step of
