@@ -24,12 +24,13 @@ from merlib.study.planning import plan
 from merlib.study.runs import Run
 
 
-def make(tables: Iterable[tuple[str, str]], *, data: str, seed: int = 0, device: str | None = None) -> int:
+def make(tables: Iterable[tuple[str, str]], *, data: str, seed: int = 0) -> int:
     """Time every network of some tables (paper, table) that has neither a record nor a probe; returns how many.
 
-    Each has a process of its own, so that its memory is its own. What fails is told, and left out.
+    Each has a process of its own, whose peak of memory Linux begins at that of this one. What fails is told, and left
+    out.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     asked: dict[tuple[str, str], tuple[str, Run]] = {}
     for paper, table in tables:
         declared = declarations.load(paper)

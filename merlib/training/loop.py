@@ -27,6 +27,7 @@ from merlib.training import optimisation, runaway
 from merlib.training.metrics import Judge, headline
 from merlib.training.prediction import autocast, bucket_of, floats, forward_packed, predict
 
+TIMED = 3  # steps by which `seconds_of_epoch` judges
 VERSION = 1  # raise it when a change of the loop, optimiser, batches or predictions alters numbers
 
 
@@ -121,14 +122,14 @@ def fit(
 
 def seconds_of_epoch(
     model: nn.Module, loss: nn.Module, splits: Mapping[str, Split], *, recipe: dict[str, Any],
-    whole_batches: bool = False, timed: int = 3,
+    whole_batches: bool = False,
 ) -> float:  # fmt: skip
     """What an epoch of `fit` takes with its scoring: by a few steps after a first one, which is slower, and val."""
     train, learned = splits["train"], nn.ModuleDict({"model": model, "loss": loss})
     bucket, batch = (len(train), recipe["batch"]) if whole_batches else (bucket_of(model, train), None)
     optimizer, steps, ends = optimisation.optimizer(learned, recipe), _steps(train, recipe), []
     learned.train()
-    for items in islice(cycle(steps), 1 + timed):
+    for items in islice(cycle(steps), 1 + TIMED):
         optimizer.zero_grad(set_to_none=True)
         _gradients(learned, train, items, precision=recipe["precision"], bucket=bucket)
         norm = nn.utils.clip_grad_norm_(learned.parameters(), recipe["clip"])
@@ -136,7 +137,7 @@ def seconds_of_epoch(
         ends.append(_when(norm))
     of_val = predict(model, splits["val"], batch=batch, precision=recipe["precision"], loss=loss)["loss"]
     scoring = (_when(of_val) - ends[-1]) * (1 + len(splits["test"]) / len(splits["val"]))
-    return len(steps) * (ends[-1] - ends[0]) / timed + scoring
+    return len(steps) * (ends[-1] - ends[0]) / TIMED + scoring
 
 
 def _when(value: Tensor) -> float:
