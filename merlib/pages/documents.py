@@ -28,7 +28,7 @@ class Documents:
             self.copied |= {file: f"papers/{paper}/notebooks/{file.name}" for file in executed}
             notes = declared / "notes.md"
             self.copied |= {notes: f"papers/{paper}/notes.md"} if notes.is_file() else {}
-        code = {file: f"reference/{room}.md" for room, files in reference.rooms().items() for file in files}
+        code = {file: f"reference/{package}.md" for package, files in reference.packages().items() for file in files}
         self.pages = code | self.copied
 
     def below(self, place: str) -> Iterator[str]:

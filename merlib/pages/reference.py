@@ -16,7 +16,7 @@ PACKAGE = CHECKOUT / "merlib"
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def rooms() -> dict[str, list[Path]]:
+def packages() -> dict[str, list[Path]]:
     """Name of a page -> its modules: one page for each folder with modules, and one for those at the top."""
     pages: dict[str, list[Path]] = {}
     for file in sorted(PACKAGE.rglob("*.py")):

@@ -28,11 +28,11 @@ class Site:
             self._paper(paper)
         for corpus in official.ACCESS:
             self._page(f"corpora/{corpus}", corpora.page(corpus, self.papers, self.data))
-        for name, files in reference.rooms().items():
+        for name, files in reference.packages().items():
             self._page(f"reference/{name}", reference.page(name, files))
         self.documents.write()
         below = {name: list(self.documents.below(name)) for name in ("lessons", "guide")}
-        for name, text in start.pages(self.papers, self.judged, rooms=list(reference.rooms()), **below).items():
+        for name, text in start.pages(self.papers, self.judged, packages=list(reference.packages()), **below).items():
             self._page(name, text)
 
     def _page(self, name: str, text: str) -> None:

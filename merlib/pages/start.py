@@ -35,7 +35,7 @@ folder, with `.venv/bin` in front or on the path."""
 
 
 def pages(
-    papers: list[Paper], judged: pd.DataFrame, *, lessons: list[str], guide: list[str], rooms: list[str]
+    papers: list[Paper], judged: pd.DataFrame, *, lessons: list[str], guide: list[str], packages: list[str]
 ) -> dict[str, str]:  # fmt: skip
     """Name -> text of the first page and of the pages that list others."""
     counts = claims_page.counts(judged).to_dict("index")
@@ -52,7 +52,7 @@ def pages(
         "corpora/index": _list("Corpora", list(official.ACCESS), _corpora(papers, names)),
         "lessons/index": _lessons(lessons, names),
         "guide/index": _list("Guide", [TITLES.get(page, page) for page in guide]),
-        "reference/index": _list("Reference", rooms, "What every module and public function is for."),
+        "reference/index": _list("Reference", packages, "What every module and public function is for."),
     }
 
 
