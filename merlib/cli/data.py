@@ -136,7 +136,8 @@ def fine_tune(
     """Train an encoder on a corpus's labels, and keep its vectors as arrays.
 
     NAME is one of the [learned.*] of the PAPER's declarations, such as mfcre tuned, which say what the encoder is. It
-    learns from the training split alone. A stopped training resumes.
+    learns from the training split alone. A stopped training resumes; the same command, given twice at once, shares out
+    the encoders of a cross-fitted array.
     """
     from merlib.roots import imports, tuning
 

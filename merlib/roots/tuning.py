@@ -102,14 +102,16 @@ def _states(model: torch.nn.Module, whole: Utterances, precision: str) -> list[n
 
 
 def _cross_fitted(run: Run, learned: Learned, options: dict[str, Any]) -> Encoded:
-    parts, full = learned.parts, _by_one(run, learned, options)
+    parts = learned.parts
     part_of = splits.parts(run.dataset.corpus.table, run.split, parts)  # u
-    others = []
+    labelled = {options["label"]: run}
     for part in range(1, parts + 1):
         protocol = run.recipe["protocol"] | {"parts": parts, "without": part}
         label = f"{options['label']}, without part {part} of {parts}"
-        of_part = replace(run, recipe=run.recipe | {"protocol": protocol})
-        others.append(_by_one(of_part, learned, options | {"label": label}))
+        labelled[label] = replace(run, recipe=run.recipe | {"protocol": protocol})
+    for label, each in labelled.items():  # several calls at once share the encoders out
+        runs.execute(each, **options | {"label": label}, wait=False)
+    full, *others = (_by_one(each, learned, options | {"label": label}) for label, each in labelled.items())
     mean = [np.mean(rows, axis=0) for rows in zip(*(each.rows for each in others), strict=True)]
     filled = {
         what: [others[part - 1].rows[i] if part else rows[i] for i, part in enumerate(part_of)]

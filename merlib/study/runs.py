@@ -122,8 +122,11 @@ class Run:
         return all(is_sound(self.folder / name) for name in names)
 
 
-def execute(run: Run, *, device: str | None = None, progress: bool = True, label: str = "run") -> dict[str, Any]:
-    """The result of a run (run.json): from the cache, or trained now. Two batches never train the same run at once.
+def execute(
+    run: Run, *, device: str | None = None, progress: bool = True, label: str = "run", wait: bool = True
+) -> dict[str, Any] | None:
+    """The result of a run (run.json): from the cache, or trained now. Two batches never train the same run at once:
+    the second one waits for the first one's result or, without `wait`, gets None.
 
     device: "cpu" or "cuda"; by default a GPU where there is one. Where the protocol masks a modality at test time,
     `selected` holds the scores under the mask.
@@ -134,6 +137,8 @@ def execute(run: Run, *, device: str | None = None, progress: bool = True, label
     try:
         acquired = lock.acquire(timeout=0)
     except Timeout:
+        if not wait:
+            return None
         tqdm.write(f"{label}: another batch trains this run ({run.id}); waiting for it", file=sys.stderr)
         acquired = lock.acquire()
     with acquired, loop.memory_for(f"{label}, seed {run.seed}, fold {run.fold}", MEMORY):

@@ -1,11 +1,13 @@
 """Encoders that learn: what they learn from, what they must not see, and that a second stage reads their vectors."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from filelock import FileLock
 from tiny_encoders import save_text_encoder
 
 from merlib import cli, declarations, registry
@@ -106,6 +108,21 @@ def test_a_cross_fitted_encoder_has_not_seen_what_it_encodes(lab, corpus, encode
     np.testing.assert_array_equal(before[part == 2], after[part == 2])
     for other in (1, 3, 4, 5):
         assert (before[part == other] != after[part == other]).any(), "these encoders have learned from part 2"
+
+
+def test_what_another_process_trains_comes_last(lab, encoder, monkeypatch):
+    execute, trained = runs.execute, []
+
+    def held(run, *, wait=True, **options):
+        part = run.recipe["protocol"].get("without", 0)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(run.folder / ".lock") if part == 1 and not wait else nullcontext():
+            trained.append((part, execute(run, wait=wait, **options) is not None))
+
+    monkeypatch.setattr(runs, "execute", held)
+    tuned(encoder, "cross_fitted")
+    rest = [(part, True) for part in range(2, PARTS + 1)]
+    assert trained == [(0, True), (1, False), *rest, (0, True), (1, True), *rest]
 
 
 def test_no_run_tests_or_validates_on_what_its_encoder_has_seen(lab, corpus, encoder):

@@ -139,6 +139,7 @@ def test_a_batch_waits_for_the_run_that_another_one_trains(meld, capsys):
     results = []
     thread = threading.Thread(target=lambda: results.append(runs.execute(run, progress=False, label="majority meld")))
     with FileLock(run.folder / ".lock"):
+        assert runs.execute(run, progress=False, wait=False) is None
         thread.start()
         time.sleep(0.2)
         assert not results
