@@ -11,8 +11,9 @@ as `forward(outputs, target)` with what a network returned for the utterances of
 A network class may also say: `starting_weights(section, modalities)`, leaf -> the pretrained files that it starts from
 (a static method); `check_states(section, passports)`, which refuses stored arrays that its own encoder cannot read;
 KEPT, that a run keeps its weights, since others read its vectors; SHOWN, names of outputs that a run keeps for figures
-beside the embeddings; PRETRAINED, how the names of those parameters begin that learn at `train.text_lr_factor` of the
-rate; and AT_ONCE, how many utterances of sequences pass through it at once on a CPU.
+beside the embeddings; POOLED, that it reads one vector per utterance, the mean and standard deviation over the steps of
+each modality; PRETRAINED, how the names of those parameters begin that learn at `train.text_lr_factor` of the rate; and
+AT_ONCE, how many utterances of sequences pass through it at once on a CPU.
 """
 
 import ast

@@ -13,7 +13,7 @@ NETWORKS = {
     "mfm": "merlib.baselines.mfm:Mfm",
     "iccn": "merlib.baselines.iccn:Iccn",
     "concat_mlp": "merlib.baselines.floors:ConcatMlp",
-    "pooled_mlp": "merlib.baselines.floors:PooledMlp",
+    "pooled_mlp": "merlib.baselines.pooled_mlp:PooledMlp",
     "bigru": "merlib.baselines.floors:BiGru",
     "text_encoder": "merlib.baselines.encoders:TextEncoder",
     "speech_encoder": "merlib.baselines.encoders:SpeechEncoder",

@@ -1,6 +1,6 @@
 """Floors: plain models on the same features. A method has to score higher than these to show anything.
 
-Shapes: b dialogues or utterances, n turns, t steps of a sequence (padded), i = sum of the feature widths, c classes.
+Shapes: b dialogues, n turns (padded), i = sum of the feature widths, c classes.
 """
 
 import torch
@@ -12,19 +12,6 @@ from torch.nn import functional as F
 from merlib.layers.ragged import recurrent
 
 VERSION = 1
-
-
-def pool(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean and standard deviation over the n real steps, divisor n. x: b t d; mask: b t. Returns b 2d.
-
-    A single step has the standard deviation 0, with the gradient 0.
-    """
-    mask = mask.unsqueeze(-1)
-    steps = mask.sum(1)  # b 1
-    mean = (x * mask).sum(1) / steps
-    variance = ((x - mean.unsqueeze(1)) * mask).square().sum(1) / steps
-    varies = variance > 0
-    return torch.cat([mean, variance.where(varies, 1.0).sqrt() * varies], dim=-1)
 
 
 class ConcatMlp(nn.Module):
@@ -58,22 +45,6 @@ class BiGru(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         x = torch.cat([batch[name] for name in self.modalities], dim=-1)  # b n i
         z = recurrent(self.rnn, self.drop(x), batch["mask"])  # b n 2h
-        return {"logits": self.classify(self.drop(z)), "embedding": z}
-
-
-class PooledMlp(nn.Module):
-    """Mean and standard deviation of an utterance's steps, one hidden layer: class scores, or one score (sentiment)."""
-
-    def __init__(self, *, dims: dict[str, int], classes: int, sentiment: bool, hidden: int, dropout: float):
-        super().__init__()
-        self.modalities = tuple(dims)
-        self.embed = nn.Linear(2 * sum(dims.values()), hidden)
-        self.classify = nn.Linear(hidden, 1 if sentiment else classes)
-        self.drop = nn.Dropout(dropout)
-
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        x = torch.cat([pool(batch[name], batch[f"{name}_mask"]) for name in self.modalities], dim=-1)  # b 2i
-        z = F.relu(self.embed(self.drop(x)))
         return {"logits": self.classify(self.drop(z)), "embedding": z}
 
 

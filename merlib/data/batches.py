@@ -69,9 +69,9 @@ class Dialogues(Items):
         rows = self.rows[items.to(self.rows.device)]
         return rows[rows >= 0]
 
-    def pooled(self) -> Tensor:
-        """One vector per utterance, u sum(d), for estimators without sequences."""
-        return torch.cat(list(self.features.values()), dim=-1)
+    def pooled(self) -> "Dialogues":
+        """The split itself: every utterance is one vector."""
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +132,8 @@ class Utterances(Items):
         index = torch.arange(int(steps.sum()), device=steps.device)
         return index + (self.starts[modality] - before).repeat_interleave(steps)
 
-    def pooled(self) -> Tensor:
-        """Mean and standard deviation over the steps, u 2 sum(d), for estimators without sequences."""
+    def pooled(self) -> "Utterances":
+        """The same utterances as one vector each, 2 d: mean and standard deviation (divisor n) over the n steps."""
         statistics: dict[str, list[Tensor]] = {name: [] for name in self.features}
         for part in torch.arange(len(self)).split(256):
             batch = self.batch(part)
@@ -142,7 +142,11 @@ class Utterances(Items):
                 mean = batch[name].sum(1) / n
                 std = (((batch[name] - mean.unsqueeze(1)) * mask).square().sum(1) / n).sqrt()
                 statistics[name].append(torch.cat([mean, std], -1))
-        return torch.cat([torch.cat(parts) for parts in statistics.values()], -1)
+        row = torch.arange(len(self), device=self.label.device)
+        return Utterances(
+            features={name: torch.cat(parts) for name, parts in statistics.items()}, target=self.target, ids=self.ids,
+            starts=dict.fromkeys(self.features, row), steps=dict.fromkeys(self.features, torch.ones_like(row)),
+        )  # fmt: skip
 
 
 Split = Dialogues | Utterances

@@ -88,10 +88,14 @@ class Run:
             sentiment=corpus.name in official.SENTIMENT, binary=protocol.get("binary", "nonnegative"),
         )  # fmt: skip
 
-    def splits(self, device: str = "cpu") -> dict[str, batches.Split]:
-        """train, val and test as the run sees them."""
+    def splits(self, device: str = "cpu", *, mask: dict[str, Any] | None = None) -> dict[str, batches.Split]:
+        """train, val and test as the network reads them. mask: of the noise that test has, see `masking.masked`."""
         protocol = self.recipe["protocol"]
-        return inputs.splits(self.dataset, data=self.data_section, protocol=protocol, fold=self.fold, device=device)
+        parts = inputs.splits(self.dataset, data=self.data_section, protocol=protocol, fold=self.fold, device=device)
+        if mask:
+            parts["test"] = masking.masked(parts["test"], parts["train"], **mask, seed=self.seed)
+        pooled = getattr(registry.constructor("model", self.recipe["model"]["name"]), "POOLED", False)
+        return {name: part.pooled() for name, part in parts.items()} if pooled else parts
 
     def whole(self, device: str = "cpu") -> batches.Utterances:
         """Every utterance of the corpus in table order, labelled or not, of a recipe that reads utterances."""
@@ -230,8 +234,7 @@ def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
     cached = folder / f"masked_{'_'.join(map(str, mask.values()))}_{masking.VERSION}.json"
     if not is_sound(cached):
         loop.make_deterministic()
-        splits, judge, model = run.splits(device), run.judge, network(run, device)
-        test = masking.masked(splits["test"], splits["train"], **mask, seed=run.seed)
+        test, judge, model = run.splits(device, mask=mask)["test"], run.judge, network(run, device)
         outputs = predict(model, test, precision=run.recipe["train"]["precision"])
         result = json.loads((folder / "run.json").read_text())
         epoch = result["selected"]["val"]["epoch"]

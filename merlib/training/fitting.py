@@ -126,16 +126,16 @@ def check_states(section: dict[str, Any], passports: dict[str, Passport]) -> Non
 
 
 def fit_estimator(recipe: Recipe, splits: Splits, judge: metrics.Judge, *, seed: int) -> dict[str, Any]:
-    """Fit a scikit-learn estimator on pooled features; it has no epochs, so both selections are the same."""
+    """Fit a scikit-learn estimator on one vector per utterance; it has no epochs, so both selections are the same."""
     began = time.monotonic()
     model = registry.build("model", recipe["model"], seed=seed)
     regression = is_regressor(model)
     known = (splits["train"].label >= 0).cpu().numpy()
     y = splits["train"].target["score" if regression else "label"].cpu().numpy()
-    model.fit(splits["train"].pooled().cpu().numpy()[known], y[known])
+    model.fit(_vectors(splits["train"])[known], y[known])
     predicted = {}
     for name in ("val", "test"):
-        y_pred = model.predict(splits[name].pooled().cpu().numpy())
+        y_pred = model.predict(_vectors(splits[name]))
         if judge.sentiment:
             predicted[name] = metrics.of_scores(y_score=y_pred if regression else y_pred - 3.0, binary=judge.binary)
         else:
@@ -146,6 +146,11 @@ def fit_estimator(recipe: Recipe, splits: Splits, judge: metrics.Judge, *, seed:
         "history": [{f"val/{name}": value for name, value in scores.items()}], "arrays": {},
         "seconds": time.monotonic() - began, "parameters": 0,
     }  # fmt: skip
+
+
+def _vectors(split: batches.Split) -> np.ndarray:
+    """One vector per utterance, of all modalities joined: u i."""
+    return torch.cat([*split.pooled().features.values()], dim=-1).cpu().numpy()
 
 
 def given(splits: Splits, judge: metrics.Judge) -> dict[str, Any]:

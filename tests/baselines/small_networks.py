@@ -86,5 +86,7 @@ def batch_of(network: str, names=tuple(WIDTHS)) -> dict[str, Tensor]:
     x = {name: torch.randn(*mask.shape, WIDTHS[name], dtype=torch.double) for name in names}
     if network in DIALOGUES:
         return x | {"mask": mask, "speaker": torch.randint(PARTIES, mask.shape) * mask}
+    if network == "pooled_mlp":  # which reads pooled utterances
+        return {name: values[:, :1] for name, values in x.items()} | {f"{name}_mask": mask[:, :1] for name in names}
     shift = {name: 0 if network in IN_STEP else i for i, name in enumerate(names)}
     return x | {f"{name}_mask": mask.roll(shift[name], dims=0) for name in names}

@@ -9,21 +9,10 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from merlib import registry
-from merlib.baselines.floors import pool
 from merlib.baselines.iccn import mean_correlation
 from merlib.baselines.mfm import mmd_to_normal
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
-
-
-def test_pooling_is_numpys_mean_and_standard_deviation_and_passes_finite_gradients():
-    batch = batch_of("pooled_mlp")
-    x, mask = batch["audio"].requires_grad_(), batch["audio_mask"]
-    pooled = pool(x, mask)
-    for row, steps, real in zip(pooled.detach(), x.detach().numpy(), mask.numpy(), strict=True):
-        assert_close(row.numpy(), np.concatenate([steps[real].mean(0), steps[real].std(0)]), **EXACT)
-    pooled.sum().backward()
-    assert x.grad.isfinite().all()
 
 
 def test_ridge_finds_a_line():

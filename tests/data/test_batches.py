@@ -179,9 +179,12 @@ def test_without_a_set_to_validate_on_the_test_set_validates(dataset):
 
 
 def test_pooling_is_the_mean_and_standard_deviation_of_the_real_steps(sequences):
-    pooled = utterances(sequences)["test"].pooled()
-    steps = np.array([[40, 4], [41, 4], [42, 4], [43, 4]])
-    torch.testing.assert_close(pooled[0], torch.tensor([*steps.mean(0), *steps.std(0), 4.0, 0.0]).float())
+    test = utterances(sequences)["test"]
+    pooled, steps = test.pooled(), np.array([[40, 4], [41, 4], [42, 4], [43, 4]])
+    batch = pooled.batch(torch.tensor([0]))
+    torch.testing.assert_close(batch["text"][0, 0], torch.tensor([*steps.mean(0), *steps.std(0)]).float())
+    torch.testing.assert_close(batch["audio"][0, 0], torch.tensor([4.0, 0.0]))
+    assert pooled.ids == test.ids and torch.equal(pooled.label, test.label) and batch["text_mask"].tolist() == [[True]]
 
 
 def test_classes_that_do_not_count_lose_their_label(sequences, dataset):

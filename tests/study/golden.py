@@ -97,8 +97,10 @@ def _batch(entry: dict[str, Any], modalities: list[str]) -> tuple[dict[str, Tens
         batch |= {"mask": mask, "speaker": speaker}
         count = int(mask.sum())
     else:
+        pooled = getattr(registry.constructor("model", entry["model"]["name"]), "POOLED", False)
+        lengths = tuple(1 for _ in LENGTHS) if pooled else LENGTHS
         for m in modalities:
-            mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS).unsqueeze(1)
+            mask = torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
             values = torch.randn(*mask.shape, DIMS[m], generator=draw, dtype=torch.double)
             batch |= {m: values * mask.unsqueeze(-1), f"{m}_mask": mask}
         count = len(LENGTHS)

@@ -5,8 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from merlib import declarations, study
+from merlib.data import inputs, masking
 from merlib.files import seal_of
 from merlib.study import runs
 
@@ -97,3 +99,16 @@ def test_a_network_and_its_masked_scores_are_checked_too(twin, capsys):
     again = runs.execute(run, progress=False)
     assert again["selected"] == first["selected"] and again["history"] == first["history"]
     assert "network.safetensors" in capsys.readouterr().err
+
+
+def test_noise_at_test_time_replaces_steps_before_they_are_pooled(twin):
+    run = study.runs_of(declarations.load("attsf_net"), "3", row="pooled_mlp")[0][2]
+    mask = {"modality": "audio", "percent": 100, "unit": "steps", "noise": "normal"}
+    plain, noisy = run.splits(), run.splits(mask=mask)
+    sections = {"data": run.data_section, "protocol": run.recipe["protocol"]}
+    parts = inputs.splits(run.dataset, **sections)
+    noise = masking.masked(parts["test"], parts["train"], **mask, seed=run.seed).batch(torch.tensor([2]))["audio"][0]
+    expected = torch.cat([noise.mean(0), noise.std(0, correction=0)])
+    torch.testing.assert_close(noisy["test"].features["audio"][2], expected)
+    assert torch.equal(noisy["train"].features["audio"], plain["train"].features["audio"])
+    assert torch.equal(noisy["test"].features["visual"], plain["test"].features["visual"])

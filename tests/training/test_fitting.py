@@ -74,7 +74,7 @@ def test_an_estimator_learns_from_labelled_utterances_alone(mosi, monkeypatch):
     fitting.fit_estimator({"model": {"name": "ridge"}}, partly, metrics.Judge(labels, "mae", sentiment=True), seed=0)
     ((x, y),) = seen
     np.testing.assert_array_equal(y, train.target["score"][some].numpy())
-    np.testing.assert_allclose(x, train.pooled()[some].numpy(), rtol=1e-5)
+    np.testing.assert_allclose(x, torch.cat([*train.pooled().features.values()], -1)[some].numpy(), rtol=1e-5)
 
 
 def test_what_is_kept_of_a_network_are_embeddings_probabilities_and_what_it_shows():
