@@ -154,11 +154,13 @@ class Learned(Strict):
     """Arrays that an encoder learns, one for each seed and fold (`merlib.declarations.learned`).
 
     rows: encoders, as table/row; a root takes the first whose own array it has. parts: so many encoders are fitted
-    without the dialogues that they encode; 0: one, on all that trains. tokens: the states of tokens, not a vector.
+    without the dialogues that they encode; 0: one, on all that trains. seen: instead, every utterance has the mean of
+    these encoders, all but one of which have seen its label. tokens: the states of tokens, not a vector.
     """
 
     rows: list[str]
     parts: int = 0
+    seen: bool = False
     tokens: bool = False
 
 

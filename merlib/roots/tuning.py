@@ -2,13 +2,15 @@
 
 The encoder is the network of a row (`paper table row`), trained as any other run, so that its own scores are records.
 Its vectors are `embedding` of every utterance; or, for networks that read sequences, the last states of its tokens,
-from the first on, as `merlib data text --pool tokens` takes them. Two ways:
+from the first on, as `merlib data text --pool tokens` takes them. Three ways:
 
     plain        one encoder, fitted on the training split: training utterances are encoded by a network that has seen
                  their labels, as in the papers that train in two stages
     cross-fitted `parts` further encoders, each fitted without one part of the training dialogues, which it encodes;
                  what does not train is encoded by the first encoder, or by the mean of the others, whichever a logistic
                  regression on the training vectors finds better on validation
+    averaged     every utterance is encoded by the mean of these further encoders: the control of a cross-fitted array,
+                 which differs in who encodes the training utterances alone
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,12 +39,13 @@ from merlib.training.prediction import autocast, bucket_of, predict
 class Encoded:
     """What trained encoders give to a corpus, in table order, a vector or a sequence of states for each utterance.
 
-    weights: their files.
+    weights: their files. how: they were trained, in words.
     """
 
     rows: list[np.ndarray]  # u: d, or t d
     weights: list[Path]
     note: str
+    how: str = "tuned on train"
 
 
 def fine_tune(
@@ -66,9 +69,9 @@ def fine_tune(
         planned, _ = planning.plan(declared, table, row=row.id, data=data, seed=seed, change=dict(change or {}))
         for run in {each.run.id: each.run for each in planned if each.run.corpus == corpus}.values():
             options = {"device": device, "progress": progress, "label": f"{paper}/{table}/{row.id}"}
-            by = _cross_fitted if learned.parts else _by_one
+            by = _by_parts if learned.parts else _by_one
             array = declarations.array_of(name).format(seed=seed, fold=run.fold)
-            files.append(_add(run, array, by(run, learned, options), learned.parts))
+            files.append(_add(run, array, by(run, learned, options)))
     return files
 
 
@@ -101,18 +104,24 @@ def _states(model: torch.nn.Module, whole: Utterances, precision: str) -> list[n
     return rows
 
 
-def _cross_fitted(run: Run, learned: Learned, options: dict[str, Any]) -> Encoded:
+def _by_parts(run: Run, learned: Learned, options: dict[str, Any]) -> Encoded:
+    """What several encoders give, each fitted without a part of the training dialogues: cross-fitted, or their mean."""
     parts = learned.parts
     part_of = splits.parts(run.dataset.corpus.table, run.split, parts)  # u
-    labelled = {options["label"]: run}
+    labelled = {} if learned.seen else {options["label"]: run}
     for part in range(1, parts + 1):
         protocol = run.recipe["protocol"] | {"parts": parts, "without": part}
         label = f"{options['label']}, without part {part} of {parts}"
         labelled[label] = replace(run, recipe=run.recipe | {"protocol": protocol})
     for label, each in labelled.items():  # several calls at once share the encoders out
         runs.execute(each, **options | {"label": label}, wait=False)
-    full, *others = (_by_one(each, learned, options | {"label": label}) for label, each in labelled.items())
+    encoded = [_by_one(each, learned, options | {"label": label}) for label, each in labelled.items()]
+    weights, others = [path for each in encoded for path in each.weights], encoded[-parts:]
     mean = [np.mean(rows, axis=0) for rows in zip(*(each.rows for each in others), strict=True)]
+    if learned.seen:
+        note = ", ".join(each.note for each in others)
+        return Encoded(mean, weights, note, f"mean of {parts} encoders, each tuned on train without one part")
+    full = encoded[0]
     filled = {
         what: [others[part - 1].rows[i] if part else rows[i] for i, part in enumerate(part_of)]
         for what, rows in (("the first encoder", full.rows), ("the mean of the others", mean))
@@ -121,7 +130,7 @@ def _cross_fitted(run: Run, learned: Learned, options: dict[str, Any]) -> Encode
     best = max(scores, key=scores.get)
     compared = ", ".join(f"{what} {score:.4f}" for what, score in scores.items())
     note = f"{full.note}; other utterances by {best} (weighted F1 of a logistic regression on val: {compared})"
-    return Encoded(filled[best], [path for each in (full, *others) for path in each.weights], note)
+    return Encoded(filled[best], weights, note, f"cross-fitted in {parts} parts")
 
 
 def _score(run: Run, rows: list[np.ndarray]) -> float:
@@ -136,7 +145,7 @@ def _score(run: Run, rows: list[np.ndarray]) -> float:
     return scores["weighted_f1"]
 
 
-def _add(run: Run, name: str, encoded: Encoded, parts: int) -> Path:
+def _add(run: Run, name: str, encoded: Encoded) -> Path:
     """Write the vectors with their passport; FeatureError where another encoder's array has the name."""
     (modality,) = run.arrays
     source = run.dataset.features[run.arrays[modality]].passport
@@ -144,7 +153,7 @@ def _add(run: Run, name: str, encoded: Encoded, parts: int) -> Path:
     ids, labelled = table["utterance"].to_numpy(str), table["label"].to_numpy() >= 0
     seen = {part: tuple(ids[labelled & splits.members(run.split, part)].tolist()) for part in ("train", "val")}
     sequences = encoded.rows[0].ndim > 1
-    how = (f"cross-fitted in {parts} parts" if parts else "tuned on train") + ", states of tokens" * sequences
+    how = encoded.how + ", states of tokens" * sequences
     lengths = np.array([len(row) for row in encoded.rows], dtype=np.int64) if sequences else None
     values = np.concatenate(encoded.rows) if sequences else np.stack(encoded.rows).astype(np.float32)
     array = Array(

@@ -101,6 +101,11 @@ def test_a_cross_fitted_encoder_has_not_seen_what_it_encodes(lab, corpus, encode
     before = vectors(first)
     assert "cross-fitted in 5 parts" in store.read_passport(first).extractor
     assert "logistic regression on val" in store.read_passport(first).note
+    mean = tuned(encoder, "averaged")
+    assert "mean of 5 encoders, each tuned on train without one part" in store.read_passport(mean).extractor
+    rows = "others" in store.read_passport(first).note.split("(")[0]  # what validation chose for the other utterances
+    assert np.array_equal(vectors(mean)[part == 0], before[part == 0]) == rows
+    assert (vectors(mean)[part > 0] != before[part > 0]).any(axis=1).all()
     table.save(with_labels(corpus, part == 2), folders.root_path("lab") / "meld")
     runs._dataset.cache_clear()
     first.unlink()
@@ -189,7 +194,11 @@ def test_without_what_an_encoder_reads_nothing_is_learned(lab):
 def test_a_batch_learns_what_its_tables_read_and_the_root_allows():
     paper, arrays = declarations.load("mfcre"), {"meld": ["text_ids_minilm", "text"], "iemocap6": ["text"]}
     assert declarations.wanted(paper, ["table4"], arrays) == [("meld", "tuned")]
-    assert declarations.wanted(paper, ["table_encoders"], arrays) == [("meld", "tuned"), ("meld", "cross_fitted")]
+    assert declarations.wanted(paper, ["table_encoders"], arrays) == [
+        ("meld", "tuned"),
+        ("meld", "cross_fitted"),
+        ("meld", "averaged"),
+    ]
     assert declarations.encoder_of(paper, "tuned", "meld", ["text_ids", "text_ids_minilm"])[1].id == "roberta"
 
 
