@@ -60,12 +60,12 @@ def declared_folder() -> Path:
 
 def data_folder() -> Path:
     """The folder of data roots: MERLIB_DATA, or `data` of the checkout."""
-    return Path(os.environ.get("MERLIB_DATA", CHECKOUT / "data"))
+    return Path(os.environ.get("MERLIB_DATA") or CHECKOUT / "data")
 
 
 def results_folder(data: str) -> Path:
     """The results of a data root: a folder of MERLIB_RESULTS, or of `results` of the checkout."""
-    return Path(os.environ.get("MERLIB_RESULTS", CHECKOUT / "results")) / data
+    return Path(os.environ.get("MERLIB_RESULTS") or CHECKOUT / "results") / data
 
 
 def run_folder(run: str) -> Path:

@@ -18,7 +18,7 @@ import pytest
 
 from merlib import cli, declarations, errors, study, twins
 from merlib.cli import arguments
-from merlib.places import commit, results_folder
+from merlib.places import CHECKOUT, commit, data_folder, results_folder
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -275,6 +275,13 @@ def test_compare_says_where_there_are_records(capsys):
     study.write_records("mfcre", "table4", "lab", [record | {"value": 70.0, "n": 100}])
     assert run(capsys, "compare", "mfcre", "4")[2] == "nothing of mfcre/table4 has run on 'twin': choose --data lab\n"
     assert run(capsys, "compare", "mfcre", "5")[2] == ""
+
+
+def test_an_empty_variable_names_no_folder(monkeypatch):
+    monkeypatch.setenv("MERLIB_DATA", "")
+    monkeypatch.setenv("MERLIB_RESULTS", "")
+    assert data_folder() == CHECKOUT / "data"
+    assert results_folder("twin") == CHECKOUT / "results" / "twin"
 
 
 def test_without_git_the_commit_is_what_the_environment_says(monkeypatch):
