@@ -9,8 +9,7 @@ from the first on, as `merlib data text --pool tokens` takes them. Three ways:
     cross-fitted `parts` further encoders, each fitted without one part of the training dialogues, which it encodes;
                  what does not train is encoded by the first encoder, or by the mean of the others, whichever a logistic
                  regression on the training vectors finds better on validation
-    averaged     every utterance is encoded by the mean of these further encoders: the control of a cross-fitted array,
-                 which differs in who encodes the training utterances alone
+    averaged     every utterance is encoded by the mean of these further encoders: the control of a cross-fitted array
 """
 
 from collections.abc import Mapping, Sequence
@@ -107,7 +106,6 @@ def _states(model: torch.nn.Module, whole: Utterances, precision: str) -> list[n
 def _by_parts(run: Run, learned: Learned, options: dict[str, Any]) -> Encoded:
     """What several encoders give, each fitted without a part of the training dialogues: cross-fitted, or their mean."""
     parts = learned.parts
-    part_of = splits.parts(run.dataset.corpus.table, run.split, parts)  # u
     labelled = {} if learned.seen else {options["label"]: run}
     for part in range(1, parts + 1):
         protocol = run.recipe["protocol"] | {"parts": parts, "without": part}
@@ -121,7 +119,7 @@ def _by_parts(run: Run, learned: Learned, options: dict[str, Any]) -> Encoded:
     if learned.seen:
         note = ", ".join(each.note for each in others)
         return Encoded(mean, weights, note, f"mean of {parts} encoders, each tuned on train without one part")
-    full = encoded[0]
+    full, part_of = encoded[0], splits.parts(run.dataset.corpus.table, run.split, parts)  # u
     filled = {
         what: [others[part - 1].rows[i] if part else rows[i] for i, part in enumerate(part_of)]
         for what, rows in (("the first encoder", full.rows), ("the mean of the others", mean))
