@@ -148,7 +148,8 @@ def split_of(case: Case, size: str, items: int, device: str) -> batches.Split:
     """Random inputs and targets of as many utterances or dialogues, the same on every device."""
     draw = np.random.default_rng(0)
     make = _dialogues if case.by_dialogue else _utterances
-    return make(case, size, items, device, draw)
+    split = make(case, size, items, device, draw)
+    return split.pooled() if registry.is_pooled(case.network) else split
 
 
 def _shapes(case: Case, size: str) -> dict[str, tuple[int, int, int]]:

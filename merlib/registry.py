@@ -110,6 +110,11 @@ def is_estimator(name: str) -> bool:
     return name in _table("ESTIMATORS")
 
 
+def is_pooled(name: str) -> bool:
+    """Whether the network reads one vector per utterance, as `Utterances.pooled` makes it."""
+    return getattr(constructor("model", name), "POOLED", False)
+
+
 def names(kind: str) -> list[str]:
     """Every name that a recipe's section `model` or `loss` may have."""
     return sorted(_places(kind))

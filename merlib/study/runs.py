@@ -94,7 +94,7 @@ class Run:
         parts = inputs.splits(self.dataset, data=self.data_section, protocol=protocol, fold=self.fold, device=device)
         if mask:
             parts["test"] = masking.masked(parts["test"], parts["train"], **mask, seed=self.seed)
-        pooled = getattr(registry.constructor("model", self.recipe["model"]["name"]), "POOLED", False)
+        pooled = registry.is_pooled(self.recipe["model"]["name"])
         return {name: part.pooled() for name, part in parts.items()} if pooled else parts
 
     def whole(self, device: str = "cpu") -> batches.Utterances:
