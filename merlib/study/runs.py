@@ -222,7 +222,8 @@ def processor() -> str:
 
 
 def network(run: Run, device: str) -> torch.nn.Module:
-    """The val-selected network of a finished run that keeps its weights."""
+    """The val-selected network of a finished run that keeps its weights, to compute with by the kernels of training."""
+    loop.make_deterministic()
     model = registry.build("model", run.recipe["model"], **fitting.given(run.splits(device), run.judge)).to(device)
     model.load_state_dict(load_file(run.folder / "network.safetensors", device=device))
     return model
@@ -233,7 +234,6 @@ def _masked(run: Run, folder: Path, device: str) -> dict[str, Any]:
     mask = {name: protocol[f"mask_{name}"] for name in ("modality", "percent", "unit", "noise")}
     cached = folder / f"masked_{'_'.join(map(str, mask.values()))}_{masking.VERSION}.json"
     if not is_sound(cached):
-        loop.make_deterministic()
         test, judge, model = run.splits(device, mask=mask)["test"], run.judge, network(run, device)
         outputs = predict(model, test, precision=run.recipe["train"]["precision"])
         result = json.loads((folder / "run.json").read_text())
