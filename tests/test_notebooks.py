@@ -14,6 +14,8 @@ from tiny_study import LESSONS, ROOT, SOLUTIONS
 
 from merlib import declarations, twins
 from merlib.cli import headless
+from merlib.data import table
+from merlib.twins import dialogues
 
 NOTEBOOKS = [*LESSONS, *SOLUTIONS]
 NAMES = [p.relative_to(ROOT / "notebooks").with_suffix("").as_posix() for p in NOTEBOOKS]
@@ -122,3 +124,14 @@ def test_an_absent_modality_is_stated(half):
     executed = nbformat.read(half / "1_preprocess.ipynb", as_version=4)
     tables = [o.data["text/plain"] for c in executed.cells if c.cell_type == "code" for o in c.outputs if "data" in o]
     assert any("visual" in table and "ABSENT" in table for table in tables)
+
+
+def test_a_class_of_which_every_prediction_is_right_can_be_printed_wrong(tmp_path):
+    table.save(dialogues.make("meld", seed=1, scale=0.012)[0], tmp_path / "data" / "few" / "meld")
+    tiny_study.declare(tmp_path)
+    paths = [ROOT / "notebooks" / "02_audit_your_table.ipynb", tmp_path / "executed.ipynb"]
+    command = [sys.executable, "-m", "merlib", "notebook", *paths, "-p", "data", "few"]
+    subprocess.run(command, env=tiny_study.environment(tmp_path), check=True, stderr=subprocess.DEVNULL)
+    cells = nbformat.read(paths[1], as_version=4).cells
+    text = "".join(o.get("text", "") for cell in cells if cell.cell_type == "code" for o in cell.outputs)
+    assert "100.00 -> 99.50" in text
