@@ -131,7 +131,7 @@ def test_a_class_of_which_every_prediction_is_right_can_be_printed_wrong(tmp_pat
     tiny_study.declare(tmp_path)
     paths = [ROOT / "notebooks" / "02_audit_your_table.ipynb", tmp_path / "executed.ipynb"]
     command = [sys.executable, "-m", "merlib", "notebook", *paths, "-p", "data", "few"]
-    subprocess.run(command, env=tiny_study.environment(tmp_path), check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(command, env=tiny_study.environment(tmp_path), check=True)
     cells = nbformat.read(paths[1], as_version=4).cells
     text = "".join(o.get("text", "") for cell in cells if cell.cell_type == "code" for o in cell.outputs)
     assert "100.00 -> 99.50" in text

@@ -58,7 +58,7 @@ def test_every_parameter_learns_and_every_part_counts(paper, table):
             items = items[train.lengths[items] >= 8][:6]
         learned = torch.nn.ModuleDict({"model": model, "loss": loss})
         batch = train.batch(items)
-        if train.unit == "utterances" and not getattr(model, "POOLED", False):
+        if train.unit == "utterances" and not registry.is_pooled(run.recipe["model"]["name"]):
             batch = _with_steps(batch)
         outputs, target = (train.real(v, batch) for v in (model(batch), {k: batch[k] for k in train.target}))
         learned["loss"](outputs, target)["loss"].backward()

@@ -249,7 +249,7 @@ def test_every_declared_row_builds_and_every_parameter_receives_gradient(table, 
     torch.manual_seed(0)
     loss = registry.build("loss", sections["loss"], class_counts=COUNTS, dim=8, sentiment=False)
     net, batch = build(sections["model"]), utterances()
-    if getattr(net, "POOLED", False):  # an utterance is one vector
+    if registry.is_pooled(sections["model"]["name"]):  # an utterance is one vector
         batch = {name: values[:, :1] for name, values in batch.items()}
     loss.double()(net(batch), {"label": LABEL})["loss"].backward()
     assert not [name for name, p in net.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
