@@ -1,7 +1,7 @@
 """Forward passes of a network over a split, in buckets of items of similar length, and the outputs of a whole split."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -110,5 +110,20 @@ def floats(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """The forward pass in "bf16" (weights, losses and the optimiser stay float32) or in "float32"."""
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+    """The forward pass in "bf16" (weights, losses and the optimiser stay float32), where the device has it, or in
+    "float32"."""
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16" and has_bf16(device))
+
+
+@cache
+def has_bf16(device: str) -> bool:
+    """Whether the device computes in bf16. A processor without AVX-512 does not: PyTorch then multiplies the numbers of
+    a matrix one by one, a hundred times more slowly than in float32, and refuses an LSTM."""
+    one, four = torch.zeros(1, 1, 1, device=device), torch.zeros(4, device=device)  # an LSTM of one cell
+    weights = [four.unsqueeze(1), four.unsqueeze(1), four, four]
+    try:
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+            torch.lstm(one, (one, one), weights, True, 1, 0.0, False, False, True)
+    except RuntimeError:
+        return False
+    return True

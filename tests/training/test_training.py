@@ -169,6 +169,7 @@ def test_activations_computed_anew_give_the_same_bits(data, monkeypatch):
 
 
 def test_half_precision_is_that_of_the_forward_pass_alone(data, monkeypatch):
+    monkeypatch.setattr(prediction, "has_bf16", lambda device: True)  # slow on some processors, which this one may be
     dtypes = set()
 
     class Spying(Net):
@@ -187,6 +188,21 @@ def test_half_precision_is_that_of_the_forward_pass_alone(data, monkeypatch):
         dtypes.clear()
         run(data, recipe=RECIPE | {"epochs": 1, "precision": name})
         assert dtypes == {dtype}, "when it trains and when it validates"
+
+
+def test_a_processor_without_bf16_computes_in_float32(monkeypatch):
+    def refuses(*args):
+        raise RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive")
+
+    state = torch.get_rng_state()
+    assert prediction.has_bf16.__wrapped__("cpu") in (True, False)
+    monkeypatch.setattr(torch, "lstm", refuses)
+    assert not prediction.has_bf16.__wrapped__("cpu")
+    assert torch.equal(torch.get_rng_state(), state)
+    for has, dtype in ((False, torch.float32), (True, torch.bfloat16)):
+        monkeypatch.setattr(prediction, "has_bf16", lambda device, has=has: has)
+        with prediction.autocast("cpu", "bf16"):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
 
 @pytest.mark.parametrize(
