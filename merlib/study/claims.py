@@ -103,7 +103,7 @@ class _Claims:
             return Judged(**about, verdict="not testable", note=f"quoted, not trained here: {'; '.join(quoted)}"), {}
         reasons = dict.fromkeys(filter(None, (self.pairs.unequal(*pair) for pair in run)))
         missing = [side for pair in trained for side in pair if not side.records]
-        missing += [side for pair in pairs if pair not in tested for side in (pair.high, pair.low)]
+        missing += [side for pair in pairs if not len(pair.differences) for side in (pair.high, pair.low)]
         numbers = _numbers(tested, claim.kind) | {"inputs": self._inputs(tested[0].high)} if tested else {}
         if missing:
             judged = Judged(**about, verdict="not run", note=self._command(missing))
@@ -130,7 +130,7 @@ def _numbers(pairs: list[Pair], kind: str) -> Numbers:
     certain = lambda pair: np.nan_to_num(pair.estimate.p, nan=1.0)
     if against := [pair for pair in pairs if pair.estimate.value < 0]:
         pair = min(against, key=lambda pair: (certain(pair), pair.estimate.value))
-        p = np.minimum(1.0, len(pairs) * pair.estimate.p)  # nan stays nan
+        p = float(np.minimum(1.0, len(pairs) * pair.estimate.p))  # nan stays nan
     else:
         pair = max(pairs, key=lambda pair: (certain(pair), -pair.estimate.value))
         p = pair.estimate.p
@@ -154,11 +154,9 @@ def _seeds(pair: Pair, have: int) -> str:
     if needed is None:
         larger = f"needs a larger test set: {MOST} seeds of this one do not find the printed difference"
         return larger if statistics.seeds_needed(pair.gain, pair.deviation, MOST) else f"needs more than {MOST} seeds"
-    return (
-        f"needs about {needed} seeds"
-        if needed > have
-        else f"{needed} seeds find the printed difference in most studies"
-    )
+    if needed <= have:
+        return f"{needed} seeds find the printed difference in most studies"
+    return f"needs about {needed} seeds"
 
 
 def _decided(judged: Judged, numbers: Numbers, p_holm: float) -> Judged:
