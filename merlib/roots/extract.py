@@ -12,7 +12,7 @@ from merlib.corpora.reading import read_csv, stripped
 from merlib.data import folders, store
 from merlib.data.table import Corpus, CorpusError
 from merlib.declarations.schema import LETTERS
-from merlib.errors import DeclarationError, FeatureError
+from merlib.errors import DeclarationError
 from merlib.features import augment, pipeline
 from merlib.features.declared import declared_data, extractors
 from merlib.features.extractors import on_device
@@ -84,11 +84,8 @@ def encode_text(
     array = replace(array, extractor=array.extractor + origin)
     file = store.path(folder, name)
     if file.exists():
-        passport = store.read_passport(file)
-        known = {"extractor", "weights_sha256", "max_tokens"} - ({"max_tokens"} if not passport.max_tokens else set())
-        if other := [field for field in sorted(known) if getattr(passport, field) != getattr(array, field)]:
-            what = f"{file} holds {passport.summary()}, of another {' and '.join(other)}"
-            raise FeatureError(f"{what}. Give this one ({array.extractor}) another --name, or delete the file.")
+        known = ("extractor", "weights_sha256") + ("max_tokens",) * (store.read_passport(file).max_tokens > 0)
+        store.check_origin(file, {field: getattr(array, field) for field in known})
     return store.add(folder, loaded, name, array)
 
 

@@ -179,6 +179,35 @@ def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path, wor
     assert len(seen) == 2 * 12 - len(there), "a changed file is another input"
 
 
+def test_an_array_of_other_settings_or_with_fewer_failures_is_not_replaced(root):
+    """Settings are what `about` says: of another extractor, version or weights nothing is overwritten."""
+
+    @dataclass(frozen=True)
+    class Newer(Energy):
+        field: str = ""
+
+        def about(self) -> dict[str, str]:
+            return super().about() | {self.field: "2"}
+
+    (root / "c00.wav").rename(root / "c00.later")
+    before = extracted(root).passport
+    run = {"media": root, "name": "audio", "progress": False}
+    for field in ("extractor", "version", "weights_sha256"):
+        with pytest.raises(FeatureError, match=f"audio.safetensors holds audio: energy .*, of another {field}. Give"):
+            extract.extract_array("real", "ravdess", extractor=Newer(field=field), **run)
+    whole = (root / "c01.wav").read_bytes()
+    for change, reason in ((Path.unlink, "no such file"), (lambda file: file.write_bytes(b"no sound"), "cannot be")):
+        change(root / "c01.wav")
+        with pytest.raises(FeatureError, match=f"would lose 1 of its 11 recordings: c01 c01.wav: {reason}.* delete"):
+            extracted(root)
+    file = folders.root_path("real") / "ravdess" / "features" / "audio.safetensors"
+    assert store.read_passport(file) == before
+    assert list(extract.failures("real", "ravdess", "audio")["utterance"]) == ["c00"]
+    (root / "c01.wav").write_bytes(whole)
+    (root / "c00.later").rename(root / "c00.wav")
+    assert extracted(root).passport.failed == (), "what was missing may be added"
+
+
 def test_workers_end_with_the_process_that_started_them(root):
     script = (
         "from pathlib import Path; from test_pipeline import Energy; from merlib.roots import extract; "
