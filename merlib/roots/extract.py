@@ -101,6 +101,7 @@ def transcripts(file: Path, *, ids: str, texts: str) -> dict[str, str]:
     raw = read_csv(file)
     if missing := sorted({ids, texts} - set(raw)):
         raise CorpusError(f"{file}: columns {missing} are not there; found {list(raw)}. Name two of these.")
-    if twice := list(raw[ids][raw[ids].duplicated()][:3]):
+    named = stripped(raw[ids], file)
+    if twice := list(named[named.duplicated()][:3]):
         raise CorpusError(f"{file}: ids that are there twice, first {twice}. Keep one row of each.")
-    return dict(zip(stripped(raw[ids], file), raw[texts], strict=True))
+    return dict(zip(named, raw[texts], strict=True))

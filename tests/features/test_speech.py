@@ -15,6 +15,7 @@ import transformers
 from tokenizers import Tokenizer, models
 
 from merlib.corpora.ravdess import STATEMENTS
+from merlib.data.table import CorpusError
 from merlib.errors import FeatureError
 from merlib.features import speech
 from merlib.features.decoding import Clip, MediaError
@@ -311,6 +312,12 @@ def test_a_clip_that_cannot_be_heard_is_empty_and_recorded(clips, tmp_path):
     (failure,) = about["failures"]
     assert (failure["utterance"], failure["file"]) == ("u2", "2.wav") and "cannot be read" in failure["reason"]
     assert json.loads((tmp_path / "t.csv.json").read_text()) == about
+
+
+def test_of_an_id_that_is_there_twice_no_transcript_is_chosen(tmp_path):
+    (tmp_path / "t.csv").write_text("utterance,text\nu0,one\nu1,two\nu0 ,three\n")
+    with pytest.raises(CorpusError, match=r"t.csv: ids that are there twice, first \['u0'\]"):
+        extract.transcripts(tmp_path / "t.csv", ids="utterance", texts="text")
 
 
 def test_transcripts_of_other_recognisers_or_clips_are_never_mixed(clips, tmp_path):
