@@ -299,6 +299,7 @@ def bad_media(folder: Path) -> dict[str, str]:
     (folder / "text.wav").write_bytes(b"no sound at all" * 100)
     soundfile.write(folder / "zero.wav", np.zeros(0, np.float32), RATE)
     soundfile.write(folder / "nan.wav", np.where(np.arange(len(good)) == 99, np.nan, good), RATE, subtype="FLOAT")
+    soundfile.write(folder / "integers.wav", np.append(good, -1) * 32768, RATE, subtype="FLOAT")
     soundfile.write(folder / "outside.wav", good, RATE)
     (folder / "outside.wav").rename(folder.parent / "outside.wav")
     (folder / "link.wav").symlink_to(folder.parent / "outside.wav")
@@ -307,6 +308,7 @@ def bad_media(folder: Path) -> dict[str, str]:
     soundfile.write(folder / "long.wav", np.zeros(601 * 100, np.float32), 100)
     return {
         "empty.wav": "empty", "text.wav": "cannot be read", "zero.wav": "no audio", "nan.wav": "not finite",
+        "integers.wav": "samples up to 32768; expected -1 to 1: normalise the file",
         "link.wav": "leads out", "cut.mp4": "cannot be decoded", "absent.wav": "no such file", "long.wav": "601 s long",
         "../outside.wav": "leads out", "c00.wav#t=9,10": "before the utterance begins", "c00.wav#t=2,1": "ends at",
     }  # fmt: skip
