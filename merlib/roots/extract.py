@@ -12,7 +12,7 @@ from merlib.corpora.reading import read_csv, stripped
 from merlib.data import folders, store
 from merlib.data.table import Corpus, CorpusError
 from merlib.declarations.schema import LETTERS
-from merlib.errors import DeclarationError
+from merlib.errors import DeclarationError, FeatureError
 from merlib.features import augment, pipeline
 from merlib.features.declared import declared_data, extractors
 from merlib.features.extractors import on_device
@@ -60,7 +60,11 @@ def extract_array(data: str, corpus: str, **options: Any) -> Path:
 def failures(data: str, corpus: str, name: str) -> pd.DataFrame:
     """The recordings that could not be used for the feature `name`: utterance, file, reason."""
     file = folders.root_path(data) / corpus / "features" / f"{name}.failures.csv"
-    return pd.read_csv(file, dtype=str, keep_default_na=False)
+    try:
+        return read_csv(file)[["utterance", "file", "reason"]]
+    except (CorpusError, KeyError) as error:
+        remedy = f"Delete it and {name}.safetensors, and extract the array again"
+        raise FeatureError(f"{file} is damaged ({error}). {remedy}.") from None
 
 
 def encode_text(

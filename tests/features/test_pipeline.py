@@ -279,6 +279,14 @@ def test_killed_before_the_array_is_whole_it_leaves_its_failures_to_read(root, m
         extracted(root)
 
 
+@pytest.mark.parametrize("damaged", [b"", b"utterance\n"])
+def test_failures_that_cannot_be_read_are_said_to_be_damaged(root, damaged):
+    extracted(root)
+    (root.parent / "data" / "real" / "ravdess" / "features" / "audio.failures.csv").write_bytes(damaged)
+    with pytest.raises(FeatureError, match="audio.failures.csv is damaged .* Delete it and audio.safetensors"):
+        extract.failures("real", "ravdess", "audio")
+
+
 def test_two_extractions_at_once_leave_one_whole_array(root):
     run = {"extractor": Energy(0.05), "media": root, "name": "both", "progress": False}
     context = multiprocessing.get_context("fork")
