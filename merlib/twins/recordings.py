@@ -53,7 +53,8 @@ def make(folder: Path) -> None:
                 if isinstance(maker, dict):
                     store.add(folder, corpus, array, _encoded(corpus, array, maker))
                 else:
-                    pipeline.into(folder, corpus, extractor=maker, media=release, name=array, progress=False)
+                    how = {"extractor": maker, "media": release, "name": array, "progress": False}
+                    pipeline.into(folder, corpus, **how, replace_old=True)
             table.save(corpus, folder)  # last: a corpus that has its table is complete
         if folders.recordings(folder.parent.name, name) != release:
             with atomic(folder / folders.RECORDINGS) as part:
