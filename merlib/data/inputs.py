@@ -14,8 +14,9 @@ from torch import Tensor
 
 from merlib.data import splits as protocols
 from merlib.data.batches import Dialogues, Split, Utterances, as_float32
+from merlib.data.checks import CorpusError
 from merlib.data.folders import Dataset
-from merlib.data.official import SPLITS
+from merlib.data.official import SENTIMENT, SPLITS
 from merlib.data.store import Feature, take
 from merlib.declarations.schema import LETTERS
 from merlib.errors import FeatureError, RequestError, one_of
@@ -60,10 +61,11 @@ def splits(
     training split: minority_train, or the corpus before it is split: minority_before_split); `order` (shuffled: the
     steps of each utterance stand in a drawn order, the control for what a network learns from their order).
     By dialogue, utterances without a label stay as context; by utterance they are left out.
-    Raises RequestError when no modality is left.
+    Raises RequestError when no modality is left, CorpusError where a split lacks labels to learn from or to score.
     """
     by_unit = one_of({"dialogue": _dialogues, "utterance": _utterances}, data["unit"], "data.unit")
     source, flat, scales, target = _read(dataset, data, protocol, fold, device)
+    _check_labels(source, dataset, data, protocol, fold)
     return by_unit(source.table, source.split, flat, scales, target, device)
 
 
@@ -127,6 +129,18 @@ def _discarded(table: pd.DataFrame, features: Iterable[Feature], data: dict[str,
     if data.get("on_failure", "zero") != "discard":
         return np.zeros(len(table), bool)
     return table["utterance"].isin({u for feature in features for u in feature.passport.failed}).to_numpy()
+
+
+def _check_labels(source: Source, dataset: Dataset, data: dict, protocol: dict, fold: int) -> None:
+    """CorpusError where a split has no label that counts, or train those of one class although there are several."""
+    corpus = dataset.corpus
+    several = corpus.name not in SENTIMENT and data.get("classes", len(corpus.labels)) > 1
+    for name in SPLITS:
+        classes = np.unique(source.label[protocols.members(source.split, name) & (source.label >= 0)])
+        if len(classes) < (2 if name == "train" and several else 1):
+            has = f"labels of one class alone ({corpus.labels[classes[0]]})" if len(classes) else "no label that counts"
+            where = f"{corpus.name}, protocol.split {protocol['split']!r}, fold {fold}"
+            raise CorpusError(f"{where}: {name} has {has}; is this the whole corpus, with its labels?")
 
 
 def _check_unseen(feature: Feature, name: str, utterance: np.ndarray, split: np.ndarray) -> None:

@@ -324,7 +324,7 @@ def bad_media(folder: Path) -> dict[str, str]:
 
 def test_what_cannot_be_used_is_named_counted_and_zero(root, tmp_path):
     reasons = bad_media(root)
-    files = [*reasons, "c00.wav", "c01.wav", "c02.wav", "whole.mp4"]
+    files = [*reasons, "c00.wav", "c01.wav", "c02.wav", "whole.mp4", "c03.wav"]
     rows = pd.DataFrame({"utterance": [f"u{i}" for i in range(len(files))], "audio": files})
     rows["dialogue"], rows["speaker"], rows["label"] = rows["utterance"], "01", [i % 8 for i in range(len(rows))]
     rows["split"] = [("train", "val", "test")[i % 3] for i in range(len(rows))]
