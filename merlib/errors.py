@@ -37,6 +37,10 @@ class FeatureError(MerlibError, ValueError):
     """A feature file that must not be used, or an extraction that cannot be; the message says which and what to do."""
 
 
+class TrainingError(MerlibError, RuntimeError):
+    """Training cannot continue; the message says where it stopped and what to try."""
+
+
 class DeclarationError(RequestError):
     """A declaration, a recipe or a change of one is wrong; the message says where, and what would be right."""
 

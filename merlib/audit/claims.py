@@ -76,12 +76,19 @@ def _recomputed(claim: Claim, ends: list[Interval], cells: list[Cell]) -> tuple[
     if claim.kind == "difference":
         return Interval(ends[0].low - ends[1].high, ends[0].high - ends[1].low), f"{names[0]} - {names[1]}"
     if claim.kind == "relative":
-        corners = [100 * (a - b) / b for a in ends[0] for b in ends[1] if b]
-        return Interval(min(corners), max(corners)), f"100 ({names[0]} - {names[1]}) / {cells[1].printed}"
+        return _relative(*ends), f"100 ({names[0]} - {names[1]}) / {cells[1].printed}"
     if claim.kind == "sum":
         return Interval(sum(e.low for e in ends), sum(e.high for e in ends)), " + ".join(names)
     other = next((e for e in ends if not e.meets(interval(claim.printed, exact=not is_score(cells[0])))), ends[0])
     return other, names[ends.index(other)]
+
+
+def _relative(new: Interval, old: Interval) -> Interval:
+    """100 (new - old) / old: without bounds where old may be 0."""
+    if old.low <= 0 <= old.high:
+        return Interval(-math.inf, math.inf)
+    corners = [100 * (a - b) / b for a in new for b in old]
+    return Interval(min(corners), max(corners))
 
 
 def _in_words(of: Interval) -> str:

@@ -1,6 +1,7 @@
 """Our own records under the audit: what it asks of printed numbers, and whether the present code would give them.
 
-    configurations   one configuration (recipe, corpus, inputs), seed and fold has one value, in whatever table
+    configurations   one configuration (recipe, corpus, inputs), seed and fold has one value, in whatever table; of each
+                     version of the code that trains, since versions are known to differ, and `stale_records` tells them
     scores_of_runs   the scores of one run fit each other and integer counts; records have four decimals and one run
                      each, so that the checks of printed digits are sharper here
     sizes            a configuration is tested on one number of utterances, that of its outcomes and of the corpus
@@ -43,6 +44,11 @@ class Scored:
         if protocol["split"] == "each_actor" and self.cell.corpus in official.BY_SPEAKER:
             protocol, fold = protocol | splits.in_turn(official.BY_SPEAKER[self.cell.corpus], fold), 0
         return of_text(json.dumps([recipe | {"protocol": protocol}, self.cell.corpus, self.record.features, fold]))
+
+    @property
+    def code(self) -> str:
+        """The versions of the code that trained; alike for all records that are too old to name them."""
+        return str(self.record.versions)
 
     @property
     def measured(self) -> str:
@@ -92,12 +98,12 @@ def _grouped(scored: Iterable[Scored], key: Callable[[Scored], Any]) -> dict[Any
 
 
 def configurations(scored: list[Scored]) -> Iterator[Finding]:
-    """A training has one value for each metric and selection, in all tables."""
+    """A training by one version of the code has one value for each metric and selection, in all tables."""
     joined: dict[tuple, list[Scored]] = defaultdict(list)  # the seeds and folds that stand in the same places
     for group in _grouped(scored, lambda each: each.training).values():
         joined[tuple(dict.fromkeys(each.place for each in group))] += group
     for group in joined.values():
-        numbers = _grouped(group, lambda each: (each.measured, each.record.selection, each.training, each.record.seed))
+        numbers = _grouped(group, lambda e: (e.measured, e.record.selection, e.training, e.record.seed, e.code))
         twice = {key: alike for key, alike in numbers.items() if len(alike) > 1}
         unlike = {key: alike for key, alike in twice.items() if _span(alike)}
         if unlike:

@@ -57,8 +57,9 @@ def _options(version: Annotated[bool, VERSION] = False) -> None:
 def doctor(as_json: AsJson = False) -> None:
     """Show the data that is here, and what is missing.
 
-    For each paper: the corpora and modalities it still needs, how to get them, and under which licence; which of its
-    printed protocol cannot run on a root, what stands in, and what it costs.
+    For each data root of your own that is here, and each paper: the corpora and modalities it still lacks; which of its
+    printed protocol cannot run there, what stands in, and what it costs. For every corpus: how to get it, and under
+    which licence.
     """
     from merlib.roots import doctor
 

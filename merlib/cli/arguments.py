@@ -140,6 +140,16 @@ def integers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+def device(name: str | None) -> str | None:
+    """Where networks run; RequestError for a GPU where there is none."""
+    if name == "cuda":
+        import torch  # takes seconds, and only this needs it
+
+        if not torch.cuda.is_available():
+            raise RequestError("--device cuda: PyTorch finds no GPU here; take --device cpu, or leave the option out")
+    return name
+
+
 def data_roots() -> list[str]:
     """The data roots that hold a corpus or have records, and the synthetic ones."""
     filled = (file.parents[1].name for file in data_folder().glob("*/*/corpus.json"))
@@ -175,7 +185,8 @@ Seeds = Annotated[tuple, typer.Option(parser=integers, metavar="N,N", help="Seed
 Folds = Annotated[tuple | None, typer.Option(parser=integers, metavar="N,N", help="Folds, from 0. Default: all.")]
 ONLY = "Ids of runs of the table, comma-separated, as `merlib plan` lists them."
 Only = Annotated[list | None, typer.Option(parser=lambda text: text.split(","), metavar="ID,ID", help=ONLY)]
-Device = Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Default: cuda where there is one.")]
+DEVICE = typer.Option(callback=device, help="Where networks run. Default: cuda where there is one.")
+Device = Annotated[Literal["cpu", "cuda"] | None, DEVICE]
 LEAF = "A leaf or a reading of the recipe, such as readings.cell=slstm."
 Changes = Annotated[list[tuple] | None, typer.Option("--set", parser=assignment, metavar="KEY=VALUE", help=LEAF)]
 CODE = "Also write the paths of the code that was loaded into this file."

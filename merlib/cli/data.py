@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from merlib import files
-from merlib.cli.arguments import Changes, Code, Seeds, assignment, data_roots, modalities, root, word
+from merlib.cli.arguments import Changes, Code, Device, Seeds, assignment, data_roots, device, modalities, root, word
 from merlib.errors import Notice, one_of
 from merlib.places import TWINS
 
@@ -33,7 +33,8 @@ Weights = Annotated[list[tuple] | None, typer.Option(parser=assignment, metavar=
 POOL = "cls_mean: [CLS] and the mean, joined; tokens: a vector of each token; ids: the input of an encoder that learns."
 ARRAY = "Name of the array. Default: as the recipe names it."
 TRAINED_ON = "What the encoder was trained on; needed where that includes labels of this corpus."
-Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run, if they can be moved.")]
+MOVED = typer.Option(callback=device, help="Where the networks run, if they can be moved.")
+Extracting = Annotated[Literal["cpu", "cuda"], MOVED]
 
 
 @app.command()
@@ -101,7 +102,7 @@ def text(
     layer: Annotated[int | None, typer.Option(help="States after this many layers, instead of the last.")] = None,
     context: Literal["alone", "dialogue"] = "alone",
     max_tokens: Annotated[int, typer.Option(help="Longest input, special tokens included.")] = 128,
-    device: Device = "cpu",
+    device: Extracting = "cpu",
     trained_on: Annotated[str, typer.Option(help=TRAINED_ON)] = "unknown",
     name: Annotated[str, typer.Option(help="Name of the feature array.", parser=word, metavar="NAME")] = "text",
     transcript: Annotated[Path | None, typer.Option("--from", help="A CSV file with another transcript.")] = None,
@@ -131,7 +132,7 @@ def fine_tune(
     name: str,
     seeds: Seeds = "0",
     changes: Changes = None,
-    device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Default: a GPU, where there is one.")] = None,
+    device: Device = None,
 ) -> None:
     """Train an encoder on a corpus's labels, and keep its vectors as arrays.
 
@@ -159,7 +160,7 @@ def extract(
     name: Annotated[str | None, typer.Option(help=ARRAY, parser=word, metavar="NAME")] = None,
     augmented: Annotated[bool, typer.Option("--augmented", help="From augmented recordings.")] = False,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Number of processes.")] = 1,
-    device: Device = "cpu",
+    device: Extracting = "cpu",
 ) -> None:
     """Make a paper's feature arrays of a corpus.
 

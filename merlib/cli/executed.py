@@ -10,9 +10,11 @@ from PIL import Image
 
 from merlib import origins
 from merlib.audit import Finding
+from merlib.foreign import read_json
 from merlib.places import results_folder
 
 UNKNOWN = "it does not say what it was made from"
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what reading a file raises that is none of ours
 
 
 def older(data: str, paper: str = "") -> list[Finding]:
@@ -41,7 +43,10 @@ def _finding(paper: str, kind: str, row: str, message: str, consequences: Iterab
 
 def _of_notebook(path: Path, paper: str) -> str:
     """Why an executed notebook is old, and how to execute it again; empty where it is not."""
-    about = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("merlib", {})
+    try:
+        about = dict(read_json(path)["metadata"].get("merlib", {}))
+    except DAMAGED as error:
+        return _damaged(error)
     name = "/".join(filter(None, ("notebooks", paper, about.get("source"))))
     made_from = about.get("made_from") or {name: about.get("source_sha256", "")[:16]}  # of before: the source alone
     why = _changed(made_from) or ("" if "made_from" in about else UNKNOWN)
@@ -50,11 +55,18 @@ def _of_notebook(path: Path, paper: str) -> str:
 
 
 def _of_figure(path: Path, paper: str) -> str:
-    with Image.open(path) as image:
-        made_from = json.loads(image.info.get("merlib", "null"))
+    try:
+        with Image.open(path) as image:
+            made_from = json.loads(image.info.get("merlib", "null"))
+    except DAMAGED as error:
+        return _damaged(error)
     if made_from is None:
         return UNKNOWN
     return _changed(made_from)
+
+
+def _damaged(error: Exception) -> str:
+    return f"it is damaged ({type(error).__name__}: {error}); delete it and make it again"
 
 
 def _changed(made_from: dict[str, str]) -> str:

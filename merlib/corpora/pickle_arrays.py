@@ -4,9 +4,11 @@ import re
 from typing import Any
 
 ARRAY, DTYPE = "_reconstruct", "dtype"
+IN_USE = f"call {DTYPE}, in use"  # the kind of a type of numbers that is complete
 CALLED = {ARRAY, DTYPE, "scalar", "_frombuffer", "encode", "dict", "list", "tuple", "set", "frozenset"}
 CALLED |= {"OrderedDict", "defaultdict", "bytes"}
 CODE = re.compile(r"[<>=|]?[A-Za-z]\d{0,6}")  # of a type of numbers
+WITH_WIDTH = "SUVac"  # the codes of types whose state says how wide they are
 OF_OBJECTS, NEEDS_ZEROS = 63, 8  # numpy's flags of types that hold Python objects, and of texts
 WIDEST = 100_000  # bytes of one value, such as a text in an array
 
@@ -44,6 +46,8 @@ def call(function: Any, arguments: Any) -> Node:
 def set_state(target: Any, state: Any) -> None:
     """Give an array or its type of numbers its state; ScanError for what numpy would believe, though it is wrong."""
     values = list(state) if type(state) is tuple else []
+    if isinstance(target, Node) and target.kind == IN_USE:
+        raise ScanError("it changes a type of numbers that is in use")
     if not isinstance(target, Node) or target.kind not in (f"call {ARRAY}", f"call {DTYPE}"):
         raise ScanError("it sets the state of something that is no array")
     if target.kind == f"call {ARRAY}":
@@ -52,12 +56,24 @@ def set_state(target: Any, state: Any) -> None:
     elif len(values) != 8 or values[2:5] != [None, None, None] or not _plain(target.members[0], *values[5:]):
         raise ScanError("it has a type of numbers that plain arrays do not have")
     target.members.append(state)
+    in_use(target)
+
+
+def in_use(value: Any) -> Any:
+    """The value itself; a type of numbers gets no state any more, since numpy would change it in arrays that have it.
+
+    Pickled data gives a type its state before it is used, and so before it is taken from the memo or doubled.
+    """
+    if type(value) is Node and value.kind == f"call {DTYPE}":
+        value.kind = IN_USE
+    return value
 
 
 def _plain(code: str, width: Any, alignment: Any, flags: Any) -> bool:
     """Whether the state of a type of numbers is what numpy writes: a small width, and the flags of its code."""
-    of_code = (OF_OBJECTS,) if code.strip("<>=|")[0] == "O" else (0, NEEDS_ZEROS)
-    return isinstance(width, int) and width <= WIDEST and flags in of_code
+    letter = code.strip("<>=|")[0]
+    of_code, least = (OF_OBJECTS,) if letter == "O" else (0, NEEDS_ZEROS), 0 if letter in WITH_WIDTH else -1
+    return isinstance(width, int) and least <= width <= WIDEST and flags in of_code
 
 
 def _shape(shape: Any) -> int:

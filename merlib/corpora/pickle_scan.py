@@ -15,11 +15,12 @@ import pickletools
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from merlib.corpora.pickle_arrays import Node, ScanError, call, set_state
+from merlib.corpora.pickle_arrays import Node, ScanError, call, in_use, set_state
 
 DEPTH = 60  # of containers within containers
 SHARED = 20  # how many times larger than its file the data may be, where parts of it are used several times
 SPARE = 1_000_000  # members, and bytes, that are never too many
+BITS = 64  # of an integer; of longer ones, thousands have the same hash, and a set of them takes hours
 OPCODES = {op.code.encode("latin-1"): (op.name, op.arg and op.arg.reader) for op in pickletools.opcodes}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 PUTS, GETS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}, {"GET", "BINGET", "LONG_BINGET"}
@@ -77,13 +78,13 @@ def scan(file: mmap.mmap, admitted: Collection[tuple[str, str]], refuse: Callabl
                 raise ScanError(f"it asks for {slot} slots of memory at instruction {count}")
             memo[slot] = stack[-1]
         elif name in LITERALS:
-            stack.append(argument if type(argument) not in TEXTS else _text(argument))
+            stack.append(_literal(argument))
         elif name in TUPLES:
             stack.append(tuple(stack.taken(TUPLES[name])))
         elif step := STEPS.get(name):
             step(stack)
         elif name in GETS:
-            stack.append(memo[argument])
+            stack.append(in_use(memo[argument]))
         elif name == "STOP":
             break
         elif name in ("GLOBAL", "STACK_GLOBAL"):
@@ -111,9 +112,13 @@ def _instructions(file: mmap.mmap) -> Iterator[tuple[str, Any]]:
             yield name, read(file) if read else None
 
 
-def _text(value: str | bytes | bytearray) -> Any:
-    """A short text as it is; of a long one, and of bytes, only the length is needed."""
-    return value if len(value) <= 64 and isinstance(value, str) else Node("text", [], len(value))
+def _literal(value: Any) -> Any:
+    """A number or a short text as it is; of a long one, and of bytes, only the length is needed."""
+    if type(value) is int and value.bit_length() > BITS:
+        raise ScanError(f"it has an integer of more than {BITS} bits")
+    if type(value) not in TEXTS or (len(value) <= 64 and isinstance(value, str)):
+        return value
+    return Node("text", [], len(value))
 
 
 def _push(kind: str, take: Callable[[Stack], list]) -> Callable[[Stack], None]:
@@ -177,7 +182,7 @@ STEPS: dict[str, Callable[[list], Any]] = {
     "NONE": lambda stack: stack.append(None),
     "NEWTRUE": lambda stack: stack.append(True),
     "NEWFALSE": lambda stack: stack.append(False),
-    "DUP": lambda stack: stack.append(stack[-1]),
+    "DUP": lambda stack: stack.append(in_use(stack[-1])),
     "EMPTY_LIST": lambda stack: stack.append([]),
     "EMPTY_TUPLE": lambda stack: stack.append(()),
     "EMPTY_DICT": _push("dict", lambda stack: []),

@@ -183,7 +183,10 @@ def _splits(table: pd.DataFrame, about: dict, path: Path) -> pd.Series:
         return table["split"].map(mapping)
     if "dialogues" in about:
         require_keys(about["dialogues"], {"val", "test"}, set(), f"{path} [dialogues]")
-        split_of = {str(d).strip(): split for split, names in about["dialogues"].items() for d in names}
+        val, test = ([str(d).strip() for d in about["dialogues"][split]] for split in ("val", "test"))
+        if both := sorted({*val} & {*test}):
+            raise CorpusError(f"{path} [dialogues]: {len(both)} are in val and in test, first {both[:3]}. Choose one.")
+        split_of = dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
         if unknown := sorted(set(split_of) - set(table["dialogue"])):
             raise CorpusError(f"{path} [dialogues]: {len(unknown)} are not in the table, first {unknown[:3]}.")
         return table["dialogue"].map(split_of).fillna("train")

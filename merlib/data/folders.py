@@ -4,6 +4,7 @@ This module only reads them. `merlib.twins.ensure` makes the synthetic ones; `me
 sources that the user has.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ from merlib.data import store, table
 from merlib.data.official import ACCESS
 from merlib.data.store import Feature
 from merlib.data.table import Corpus, CorpusError
-from merlib.foreign import read_text
+from merlib.foreign import regular
 from merlib.places import TWINS, data_folder, root_name
 
-RECORDINGS = "recordings.txt"  # holds the folder of the recordings, where a release with recordings was imported
+RECORDINGS = "recordings.txt"  # holds the bytes of the folder of the recordings, where some were imported, and "\n"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,10 @@ def arrays(data: str, corpus: str) -> list[str]:
 def recordings(data: str, corpus: str) -> Path | None:
     """The folder that the media paths of a corpus are relative to; None where the root names none."""
     file = root_path(data) / corpus / RECORDINGS
-    return Path(read_text(file).strip()) if file.exists() else None
+    name = regular(file).read_bytes().removesuffix(b"\n") if file.exists() else b""
+    if b"\0" in name:
+        raise CorpusError(f"{file} is damaged: it holds zero bytes; delete it and import the recordings again.")
+    return Path(os.fsdecode(name)) if name else None
 
 
 def recordings_found(data: str, corpus: Corpus) -> str:

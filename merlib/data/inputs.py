@@ -3,6 +3,7 @@
 Shapes: n utterances of the corpus, s steps of all of them, d the width of a modality.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from merlib.data import splits as protocols
 from merlib.data.batches import Dialogues, Split, Utterances, as_float32
+from merlib.data.checks import CorpusError
 from merlib.data.folders import Dataset
-from merlib.data.official import SPLITS
+from merlib.data.official import SENTIMENT, SPLITS
 from merlib.data.store import Feature, take
 from merlib.declarations.schema import LETTERS
 from merlib.errors import FeatureError, RequestError, one_of
@@ -59,10 +61,11 @@ def splits(
     training split: minority_train, or the corpus before it is split: minority_before_split); `order` (shuffled: the
     steps of each utterance stand in a drawn order, the control for what a network learns from their order).
     By dialogue, utterances without a label stay as context; by utterance they are left out.
-    Raises RequestError when no modality is left.
+    Raises RequestError when no modality is left, CorpusError where a split lacks labels to learn from or to score.
     """
     by_unit = one_of({"dialogue": _dialogues, "utterance": _utterances}, data["unit"], "data.unit")
     source, flat, scales, target = _read(dataset, data, protocol, fold, device)
+    _check_labels(source, dataset, data, protocol, fold)
     return by_unit(source.table, source.split, flat, scales, target, device)
 
 
@@ -114,13 +117,30 @@ def _labelled(dataset: Dataset, data: dict[str, Any], protocol: dict[str, Any], 
     table = dataset.corpus.table
     label = table["label"].to_numpy(np.int64)
     label = np.where(label < data.get("classes", len(dataset.corpus.labels)), label, -1)
-    if data.get("on_failure", "zero") == "discard":
-        failed = {utterance for feature in features.values() for utterance in feature.passport.failed}
-        label = np.where(table["utterance"].isin(failed), -1, label)
+    label = np.where(_discarded(table, features.values(), data), -1, label)
     split = protocols.assign(table, protocol, fold)
     for modality, feature in features.items():
         _check_unseen(feature, names[modality], table["utterance"].to_numpy(str), split)
     return Source(features, table, split, label)
+
+
+def _discarded(table: pd.DataFrame, features: Iterable[Feature], data: dict[str, Any]) -> np.ndarray:
+    """Which utterances are discarded since their recording could not be used in one of the features: n bools."""
+    if data.get("on_failure", "zero") != "discard":
+        return np.zeros(len(table), bool)
+    return table["utterance"].isin({u for feature in features for u in feature.passport.failed}).to_numpy()
+
+
+def _check_labels(source: Source, dataset: Dataset, data: dict, protocol: dict, fold: int) -> None:
+    """CorpusError where a split has no label that counts, or train those of one class although there are several."""
+    corpus = dataset.corpus
+    several = corpus.name not in SENTIMENT and data.get("classes", len(corpus.labels)) > 1
+    for name in SPLITS:
+        classes = np.unique(source.label[protocols.members(source.split, name) & (source.label >= 0)])
+        if len(classes) < (2 if name == "train" and several else 1):
+            has = f"labels of one class alone ({corpus.labels[classes[0]]})" if len(classes) else "no label that counts"
+            where = f"{corpus.name}, protocol.split {protocol['split']!r}, fold {fold}"
+            raise CorpusError(f"{where}: {name} has {has}; is this the whole corpus, with its labels?")
 
 
 def _check_unseen(feature: Feature, name: str, utterance: np.ndarray, split: np.ndarray) -> None:
@@ -148,7 +168,10 @@ def minority(labels: np.ndarray) -> np.ndarray:
 
 
 def _with_copies(source: Source, dataset: Dataset, data: dict, protocol: dict, fold: int) -> Source:
-    """The same, with an augmented copy of every utterance of a rare class (of those that train, or of all)."""
+    """The same, with an augmented copy of every utterance of a rare class (of those that train, or of all).
+
+    A copy whose augmented recording could not be used is left out by `on_failure` discard.
+    """
     names, when = augmented(data), data["augment"]
     if absent := [name for m, name in names.items() if m in source.features and name not in dataset.features]:
         remedy = "`merlib data extract ... --augmented` makes them"
@@ -159,6 +182,8 @@ def _with_copies(source: Source, dataset: Dataset, data: dict, protocol: dict, f
     if when == "minority_train":
         known &= source.split == "train"
     chosen = np.flatnonzero(known)[minority(source.label[known])]
+    changed = [dataset.features[name] for m, name in names.items() if m in source.features]
+    chosen = chosen[~_discarded(source.table, changed, data)[chosen]]
     copies = source.table.iloc[chosen]
     table = pd.concat([source.table, copies.assign(utterance=copies["utterance"] + " augmented")], ignore_index=True)
     if when == "minority_train":

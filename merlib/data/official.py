@@ -88,7 +88,7 @@ REMEDY = {
 SIGNED = "IEMOCAP: a signed release form at https://sail.usc.edu/iemocap/ (USC; no redistribution)"
 ACCESS = {
     "iemocap6": f"{SIGNED}, or the public features of conv-emotion, IEMOCAP_features.pkl, which also has the "
-    "labels of the 7433 utterances of this task.",
+    "labels of the 7433 utterances of iemocap6.",
     "iemocap6_majority": f"{SIGNED}.",
     "iemocap4": f"{SIGNED}.",
     "iemocap8": f"{SIGNED}.",

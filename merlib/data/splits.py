@@ -102,8 +102,12 @@ def _sessions(table, protocol, validation, fold) -> np.ndarray:
 
 
 def in_turn(speakers: Iterable[str], fold: int) -> dict[str, str]:
-    """A fold of `each_actor` as the protocol `actor`."""
-    test = sorted(speakers)[fold]
+    """A fold of `each_actor` as the protocol `actor`; CorpusError where there are fewer speakers."""
+    known = sorted(speakers)
+    if fold >= len(known):
+        what = f"protocol.split 'each_actor', fold {fold}: the corpus has {len(known)} speakers"
+        raise CorpusError(f"{what}, for folds 0 to {len(known) - 1}; name these (--folds), or import all of it.")
+    test = known[fold]
     return {"split": "actor", "test_actor": test, "val_actor": test[:-1] + {"F": "M", "M": "F"}[test[-1]]}
 
 

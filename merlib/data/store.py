@@ -9,8 +9,10 @@ not at all, read through a memory map, and refused unless it agrees with its pas
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -186,6 +188,14 @@ def add(folder: Path, corpus: Corpus, name: str, array: Array) -> Path:
     if (file := path(folder, name)).exists() and (present := read_passport(file)).modality != array.modality:
         raise FeatureError(f"{file} holds {present.summary()}: give the new array, of {array.modality}, another name.")
     return write(folder, array.values, passport(corpus, name, array), array.lengths)
+
+
+def check_origin(file: Path, about: Mapping[str, Any]) -> None:
+    """Raise FeatureError where the passport of the array in `file` says otherwise; `about` has some of its fields."""
+    present = read_passport(file)
+    if other := [field for field in sorted(about) if getattr(present, field) != about[field]]:
+        what = f"{file} holds {present.summary()}, of another {' and '.join(other)}"
+        raise FeatureError(f"{what}. Give this one ({about['extractor']}) another --name, or delete the file.")
 
 
 def read(folder: Path, name: str, *, ids: tuple[str, ...], corpus: str | None = None) -> Feature:

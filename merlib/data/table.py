@@ -123,14 +123,26 @@ def with_recordings(corpus: Corpus, layout: Corpus) -> Corpus:
 def save(corpus: Corpus, folder: Path) -> None:
     """Write `utterances.parquet` and `corpus.json` into `folder`, each atomically.
 
-    The second holds the hash of the first, and one of itself.
+    The second holds the hash of the first, and one of itself. Over an old corpus it is written first, with the hash of
+    the old table beside that of the new one: a process that is killed between the two leaves a corpus that is read. A
+    new corpus has its table first, since one without `corpus.json` is none.
     """
-    with atomic(folder / "utterances.parquet") as part:
+    about_file, table_file = folder / "corpus.json", folder / "utterances.parquet"
+    about = {"name": corpus.name, "labels": corpus.labels, "source": corpus.source, **corpus.counts()}
+    about |= {"links": True} if corpus.links else {}
+    is_new = not (about_file.exists() and table_file.exists())
+    about |= {} if is_new else {"table_sha256_before": sha256(table_file)}
+    with atomic(table_file) as part:
         corpus.table.to_parquet(part, index=False)
-        digest = sha256(part)
-    about = {"name": corpus.name, "labels": corpus.labels, "source": corpus.source, "table_sha256": digest}
-    about |= corpus.counts() | ({"links": True} if corpus.links else {})
-    with atomic(folder / "corpus.json") as part:
+        about["table_sha256"] = sha256(part)
+        if not is_new:
+            _describe(about_file, about)
+    if is_new:
+        _describe(about_file, about)
+
+
+def _describe(file: Path, about: dict) -> None:
+    with atomic(file) as part:
         part.write_text(json.dumps(about | {"sha256": _digest(about)}, indent=1) + "\n")
 
 
@@ -144,15 +156,16 @@ def load(folder: Path) -> Corpus:
     """Read what `save` wrote; a missing or damaged file, or two files that do not belong together, is a CorpusError."""
     about_file, table_file, again = folder / "corpus.json", folder / "utterances.parquet", "import the corpus again"
     try:
+        actual = sha256(regular(table_file))  # before its description is read: another process may now replace both
         about = read_json(about_file)
-        actual, expected = sha256(regular(table_file)), about["table_sha256"]
+        expected = about["table_sha256"]
         name, labels, origin = about["name"], tuple(about["labels"]), about["source"]
         edited = _digest(about) != about.get("sha256", _digest(about))  # older files have no hash of themselves
     except FileNotFoundError as error:
         raise CorpusError(f"{error.filename} does not exist; {again}.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorpusError(f"{about_file} is damaged ({error}); delete it and {again}.") from None
-    if actual != expected:
+    if actual not in (expected, about.get("table_sha256_before")):
         what = f"{table_file} has sha256 {actual[:12]}, corpus.json expects {expected[:12]}"
         raise CorpusError(f"{what}: damaged, or of two imports; delete {folder} and {again}.")
     if edited or labels != official.LABELS.get(name):
@@ -167,8 +180,13 @@ def load(folder: Path) -> Corpus:
 
 
 def source(folder: Path) -> str:
-    """The source of the corpus saved in `folder`, from its `corpus.json` alone; "" where that has none."""
+    """The source of the corpus saved in `folder`, from its `corpus.json`; "" where that has none.
+
+    Also where its table is still that of before, since a process was killed between the two.
+    """
     try:
-        return read_json(folder / "corpus.json")["source"]
+        about = read_json(folder / "corpus.json")
+        old = "table_sha256_before" in about and sha256(folder / "utterances.parquet") != about["table_sha256"]
+        return "" if old else about["source"]
     except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -24,6 +24,7 @@ from merlib.features.limits import MediaError, reason
 from merlib.foreign import content
 
 AUDIO_FILES = (".wav", ".flac", ".ogg", ".mp3")  # read by soundfile; every other file by FFmpeg (PyAV)
+LOUDEST = 8.0  # of samples that may be a little beyond 1; beyond this, a float file holds integers
 LONGEST = 600.0  # seconds of one utterance; MELD has clips of minutes that are cutting errors
 RESAMPLER = f"soxr {soxr.__version__}"  # part of what settles the values of audio
 WARM_UP = 0.25  # seconds that an audio decoder needs before its output is right
@@ -82,12 +83,14 @@ def located(utterance: str, text: str, folder: Path, *, links: bool = False) -> 
 
 
 def audio(clip: Clip, *, rate: int) -> np.ndarray:
-    """The clip's audio, mixed to one channel at `rate` Hz: s, float32 in [-1, 1]; silence until it begins."""
+    """The clip's audio, mixed to one channel at `rate` Hz: s, float32, up to about 1; silence until it begins."""
     samples, own_rate = _samples(clip)  # s channels
     if not len(samples):
         raise MediaError("no audio in it")
     if not np.isfinite(samples).all():
         raise MediaError("samples that are not finite")
+    if (peak := max(samples.max(), -samples.min())) > LOUDEST:
+        raise MediaError(f"samples up to {peak:g}; expected -1 to 1: normalise the file")
     mono = samples[:, 0] if samples.shape[1] == 1 else _mixed(samples)
     if not mono.any():
         raise MediaError("digital silence: every sample is 0")

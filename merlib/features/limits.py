@@ -24,6 +24,11 @@ def reason(error: Exception) -> str:
     return words.split("\n")[0].strip(" :.")[:200] or type(error).__name__
 
 
+def failure(error: Exception) -> str:
+    """Why a recording has no result, where this was raised: a line of its failures."""
+    return str(error) if isinstance(error, MediaError) else f"{type(error).__name__}: {reason(error)}"
+
+
 def paced(items: Iterable[Item]) -> Iterator[Item]:
     """The same packets, blocks or frames; MediaError once they have taken `PATIENCE` seconds to come."""
     items, spent = iter(items), 0.0

@@ -45,29 +45,33 @@ class Item:
 
 
 def into(
-    home: Path, corpus: Corpus, *, extractor: Extractor, media: Path, name: str, workers: int = 1, progress: bool = True
-) -> Path:
+    home: Path, corpus: Corpus, *, extractor: Extractor, media: Path, name: str, workers: int = 1,
+    progress: bool = True, replace_old: bool = False,
+) -> Path:  # fmt: skip
     """Run `extractor` over a corpus; returns the file of its feature `name` in the folder `home` of the corpus.
 
     media: the folder that the media paths of the corpus are relative to, most often the one it was imported from.
-    Raises FeatureError when no recording can be used, and OSError on a full disk; results so far stay for the next run.
+    replace_old: an array of another extractor, or one with fewer failures, may be replaced.
+    Raises FeatureError when no recording can be used, or for what only replace_old allows, and OSError on a full disk;
+    results so far stay for the next run.
     """
     folder, array = home / "parts" / name, store.path(home, name)
     if workers > 1 and not array.exists():
         processes.serve(extractor)  # it starts while this process looks for the files
-    settings = json.dumps([repr(extractor), extractor.about()], sort_keys=True)
+    about = extractor.about()
+    settings = json.dumps([repr(extractor), about], sort_keys=True)
     texts = named(corpus, extractor.modality)
     items = [_item(u, text, settings, Path(media), corpus.links) for u, text in zip(corpus.ids, texts, strict=True)]
     inputs = hashlib.sha256("".join(item.key for item in items).encode()).hexdigest()
     with FileLock(home / f".{name}.lock"):  # of two extractions of one array, the second finds it complete
-        if array.exists() and (passport := store.read_passport(array)).inputs == inputs:
+        if array.exists() and store.read_passport(array).inputs == inputs:
             return array
-        if array.exists() and not passport.inputs:
-            what = f"{array} was imported, not extracted: {passport.summary()}"
-            raise FeatureError(f"{what}. Give the new array another --name.")
+        usable = _usable(array, about) if array.exists() and not replace_old else set()
+        _check_losses(items, usable, array, media)
         parts = Parts(folder, of=f"{corpus.name}/{name}")
         items = _computed(items, parts, extractor, workers, tqdm(desc=name, unit="file", disable=not progress))
         items = _alike(items, parts)
+        _check_losses(items, usable, array, media)
         failed = [(item.utterance, item.text, item.reason) for item in items if item.reason]
         if len(failed) == len(items):
             first = f"{corpus.name}: none of {len(items)} recordings below {media} can be used"
@@ -149,6 +153,24 @@ def _alike(items: list[Item], parts: Parts) -> list[Item]:
         if (dtype, width) != usual[0][0]
     }
     return [replace(item, reason=item.reason or reasons.get(item.key, "")) for item in items]
+
+
+def _usable(array: Path, about: dict[str, str]) -> set[str]:
+    """The utterances that an array has recordings of; FeatureError unless it was extracted, and in the same way."""
+    passport = store.read_passport(array)
+    if not passport.inputs:
+        what = f"{array} was imported, not extracted: {passport.summary()}"
+        raise FeatureError(f"{what}. Give the new array another --name.")
+    store.check_origin(array, {field: about[field] for field in ("extractor", "version", "weights_sha256")})
+    return {*passport.ids} - {*passport.failed}
+
+
+def _check_losses(items: list[Item], usable: set[str], array: Path, media: Path) -> None:
+    """FeatureError where a recording that the array in the file `array` has can no longer be used."""
+    if lost := [(item.utterance, item.text, item.reason) for item in items if item.reason and item.utterance in usable]:
+        what = f"{array} would lose {len(lost)} of its {len(usable)} recordings: {'; '.join(grouped(lost)[:3])}"
+        remedy = f"Is {media} the folder of the recordings? Put them back, or delete the array to make it without them"
+        raise FeatureError(f"{what}. {remedy}.")
 
 
 def _assembled(items: list[Item], parts: Parts, extractor: Extractor, file: Path) -> Array:

@@ -24,11 +24,12 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
-from merlib.errors import FeatureError
+from merlib.errors import FeatureError, is_out_of_memory
 from merlib.features import decoding, extractors, speech
-from merlib.features.decoding import Clip, MediaError
-from merlib.features.limits import reason
+from merlib.features.decoding import Clip
+from merlib.features.limits import failure
 from merlib.files import atomic, sha256
+from merlib.foreign import read_json
 from merlib.pretrained import encoders
 
 
@@ -108,13 +109,23 @@ def _rows(clips: Sequence[Clip], recogniser: Recogniser) -> list[dict[str, str]]
     for i, clip in enumerate(clips):
         try:
             audio[i] = decoding.audio(clip, rate=speech.RATE)
-        except MediaError as error:
-            rows[i]["reason"] = str(error)
         except Exception as error:  # noqa: BLE001 (a damaged file may raise anything in a decoder)
-            rows[i]["reason"] = f"{type(error).__name__}: {reason(error)}"
-    for i, text in zip(audio, recogniser.of(list(audio.values())) if audio else [], strict=True):
-        rows[i]["text"] = text
+            rows[i]["reason"] = failure(error)
+    for i, heard in zip(audio, _heard(list(audio.values()), recogniser), strict=True):
+        rows[i] |= {"reason": failure(heard)} if isinstance(heard, Exception) else {"text": heard}
     return rows
+
+
+def _heard(recordings: Sequence[np.ndarray], recogniser: Recogniser) -> list[str | Exception]:
+    """The words of every recording; where the recogniser fails, each is heard alone, and has words or the error."""
+    try:
+        return recogniser.of(recordings) if recordings else []
+    except Exception as error:  # a network may raise anything at a recording that is too short for it
+        if len(recordings) > 1:
+            return [heard for samples in recordings for heard in _heard([samples], recogniser)]
+        if is_out_of_memory(error):
+            raise  # that is not the recording's fault
+        return [error]
 
 
 def _key(clip: Clip, about: Mapping[str, str]) -> str:
@@ -136,14 +147,18 @@ def _unfinished(part: Path, keys: Mapping[str, str]) -> dict[str, dict[str, str]
             whole.write_bytes(b"".join(lines))
     try:
         rows = [json.loads(line) for line in lines]
-    except json.JSONDecodeError as error:
-        raise FeatureError(f"{part} is damaged ({error}). Delete it; its clips are then transcribed again.") from None
-    return {row["utterance"]: row for row in rows if row.pop("key") == keys.get(row["utterance"])}
+        return {row["utterance"]: row for row in rows if row.pop("key") == keys.get(row["utterance"])}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # no JSON, or no rows
+        raise FeatureError(f"{part} is damaged ({error!r}). Delete it; its clips are then transcribed again.") from None
 
 
 def _written(file: Path, beside: Path, inputs: str) -> dict[str, Any]:
     """The description of a transcript file; FeatureError if it has other inputs or was edited."""
-    about = json.loads(beside.read_text()) if beside.exists() else {}
+    try:
+        about = dict(read_json(beside)) if beside.exists() else {}
+    except (OSError, ValueError, TypeError) as error:
+        remedy = f"Delete it and {file}; its clips are then transcribed again"
+        raise FeatureError(f"{beside} is damaged ({error}). {remedy}.") from None
     if (about.get("inputs"), about.get("sha256")) != (inputs, sha256(file)):
         what = "is of another recogniser or of other clips, or was edited"
         raise FeatureError(f"{file} {what}. Delete it, or name another file.")

@@ -27,9 +27,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from merlib.errors import FeatureError
-from merlib.features.decoding import Clip, MediaError
+from merlib.features.decoding import Clip
 from merlib.features.extractors import Extractor
-from merlib.features.limits import reason
+from merlib.features.limits import failure
 
 CHUNK, AHEAD = 8, 3  # recordings that a worker takes at once, and such chunks on their way for each worker
 DEADLINE = 3600  # seconds after which a worker ends itself at one recording
@@ -164,10 +164,8 @@ def _one(clip: Clip, extractor: Extractor) -> Result:
         if values.ndim != 2 or not len(values) or not np.isfinite(values).all():
             return f"gave {values.dtype} {values.shape}, which is empty or not finite"
         return values
-    except MediaError as error:
-        return str(error)
     except Exception as error:  # noqa: BLE001 (a damaged file may raise anything in a decoder or a network)
-        return f"{type(error).__name__}: {reason(error)}"
+        return failure(error)
 
 
 def check_guard() -> None:

@@ -1,4 +1,4 @@
-"""Which data the user has, what each paper still needs, how to get it, and under which licence (`merlib doctor`)."""
+"""Which data is here, what each paper lacks on each root, how to get it, under which licence (`merlib doctor`)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -82,5 +82,7 @@ def as_text(report: dict) -> str:
             lines += [f"    as printed, {protocols.as_text(line)}" for line in printed]
     lines += [f"  {layouts.as_text(release)}" for release in report["releases"]]
     lines.append("how to get the corpora, and their licences:")
-    lines += [f"  {text}" for text in dict.fromkeys(report["access"].values())]
+    access = report["access"]
+    for text in dict.fromkeys(access.values()):
+        lines.append(f"  {', '.join(corpus for corpus in access if access[corpus] == text)}: {text}")
     return "\n".join(lines)

@@ -60,7 +60,11 @@ def extract_array(data: str, corpus: str, **options: Any) -> Path:
 def failures(data: str, corpus: str, name: str) -> pd.DataFrame:
     """The recordings that could not be used for the feature `name`: utterance, file, reason."""
     file = folders.root_path(data) / corpus / "features" / f"{name}.failures.csv"
-    return pd.read_csv(file, dtype=str, keep_default_na=False)
+    try:
+        return read_csv(file)[["utterance", "file", "reason"]]
+    except (CorpusError, KeyError) as error:
+        remedy = f"Delete it and {name}.safetensors, and extract the array again"
+        raise FeatureError(f"{file} is damaged ({error}). {remedy}.") from None
 
 
 def encode_text(
@@ -84,11 +88,8 @@ def encode_text(
     array = replace(array, extractor=array.extractor + origin)
     file = store.path(folder, name)
     if file.exists():
-        passport = store.read_passport(file)
-        known = {"extractor", "weights_sha256", "max_tokens"} - ({"max_tokens"} if not passport.max_tokens else set())
-        if other := [field for field in sorted(known) if getattr(passport, field) != getattr(array, field)]:
-            what = f"{file} holds {passport.summary()}, of another {' and '.join(other)}"
-            raise FeatureError(f"{what}. Give this one ({array.extractor}) another --name, or delete the file.")
+        known = ("extractor", "weights_sha256") + ("max_tokens",) * (store.read_passport(file).max_tokens > 0)
+        store.check_origin(file, {field: getattr(array, field) for field in known})
     return store.add(folder, loaded, name, array)
 
 
@@ -104,6 +105,7 @@ def transcripts(file: Path, *, ids: str, texts: str) -> dict[str, str]:
     raw = read_csv(file)
     if missing := sorted({ids, texts} - set(raw)):
         raise CorpusError(f"{file}: columns {missing} are not there; found {list(raw)}. Name two of these.")
-    if twice := list(raw[ids][raw[ids].duplicated()][:3]):
+    named = stripped(raw[ids], file)
+    if twice := list(named[named.duplicated()][:3]):
         raise CorpusError(f"{file}: ids that are there twice, first {twice}. Keep one row of each.")
-    return dict(zip(stripped(raw[ids], file), raw[texts], strict=True))
+    return dict(zip(named, raw[texts], strict=True))

@@ -4,6 +4,7 @@ Tables agree when they have the same utterances with the same dialogues, turns, 
 and times. A column that one of them leaves empty is no difference: a table of features need not repeat the transcripts.
 """
 
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -47,10 +48,15 @@ def write(
     if not old or not merged.table.equals(old.table) or merged.links != old.links:
         table.save(merged, folder)
     if recorded:
-        with atomic(folder / folders.RECORDINGS) as part:
-            part.write_text(f"{recorded.resolve()}\n")
+        write_recordings(folder, recorded.resolve())
     for name, array in arrays.items():
         store.add(folder, corpus, name, array)
+
+
+def write_recordings(folder: Path, recorded: Path) -> None:
+    """Write into the folder of a corpus where its recordings are, as `folders.recordings` reads it."""
+    with atomic(folder / folders.RECORDINGS) as part:
+        part.write_bytes(os.fsencode(recorded) + b"\n")
 
 
 def _old(folder: Path, replace_old: bool) -> Corpus | None:

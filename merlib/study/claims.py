@@ -5,8 +5,9 @@ here on equal inputs, so that their differences over seeds and folds judge the c
 
     supported       all pairs differ as claimed: the largest p of them decides (intersection-union, Berger 1982)
     contradicted    a pair differs the other way: the smallest p of these, times the number of pairs (Bonferroni)
-    undecided       neither; with the number of seeds that would find the printed difference in 80 % of studies
-    not run         a side of it has no record: with the command that runs it
+    undecided       neither; with the number of seeds that would find the printed difference in 80 % of studies, before
+                    p is adjusted
+    not run         a side of it has no record, or two sides have no seed in common: with the command that runs them
     not testable    a side is quoted and not trained here, both sides are one run on this root, or their inputs differ
 
 p is adjusted by Holm over the claims of a paper, and a verdict is at 5 % of the adjusted p. The error is the variance
@@ -29,6 +30,7 @@ from merlib.study.pairs import Pair, Pairs, Side
 VERDICTS = ("supported", "contradicted", "undecided", "not run", "not testable")
 SEEDS = "0,1,2"  # of the command that runs what is missing
 MOST = 100  # seeds; beyond, no study will ever have so many
+Numbers = dict[str, Any]  # fields of `Judged`
 
 
 @dataclass(frozen=True)
@@ -79,34 +81,37 @@ class _Claims:
         self.pairs = Pairs(self.paper, data)
 
     def judged(self) -> list[Judged]:
-        judged = [self._judged(claim, cells) for claim, cells in claimed.pairs(self.paper)]
-        adjusted = statistics.holm([np.nan if each.p is None else each.p for each in judged])
-        return [_decided(each, p) for each, p in zip(judged, adjusted, strict=True)]
+        tested = [self._tested(claim, cells) for claim, cells in claimed.pairs(self.paper)]
+        adjusted = statistics.holm([np.nan if of.get("p") is None else of["p"] for _, of in tested])
+        return [_decided(*each, p) for each, p in zip(tested, adjusted, strict=True)]
 
-    def _judged(self, claim: Claim, cells: claimed.Cells) -> Judged:
-        """A claim with p, whose verdict `_decided` gives; or with the reason why it has none."""
+    def _tested(self, claim: Claim, cells: claimed.Cells) -> tuple[Judged, Numbers]:
+        """A claim before p is adjusted: its verdict as far as it is known, and the numbers of a test, if there is one.
+
+        Where some pairs have not run, that others differ as claimed is not enough; one that does not is.
+        """
         side, own = self.pairs.side, claimed.trained(self.paper, cells)
         trained = [(side(high), side(low)) for high, low in own]
         same = {name: getattr(claim, name) for name in ("central", "kind", "where", "says")}
         about = {"paper": self.paper.id, "claim": claim.id, "printed": claimed.gain(cells), **same}
-        about["pairs"] = f"{len(trained)} of {len(cells)}"
+        run = [(high, low) for high, low in trained if high.records and low.records]
+        pairs = [self.pairs.pair(*pair) for pair in run if not self.pairs.unequal(*pair)]
+        tested = [pair for pair in pairs if len(pair.differences)]
+        about["pairs"] = f"{len(tested)} of {len(cells)}"
         if not claimed.testable(claim, cells, own):
             quoted = dict.fromkeys(end.row.label for pair in cells for end in map(side, pair) if not end.row.runs)
-            return Judged(**about, verdict="not testable", note=f"quoted, not trained here: {'; '.join(quoted)}")
-        run = [(high, low) for high, low in trained if high.records and low.records]
+            return Judged(**about, verdict="not testable", note=f"quoted, not trained here: {'; '.join(quoted)}"), {}
         reasons = dict.fromkeys(filter(None, (self.pairs.unequal(*pair) for pair in run)))
-        tested = [self.pairs.pair(*pair) for pair in run if not self.pairs.unequal(*pair)]
-        numbers = _numbers(tested, claim.kind)
-        contradicts = numbers.get("p") is not None and numbers["estimate"] < 0
-        if missing := [side for pair in trained for side in pair if not side.records]:
-            blocked = {"verdict": "not run", "note": self._command(missing)}
+        missing = [side for pair in trained for side in pair if not side.records]
+        missing += [side for pair in pairs if not len(pair.differences) for side in (pair.high, pair.low)]
+        numbers = _numbers(tested, claim.kind) | {"inputs": self._inputs(tested[0].high)} if tested else {}
+        if missing:
+            judged = Judged(**about, verdict="not run", note=self._command(missing))
         elif reasons:
-            blocked = {"verdict": "not testable", "note": "; ".join(reasons)}
+            judged = Judged(**about, verdict="not testable", note="; ".join(reasons))
         else:
-            blocked = {}
-        if blocked and not contradicts:  # that some pairs differ as claimed is not enough; one that does not is
-            return Judged(**about, **blocked)
-        return Judged(**about | numbers, verdict="undecided", inputs=self._inputs(tested[0].high))
+            return Judged(**about, verdict="undecided"), numbers
+        return judged, numbers if numbers and numbers["estimate"] < 0 else {}
 
     def _inputs(self, side: Side) -> str:
         n = sum(int(record.n) for record in next(iter(verdicts.by_seed(side.records).values())).values())
@@ -117,23 +122,19 @@ class _Claims:
         for side in sides:
             rows.setdefault(side.cell.table, {})[side.cell.row] = True
         end = f"--data {self.data} --seeds {SEEDS}"
-        return "; ".join(f"merlib run {self.paper.id} {table} {' '.join(ids)} {end}" for table, ids in rows.items())
+        return "; ".join(f"`merlib run {self.paper.id} {table} {' '.join(ids)} {end}`" for table, ids in rows.items())
 
 
-def _numbers(pairs: list[Pair], kind: str) -> dict[str, Any]:
+def _numbers(pairs: list[Pair], kind: str) -> Numbers:
     """The numbers of the pair that decides a claim, and p over all pairs; the note says how many seeds would do."""
-    pairs = [pair for pair in pairs if len(pair.differences)]
-    if not pairs:
-        return {"note": "no seed has all folds of both sides"}
     certain = lambda pair: np.nan_to_num(pair.estimate.p, nan=1.0)
     if against := [pair for pair in pairs if pair.estimate.value < 0]:
         pair = min(against, key=lambda pair: (certain(pair), pair.estimate.value))
-        p = min(1.0, len(pairs) * pair.estimate.p)
+        p = float(np.minimum(1.0, len(pairs) * pair.estimate.p))  # nan stays nan
     else:
         pair = max(pairs, key=lambda pair: (certain(pair), -pair.estimate.value))
         p = pair.estimate.p
     (seeds, folds), of, gain = pair.differences.shape, pair.estimate, pair.gain
-    needed = statistics.seeds_needed(gain, pair.deviation, MOST) if pair.deviation > 0 else None
     known = {name: None if np.isnan(value) else value for name, value in (("low", of.low), ("high", of.high), ("p", p))}
     return known | {
         "printed": round(gain, 4),
@@ -143,19 +144,26 @@ def _numbers(pairs: list[Pair], kind: str) -> dict[str, Any]:
         "ratio": of.value / gain if kind in ("difference", "relative") and gain else None,
         "covers": pair.covers,
         "pair": f"{pair.high.address} - {pair.low.address}",
-        "note": _seeds(needed) if pair.deviation > 0 else "",
+        "note": _seeds(pair, seeds) if pair.deviation > 0 else "",
     }
 
 
-def _seeds(needed: int | None) -> str:
-    return f"needs about {needed} seeds" if needed else f"needs more than {MOST} seeds"
+def _seeds(pair: Pair, have: int) -> str:
+    """How many seeds would find the printed difference."""
+    needed = statistics.seeds_needed(pair.gain, pair.deviation, MOST, clusters=pair.clusters)
+    if needed is None:
+        larger = f"needs a larger test set: {MOST} seeds of this one do not find the printed difference"
+        return larger if statistics.seeds_needed(pair.gain, pair.deviation, MOST) else f"needs more than {MOST} seeds"
+    if needed <= have:
+        return f"{needed} seeds find the printed difference in most studies"
+    return f"needs about {needed} seeds"
 
 
-def _decided(judged: Judged, p_holm: float) -> Judged:
-    """A claim with its verdict by the adjusted p."""
-    if judged.verdict != "undecided" or judged.p is None:
-        return judged
+def _decided(judged: Judged, numbers: Numbers, p_holm: float) -> Judged:
+    """A claim with its verdict by the adjusted p; what has not run whole has no numbers, unless it is contradicted."""
     if p_holm < 1 - statistics.LEVEL:
-        verdict = "supported" if judged.estimate > 0 else "contradicted"
-        return replace(judged, p_holm=p_holm, verdict=verdict, note="")
-    return replace(judged, p_holm=p_holm)
+        verdict = "supported" if numbers["estimate"] > 0 else "contradicted"
+        return replace(judged, **numbers | {"p_holm": p_holm, "verdict": verdict, "note": ""})
+    if judged.verdict != "undecided":
+        return judged
+    return replace(judged, **numbers, p_holm=None if np.isnan(p_holm) else p_holm)

@@ -18,10 +18,12 @@ INTRODUCTION = """\
 
 Each claim sets scores of a paper beside each other; here both sides are trained by us on the same inputs, so the
 difference between them judges the claim even where our features are not the paper's (`inputs` in claims.csv). A verdict
-is at 5 % of p after Holm's adjustment over the claims of a paper; an interval is of 95 %, without adjustment. What is
-claimed against a quoted system that we do not train is not testable. An interval over seeds is of this one test set;
-over seeds and clusters it is of other dialogues, too, which takes runs that have left outcomes. How claims are judged:
-`merlib/study/claims.py`.
+is at 5 % of p after Holm's adjustment over the claims of a paper; an interval is of 95 %, without adjustment, and so
+are the seeds that a claim needs. An interval over seeds is of this one test set; over seeds and clusters it is of other
+dialogues, too, which takes runs that have left outcomes, and which more seeds do not make as narrow as one likes. Not
+testable is what is claimed against a quoted system that we do not train, what is one run for both sides on this root,
+and what has run on unequal inputs: "have read other features" means that both rows have run, but not on the same
+arrays, so that running both again on one root can decide it. How claims are judged: `merlib/study/claims.py`.
 """
 
 

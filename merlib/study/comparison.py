@@ -81,6 +81,10 @@ def records_of(paper: str, table: str, data: str) -> OfCell:
     return records
 
 
+Measured = tuple[str | None, str, str | None, tuple[int | str | None, int]]
+"""What is pooled over the rows that share it: corpus, metric, class, and the split with the number of its folds."""
+
+
 class Spreads:
     """The means by seed of all trained rows of a paper that share a corpus and a metric; read when a cell asks."""
 
@@ -93,12 +97,18 @@ class Spreads:
         return self._records[table]
 
     def of(self, cell: Cell) -> list[list[float]]:
-        return list(self.groups.get(measured(cell), {}).values())
+        return list(self.groups.get(self.measured(cell), {}).values())
+
+    def measured(self, cell: Cell) -> Measured:
+        protocol = declarations.recipe(self.paper, self.paper.tables[cell.table].find(cell.row), cell.corpus)[
+            "protocol"
+        ]
+        return cell.corpus, cell.metric, cell.emotion, (cell.fold, splits.folds(protocol))
 
     @cached_property
-    def groups(self) -> dict[tuple, dict[tuple, list[float]]]:
-        """(corpus, metric ...) -> the runs of a row -> its means; the same runs in two tables count once."""
-        groups: dict[tuple, dict[tuple, list[float]]] = {}
+    def groups(self) -> dict[Measured, dict[frozenset[str], list[float]]]:
+        """What is measured -> the runs of a row -> its means by seed; runs that stand in several rows count once."""
+        groups: dict[Measured, dict[frozenset[str], list[float]]] = {}
         for table in self.paper.tables.values():
             records = self.records(table.id)
             for row in table.row if records else ():
@@ -106,15 +116,11 @@ class Spreads:
                     if of_cell := records.get((row.id, cell.column)):
                         protocol = declarations.recipe(self.paper, row, cell.corpus)["protocol"]
                         chosen = [r for r in of_cell if r.selection == protocol["select"]]
-                        runs = tuple(sorted(str(record.run) for record in chosen))
+                        runs = frozenset(str(record.run) for record in chosen)
                         means = verdicts.complete(chosen, splits.folds(protocol))
-                        groups.setdefault(measured(cell), {})[runs] = means
-        return groups
-
-
-def measured(cell: Cell) -> tuple[str | None, str, str | None, int | str | None]:
-    """What rows that share it are pooled over: corpus, metric, class and split."""
-    return cell.corpus, cell.metric, cell.emotion, cell.fold
+                        groups.setdefault(self.measured(cell), {})[runs] = means
+        alone = lambda runs, rows: not any(runs < others for others in rows)  # no other row has these runs and more
+        return {key: {r: means for r, means in rows.items() if alone(r, rows)} for key, rows in groups.items()}
 
 
 def _judged(

@@ -49,6 +49,7 @@ class Pair:
     estimate: Estimate
     covers: str  # folds, seeds, or seeds and clusters
     deviation: float  # of a difference between two runs, over seeds; nan where that is not known
+    clusters: float = 0.0  # the variance that the sample of dialogues, videos or actors adds, where that is known
 
     @property
     def gain(self) -> float:
@@ -108,7 +109,8 @@ class Pairs:
         own = statistics.pooled([differences[:, 0]]) if folds == 1 else Pooled(np.nan, 0)
         variance = 2 * spread.variance if spread and folds == 1 else own.variance
         covers = "folds" if folds > 1 else "seeds and clusters" if clusters else "seeds"
-        return Pair(high, low, differences, statistics.paired(differences, spread, clusters), covers, variance**0.5)
+        estimate = statistics.paired(differences, spread, clusters)
+        return Pair(high, low, differences, estimate, covers, variance**0.5, clusters.variance if clusters else 0.0)
 
     def _clusters(self, high: Side, low: Side, seeds: list[int]) -> Pooled | None:
         """The variance of the difference over samples of dialogues, videos or actors; None without outcomes."""

@@ -22,7 +22,7 @@ from merlib import declarations
 from merlib.data import splits
 from merlib.declarations import Cell, Claim, Paper
 from merlib.study import claimed, statistics, verdicts
-from merlib.study.comparison import Spreads, measured
+from merlib.study.comparison import Spreads
 from merlib.study.records import PLAIN
 
 MOST = 1000  # seeds that are tried; a gain that needs more is below every noise
@@ -89,7 +89,7 @@ class _Study:
         self.m = sum(tested and claimed.gain([pair]) > 0 for _, pair, tested in self.claims)
 
     def spread(self, cell: Cell) -> Spread:
-        key = measured(cell)
+        key = self.own.measured(cell)
         if key not in self._known:
             self._known[key] = self._of_own(cell) or self._of_others(*key) or Spread()
         return self._known[key]
@@ -98,14 +98,14 @@ class _Study:
         of = " ".join(filter(None, (cell.emotion, cell.metric, "on", cell.corpus)))
         return _pooled(of, [(self.paper.id, means) for means in self.own.of(cell)], own=True)
 
-    def _of_others(self, corpus: str, metric: str, emotion: str | None, fold: int | str | None) -> Spread | None:
+    def _of_others(self, corpus: str, metric: str, emotion: str | None, split: tuple) -> Spread | None:
         """That of the first group of rows, from like to unlike, of which some have two seeds."""
         one_class = bool(emotion)
         groups: dict[str, Callable[..., bool]] = {
-            f"{metric} on {corpus}": lambda c, m, e, f: (c, m, e, f) == (corpus, metric, emotion, fold),
-            f"{metric} on all corpora": lambda c, m, e, f: (m, bool(e), f) == (metric, one_class, fold),
-            f"all scores of {'classes' if one_class else 'whole test sets'}": lambda c, m, e, f: (
-                (bool(e), f) == (one_class, fold) and m not in PLAIN
+            f"{metric} on {corpus}": lambda c, m, e, s: (c, m, e, s) == (corpus, metric, emotion, split),
+            f"{metric} on all corpora": lambda c, m, e, s: (m, bool(e), s) == (metric, one_class, split),
+            f"all scores of {'classes' if one_class else 'whole test sets'}": lambda c, m, e, s: (
+                (bool(e), s[0]) == (one_class, split[0]) and m not in PLAIN
             ),
         }
         pooled = (_pooled(of, [(p, means) for p, key, means in self._all if like(*key)]) for of, like in groups.items())

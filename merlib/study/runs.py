@@ -34,7 +34,7 @@ from merlib.files import atomic, discard, is_sound
 from merlib.places import TWINS, commit, run_folder
 from merlib.study import identity
 from merlib.training import fitting, loop, metrics
-from merlib.training.prediction import predict
+from merlib.training.prediction import has_bf16, predict
 
 CAPS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR")  # variables that forbid instructions
 MEMORY = "run fewer jobs at once, lower train.batch, or take a corpus with fewer utterances"  # what needs less of it
@@ -161,7 +161,7 @@ def probe(run: Run, *, device: str) -> dict[str, Any]:
     _forget_peak(device)
     with loop.memory_for(f"a probe of seed {run.seed}, fold {run.fold}", MEMORY):
         seconds = fitting.seconds_of_fit(run.recipe, run.splits(device), run.judge, device=device)
-    return {"seconds": round(seconds, 1), "memory_mb": _peak_memory_mb(device), "device": _name(device)}
+    return {"seconds": round(seconds, 1), "memory_mb": _peak_memory_mb(device), "device": _name(device, run.recipe)}
 
 
 def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> None:
@@ -175,6 +175,9 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
     if registry.is_estimator(recipe["model"]["name"]):
         left = fitting.fit_estimator(recipe, splits, judge, seed=run.seed)
     else:
+        if not _as_asked(recipe, device):
+            told = "this processor does not compute in bf16, so the forward pass is in float32, which records will say"
+            tqdm.write(f"{label}: {told}", file=sys.stderr)
         fitting.check_states(recipe["model"], {m: feature.passport for m, feature in read.items()})
         where = {"folder": folder, "device": device, "progress": progress, "label": label}
         left = fitting.fit_network(recipe, splits, judge, seed=run.seed, **where)
@@ -190,7 +193,7 @@ def _train(run: Run, folder: Path, device: str, progress: bool, label: str) -> N
         },
         "history": left["history"], "seconds": round(left["seconds"], 1), "parameters": left["parameters"],
         "peak_memory_mb": _peak_memory_mb(device), "torch": torch.__version__, "commit": commit(),
-        "device": _name(device),
+        "device": _name(device, recipe),
     }  # fmt: skip
     with atomic(folder / "run.json", sealed=True) as part:
         part.write_text(json.dumps(result, indent=1))
@@ -208,8 +211,14 @@ def _write_predictions(folder: Path, test: batches.Split, left: dict[str, Any]) 
     return arrays["y_true"]
 
 
-def _name(device: str) -> str:
-    return torch.cuda.get_device_name() if device == "cuda" else processor()
+def _name(device: str, recipe: dict[str, dict]) -> str:
+    name = torch.cuda.get_device_name() if device == "cuda" else processor()
+    return name if _as_asked(recipe, device) else f"{name}, float32 for bf16"
+
+
+def _as_asked(recipe: dict[str, dict], device: str) -> bool:
+    """Whether the device computes in the precision of the recipe; estimators have none."""
+    return recipe.get("train", {}).get("precision") != "bf16" or has_bf16(device)
 
 
 def processor() -> str:

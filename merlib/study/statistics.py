@@ -105,14 +105,18 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def seeds_needed(difference: float, deviation: float, most: int = 1000, *, level: float = LEVEL) -> int | None:
+def seeds_needed(
+    difference: float, deviation: float, most: int = 1000, *, level: float = LEVEL, clusters: float = 0.0
+) -> int | None:
     """How many pairs a two-sided paired t-test at 1 - level needs to find a difference; None for more than `most`.
 
-    deviation: standard deviation of the paired differences.
+    deviation: standard deviation of the paired differences. clusters: the variance that the sample of dialogues, videos
+    or actors adds to their mean, which no number of pairs makes smaller.
     """
     if not (difference and deviation > 0):
         return None
-    enough = np.flatnonzero(_smallest_effects(most, level) <= abs(difference) / deviation)
+    errors = np.sqrt(deviation**2 + np.arange(2, most + 1) * clusters)  # times the root of the number of pairs
+    enough = np.flatnonzero(_smallest_effects(most, level) * errors <= abs(difference))
     return int(enough[0]) + 2 if len(enough) else None
 
 

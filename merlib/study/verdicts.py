@@ -18,7 +18,7 @@ import numpy as np
 
 from merlib import declarations
 from merlib.declarations import SCORES, Cell, Paper
-from merlib.study import likeness, outcomes
+from merlib.study import identity, likeness, outcomes
 from merlib.study.statistics import Estimate, Pooled, against_printed, cluster_variance, pooled
 
 COUNTS = ("agree", "differ")
@@ -35,17 +35,25 @@ def percent(cell: Cell) -> float | None:
 
 @cache
 def delta(paper: Paper, table: str) -> float:
-    """The smallest difference between two of a table's scores that the text claims as a number, in percentage points.
+    """The smallest difference between two systems of a table that the text claims as a number, in percentage points.
 
     In a table of which none is claimed, the smallest that is claimed in the paper; nan where none is.
     """
     known, gains = declarations.addresses(paper), {}
     for claim in paper.claims:
         cells = [known[address] for address in claim.of]
-        if claim.kind == "difference" and None not in map(percent, cells) and float(claim.printed):
+        compares = claim.kind == "difference" and None not in map(percent, cells) and not _one_system(paper, cells)
+        if compares and float(claim.printed):
             for name in {cell.table for cell in cells}:
                 gains.setdefault(name, []).append(abs(float(claim.printed)))
     return min(gains.get(table) or [gain for of in gains.values() for gain in of], default=float("nan"))
+
+
+def _one_system(paper: Paper, cells: list[Cell]) -> bool:
+    """Whether the cells are of one training, scored in several ways, such as under masks."""
+    rows = [paper.tables[cell.table].find(cell.row) for cell in cells]
+    recipes = [declarations.recipe(paper, row, cell.corpus) for row, cell in zip(rows, cells, strict=True)]
+    return all(row.runs for row in rows) and len({identity.of_declared(recipe) for recipe in recipes}) == 1
 
 
 def verdict(estimate: Estimate, margin: float) -> str:

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from sklearn.base import is_regressor
+from sklearn.utils import get_tags
 from torch import Tensor
 
 from merlib import registry
@@ -22,7 +23,7 @@ from merlib.data.store import Passport
 from merlib.files import atomic
 from merlib.places import setting
 from merlib.training import loop, metrics
-from merlib.training.prediction import predict
+from merlib.training.prediction import check_finite, predict
 
 CHECKPOINT_SECONDS = setting("MERLIB_CHECKPOINT_SECONDS", 60)
 Recipe = dict[str, dict[str, Any]]
@@ -126,16 +127,23 @@ def check_states(section: dict[str, Any], passports: dict[str, Passport]) -> Non
 
 
 def fit_estimator(recipe: Recipe, splits: Splits, judge: metrics.Judge, *, seed: int) -> dict[str, Any]:
-    """Fit a scikit-learn estimator on one vector per utterance; it has no epochs, so both selections are the same."""
+    """Fit a scikit-learn estimator on one vector per utterance; it has no epochs, so both selections are the same.
+
+    Raises TrainingError where a vector is not finite, unless the estimator does not look at it, or an output of it.
+    """
     began = time.monotonic()
     model = registry.build("model", recipe["model"], seed=seed)
     regression = is_regressor(model)
     known = (splits["train"].label >= 0).cpu().numpy()
     y = splits["train"].target["score" if regression else "label"].cpu().numpy()
-    model.fit(_vectors(splits["train"])[known], y[known])
+    reads = not get_tags(model).no_validation
+    model.fit(_vectors(splits["train"], finite=reads)[known], y[known])
     predicted = {}
     for name in ("val", "test"):
-        y_pred = model.predict(_vectors(splits[name]))
+        x = _vectors(splits[name], finite=reads)
+        y_pred = model.predict(x)
+        outputs = model.decision_function(x) if hasattr(model, "decision_function") else y_pred
+        check_finite(torch.as_tensor(outputs), splits[name].ids)
         if judge.sentiment:
             predicted[name] = metrics.of_scores(y_score=y_pred if regression else y_pred - 3.0, binary=judge.binary)
         else:
@@ -148,9 +156,12 @@ def fit_estimator(recipe: Recipe, splits: Splits, judge: metrics.Judge, *, seed:
     }  # fmt: skip
 
 
-def _vectors(split: batches.Split) -> np.ndarray:
-    """One vector per utterance, of all modalities joined: u i."""
-    return torch.cat([*split.pooled().features.values()], dim=-1).cpu().numpy()
+def _vectors(split: batches.Split, *, finite: bool) -> np.ndarray:
+    """One vector per utterance, of all modalities joined: u i. finite: raise TrainingError where one is not."""
+    vectors = torch.cat([*split.pooled().features.values()], dim=-1)
+    if finite:
+        check_finite(vectors, split.ids, what="a vector")
+    return vectors.cpu().numpy()
 
 
 def given(splits: Splits, judge: metrics.Judge) -> dict[str, Any]:

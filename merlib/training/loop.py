@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from merlib import signals
 from merlib.data.batches import Split
-from merlib.errors import MerlibError, RequestError, is_out_of_memory
+from merlib.errors import RequestError, TrainingError, is_out_of_memory
 from merlib.files import atomic, is_sound
 from merlib.training import optimisation, runaway
 from merlib.training.metrics import Judge, headline
@@ -29,10 +29,6 @@ from merlib.training.prediction import autocast, bucket_of, floats, forward_pack
 
 TIMED = 3  # steps by which `seconds_of_epoch` judges
 VERSION = 1  # raise it when a change of the loop, optimiser, batches or predictions alters numbers
-
-
-class TrainingError(MerlibError, RuntimeError):
-    """Training cannot continue; the message says where it stopped and what to try."""
 
 
 @contextmanager
@@ -79,7 +75,7 @@ def fit(
     checkpoint: a file to resume from and to save to, at most every `checkpoint_seconds`, and when a signal stops it.
     whole_batches: never split a batch into buckets (for networks whose output depends on the padding, as published, or
     on the other items of the batch).
-    Raises TrainingError where a gradient is not finite or memory does not suffice.
+    Raises TrainingError where a gradient or an output on val is not finite, or memory does not suffice.
     """
     optimisation.check_section(recipe)
     bucket, batch = (len(train), recipe["batch"]) if whole_batches else (bucket_of(model, train), None)

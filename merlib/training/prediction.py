@@ -1,7 +1,8 @@
 """Forward passes of a network over a split, in buckets of items of similar length, and the outputs of a whole split."""
 
+import math
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute
 
 from merlib.data.batches import Split
+from merlib.errors import TrainingError
 from merlib.places import setting
 
 DIALOGUES = {"cpu": 16, "cuda": 256}  # dialogues per forward pass
@@ -16,6 +18,8 @@ UTTERANCES = 128  # utterances per forward pass, if a network has no AT_ONCE of 
 FEW = 8  # at least WIDE parameters use FEW, which fit the caches and need little padding (benchmarks/buckets.py)
 WIDE = 300_000
 POSITION = "position in the split"  # no output of a network has this name
+HUGE = "look for huge values in their arrays"
+SCORED = ("logits", "logits_binary")  # the outputs that become predictions (`metrics.Judge`)
 RECOMPUTE = setting("MERLIB_RECOMPUTE", 1, most=1) > 0  # 0: faster, more memory, the same numbers
 
 
@@ -71,6 +75,7 @@ def predict(
     `batch` items at once, in order, for networks that padding affects; otherwise items of similar length together.
     With a loss, its value is among them (`loss`, a scalar): by dialogue that of the whole split; by utterance the mean
     over batches. By utterance, outputs that are sequences are left out.
+    Raises TrainingError where an output that becomes a prediction is not finite: the largest of such is no class.
     """
     model.eval()
     by_dialogue = split.unit == "dialogues"
@@ -83,15 +88,35 @@ def predict(
             outputs = floats(split.real(model(padded), padded))
         if by_batch:
             target = {name: padded[name] for name in split.target}
-            costs.append(loss(outputs, target)["loss"] * len(items) / len(split))
+            costs.append(_cost(loss, outputs, target) * len(items) / len(split))
         per_utterance = {name: value for name, value in outputs.items() if by_dialogue or value.ndim <= 2}
         parts.append(per_utterance | {POSITION: split.positions(items)})
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     order = joined.pop(POSITION).argsort()
     joined = {name: value[order] for name, value in joined.items()}
+    if scored := [joined[name] for name in SCORED if name in joined]:
+        check_finite(torch.cat(scored, dim=-1), split.ids, HUGE + ", or lower train.lr")
     if loss is not None:
         joined["loss"] = loss(joined, split.target)["loss"] if by_dialogue else torch.stack(costs).sum()
     return joined
+
+
+def check_finite(outputs: Tensor, ids: Sequence[str], remedy: str = HUGE, what: str = "an output") -> None:
+    """Raise TrainingError where an output of one of these utterances (u ...) is not finite. A GPU is asked once."""
+    if not (finite := outputs.isfinite()).all():
+        wrong = (~finite.reshape(len(ids), -1).all(1)).nonzero().flatten().tolist()
+        have = f"{len(wrong)} of {len(ids)} utterances have {what} that is not finite"
+        raise TrainingError(f"{have}, first {ids[wrong[0]]}: {remedy}")
+
+
+def _cost(loss: nn.Module, outputs: dict[str, Tensor], target: dict[str, Tensor]) -> Tensor:
+    """The loss of a batch. One that decomposes matrices refuses what is not finite, which `predict` tells: NaN then."""
+    try:
+        return loss(outputs, target)["loss"]
+    except torch.linalg.LinAlgError:
+        if outputs["logits"].isfinite().all():
+            raise
+        return outputs["logits"].new_tensor(math.nan)
 
 
 def stacked(parts: Sequence[Tensor]) -> Tensor:
@@ -110,5 +135,20 @@ def floats(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """The forward pass in "bf16" (weights, losses and the optimiser stay float32) or in "float32"."""
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+    """The forward pass in "bf16" (weights, losses and the optimiser stay float32), where the device has it, or in
+    "float32"."""
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16" and has_bf16(device))
+
+
+@cache
+def has_bf16(device: str) -> bool:
+    """Whether the device computes in bf16. A processor without AVX-512 does not: PyTorch then multiplies the numbers of
+    a matrix one by one, a hundred times more slowly than in float32, and refuses an LSTM."""
+    one, four = torch.zeros(1, 1, 1, device=device), torch.zeros(4, device=device)  # an LSTM of one cell
+    weights = [four.unsqueeze(1), four.unsqueeze(1), four, four]
+    try:
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+            torch.lstm(one, (one, one), weights, True, 1, 0.0, False, False, True)
+    except RuntimeError:
+        return False
+    return True

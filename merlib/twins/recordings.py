@@ -24,9 +24,10 @@ from merlib.declarations.leaves import for_corpus
 from merlib.declarations.schema import Paper
 from merlib.errors import DeclarationError
 from merlib.features import augment, faces, pipeline, text
-from merlib.files import atomic, sha256
+from merlib.files import sha256
 from merlib.places import MEDIA_SCALE
 from merlib.roots import extract
+from merlib.roots.present import write_recordings
 from merlib.twins import releases
 
 SEED, SCALE = 0, MEDIA_SCALE  # of the material that `releases` can make
@@ -53,11 +54,11 @@ def make(folder: Path) -> None:
                 if isinstance(maker, dict):
                     store.add(folder, corpus, array, _encoded(corpus, array, maker))
                 else:
-                    pipeline.into(folder, corpus, extractor=maker, media=release, name=array, progress=False)
+                    how = {"extractor": maker, "media": release, "name": array, "progress": False}
+                    pipeline.into(folder, corpus, **how, replace_old=True)
             table.save(corpus, folder)  # last: a corpus that has its table is complete
         if folders.recordings(folder.parent.name, name) != release:
-            with atomic(folder / folders.RECORDINGS) as part:
-                part.write_text(f"{release}\n")
+            write_recordings(folder, release)
 
 
 def release_of(name: str) -> str:

@@ -223,6 +223,13 @@ def test_a_sweep_over_errors_is_best_where_they_are_lowest(declared):
     )
 
 
+@pytest.mark.parametrize("old", ["0", "0.0"])
+def test_a_relative_gain_over_what_may_be_zero_is_no_finding(declared, old):
+    """A score printed as 0 may be as small as one likes, and a gain over it as large."""
+    found = declared("tables/table1.toml", '"63.40"', f'"{old}"')
+    assert "relative" not in {finding.check for finding in found} and "difference" in {f.check for f in found}
+
+
 def test_the_best_error_is_the_lowest(declared):
     (bold,) = [f for f in declared("tables/table1.toml", SCORE, ERROR) if f.check == "bold"]
     lower = "63.40 (table1/dialoguernn.accuracy) is lower"

@@ -75,6 +75,11 @@ def test_a_configuration_with_several_values_is_one_finding(honest):
     assert "table3/hff.weighted_f1 (1)" in fact.message and "seeds 0, 1" in fact.message and fact.severity == "error"
 
 
+def test_what_other_code_trained_is_stale_and_no_contradiction(honest):
+    write("table5", heads_8(1, value=12.5, versions="network 0 loss 1 inputs 1 loop 1"))
+    assert "same_configuration" not in {check for check, *_ in found()}
+
+
 def test_other_inputs_are_another_configuration(honest):
     write("table5", heads_8(1, value=12.5, features="text: z (3) | audio: y (3) | absent"))
     assert found() == []

@@ -15,6 +15,8 @@ from importlib import metadata
 import nbformat
 import pandas as pd
 import pytest
+import torch
+import typer
 
 from merlib import cli, declarations, errors, study, twins
 from merlib.cli import arguments
@@ -130,6 +132,27 @@ def test_bad_arguments_exit_with_2_and_say_what_would_be_right(capsys, arguments
     code, out, err = run(capsys, *arguments)
     assert code == 2 and out == "" and re.search(says, err)
     assert "Traceback" not in err and not results_folder("reall").exists()
+
+
+WITH_DEVICE = {
+    "run": ["mfcre/table4"], "multiverse": ["mfcre"], "data text": ["lab", "meld"],
+    "data extract": ["lab", "meld", "--recipe", "mfcre"], "data fine-tune": ["lab", "meld", "mfcre", "tuned"],
+}  # fmt: skip
+
+
+def test_every_command_refuses_a_gpu_that_is_not_there(capsys, monkeypatch, places):
+    app = typer.main.get_command(cli.app)
+    groups = {"": app.commands, "data ": app.commands["data"].commands}
+    commands = {prefix + name: command for prefix, group in groups.items() for name, command in group.items()}
+    assert WITH_DEVICE.keys() == {
+        name for name, command in commands.items() if "device" in {param.name for param in command.params}
+    }
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name, words in WITH_DEVICE.items():
+        code, out, err = run(capsys, *name.split(), *words, "--device", "cuda")
+        assert (code, out) == (2, "") and err.startswith("merlib: --device cuda: PyTorch finds no GPU here; take"), name
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [arguments.device(name) for name in (None, "cpu", "cuda")] == [None, "cpu", "cuda"]
 
 
 @pytest.mark.parametrize(

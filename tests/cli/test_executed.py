@@ -5,6 +5,7 @@ A small study: records of two tables of HFF on a root `lab`, a notebook that sho
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,18 @@ def test_results_that_do_not_say_what_they_were_made_from_are_old(folder):
     figure.savefig(folder / "results/lab/figures/hff/other.png")
     assert old().keys() == {"2_train_table3", "other"}
     assert all(executed.UNKNOWN in why for why in old().values())
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"metadata": {"merlib": 3}}', b"\x89PNG"])
+def test_damaged_results_are_told_beside_the_others(folder, content, capsys):
+    record("table3", value=61.0)
+    (folder / "results/lab/notebooks/hff/empty.ipynb").write_bytes(content)
+    (folder / "results/lab/figures/hff/empty.png").write_bytes(content)
+    cli.main(["audit", "--records", "hff", "--data", "lab"])
+    out = capsys.readouterr().out
+    for kind, suffix in (("notebooks", "ipynb"), ("figures", "png")):
+        assert re.search(rf"note hff/{kind}/empty .*empty.{suffix}: it is damaged \(.*\); delete it and make it", out)
+    assert out.count("lab/records/hff/table3.csv changed since") == 2
 
 
 def test_only_the_records_that_were_read_count(folder):

@@ -14,6 +14,8 @@ from merlib.data.table import CorpusError
 HUGE = b"J\xff\xff\xff\x7f"
 NO_ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n("
 ARRAY = NO_ARRAY + b"K\x00tC\x01btR"  # an empty array, whose state follows
+TEXTS = b"cnumpy\ndtype\n(X\x02\x00\x00\x00S1\x89\x88tRq\x05"  # a type without its state, in slot 5
+COLLIDING = b"".join(b"\x8a\x0a" + (((1 << 61) - 1) * k).to_bytes(10, "little") for k in range(40_000))  # hash 0
 ROUNDS = b"".join(b"q" + bytes([i]) + b"](" + (b"h" + bytes([i])) * 10 + b"e" for i in range(12))
 LAUGHS = b"](" + b"K\x01" * 10 + b"e" + ROUNDS
 
@@ -25,9 +27,18 @@ def dtype(code: bytes, flags: bytes = b"") -> bytes:
     return made + (state if flags else b"")
 
 
+def width(width: int) -> bytes:
+    """The state of a type of texts."""
+    return b"(K\x03X\x01\x00\x00\x00|NNNJ" + struct.pack("<i", width) + b"K\x01K\x00tb"
+
+
 def state(shape: bytes, of: bytes, values: bytes) -> bytes:
     return b"(K\x01(" + shape + b"t" + of + b"\x89" + values + b"tb."
 
+
+FULL_ARRAY = b"\x80\x03" + TEXTS + b"0" + ARRAY + state(b"K\x64", b"h\x05", b"C\x64" + b"A" * 100)[:-1]
+BUFFER = b"0cnumpy.core.numeric\n_frombuffer\n(C\x64" + b"A" * 100 + b"h\x05(K\x64tX\x01\x00\x00\x00CtR"
+GROWN = b"h\x05" + width(100_000) + b"0."  # the state of the type in slot 5
 
 HOSTILE = {
     "a slot of four thousand million": b"\x80\x02]r\xff\xff\xff\xfe.",
@@ -54,6 +65,12 @@ HOSTILE = {
     "an instruction of classes": b"\x80\x02cbuiltins\nlist\n)\x81.",
     "a persistent name": b"\x80\x02X\x01\x00\x00\x00aQ.",
     "a number of five thousand digits": b"I" + b"9" * 5000 + b"\n.",
+    "a type that grows after its array was made": FULL_ARRAY.replace(b"q\x05", b"q\x05" + width(1)) + GROWN,
+    "a type that gets its first state after its array": FULL_ARRAY + GROWN,
+    "a type that grows after its buffer was read": b"\x80\x03" + TEXTS + BUFFER + GROWN,
+    "a type that is doubled and grows": b"\x80\x03" + TEXTS + b"20" + width(100_000) + b".",
+    "texts of a negative width": b"\x80\x03" + TEXTS + width(-5) + b".",
+    "a set of integers with one hash": b"\x80\x04\x8f(" + COLLIDING + b"\x90.",
     "no end": b"\x80\x02]",
     "nothing on the stack": b"\x80\x02a.",
 }

@@ -49,6 +49,9 @@ def test_splits_by_dialogue_and_by_default(lab):
     by_dialogue = '[dialogues]\nval = ["Ses01F_b"]\ntest = ["Ses05F_c"]\n'
     corpus, _ = lab(toml=[*no_column[:1], ('[split]\ndev = "val"\n', by_dialogue)])
     assert list(corpus.table["split"]) == ["val", "val", "train", "test"]
+    with pytest.raises(CorpusError, match=r"lab.toml \[dialogues\]: 1 are in val and in test, first \['Ses05F_c'\]"):
+        twice = by_dialogue.replace('val = ["', 'val = ["Ses05F_c ", "')
+        lab(toml=[*no_column[:1], ('[split]\ndev = "val"\n', twice)])
     assert list(lab(toml=no_column)[0].table["split"]) == ["val", "val", "val", "test"]  # one dialogue a session
     meld = [('corpus = "iemocap6"', 'corpus = "meld"'), ('"happy"', '"joy"'), ('"frustrated"', '"anger"')]
     with pytest.raises(CorpusError, match="no split; name its column"):

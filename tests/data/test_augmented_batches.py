@@ -60,6 +60,19 @@ def test_copies_of_rare_classes_join_training_only(dataset):
     )
 
 
+def test_a_copy_whose_changed_recording_failed_is_discarded_or_kept_as_its_original_would_be(dataset):
+    data = DATA | {"augment": "minority_train"}
+    copies = [u for u in inputs.splits(dataset, data=data, protocol=PROTOCOL)["train"].ids if u.endswith(" augmented")]
+    changed = dataset.features["audio_augmented"]
+    passport = replace(changed.passport, failed=(copies[1].removesuffix(" augmented"),))
+    features = dataset.features | {"audio_augmented": replace(changed, passport=passport)}
+    for on_failure, left in (("zero", copies), ("discard", [copies[0], *copies[2:]])):
+        failed = Dataset(dataset.corpus, features)
+        parts = inputs.splits(failed, data=data | {"on_failure": on_failure}, protocol=PROTOCOL)
+        assert [u for u in parts["train"].ids if u.endswith(" augmented")] == left
+        assert copies[1].removesuffix(" augmented") in parts["train"].ids
+
+
 def test_copies_made_before_the_split_land_anywhere(dataset):
     parts = inputs.splits(dataset, data=DATA | {"augment": "minority_before_split"}, protocol=PROTOCOL)
     where = {u: name for name, split in parts.items() for u in split.ids}

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from merlib.data import batches, inputs, masking
+from merlib.data.checks import CorpusError
 from merlib.data.folders import Dataset
 from merlib.data.store import Feature, Passport
 from merlib.data.table import Corpus
@@ -178,6 +179,32 @@ def test_without_a_set_to_validate_on_the_test_set_validates(dataset):
     assert len(parts["train"].ids) + len(parts["test"].ids) == len(session)
 
 
+@pytest.mark.parametrize("unit", ["dialogue", "utterance"])
+@pytest.mark.parametrize(
+    ("name", "labels", "has"),
+    [
+        ("val", -1, "no label that counts"),
+        ("test", 3, "no label that counts"),  # a class that is left out
+        ("train", -1, "no label that counts"),
+        ("train", 2, "labels of one class alone .fear."),
+    ],
+)
+def test_a_split_without_labels_is_refused_and_named(dataset, unit, name, labels, has):
+    table = dataset.corpus.table
+    changed = table.assign(label=table["label"].where(table["split"] != name, labels))
+    lacking = Dataset(replace(dataset.corpus, table=changed), dataset.features)
+    with pytest.raises(CorpusError, match=f"^meld, protocol.split 'corpus', fold 0: {name} has {has}; is this the"):
+        splits(lacking, standardize=False, unit=unit, classes=3)
+
+
+def test_scores_of_one_class_are_learned_from():
+    corpus, arrays = dialogues.make("mosi", scale=0.1)
+    train = corpus.table["split"] == "train"
+    changed = replace(corpus, table=corpus.table.assign(label=corpus.table["label"].mask(train, 3)))
+    only = Dataset(changed, {"text": Feature(arrays["text"][0], None, arrays["text"][1])})
+    assert set(splits(only, standardize=False, unit="utterance")["train"].label.tolist()) == {3}
+
+
 def test_pooling_is_the_mean_and_standard_deviation_of_the_real_steps(sequences):
     test = utterances(sequences)["test"]
     pooled, steps = test.pooled(), np.array([[40, 4], [41, 4], [42, 4], [43, 4]])
@@ -188,7 +215,9 @@ def test_pooling_is_the_mean_and_standard_deviation_of_the_real_steps(sequences)
 
 
 def test_classes_that_do_not_count_lose_their_label(sequences, dataset):
-    assert utterances(sequences, classes=1)["train"].ids == ("a",)
+    table = sequences.corpus.table
+    tested = replace(sequences.corpus, table=table.assign(label=table["label"].where(table["split"] != "test", 0)))
+    assert utterances(Dataset(tested, sequences.features), classes=1)["train"].ids == ("a",)
     whole, one = (splits(dataset, standardize=False, **more)["train"] for more in ({}, {"classes": 1}))
     assert one.ids == whole.ids and one.label.tolist() == [0 if k == 0 else -1 for k in whole.label.tolist()]
 

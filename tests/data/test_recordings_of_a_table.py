@@ -1,5 +1,6 @@
 """Where the recordings of a table are: parts of longer files, what is there, and what leads out of the folder."""
 
+import os
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -9,6 +10,7 @@ import pytest
 from merlib.data import folders, recordings, table
 from merlib.data.table import CorpusError
 from merlib.errors import RequestError
+from merlib.roots import present
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,26 @@ def test_recordings_that_are_there_and_missing_are_counted_column_by_column(medi
     only_video = corpus_of(video=["a.wav", "", ""])
     assert folders.recordings_found("lab", only_video) == "video: 1 of 3 recordings found, 2 missing"
     assert folders.recordings_found("lab", corpus_of()) == "0 of 3 recordings found"
+
+
+@pytest.mark.parametrize("name", ["rav ", " rav", "a\r\n", "a\nb", "two\x85", os.fsdecode(b"caf\xe9"), "\ufeffrav"])
+def test_the_folder_of_the_recordings_is_kept_byte_for_byte(data_folder, tmp_path, name):
+    home, folder = folders.root_path("lab") / "ravdess", tmp_path / name
+    folder.mkdir()
+    (folder / "a.wav").touch()
+    present.write(home, corpus_of(audio="a.wav"), {}, folder, replace_old=False, recorded=folder)
+    assert folders.recordings("lab", "ravdess") == folder
+    assert folders.recordings_found("lab", corpus_of(audio="a.wav")) == "audio: 3 of 3 recordings found"
+
+
+def test_a_damaged_name_of_the_folder_of_the_recordings_is_no_other_folder(data_folder):
+    file = folders.root_path("lab") / "ravdess" / "recordings.txt"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"")
+    assert folders.recordings("lab", "ravdess") is None
+    file.write_bytes(b"/media\0\n")
+    with pytest.raises(CorpusError, match="recordings.txt is damaged.*delete it and import"):
+        folders.recordings("lab", "ravdess")
 
 
 def test_roots_corpora_and_arrays_are_what_has_files(data_folder):

@@ -119,6 +119,13 @@ def test_what_does_not_fit_is_refused(iemocap, protocol, fold, error, message):
         splits.assign(iemocap, protocol, fold)
 
 
+def test_a_corpus_without_some_actors_has_fewer_folds_of_actors(iemocap):
+    some = iemocap[iemocap["speaker"].str[:2].isin(["01", "02", "05"])]
+    assert set(some["speaker"][splits.assign(some, {"split": "each_actor"}, 5) == "test"]) == {"05M"}
+    with pytest.raises(CorpusError, match="'each_actor', fold 6: the corpus has 6 speakers, for folds 0 to 5; name"):
+        splits.assign(some, {"split": "each_actor"}, 6)
+
+
 def test_a_part_of_a_corpus_is_no_protocol(iemocap):
     with pytest.raises(CorpusError, match="whole corpus"):
         splits.assign(

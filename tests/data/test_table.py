@@ -1,5 +1,7 @@
 """The table of a corpus: its checks, the official counts, and what is saved and loaded."""
 
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -95,6 +97,37 @@ def test_the_source_is_known_without_the_table(small, tmp_path):
     assert table.source(tmp_path) == small["meld"].source
     (tmp_path / "corpus.json").write_text("{")
     assert table.source(tmp_path) == ""
+
+
+def test_a_kill_at_any_moment_leaves_the_old_corpus_or_none(small, tmp_path, exit_status_of, monkeypatch):
+    old = replace(small["meld"], source="old")
+    new = replace(old, source="new", links=True, table=old.table.assign(audio=old.table["utterance"] + ".wav"))
+    put, placed = os.replace, []
+
+    def die_before(number):
+        def counting(*names):
+            placed.append(names)
+            if len(placed) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            put(*names)
+
+        monkeypatch.setattr(os, "replace", counting)
+        table.save(new, tmp_path)
+        os._exit(7)
+
+    for number in (1, 2, 2):  # the table, then its description: without that, it is no corpus
+        assert exit_status_of(lambda number=number: die_before(number)) == -signal.SIGKILL
+        assert not (tmp_path / "corpus.json").exists() and table.source(tmp_path) == ""
+    table.save(old, tmp_path)
+    for number, known in ((1, "old"), (2, ""), (2, "")):  # the description, then the table that it is the source of
+        assert exit_status_of(lambda number=number: die_before(number)) == -signal.SIGKILL
+        pd.testing.assert_frame_equal(table.load(tmp_path).table, old.table)
+        assert table.source(tmp_path) == known
+    assert exit_status_of(lambda: die_before(3)) == 7 and table.source(tmp_path) == "new"
+    pd.testing.assert_frame_equal(table.load(tmp_path).table, new.table)
+    (tmp_path / "utterances.parquet").write_bytes(b"PAR1")
+    with pytest.raises(CorpusError, match="damaged, or of two imports"):
+        table.load(tmp_path)
 
 
 @pytest.mark.parametrize(

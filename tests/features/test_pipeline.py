@@ -179,6 +179,35 @@ def test_killed_and_resumed_it_computes_only_what_is_missing(root, tmp_path, wor
     assert len(seen) == 2 * 12 - len(there), "a changed file is another input"
 
 
+def test_an_array_of_other_settings_or_with_fewer_failures_is_not_replaced(root):
+    """Settings are what `about` says: of another extractor, version or weights nothing is overwritten."""
+
+    @dataclass(frozen=True)
+    class Newer(Energy):
+        field: str = ""
+
+        def about(self) -> dict[str, str]:
+            return super().about() | {self.field: "2"}
+
+    (root / "c00.wav").rename(root / "c00.later")
+    before = extracted(root).passport
+    run = {"media": root, "name": "audio", "progress": False}
+    for field in ("extractor", "version", "weights_sha256"):
+        with pytest.raises(FeatureError, match=f"audio.safetensors holds audio: energy .*, of another {field}. Give"):
+            extract.extract_array("real", "ravdess", extractor=Newer(field=field), **run)
+    whole = (root / "c01.wav").read_bytes()
+    for change, reason in ((Path.unlink, "no such file"), (lambda file: file.write_bytes(b"no sound"), "cannot be")):
+        change(root / "c01.wav")
+        with pytest.raises(FeatureError, match=f"would lose 1 of its 11 recordings: c01 c01.wav: {reason}.* delete"):
+            extracted(root)
+    file = folders.root_path("real") / "ravdess" / "features" / "audio.safetensors"
+    assert store.read_passport(file) == before
+    assert list(extract.failures("real", "ravdess", "audio")["utterance"]) == ["c00"]
+    (root / "c01.wav").write_bytes(whole)
+    (root / "c00.later").rename(root / "c00.wav")
+    assert extracted(root).passport.failed == (), "what was missing may be added"
+
+
 def test_workers_end_with_the_process_that_started_them(root):
     script = (
         "from pathlib import Path; from test_pipeline import Energy; from merlib.roots import extract; "
@@ -250,6 +279,14 @@ def test_killed_before_the_array_is_whole_it_leaves_its_failures_to_read(root, m
         extracted(root)
 
 
+@pytest.mark.parametrize("damaged", [b"", b"utterance\n"])
+def test_failures_that_cannot_be_read_are_said_to_be_damaged(root, damaged):
+    extracted(root)
+    (root.parent / "data" / "real" / "ravdess" / "features" / "audio.failures.csv").write_bytes(damaged)
+    with pytest.raises(FeatureError, match="audio.failures.csv is damaged .* Delete it and audio.safetensors"):
+        extract.failures("real", "ravdess", "audio")
+
+
 def test_two_extractions_at_once_leave_one_whole_array(root):
     run = {"extractor": Energy(0.05), "media": root, "name": "both", "progress": False}
     context = multiprocessing.get_context("fork")
@@ -270,6 +307,7 @@ def bad_media(folder: Path) -> dict[str, str]:
     (folder / "text.wav").write_bytes(b"no sound at all" * 100)
     soundfile.write(folder / "zero.wav", np.zeros(0, np.float32), RATE)
     soundfile.write(folder / "nan.wav", np.where(np.arange(len(good)) == 99, np.nan, good), RATE, subtype="FLOAT")
+    soundfile.write(folder / "integers.wav", np.append(good, -1) * 32768, RATE, subtype="FLOAT")
     soundfile.write(folder / "outside.wav", good, RATE)
     (folder / "outside.wav").rename(folder.parent / "outside.wav")
     (folder / "link.wav").symlink_to(folder.parent / "outside.wav")
@@ -278,6 +316,7 @@ def bad_media(folder: Path) -> dict[str, str]:
     soundfile.write(folder / "long.wav", np.zeros(601 * 100, np.float32), 100)
     return {
         "empty.wav": "empty", "text.wav": "cannot be read", "zero.wav": "no audio", "nan.wav": "not finite",
+        "integers.wav": "samples up to 32768; expected -1 to 1: normalise the file",
         "link.wav": "leads out", "cut.mp4": "cannot be decoded", "absent.wav": "no such file", "long.wav": "601 s long",
         "../outside.wav": "leads out", "c00.wav#t=9,10": "before the utterance begins", "c00.wav#t=2,1": "ends at",
     }  # fmt: skip
@@ -285,7 +324,7 @@ def bad_media(folder: Path) -> dict[str, str]:
 
 def test_what_cannot_be_used_is_named_counted_and_zero(root, tmp_path):
     reasons = bad_media(root)
-    files = [*reasons, "c00.wav", "c01.wav", "c02.wav", "whole.mp4"]
+    files = [*reasons, "c00.wav", "c01.wav", "c02.wav", "whole.mp4", "c03.wav"]
     rows = pd.DataFrame({"utterance": [f"u{i}" for i in range(len(files))], "audio": files})
     rows["dialogue"], rows["speaker"], rows["label"] = rows["utterance"], "01", [i % 8 for i in range(len(rows))]
     rows["split"] = [("train", "val", "test")[i % 3] for i in range(len(rows))]

@@ -15,6 +15,7 @@ import transformers
 from tokenizers import Tokenizer, models
 
 from merlib.corpora.ravdess import STATEMENTS
+from merlib.data.table import CorpusError
 from merlib.errors import FeatureError
 from merlib.features import speech
 from merlib.features.decoding import Clip, MediaError
@@ -258,15 +259,15 @@ def test_an_encoder_of_another_kind_is_refused(wavlm, random_whisper):
 
 
 class Echo:
-    """A recogniser of sounds that hold a number; it ends the run at a number that it was told."""
+    """A recogniser of sounds that hold a number; at a number that it was told, an error ends the run."""
 
-    def __init__(self, end: int | None = None, name: str = "echo"):
-        self.end, self.name, self.heard = end, name, []
+    def __init__(self, end: int | None = None, name: str = "echo", error: type[BaseException] = KeyboardInterrupt):
+        self.end, self.name, self.error, self.heard = end, name, error, []
 
     def of(self, sounds: list[np.ndarray]) -> list[str]:
         found = [round(100 * float(samples[0])) - 1 for samples in sounds]
         if self.end in found:
-            raise KeyboardInterrupt
+            raise self.error
         self.heard += found
         return [f'number "{n}",\nin two lines' for n in found]
 
@@ -286,6 +287,8 @@ def clips(tmp_path) -> list[Clip]:
 def test_a_transcript_that_was_ended_goes_on_where_it_was(clips, tmp_path):
     whole = transcribe(clips, tmp_path / "whole.csv", recogniser=Echo(), batch=2)
     file, part = tmp_path / "some.csv", tmp_path / "some.csv.part"
+    with pytest.raises(MemoryError):
+        transcribe(clips, file, recogniser=Echo(end=4, error=MemoryError), batch=2)
     with pytest.raises(KeyboardInterrupt):
         transcribe(clips, file, recogniser=Echo(end=5), batch=2)
     assert not file.exists()
@@ -293,12 +296,20 @@ def test_a_transcript_that_was_ended_goes_on_where_it_was(clips, tmp_path):
     part.write_bytes(whole_lines.replace(b'"u1"', b"", 1))
     with pytest.raises(FeatureError, match="some.csv.part is damaged"):
         transcribe(clips, file, recogniser=Echo())
+    for damaged in (b"\xff\n", b"[]\n", b"{}\n"):
+        part.write_bytes(whole_lines + damaged)
+        with pytest.raises(FeatureError, match="some.csv.part is damaged .* Delete it"):
+            transcribe(clips, file, recogniser=Echo())
     part.write_bytes(whole_lines[:-7])  # the last line was not written to its end
     again = Echo()
     assert transcribe(clips, file, recogniser=again, batch=2) == whole
     assert again.heard == [3, 4, 5, 6] and not part.exists()
     assert file.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert transcribe(clips, file, recogniser=Echo(end=0)) == whole  # nothing is heard again
+    for damaged in (b"", b"5", b"\xff"):
+        (tmp_path / "some.csv.json").write_bytes(damaged)
+        with pytest.raises(FeatureError, match="some.csv.json is damaged .* Delete it and .*some.csv; "):
+            transcribe(clips, file, recogniser=Echo())
 
 
 def test_a_clip_that_cannot_be_heard_is_empty_and_recorded(clips, tmp_path):
@@ -311,6 +322,29 @@ def test_a_clip_that_cannot_be_heard_is_empty_and_recorded(clips, tmp_path):
     (failure,) = about["failures"]
     assert (failure["utterance"], failure["file"]) == ("u2", "2.wav") and "cannot be read" in failure["reason"]
     assert json.loads((tmp_path / "t.csv.json").read_text()) == about
+
+
+class Choosy(Echo):
+    """A recogniser that a recording below the third ends, as one that is too short ends a network."""
+
+    def of(self, sounds: list[np.ndarray]) -> list[str]:
+        if any(samples[0] < 0.025 for samples in sounds):
+            raise RuntimeError("Kernel size can't be greater than actual input size")
+        return super().of(sounds)
+
+
+def test_a_clip_that_ends_the_recogniser_is_one_failure(clips, tmp_path):
+    about = transcribe(clips, tmp_path / "t.csv", recogniser=Choosy(), batch=4)
+    assert [failure["utterance"] for failure in about["failures"]] == ["u0", "u1", "u2"]
+    assert about["failures"][0]["reason"] == "RuntimeError: Kernel size can't be greater than actual input size"
+    texts = extract.transcripts(tmp_path / "t.csv", ids="utterance", texts="text")
+    assert [text.split(",")[0] for text in texts.values()] == ["", "", "", *(f'number "{i}"' for i in range(3, 7))]
+
+
+def test_of_an_id_that_is_there_twice_no_transcript_is_chosen(tmp_path):
+    (tmp_path / "t.csv").write_text("utterance,text\nu0,one\nu1,two\nu0 ,three\n")
+    with pytest.raises(CorpusError, match=r"t.csv: ids that are there twice, first \['u0'\]"):
+        extract.transcripts(tmp_path / "t.csv", ids="utterance", texts="text")
 
 
 def test_transcripts_of_other_recognisers_or_clips_are_never_mixed(clips, tmp_path):

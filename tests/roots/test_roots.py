@@ -167,6 +167,7 @@ def test_an_array_of_another_modality_is_not_replaced(small_twin):
 def test_the_doctor_reports_what_is_here_and_what_is_missing(small_twin):
     needs = {"mfcre": {"iemocap6": ["text", "audio", "visual"], "meld": ["text"]}}
     assert doctor.describe(needs)["roots"] == {}
+    assert "  iemocap6_majority, iemocap4, iemocap8: IEMOCAP: a signed" in doctor.as_text(doctor.describe(needs))
     twins.ensure("twin", ["iemocap6"])
     lab = small_twin.rename(small_twin.parent / "lab") / "iemocap6"
     store.path(lab, "audio").write_text("broken")

@@ -8,6 +8,8 @@ loop was raised, or a network was added; never to silence a difference.
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,28 @@ def trained(entry: dict[str, Any]) -> dict[str, Any]:
             "loss": registry.build("loss", entry["loss"], **settled),
         }
     ).double()
+    with in_float64():
+        steps = _steps(learned, entry, batch, target)
+    norms = [p.detach().norm().item() for p in learned.parameters()]
+    return {"losses": steps, "weights": sum(norms), "parameters": sum(p.numel() for p in learned.parameters())}
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    """What a forward pass makes by itself, such as a position code, is in float64 too: in float32 its last digit is
+    another one on another processor."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(usual)
+
+
+def _steps(
+    learned: nn.ModuleDict, entry: dict[str, Any], batch: dict[str, Tensor], target: dict[str, Tensor]
+) -> list[dict[str, float]]:
+    """The losses of three steps of training."""
     optimizer = optimisation.optimizer(learned, entry["train"])
     steps = []
     for number in range(3):
@@ -81,8 +105,7 @@ def trained(entry: dict[str, Any]) -> dict[str, Any]:
         nn.utils.clip_grad_norm_(learned.parameters(), entry["train"]["clip"])
         optimizer.step()
         steps.append({name: value.item() for name, value in named.items()})
-    norms = [p.detach().norm().item() for p in learned.parameters()]
-    return {"losses": steps, "weights": sum(norms), "parameters": sum(p.numel() for p in learned.parameters())}
+    return steps
 
 
 def _batch(entry: dict[str, Any], modalities: list[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -18,11 +18,13 @@ OURS = {"wo_multiattn": 3.0, "wo_simam": -3.0, "wo_swfc": 0.2}  # how far below 
 
 
 def record(
-    row: str, values: list[float], *, table="table4", column="iemocap_weighted_f1", paper="mfcre", **more
+    row: str, values: list[float], *, table="table4", column="iemocap_weighted_f1", paper="mfcre", seeds=(), **more
 ) -> None:
+    """Records of a row, one value a seed: 0, 1, ... or the given ones."""
     key = {"data": "twin", "row": row, "column": column, "selection": "val", "n": 1623, "fold": 0}
     more = {"features": FEATURES, "substitutes": "none", "run": f"{zlib.crc32(row.encode()):x}"} | more
-    fields = [key | {"seed": seed, "value": value} | more for seed, value in enumerate(values)]
+    seeds = seeds or range(len(values))
+    fields = [key | {"seed": seed, "value": value} | more for seed, value in zip(seeds, values, strict=True)]
     study.write_records(paper, table, "twin", fields)
 
 
@@ -60,7 +62,7 @@ def test_one_seed_decides_nothing_and_a_missing_side_names_its_command(ours):
     assert judged("wo_soft_hgr_iemocap_weighted_f1")["seeds"] == 1
     missing = judged("wo_dialoguecrn_iemocap_weighted_f1")
     assert missing["verdict"] == "not run"
-    assert missing["note"] == "merlib run mfcre table4 wo_dialoguecrn --data twin --seeds 0,1,2"
+    assert missing["note"] == "`merlib run mfcre table4 wo_dialoguecrn --data twin --seeds 0,1,2`"
 
 
 @pytest.mark.parametrize(
@@ -117,6 +119,32 @@ def test_one_rival_above_contradicts_and_some_below_do_not_support(places):
     record("tfn", [50.0, 50.5, 49.5], paper="mpaf_net", table="table5", column="test_accuracy")
     line = judged("best_accuracy", "mpaf_net")
     assert line["verdict"] == "not run" and "table5 ef_lstm lf_lstm" in line["note"] and pd.isna(line["estimate"])
+
+
+def test_a_rival_without_a_seed_in_common_has_not_been_compared(places):
+    values = {"mpaf_net": 70.0, "tfn": 69.0, "baseline": 50.0, "ef_lstm": 49.0, "lf_lstm": 48.0}
+    for row, value in values.items():
+        seeds = (3, 4, 5) if row == "tfn" else (0, 1, 2)
+        of = {"paper": "mpaf_net", "table": "table5", "column": "test_accuracy"}
+        record(row, [value, value + 0.5, value - 0.5], seeds=seeds, **of)
+    line = judged("best_accuracy", "mpaf_net")
+    assert line["verdict"] == "not run" and line["pairs"] == "3 of 4"
+    assert line["note"] == "`merlib run mpaf_net table5 mpaf_net tfn --data twin --seeds 0,1,2`"
+
+
+def test_a_difference_within_the_noise_does_not_hide_that_rivals_have_not_run(places):
+    for row, value in (("mpaf_net", 60.0), ("tfn", 60.1)):
+        record(row, [value, value + 2, value - 2], paper="mpaf_net", table="table5", column="test_accuracy")
+    line = judged("best_accuracy", "mpaf_net")
+    assert line["verdict"] == "not run" and "baseline ef_lstm lf_lstm" in line["note"] and pd.isna(line["p"])
+
+
+def test_one_seed_has_no_p_whatever_its_sign(places):
+    for row, value in (("mpaf_net", 60.0), ("tfn", 61.0), ("baseline", 50.0), ("ef_lstm", 49.0), ("lf_lstm", 48.0)):
+        record(row, [value], paper="mpaf_net", table="table5", column="test_accuracy")
+    line = judged("best_accuracy", "mpaf_net")
+    assert line["verdict"] == "undecided" and line["estimate"] == -1.0 and pd.isna(line["p"])
+    assert pd.isna(line["p_holm"])
 
 
 def test_the_lowest_is_claimed_the_other_way_round(places):

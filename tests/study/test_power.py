@@ -8,9 +8,10 @@ import pytest
 from scipy import stats
 from test_claims import record
 
-from merlib import cli
+from merlib import cli, declarations
 from merlib.study import power as module
 from merlib.study import statistics
+from merlib.study.comparison import Spreads
 
 ROWS = {"ours": [60.0, 61.0, 59.0], "wo_multiattn": [55.0, 58.0], "wo_simam": [57.0] * 3, "wo_swfc": [59.9]}
 SPREAD = ((2 * 1.0 + 4.5) / 3) ** 0.5  # of `ours` and `wo_multiattn`: the others do not differ between seeds
@@ -41,6 +42,33 @@ def test_studies_of_five_seeds_find_their_smallest_gain_in_four_of_five_cases():
     differences = np.random.default_rng(0).normal(gain, 2.0, (20_000, 5))
     found = stats.ttest_1samp(differences, 0, axis=1).pvalue < 0.05
     assert found.mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_the_sample_of_dialogues_is_an_error_that_seeds_do_not_take_away():
+    """The standard error of 12 seeds is that of the root of 2^2 / 12 + 1, beside 2 / sqrt(12) of seeds alone."""
+    edge = stats.t.isf(0.025, 11)
+    gain = statistics.smallest_gain(12, 12**0.5 * (2.0**2 / 12 + 1.0) ** 0.5)
+    assert stats.nct.sf(edge, 11, gain / (2.0**2 / 12 + 1.0) ** 0.5) == pytest.approx(0.8, abs=1e-3)
+    assert statistics.seeds_needed(1.001 * gain, 2.0, clusters=1.0) == 12
+    assert statistics.seeds_needed(0.999 * gain, 2.0, clusters=1.0) == 13
+    assert statistics.seeds_needed(2.8, 2.0, clusters=1.0) is None, "no number of seeds is enough"
+
+
+def test_runs_of_several_rows_count_once_and_folds_are_not_pooled_with_whole_splits(places):
+    column = {"table": "readings", "column": "iemocap6_weighted_f1"}
+    for seed, (value, run) in enumerate(((60.0, "a"), (61.0, "b"), (59.0, "c"))):
+        record("default", [value], run=run, seeds=(seed,), **column)
+        if seed < 2:
+            record("turns_three", [value], run=run, seeds=(seed,), **column)
+    spreads = Spreads(declarations.load("mfcre"), "twin")
+    (key,) = spreads.groups
+    assert [sorted(means) for means in spreads.groups[key].values()] == [[59.0, 60.0, 61.0]]
+    paper = declarations.load("mpaf_net")
+    table = paper.tables["table5"]
+    cells = lambda row: {cell.column: cell for cell in declarations.row_cells(paper, table, table.find(row))}
+    one, ten = (cells(row)["validation_accuracy"] for row in ("mpaf_net", "mpaf_net_all_rotations"))
+    spreads = Spreads(paper, "twin")
+    assert spreads.measured(one)[:3] == spreads.measured(ten)[:3] and spreads.measured(one) != spreads.measured(ten)
 
 
 def test_a_claim_needs_the_seeds_that_its_gain_and_the_pooled_spread_need(ours):

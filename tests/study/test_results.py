@@ -78,6 +78,13 @@ def test_the_device_names_the_processor_and_the_caps_on_its_instructions(monkeyp
     assert runs.processor().startswith(f"CPU, 1 threads, {platform.machine()}, AVX512")
 
 
+def test_float32_in_place_of_bf16_is_said(meld, monkeypatch, capsys):
+    run = planning.plan(PAPER, "table3", row="bigru", change={"train.precision": "bf16", "train.epochs": 1})[0][0].run
+    monkeypatch.setattr(runs, "has_bf16", lambda device: False)
+    assert runs.execute(run, progress=False)["device"] == f"{runs.processor()}, float32 for bf16"
+    assert "run: this processor does not compute in bf16, so the forward pass is in float32" in capsys.readouterr().err
+
+
 def test_the_predictions_have_the_scores_that_run_json_states(trained):
     run, _, result = trained
     test = run.splits()["test"]

@@ -130,6 +130,7 @@ def test_the_margin_is_the_smallest_gain_that_the_text_claims_in_a_table():
     assert verdicts.delta(PAPER, "table3") == 1.11 and verdicts.delta(PAPER, "table4") == 1.18
     assert verdicts.delta(PAPER, "table9") == 1.11, "no gain is claimed there: the smallest of the paper"
     assert verdicts.delta(declarations.load("hff"), "table3") == 2.1
+    assert verdicts.delta(declarations.load("attsf_net"), "table5") == 0.21, "a loss under two masks is of one system"
     assert verdicts.delta(declarations.load("mpaf_net"), "table5") == 2.5
 
 

@@ -6,14 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from merlib.data import inputs, store
 from merlib.data.batches import Dialogues
 from merlib.data.folders import Dataset
 from merlib.data.store import Feature
 from merlib.data.table import Array
+from merlib.errors import TrainingError
 from merlib.training import fitting, metrics
+from merlib.training.prediction import predict
 from merlib.twins import dialogues
 
 
@@ -75,6 +77,64 @@ def test_an_estimator_learns_from_labelled_utterances_alone(mosi, monkeypatch):
     ((x, y),) = seen
     np.testing.assert_array_equal(y, train.target["score"][some].numpy())
     np.testing.assert_allclose(x, torch.cat([*train.pooled().features.values()], -1)[some].numpy(), rtol=1e-5)
+
+
+def with_values(split, value: float, *utterances: int):
+    """The split with another value in the first step of some utterances."""
+    text = split.features["text"].clone()
+    text[split.starts["text"][list(utterances)], 0] = value
+    return replace(split, features=split.features | {"text": text})
+
+
+@pytest.mark.parametrize("name", ["train", "val", "test"])
+@pytest.mark.parametrize("model", [{"name": "ridge", "alpha": 1.0}, {"name": "logistic", "c": 0.1}])
+def test_a_vector_that_is_not_finite_is_told_before_an_estimator_reads_it(mosi, model, name):
+    labels, splits = mosi
+    judge = metrics.Judge(labels, "mae", sentiment=True)
+    harmed = splits | {name: with_values(splits[name], 3e38, 5, 3)}  # finite, but its square is not
+    said = f"^2 of {len(splits[name])} utterances have a vector that is not finite, first {splits[name].ids[3]}: look"
+    with pytest.raises(TrainingError, match=said):
+        fitting.fit_estimator({"model": model}, harmed, judge, seed=0)
+    floor = {"model": {"name": "majority"}}  # which does not look at them
+    of_harmed, of_sound = (fitting.fit_estimator(floor, each, judge, seed=0) for each in (harmed, splits))
+    assert of_harmed["history"] == of_sound["history"]
+
+
+class WildRidge(Ridge):
+    def predict(self, x):
+        return np.where(np.arange(len(x)) == 1, np.nan, super().predict(x))
+
+
+class WildLogistic(LogisticRegression):
+    def decision_function(self, x):
+        return np.where(np.arange(len(x))[:, None] == 1, np.nan, super().decision_function(x))
+
+
+@pytest.mark.parametrize("model", [WildRidge(), WildLogistic(max_iter=2000)])
+def test_an_output_of_an_estimator_that_is_not_finite_is_no_prediction(mosi, monkeypatch, model):
+    monkeypatch.setattr(fitting.registry, "build", lambda kind, section, seed: model)
+    labels, splits = mosi
+    said = f"1 of {len(splits['val'])} utterances have an output that is not finite, first {splits['val'].ids[1]}: look"
+    with pytest.raises(TrainingError, match=said):
+        fitting.fit_estimator({"model": {}}, splits, metrics.Judge(labels, "mae", sentiment=True), seed=0)
+
+
+def test_a_loss_that_decomposes_matrices_leaves_it_to_the_outputs_to_say_what_is_wrong(mosi):
+    class Scores(torch.nn.Module):
+        def forward(self, batch):
+            return {"logits": batch["text"][:, 0, :2]}
+
+    def loss(outputs, target):
+        x = outputs["logits"]
+        return {"loss": torch.linalg.cholesky(x.T @ x + ridge * torch.eye(2)).sum()}
+
+    test, ridge = mosi[1]["test"], 1.0
+    assert predict(Scores(), test, loss=loss)["loss"].isfinite()
+    with pytest.raises(TrainingError, match=f"first {test.ids[2]}: look for huge values"):
+        predict(Scores(), with_values(test, math.inf, 2), loss=loss)
+    ridge = -1e9
+    with pytest.raises(torch.linalg.LinAlgError):
+        predict(Scores(), test, loss=loss)
 
 
 def test_what_is_kept_of_a_network_are_embeddings_probabilities_and_what_it_shows():

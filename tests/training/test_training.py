@@ -1,11 +1,13 @@
 """Training: what is selected, what it may see, and that a stopped run ends with the same bits."""
 
 import copy
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -169,6 +171,7 @@ def test_activations_computed_anew_give_the_same_bits(data, monkeypatch):
 
 
 def test_half_precision_is_that_of_the_forward_pass_alone(data, monkeypatch):
+    monkeypatch.setattr(prediction, "has_bf16", lambda device: True)  # slow on some processors, which this one may be
     dtypes = set()
 
     class Spying(Net):
@@ -187,6 +190,21 @@ def test_half_precision_is_that_of_the_forward_pass_alone(data, monkeypatch):
         dtypes.clear()
         run(data, recipe=RECIPE | {"epochs": 1, "precision": name})
         assert dtypes == {dtype}, "when it trains and when it validates"
+
+
+def test_a_processor_without_bf16_computes_in_float32(monkeypatch):
+    def refuses(*args):
+        raise RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive")
+
+    state = torch.get_rng_state()
+    assert prediction.has_bf16.__wrapped__("cpu") in (True, False)
+    monkeypatch.setattr(torch, "lstm", refuses)
+    assert not prediction.has_bf16.__wrapped__("cpu")
+    assert torch.equal(torch.get_rng_state(), state)
+    for has, dtype in ((False, torch.float32), (True, torch.bfloat16)):
+        monkeypatch.setattr(prediction, "has_bf16", lambda device, has=has: has)
+        with prediction.autocast("cpu", "bf16"):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
 
 @pytest.mark.parametrize(
@@ -347,6 +365,39 @@ def test_a_gradient_that_is_not_finite_stops_with_the_place_and_a_remedy(data):
             Net(batches.dims(splits["train"]), len(labels)), Broken(), splits["train"], splits["val"], recipe=RECIPE,
             judge=Judge(labels, "weighted_f1"), seed=0, progress=False,
         )  # fmt: skip
+
+
+class Each(nn.Module):
+    """Scores of each utterance by itself."""
+
+    def forward(self, batch):
+        x = batch["text"]
+        return {"logits": x[..., :3], "logits_binary": x[..., 3:5], "logits_text": x[..., 5:6], "embedding": x[..., 6:]}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("column", [1, 4])
+def test_an_output_that_is_not_finite_is_no_prediction(data, value, column):
+    test = data[1]["test"]
+    network, text = Each(), test.features["text"].clone()
+    text[:, 5:] = value  # of these outputs no prediction is made
+    unscored = replace(test, features=test.features | {"text": text.clone()})
+    assert len(prediction.predict(network, unscored)["logits"]) == len(test.ids)
+    text[[7, 4, 9], column] = value
+    for batch in (None, 2):
+        with pytest.raises(loop.TrainingError) as error:
+            prediction.predict(network, replace(test, features=test.features | {"text": text}), batch=batch)
+        said = f"3 of {len(test.ids)} utterances have an output that is not finite, first {test.ids[4]}: "
+        assert str(error.value) == f"{said}look for huge values in their arrays, or lower train.lr"
+
+
+def test_a_fit_stops_at_outputs_on_val_that_are_not_finite(data):
+    labels, splits = data
+    text = splits["val"].features["text"].clone()
+    text[2, 0] = math.nan
+    val = replace(splits["val"], features=splits["val"].features | {"text": text})
+    with pytest.raises(loop.TrainingError, match=f"utterances have an output.*first {val.ids[2]}: look for huge"):
+        run((labels, splits | {"val": val}))
 
 
 @pytest.mark.parametrize("key", ["optimizer", "schedule", "precision"])
