@@ -199,7 +199,7 @@ def test_a_processor_without_bf16_computes_in_float32(monkeypatch):
     state = torch.get_rng_state()
     assert prediction.has_bf16.__wrapped__("cpu") in (True, False)
     monkeypatch.setattr(torch, "lstm", refuses)
-    assert not prediction.has_bf16.__wrapped__("cpu")
+    assert not prediction.has_bf16.__wrapped__("cpu") and prediction.has_bf16.__wrapped__("cuda")
     assert torch.equal(torch.get_rng_state(), state)
     for has, dtype in ((False, torch.float32), (True, torch.bfloat16)):
         monkeypatch.setattr(prediction, "has_bf16", lambda device, has=has: has)
