@@ -217,8 +217,9 @@ def _name(device: str, recipe: dict[str, dict]) -> str:
 
 
 def _as_asked(recipe: dict[str, dict], device: str) -> bool:
-    """Whether the device computes in the precision of the recipe; estimators have none."""
-    return recipe.get("train", {}).get("precision") != "bf16" or has_bf16(device)
+    """Whether the device computes in the precision of the recipe, which an estimator does not read."""
+    reads = not registry.is_estimator(recipe["model"]["name"])
+    return not (reads and recipe["train"]["precision"] == "bf16") or has_bf16(device)
 
 
 def processor() -> str:
