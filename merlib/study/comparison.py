@@ -99,11 +99,11 @@ class Spreads:
     def of(self, cell: Cell) -> list[list[float]]:
         return list(self.groups.get(self.measured(cell), {}).values())
 
+    def protocol(self, cell: Cell) -> dict:
+        return declarations.recipe(self.paper, self.paper.tables[cell.table].find(cell.row), cell.corpus)["protocol"]
+
     def measured(self, cell: Cell) -> Measured:
-        protocol = declarations.recipe(self.paper, self.paper.tables[cell.table].find(cell.row), cell.corpus)[
-            "protocol"
-        ]
-        return cell.corpus, cell.metric, cell.emotion, (cell.fold, splits.folds(protocol))
+        return cell.corpus, cell.metric, cell.emotion, (cell.fold, splits.folds(self.protocol(cell)))
 
     @cached_property
     def groups(self) -> dict[Measured, dict[frozenset[str], list[float]]]:
@@ -114,7 +114,7 @@ class Spreads:
             for row in table.row if records else ():
                 for cell in declarations.row_cells(self.paper, table, row) if row.runs and row.kind == "own" else ():
                     if of_cell := records.get((row.id, cell.column)):
-                        protocol = declarations.recipe(self.paper, row, cell.corpus)["protocol"]
+                        protocol = self.protocol(cell)
                         chosen = [r for r in of_cell if r.selection == protocol["select"]]
                         runs = frozenset(str(record.run) for record in chosen)
                         means = verdicts.complete(chosen, splits.folds(protocol))
