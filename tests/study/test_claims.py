@@ -154,6 +154,23 @@ def test_the_lowest_is_claimed_the_other_way_round(places):
     assert line["verdict"] == "supported" and line["estimate"] == pytest.approx(10.0) and line["printed"] == 5.46
 
 
+def test_that_one_is_above_two_says_nothing_of_these_two(places):
+    for row, value in (("ef_lstm", 55.0), ("lf_lstm", 50.0), ("tfn", 61.0)):
+        record(row, [value, value + 0.5, value - 0.5], paper="mpaf_net", table="table5", column="test_accuracy")
+    line = judged("hybrid_above_late_accuracy", "mpaf_net")
+    assert (line["verdict"], line["pairs"]) == ("supported", "2 of 2") and line["estimate"] == pytest.approx(6.0)
+    assert judged("late_above_early_accuracy", "mpaf_net")["verdict"] == "contradicted"
+
+
+def test_a_test_that_two_claims_share_counts_once(places):
+    """MFCRE says a gain over MultiEMO in disgust twice; that it is the best there rests on the same pair here."""
+    for row, value in (("ours", 40.0), ("multiemo", 36.0)):
+        record(row, [value, value + 1, value - 1], table="table3", column="f1_disgust")
+    claims = study.judge_claims("mfcre")
+    tested = claims[claims["p"].notna()]
+    assert len(tested) == 3 and (tested["p_holm"] == tested["p"]).all()
+
+
 def test_equal_systems_are_seldom_called_different(places, monkeypatch):
     """500 pairs of ten equal systems, three seeds each: at most 5 % of p are below 5 %, with its margin."""
     generator, low = np.random.default_rng(0), 0
