@@ -13,6 +13,7 @@ from merlib import cli, declarations, study
 from merlib.data import folders
 from merlib.errors import RequestError
 from merlib.study import batch, costs, priorities, probes, records, runs
+from merlib.study.pairs import UNEQUAL
 from merlib.study.planning import plan
 from merlib.training import loop
 
@@ -92,6 +93,10 @@ def test_a_claim_that_is_decided_is_no_longer_open(tiny, monkeypatch):
     assert set(priorities.of_rows(paper, "twin").values()) == {priorities.CENTRAL, priorities.REST}
     monkeypatch.setattr(priorities, "judge_claims", lambda *_: judged.assign(verdict="undecided"))
     assert set(priorities.of_rows(paper, "twin").values()) == {priorities.CENTRAL, priorities.OPEN}
+    for note, open_too in (("a and b " + UNEQUAL, {priorities.OPEN}), ("a and b are one run", {priorities.REST})):
+        untested = judged.assign(verdict="not testable", note=note)
+        monkeypatch.setattr(priorities, "judge_claims", lambda *_, judged=untested: judged)
+        assert set(priorities.of_rows(paper, "twin").values()) == {priorities.CENTRAL} | open_too
 
 
 def test_a_plan_is_kept_with_what_is_recorded_and_what_is_blocked(tiny, capsys):
