@@ -155,11 +155,12 @@ def _seeds(pair: Pair, have: int) -> str:
     """How many seeds would find the printed difference."""
     needed = statistics.seeds_needed(pair.gain, pair.deviation, MOST, clusters=pair.clusters)
     if needed is None:
-        larger = f"needs a larger test set: {MOST} seeds of this one do not find the printed difference"
-        return larger if statistics.seeds_needed(pair.gain, pair.deviation, MOST) else f"needs more than {MOST} seeds"
+        larger = f"it takes a larger test set: {MOST} seeds of this one would not find the printed difference"
+        many = f"more than {MOST} seeds would find the printed difference"
+        return larger if statistics.seeds_needed(pair.gain, pair.deviation, MOST) else many
     if needed <= have:
         return f"{needed} seeds find the printed difference in most studies"
-    return f"needs about {needed} seeds"
+    return f"about {needed} seeds would find the printed difference"
 
 
 def _decided(judged: Judged, numbers: Numbers, p_holm: float) -> Judged:

@@ -29,6 +29,11 @@ CAVEAT = (
     "interval of the difference. `reproduced` is selected on validation; `test_peak` is what selection on the test set "
     "would have given."
 )
+FINDINGS = (
+    "Each is judged by differences between our own runs on equal inputs: points are percentage points, positive in the "
+    "direction of the claim. A verdict is at 5 % after Holm's adjustment over all claims of a paper; intervals are "
+    "not adjusted, nor are seeds, with which four of five studies would find what is printed. All claims: `claims.md`."
+)
 Board = tuple[Paper, Table, pd.DataFrame]  # a table, and `compare` of it
 
 
@@ -123,6 +128,7 @@ def _points(table: Table, board: pd.DataFrame, differences: pd.Series) -> float:
 def write(data: str, boards: list[Board] | None = None) -> Path:
     """results/<data>/report.md: the summary, the tables that have records, printed beside reproduced, and figures."""
     from merlib import figures
+    from merlib.study import claims, front_page
 
     root, boards = results_folder(data), boards or boards_of(data)
     board = scoreboard(data, boards)
@@ -133,6 +139,14 @@ def write(data: str, boards: list[Board] | None = None) -> Path:
         f"# Printed beside reproduced, on `{data}`",
         "",
         TWIN_CAVEAT if data in TWINS else CAVEAT,
+        "",
+        "## What the central claims come to",
+        "",
+        FINDINGS,
+        "",
+        front_page.findings(claims.judge_claims(data=data)),
+        "",
+        "## How many numbers have run, and what they say of the printed ones",
         "",
         _markdown(summary(data, boards)),
         "",

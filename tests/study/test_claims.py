@@ -45,7 +45,9 @@ def test_a_difference_is_supported_contradicted_or_undecided(ours):
     assert supported["ratio"] == pytest.approx(3.0 / 4.65) and supported["printed"] == 4.65
     assert judged("wo_simam_iemocap_weighted_f1")["verdict"] == "contradicted"
     undecided = judged("wo_swfc_iemocap_weighted_f1")
-    assert undecided["verdict"] == "undecided" and undecided["note"] == "needs about 21 seeds"
+    assert (
+        undecided["verdict"] == "undecided" and undecided["note"] == "about 21 seeds would find the printed difference"
+    )
     assert (undecided["pair"], undecided["covers"]) == (
         "table4/ours.iemocap_weighted_f1 - table4/wo_swfc.iemocap_weighted_f1", "seeds")  # fmt: skip
 
@@ -195,6 +197,19 @@ def test_the_page_tells_each_claim_in_a_sentence_and_the_file_has_its_numbers(ou
     page = (results_folder("twin") / "claims.md").read_text()
     assert "Synthetic twin" in page and all(declarations.load(paper).title in page for paper in declarations.papers())
     assert "ours +3.00 points, 95 % interval" in page and "over 3 seeds, where +4.65 is printed." in page
+
+
+def test_what_is_not_judged_stands_folded_behind_what_is(ours):
+    cli.main(["claims", "--write"])
+    page = (results_folder("twin") / "claims.md").read_text()
+    central, rest = page[page.index("Contextual xLSTM") :].split("### The rest")[0:2]
+    assert "- **not testable** `gain_weighted_f1_meld`" in central and "<details>" not in central, "all are read"
+    open_, *folded = rest.split("## Research")[0].split("<details><summary>")
+    assert "- **contradicted** `wo_simam" in open_ and "**not run**" not in open_
+    assert [part.split("</summary>")[0].split(" ", 1)[1] for part in folded] == ["not run", "not testable"]
+    for part in folded:
+        number, verdict = part.split("</summary>")[0].split(" ", 1)
+        assert part.count(f"- **{verdict}** ") == int(number) and "</details>" in part
 
 
 def test_claims_are_of_a_paper_and_not_of_a_table(places, capsys):
