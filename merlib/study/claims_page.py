@@ -10,9 +10,9 @@ from merlib.errors import RequestError
 from merlib.files import atomic
 from merlib.places import TWINS, results_folder
 from merlib.study.claims import VERDICTS
-from merlib.study.report import TWIN_CAVEAT
 
 WORDS = ("covers", "pair", "pairs", "inputs", "note")  # columns of claims.csv that may be empty
+TWIN_CAVEAT = "**Synthetic twin**: these numbers show that everything runs, and nothing about the papers' claims."
 INTRODUCTION = """\
 # What the papers claim, on our own runs
 
@@ -91,8 +91,8 @@ def plain(line) -> str:
     rival = f" to {line.pair.rpartition(' - ')[2].partition('.')[0]}" if line.kind in ("best", "order") else ""
     interval = "" if pd.isna(line.low) else f"95 % interval {line.low:+.2f} to {line.high:+.2f}, "
     ours = f"our difference{rival} is {line.estimate:+.2f} points ({interval}{_runs(line)})"
-    excluded = line.verdict == "undecided" and line.low * line.high > 0
-    p = f", p {line.p:.2g} and {line.p_holm:.2g} after Holm's adjustment" * excluded
+    beside_zero = line.verdict == "undecided" and pd.notna(line.low) and line.low * line.high > 0
+    p = f", p {line.p:.2g} and {line.p_holm:.2g} after Holm's adjustment" if beside_zero else ""
     return f"{head}; {ours}{p}, {line.printed:+.2f} is printed{f'; {line.note}' if line.note else ''}."
 
 

@@ -9,7 +9,8 @@ from merlib.data import official
 from merlib.declarations import Paper, Row, Table
 from merlib.files import atomic
 from merlib.places import TWINS, results_folder
-from merlib.study import verdicts
+from merlib.study import claims, front_page, verdicts
+from merlib.study.claims_page import TWIN_CAVEAT
 from merlib.study.comparison import compare
 from merlib.study.recorded import records_path
 from merlib.study.records import PLAIN
@@ -22,7 +23,6 @@ DOUBTS = {
     "part-of-corpus": "Trained and tested on a part of the official corpus",
     "stale": "Recorded under another recipe or by other code than the present ones, or before records said which",
 }
-TWIN_CAVEAT = "**Synthetic twin**: these numbers show that everything runs, and nothing about the papers' claims."
 CAVEAT = (
     "Printed numbers come from the papers' own features, reproduced ones from the features named in each table. "
     "`inputs` says how these relate; only where they are the `same` does `verdict` judge the printed number, by an "
@@ -128,7 +128,6 @@ def _points(table: Table, board: pd.DataFrame, differences: pd.Series) -> float:
 def write(data: str, boards: list[Board] | None = None) -> Path:
     """results/<data>/report.md: the summary, the tables that have records, printed beside reproduced, and figures."""
     from merlib import figures
-    from merlib.study import claims, front_page
 
     root, boards = results_folder(data), boards or boards_of(data)
     board = scoreboard(data, boards)
