@@ -13,6 +13,8 @@ from merlib.study import likeness, outcomes, statistics, verdicts
 from merlib.study.comparison import Spreads
 from merlib.study.statistics import Estimate, Pooled
 
+UNEQUAL = "have read other features, or other test utterances"  # which both sides run again on one root would mend
+
 
 @dataclass(frozen=True)
 class Side:
@@ -79,7 +81,7 @@ class Pairs:
             return f"{names} are one run on this root"
         both = high.seeds.keys() & low.seeds.keys()
         if both and not self._equal_seeds(high, low):
-            return f"{names} have read other features, or other test utterances"
+            return f"{names} {UNEQUAL}"
         printed = [likeness.printed_letters(self.paper, side.row, side.cell) for side in (high, low)]
         read = [likeness.passports(side.records[0].features) for side in (high, low)]
         lacking = {k for letters, of in zip(printed, read, strict=True) for k in letters if LETTERS[k] not in of}

@@ -67,6 +67,13 @@ def plan(
     return planned, skipped
 
 
+def not_held(paper: Paper, table: str, data: str) -> list[str]:
+    """The reason for every row of a table and corpus that the root does not have, of which `plan` says nothing."""
+    declared, corpora = paper.table(table), set(paper.corpora) - set(folders.corpora(data))
+    corpora_of = lambda row: dict.fromkeys(corpus for corpus, _ in _groups(paper, declared, row, corpora))
+    return [f"{row.id} on {corpus}: the root has no {corpus}" for row in declared.row for corpus in corpora_of(row)]
+
+
 def _groups(paper: Paper, table: Table, row: Row, corpora: set[str]) -> dict[tuple[str, str | None], list[Cell]]:
     """(corpus, modalities) of each run of a row, on the corpora of the root -> the cells whose values it gives."""
     groups: dict[tuple[str, str | None], list[Cell]] = {}
