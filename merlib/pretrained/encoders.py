@@ -6,7 +6,6 @@ the network (`AudioEncoder`): its convolutions stay frozen, as is usual, and it 
 Shapes: b utterances, s samples, t steps (of speech, or frames), d hidden width. Masks are True on what is real.
 """
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatch
@@ -25,7 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from merlib.errors import RequestError
 from merlib.files import sha256
-from merlib.foreign import regular
+from merlib.foreign import read_json, regular
 
 KINDS = ("*.json", "*.txt", "*.model", "*.safetensors")
 SETTINGS = ("config.json", "preprocessor_config.json")
@@ -109,8 +108,7 @@ class Images:
 
     def __init__(self, folder: str, device: str):
         self.net = filled(transformers.CLIPVisionModelWithProjection, folder).to(device)
-        settings = json.loads((Path(folder) / "preprocessor_config.json").read_text())
-        self.mean, self.std = (torch.tensor(settings[k]).view(3, 1, 1) for k in ("image_mean", "image_std"))
+        self.mean, self.std = _colours(Path(folder) / "preprocessor_config.json")
         self.size, self.device = self.net.config.image_size, device
 
     def __call__(self, videos: Sequence[np.ndarray]) -> States:
@@ -127,6 +125,16 @@ class Images:
         top, left = ((side - self.size) // 2 for side in sides)
         x = x[..., top : top + self.size, left : left + self.size] / 255
         return self.net(pixel_values=(x - self.mean.to(x)) / self.std.to(x)).image_embeds
+
+
+def _colours(file: Path) -> list[Tensor]:
+    """Mean and standard deviation of the three colours, 3 1 1 each, by which an encoder's images are standardised."""
+    try:
+        settings = read_json(file)
+        return [torch.tensor(settings[name]).view(3, 1, 1) for name in ("image_mean", "image_std")]
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
+        what = f"{file} gives no image_mean and image_std of three colours ({type(error).__name__}: {error})"
+        raise RequestError(f"{what}. Save the image processor again with save_pretrained, or get it again") from None
 
 
 def kind(folder: str) -> str:

@@ -307,6 +307,15 @@ def test_a_damaged_encoder_is_refused_by_name(wavlm, tmp_path, damage):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"image_mean": [0.5], "image_std": [0.5]}'])
+def test_settings_of_images_that_say_nothing_are_refused(clip, content):
+    file = Path(clip) / "preprocessor_config.json"
+    file.unlink() if content is None else file.write_text(content)
+    with pytest.raises(RequestError, match="preprocessor_config.json gives no image_mean and") as error:
+        encoders.Images(clip, "cpu")
+    assert "\n" not in str(error.value)
+
+
 def test_only_a_pooler_that_is_read_must_be_there(tmp_path):
     folder = bert(tmp_path)
     rewritten(folder, lambda held: {key: value for key, value in held.items() if "pooler" not in key})
