@@ -63,7 +63,7 @@ def encode(
     if max_tokens < 3:
         raise FeatureError(f"max_tokens={max_tokens} leaves no room between the special tokens. Ask for 3 or more.")
     folder, origin = _located(encoder, trained_on)
-    tokenizer = encoders.read(transformers.AutoTokenizer, folder)
+    tokenizer = encoders.tokenizer(folder)
     _check_marks(tokenizer, encoder, pool, context)
     model = encoders.text_encoder(folder).to(device)
     if max_tokens > (room := _room(tokenizer, model)):

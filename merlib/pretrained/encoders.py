@@ -137,6 +137,16 @@ def _colours(file: Path) -> list[Tensor]:
         raise RequestError(f"{what}. Save the image processor again with save_pretrained, or get it again") from None
 
 
+def tokenizer(folder: str) -> transformers.PreTrainedTokenizerBase:
+    """The tokenizer of a folder; RequestError where its vocabulary is absent, since it would then know no word."""
+    found = read(transformers.AutoTokenizer, folder)
+    files = {*found.vocab_files_names.values(), "tokenizer.json"}
+    if found.vocab_files_names and not any((Path(folder) / file).is_file() for file in files):
+        what = f"its tokenizer has no vocabulary: none of {', '.join(sorted(files))}"
+        raise RequestError(f"{folder}: {what}. Save the tokenizer there, too, with save_pretrained")
+    return found
+
+
 def kind(folder: str) -> str:
     """Which kind of network an encoder is, as its settings name it: bert, wavlm, whisper."""
     return read(transformers.AutoConfig, folder).model_type

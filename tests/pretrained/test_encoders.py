@@ -307,6 +307,15 @@ def test_a_damaged_encoder_is_refused_by_name(wavlm, tmp_path, damage):
     assert "\n" not in str(error.value)
 
 
+def test_a_tokenizer_without_its_vocabulary_is_refused(tmp_path):
+    folder = bert(tmp_path)
+    assert len(encoders.tokenizer(folder)) == 10
+    for file in tmp_path.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(RequestError, match="its tokenizer has no vocabulary: none of merges.txt, tokenizer.json, voc"):
+        encoders.tokenizer(folder)
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"image_mean": [0.5], "image_std": [0.5]}'])
 def test_settings_of_images_that_say_nothing_are_refused(clip, content):
     file = Path(clip) / "preprocessor_config.json"
