@@ -218,7 +218,7 @@ def located(encoder: str) -> str:
         return encoder
     try:
         folder = huggingface_hub.snapshot_download(encoder, allow_patterns=list(KINDS))
-        if not list(Path(folder).glob("*.safetensors")):
+        if not list(Path(folder).glob("model*.safetensors")):
             folder = huggingface_hub.snapshot_download(encoder, allow_patterns=[*KINDS, "pytorch_model.bin"])
     except (OSError, ValueError) as error:
         why = " ".join(str(error).split())[:300]
@@ -228,9 +228,10 @@ def located(encoder: str) -> str:
 
 def weights(folder: str) -> list[Path]:
     """The files of an encoder's weights; RequestError where there are none, or where one is damaged."""
-    files = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("pytorch_model.bin"))
+    names = ("model.safetensors", "model-*-of-*.safetensors", "pytorch_model.bin")  # which transformers reads first
+    files = next((found for name in names if (found := sorted(Path(folder).glob(name)))), [])
     if not files:
-        what = "neither *.safetensors nor pytorch_model.bin"
+        what = "neither model.safetensors (nor its parts) nor pytorch_model.bin"
         raise RequestError(f"{folder}: {what}; save the encoder with save_pretrained")
     for file in files:
         if file.suffix == ".safetensors":

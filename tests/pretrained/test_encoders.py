@@ -307,6 +307,20 @@ def test_a_damaged_encoder_is_refused_by_name(wavlm, tmp_path, damage):
     assert "\n" not in str(error.value)
 
 
+def test_weights_are_the_files_that_are_read(tmp_path):
+    """A passport has their hash: of a file beside them that nothing reads, it would be that of any weights."""
+    folder = bert(tmp_path)
+    states = load_file(tmp_path / "model.safetensors")
+    save_file({"other": torch.ones(1)}, tmp_path / "adapter.safetensors")
+    assert [file.name for file in encoders.weights(folder)] == ["model.safetensors"]
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(states, tmp_path / "pytorch_model.bin")
+    assert [file.name for file in encoders.weights(folder)] == ["pytorch_model.bin"]
+    encoders.text_encoder(folder).save_pretrained(tmp_path, max_shard_size="1KB")
+    assert len(encoders.weights(folder)) > 2 and "pytorch_model.bin" not in str(encoders.weights(folder))
+    encoders.text_encoder(folder)
+
+
 def test_a_tokenizer_without_its_vocabulary_is_refused(tmp_path):
     folder = bert(tmp_path)
     assert len(encoders.tokenizer(folder)) == 10
