@@ -29,6 +29,7 @@ from merlib.foreign import read_json, regular
 KINDS = ("*.json", "*.txt", "*.model", "*.safetensors")
 SETTINGS = ("config.json", "preprocessor_config.json")
 SPEC_AUGMENT = ("*masked_spec_embed",)  # a weight that only SpecAugment reads, which is off here
+QUANTISED = {"I8", "U8", "F8_E4M3", "F8_E5M2"}  # types of tensors that need scales from elsewhere
 States = tuple[Tensor, Tensor]  # b t d, b t
 
 
@@ -236,9 +237,13 @@ def weights(folder: str) -> list[Path]:
     for file in files:
         if file.suffix == ".safetensors":
             try:
-                safe_open(file, framework="numpy")
+                with safe_open(file, framework="numpy") as tensors:
+                    types = {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
             except (OSError, SafetensorError) as error:
                 raise RequestError(f"{file} is cut off, or no safetensors file ({error}): get it again") from None
+            if quantised := sorted(types & QUANTISED):
+                what = f"its weights are quantised ({', '.join(quantised)}), and mean nothing as floats"
+                raise RequestError(f"{file}: {what}. Get them in float32, float16 or bfloat16")
     return files
 
 

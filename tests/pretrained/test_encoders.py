@@ -321,6 +321,16 @@ def test_weights_are_the_files_that_are_read(tmp_path):
     encoders.text_encoder(folder)
 
 
+def test_quantised_weights_are_not_read_as_floats(tmp_path):
+    folder = bert(tmp_path)
+    for kind in (torch.bfloat16, torch.float16):
+        rewritten(folder, lambda held, kind=kind: {key: value.to(kind) for key, value in held.items()})
+        assert {parameter.dtype for parameter in encoders.text_encoder(folder).parameters()} == {torch.float32}
+    rewritten(folder, lambda held: {key: (127 * value).to(torch.int8) for key, value in held.items()})
+    with pytest.raises(RequestError, match=r"model.safetensors: its weights are quantised \(I8\)"):
+        encoders.text_encoder(folder)
+
+
 def test_a_tokenizer_without_its_vocabulary_is_refused(tmp_path):
     folder = bert(tmp_path)
     assert len(encoders.tokenizer(folder)) == 10
