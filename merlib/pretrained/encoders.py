@@ -195,7 +195,7 @@ def read(kind: type, folder: str, **options) -> Any:
     transformers.logging.set_verbosity_error()  # what its warnings say is checked here
     transformers.logging.disable_progress_bar()
     try:
-        return kind.from_pretrained(folder, **options)
+        return kind.from_pretrained(folder, trust_remote_code=False, **options)  # nor asked whether to run code of it
     except Exception as error:  # foreign files may raise anything in the library that reads them
         what = f"{kind.__name__} cannot read it ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
         raise RequestError(f"{folder}: {what}. Save the encoder again with save_pretrained, or get it again") from error

@@ -340,6 +340,16 @@ def test_a_tokenizer_without_its_vocabulary_is_refused(tmp_path):
         encoders.tokenizer(folder)
 
 
+def test_nobody_is_asked_whether_to_run_the_code_of_an_encoder(tmp_path, monkeypatch):
+    folder = bert(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    own = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config | own))
+    monkeypatch.setattr("builtins.input", lambda question: pytest.fail(question))
+    with pytest.raises(RequestError, match="AutoConfig cannot read it .*custom code"):
+        encoders.text_encoder(folder)
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"image_mean": [0.5], "image_std": [0.5]}'])
 def test_settings_of_images_that_say_nothing_are_refused(clip, content):
     file = Path(clip) / "preprocessor_config.json"
