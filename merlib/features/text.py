@@ -63,7 +63,7 @@ def encode(
     if max_tokens < 3:
         raise FeatureError(f"max_tokens={max_tokens} leaves no room between the special tokens. Ask for 3 or more.")
     folder, origin = _located(encoder, trained_on)
-    tokenizer = encoders.read(transformers.AutoTokenizer, folder)
+    tokenizer = encoders.tokenizer(folder)
     _check_marks(tokenizer, encoder, pool, context)
     model = encoders.text_encoder(folder).to(device)
     if max_tokens > (room := _room(tokenizer, model)):
@@ -72,6 +72,10 @@ def encode(
     if layer is not None and not 0 <= layer <= layers:
         raise FeatureError(f"layer={layer}, but {encoder} has {layers}. Ask for 0 (the embeddings) to {layers}.")
     inputs = windows(corpus, tokenizer, context=context, max_tokens=max_tokens)
+    known, last = getattr(model.config, "vocab_size", None), max(max(ids) for ids, _ in inputs)
+    if known and last >= known:
+        what = f"{encoder} knows {known} tokens, and its tokenizer gives number {last}, counted from 0"
+        raise FeatureError(f"{what}: they are not of one encoder. Save both again.")
     if pool == "ids":
         rows = [_marked(*each) for each in inputs]
     else:

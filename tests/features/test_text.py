@@ -303,6 +303,16 @@ def test_positions_of_robertas_kind_begin_after_the_padding(encoder, tiny, tmp_p
     assert text.encode(long, encoder=str(tmp_path), max_tokens=64).values.shape == (len(long.ids), 16)
 
 
+@pytest.mark.parametrize("pool", ["mean", "ids"])
+def test_a_tokenizer_of_another_encoder_is_refused(encoder, tiny, tmp_path, pool):
+    shutil.copytree(encoder, tmp_path, dirs_exist_ok=True)
+    model = transformers.AutoModel.from_pretrained(tmp_path)
+    model.resize_token_embeddings(50)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(FeatureError, match=r"knows 50 tokens, and its tokenizer gives number \d+.*Save both again"):
+        text.encode(tiny[0], encoder=str(tmp_path), pool=pool, max_tokens=40)
+
+
 @pytest.mark.parametrize("context", ["alone", "dialogue"])
 def test_the_passport_counts_the_texts_that_were_cut(encoder, tiny, context):
     tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
