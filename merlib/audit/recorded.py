@@ -155,7 +155,7 @@ def scores_of_runs(scored: list[Scored]) -> Iterator[Finding]:
 
 def _system(scored: Scored) -> tuple:
     """Those rows of a table that are the classes of one system are one; any other stands alone."""
-    row = scored.paper.tables[scored.cell.table].find(scored.cell.row)
+    row = scored.paper.row_of(scored.cell)
     return scored.cell.table, "" if row.emotion or row.average else row.id
 
 

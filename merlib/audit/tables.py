@@ -91,7 +91,7 @@ def _unlike(cell: Cell, check: str, message: str, other: Cell) -> Finding:
 
 
 def _label(paper: Paper, cell: Cell) -> str:
-    return paper.tables[cell.table].find(cell.row).label
+    return paper.row_of(cell).label
 
 
 def _system(label: str) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from merlib import declarations
 from merlib.data import official, splits
 from merlib.declarations import Cell, Paper, Row
+from merlib.declarations.schema import OF_CLASS
 from merlib.study import likeness, outcomes, stale, verdicts
 from merlib.study.records import PLAIN, read_records
 from merlib.study.statistics import Z
@@ -100,7 +101,7 @@ class Spreads:
         return list(self.groups.get(self.measured(cell), {}).values())
 
     def protocol(self, cell: Cell) -> dict:
-        return declarations.recipe(self.paper, self.paper.tables[cell.table].find(cell.row), cell.corpus)["protocol"]
+        return declarations.recipe(self.paper, self.paper.row_of(cell), cell.corpus)["protocol"]
 
     def measured(self, cell: Cell) -> Measured:
         return cell.corpus, cell.metric, cell.emotion, (cell.fold, splits.folds(self.protocol(cell)))
@@ -112,7 +113,7 @@ class Spreads:
         for table in self.paper.tables.values():
             records = self.records(table.id)
             for row in table.row if records else ():
-                for cell in declarations.row_cells(self.paper, table, row) if row.runs and row.kind == "own" else ():
+                for cell in declarations.row_cells(self.paper, table, row) if row.trains else ():
                     if of_cell := records.get((row.id, cell.column)):
                         protocol = self.protocol(cell)
                         chosen = [r for r in of_cell if r.selection == protocol["select"]]
@@ -189,7 +190,7 @@ def _size(cell: Cell, selected: list[Any], n: int, data: str) -> int | None:
     if cell.fold is not None:
         of_folds = {record.fold: outcomes.read(data, str(record.run)) for record in selected}.values()
         return None if None in of_folds else sum(of_fold.val_n for of_fold in of_folds)
-    if cell.metric not in outcomes.CLASS:
+    if cell.metric not in OF_CLASS:
         return n
     of_group = official.classes_of(cell.corpus, n)
     return of_group and of_group[official.LABELS[cell.corpus].index(cell.emotion)]

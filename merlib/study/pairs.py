@@ -65,7 +65,7 @@ class Pairs:
 
     def side(self, cell: Cell) -> Side:
         """The side of a cell; without records where its row is quoted, or has not run."""
-        row = self.paper.tables[cell.table].find(cell.row)
+        row = self.paper.row_of(cell)
         if not row.runs:
             return Side(row, cell, [], {})
         protocol = declarations.recipe(self.paper, row, cell.corpus, modalities=cell.modalities)["protocol"]
