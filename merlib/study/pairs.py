@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from merlib import declarations
 from merlib.data import splits
 from merlib.declarations import LETTERS, Cell, Paper, Row
 from merlib.study import likeness, outcomes, statistics, verdicts
@@ -68,7 +67,7 @@ class Pairs:
         row = self.paper.row_of(cell)
         if not row.runs:
             return Side(row, cell, [], {})
-        protocol = declarations.recipe(self.paper, row, cell.corpus, modalities=cell.modalities)["protocol"]
+        protocol = self.spreads.protocol(cell)
         records = self.spreads.records(cell.table).get((cell.row, cell.column), [])
         return Side(row, cell, [r for r in records if r.selection == protocol["select"]], protocol)
 
