@@ -64,8 +64,8 @@ def quoted_alike(paper: Paper, table: Table) -> Iterator[Finding]:
             digits = ", ".join(c.printed for c in scores)
             message = (
                 f"{row.label} {row.reference or ''} is quoted with the same digits in all {len(scores)} scores as "
+                f"{other.label} {other.reference or ''}: {digits}. One may be a copy of the other."
             )
-            message += f"{other.label} {other.reference or ''}: {digits}. One may be a copy of the other."
             yield _unlike(scores[0], "quoted_alike", " ".join(message.split()), cells[0])
 
 

@@ -36,18 +36,12 @@ def recipe(paper: Paper) -> Grid:
 def readings(paper: Paper) -> Grid:
     """The points that the paper leaves open, the options and the default."""
     rows = [
-        [
-            Cell(name),
-            Cell(reading.question),
-            Cell(", ".join(reading.options)),
-            Cell(f"{reading.default}: {reading.why}"),
-        ]
-        for name, reading in paper.readings.items()
+        list(map(Cell, (name, each.question, ", ".join(each.options), f"{each.default}: {each.why}")))
+        for name, each in paper.readings.items()
     ]
     columns = [("reading",), ("question",), ("options",), ("default, and why",)]
-    return Grid(
-        "open-points", "What the paper leaves open, and how we read it", columns, rows, (0.14, 0.26, 0.16, 0.36)
-    )
+    caption = "What the paper leaves open, and how we read it"
+    return Grid("open-points", caption, columns, rows, (0.14, 0.26, 0.16, 0.36))
 
 
 def corpora(paper: Paper) -> Grid:
@@ -59,14 +53,8 @@ def corpora(paper: Paper) -> Grid:
         utterances = ", ".join(f"{split} {size}" for split, size in sizes.items())
         classes = ", ".join(official.LABELS.get(corpus, ()))
         work = next(iter(of_corpora([corpus])), None)
-        rows.append(
-            [
-                Cell(official.NAMES.get(corpus, corpus), work),
-                Cell(utterances),
-                Cell(classes),
-                Cell(official.ACCESS.get(corpus, "")),
-            ]
-        )
+        others = map(Cell, (utterances, classes, official.ACCESS.get(corpus, "")))
+        rows.append([Cell(official.NAMES.get(corpus, corpus), work), *others])
     columns = [("corpus",), ("utterances",), ("classes",), ("access",)]
     return Grid("corpora", "Corpora: official sizes, and how to get them", columns, rows, (0.14, 0.18, 0.22, 0.38))
 
@@ -98,10 +86,8 @@ def claims(paper: Paper, judged: pd.DataFrame) -> Grid:
         verdict = f"{line.verdict}, p {line.p_holm:.2g}" if has and not pd.isna(line.p_holm) else line.verdict
         rows.append([Cell(says), Cell(f"{line.printed:+.2f}"), Cell(ours), Cell(str(line.seeds or "")), Cell(verdict)])
     columns = [("claim",), ("printed",), ("ours (95 % interval)",), ("seeds",), ("verdict, p after Holm",)]
-    caption = (
-        f"Claims of {paper.id}, judged by differences between our own runs on equal inputs, in percentage points; "
-    )
-    caption += "central ones have a star"
+    judged_by = "judged by differences between our own runs on equal inputs, in percentage points"
+    caption = f"Claims of {paper.id}, {judged_by}; central ones have a star"
     return Grid("claims", caption, columns, rows, (0.4, None, 0.2, None, 0.18))
 
 
