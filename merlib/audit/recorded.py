@@ -73,7 +73,7 @@ def audit(only: str | None, data: str, ids: RunIds | None = None) -> list[Findin
     ids: of the runs that the root itself gives today, where it is here; they also tell other data.
     """
     findings = []
-    for paper in map(declarations.load, [only] if only else declarations.papers()):
+    for paper in map(declarations.load, declarations.papers(only)):
         scored = list(scored_of(paper, data))
         trained = [each for each in scored if each.cell.kind != "fact"]
         for check in (configurations, scores_of_runs, sizes):

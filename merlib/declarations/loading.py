@@ -39,8 +39,10 @@ def folders() -> dict[str, Path]:
     return declared | {files_of.toml(folder / "paper.toml")["id"]: folder for folder in installed if folder.is_dir()}
 
 
-def papers() -> list[str]:
-    """The ids of all declared papers; DeclarationError where there is none."""
+def papers(only: str | None = None) -> list[str]:
+    """The ids of all declared papers, DeclarationError where there is none; or of `only` one."""
+    if only:
+        return [only]
     if not (declared := folders()):
         looked = os.pathsep.join(map(str, search_path())) or "no folder"
         raise DeclarationError(f"{looked}: holds no <paper>/paper.toml; set MERLIB_PAPERS to a folder of declarations")

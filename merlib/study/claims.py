@@ -68,8 +68,7 @@ class Judged:
 
 def judge_claims(paper: str | None = None, data: str = "twin") -> pd.DataFrame:
     """Every claim between scores of a paper (or of all), one a line: the fields of `Judged`."""
-    names = [paper] if paper else declarations.papers()
-    judged = [each for name in names for each in _Claims(name, data).judged()]
+    judged = [each for name in declarations.papers(paper) for each in _Claims(name, data).judged()]
     return pd.DataFrame([asdict(each) for each in judged], columns=[field.name for field in fields(Judged)])
 
 
