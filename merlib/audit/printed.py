@@ -74,6 +74,7 @@ def scale(cell: Cell) -> float:
 
 
 def is_score(cell: Cell) -> bool:
+    """Whether a cell is a score of a test set or of a class, and no count, setting or loss."""
     return cell.metric in (*SCORES, *OF_CLASS)
 
 

@@ -83,6 +83,7 @@ def audit(only: str | None, data: str, ids: RunIds | None = None) -> list[Findin
 
 
 def scored_of(paper: Paper, data: str) -> Iterator[Scored]:
+    """Every record of a paper on a data root, with its cell."""
     for table in paper.tables.values():
         records = records_of(paper.id, table.id, data)
         for row in table.row if records else ():

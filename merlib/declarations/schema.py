@@ -68,6 +68,8 @@ class Row(Strict):
 
 
 class Table(Strict):
+    """A printed table, or one that this study adds: what its columns measure, and its rows."""
+
     id: str
     caption: str
     where: str
