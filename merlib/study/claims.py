@@ -114,7 +114,7 @@ class _Claims:
 
     def _inputs(self, side: Side) -> str:
         n = sum(int(record.n) for record in next(iter(verdicts.by_seed(side.records).values())).values())
-        return verdicts.inputs_of(self.paper, side.row, side.cell, side.records, n)
+        return verdicts.inputs_of(self.paper, side.cell, side.records, n)
 
     def _command(self, sides: Iterable[Side]) -> str:
         rows: dict[str, dict[str, bool]] = {}

@@ -85,6 +85,7 @@ class Spreads:
         return list(self.groups.get(self.measured(cell), {}).values())
 
     def protocol(self, cell: Cell) -> dict:
+        """By which a cell is scored; of a quoted row, that of the base recipe or of its other system."""
         return declarations.recipe(self.paper, self.paper.row_of(cell), cell.corpus)["protocol"]
 
     def measured(self, cell: Cell) -> Measured:
@@ -121,16 +122,16 @@ def _line(row: Row, cell: Cell, of_cell: list[Any], spreads: Spreads) -> dict[st
         if any(stale.reason(spreads.paper, cell, record) for record in selected):
             line["doubt"] = f"{line['doubt']} stale".strip()
         if selected and cell.printed is not None:
-            line |= _judged(row, cell, selected, protocol, spreads)
+            line |= _judged(cell, selected, protocol, spreads)
     return line
 
 
-def _judged(row: Row, cell: Cell, selected: list[Any], protocol: dict, spreads: Spreads) -> dict:
+def _judged(cell: Cell, selected: list[Any], protocol: dict, spreads: Spreads) -> dict:
     """The columns inputs, low, high and verdict of a cell that is printed and has run."""
     if cell.metric in ("count", "setting"):
         agrees = all(record.value == float(cell.printed) for record in selected)
         return {"inputs": "", "verdict": "agree" if agrees else "differ"}
-    inputs = verdicts.inputs_of(spreads.paper, row, cell, selected, _tested(selected))
+    inputs = verdicts.inputs_of(spreads.paper, cell, selected, _tested(selected))
     if inputs != likeness.SAME:
         return {"inputs": inputs, "verdict": "not testable here"}
     options = {"folds": splits.folds(protocol), "data": spreads.data, "selection": protocol["select"]}

@@ -79,7 +79,7 @@ class Pairs:
         both = high.seeds.keys() & low.seeds.keys()
         if both and not self._equal_seeds(high, low):
             return f"{names} have read other features, or other test utterances"
-        printed = [likeness.printed_letters(self.paper, side.row, side.cell) for side in (high, low)]
+        printed = [likeness.printed_letters(self.paper, side.cell) for side in (high, low)]
         read = [likeness.passports(side.records[0].features) for side in (high, low)]
         lacking = {k for letters, of in zip(printed, read, strict=True) for k in letters if LETTERS[k] not in of}
         if printed[0] != printed[1] and lacking:

@@ -117,12 +117,12 @@ def test_of(
     return against_printed(seeds, printed, spread(groups), clusters)
 
 
-def inputs_of(paper: Paper, row: Any, cell: Cell, records: list[Any], n: int) -> str:
+def inputs_of(paper: Paper, cell: Cell, records: list[Any], n: int) -> str:
     """The column `inputs` of a cell; several, where its runs differ."""
     relations = {}
     for record in records:
         named = str(record.substitutes)
         substitutes = None if named == "nan" else [] if named == "none" else named.split()
         options = {"features": str(record.features), "substitutes": substitutes, "n": n}
-        relations[likeness.relation(paper, row, cell, **options)] = True
+        relations[likeness.relation(paper, cell, **options)] = True
     return " or ".join(relations)
