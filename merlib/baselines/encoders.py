@@ -87,10 +87,6 @@ class TextEncoder(nn.Module):
         return {"encoder": encoders.pretrained_files(section["encoder"])}
 
 
-def _is_whisper(encoder: str) -> bool:
-    return encoder == whisper.TINY or encoders.kind(encoders.located(encoder)) == "whisper"
-
-
 class SpeechEncoder(nn.Module):
     """A speech encoder on waveforms, the mean of its states, one hidden layer, class scores.
 
@@ -110,7 +106,7 @@ class SpeechEncoder(nn.Module):
         super().__init__()
         if dims != {"audio": 1}:
             raise DeclarationError(f"a speech encoder that learns reads samples of audio, audio: 1; found {dims}")
-        make = whisper.WhisperEncoder if _is_whisper(encoder) else encoders.AudioEncoder
+        make = whisper.WhisperEncoder if whisper.is_whisper(encoder) else encoders.AudioEncoder
         self.encoder = make(encoder=encoder, learns=learns)
         self.head = Head(width=self.encoder.width, dim=dim, classes=1 if sentiment else classes, dropout=dropout)
 

@@ -20,13 +20,12 @@ from requests.adapters import HTTPAdapter
 from tqdm.auto import tqdm
 from urllib3.util import Retry
 
-from merlib.corpora.unpacking import unpack, unpack_once
+from merlib.corpora.unpacking import unpack_once
 from merlib.data.table import CorpusError
 from merlib.errors import Notice
-from merlib.files import atomic
+from merlib.files import atomic, numbered
 from merlib.foreign import content
 
-__all__ = ["RemoteFile", "download", "fetch", "files", "unpack"]
 ZENODO = "https://zenodo.org/api/records/"
 RAVDESS = "1188976"
 MELD = "https://raw.githubusercontent.com/declare-lab/MELD/master/data/MELD/"
@@ -148,10 +147,7 @@ def _own_md5(file: Path) -> Path:
 
 def _aside(file: Path) -> Path:
     """Rename a file that is not as it should be, to the first name that is free; returns the new path."""
-    number = 1
-    while (target := file.with_name(f"{file.name}.damaged-{number}")).exists():
-        number += 1
-    return file.rename(target)
+    return file.rename(numbered(file.with_name(f"{file.name}.damaged")))
 
 
 def _size(file: Path) -> int:

@@ -30,10 +30,9 @@ def cut(table: pd.DataFrame, times: str | None, file: Path, declared: Path) -> p
     names, timed = [name for name in ("audio", "video") if name in table], {"start", "end"} <= set(table)
     shared = {name: _shared(table, name, file) for name in names}
     if timed and times is None and any(_whole(table[n]).any() for n in names) and not any(shared.values()):
-        what = (
-            f"each row has a recording of its own, and times. Say in {declared} where these count: in the recording, "
-        )
-        raise CorpusError(f'{file}: {what}which they cut (times = "recording"), or not (times = "dialogue").')
+        what = f"each row has a recording of its own, and times. Say in {declared} where these count"
+        places = 'in the recording, which they cut (times = "recording"), or not (times = "dialogue")'
+        raise CorpusError(f"{file}: {what}: {places}.")
     cutting = [name for name in names if timed and (times == "recording" or shared[name])]
     if uncut := [name for name in names if shared[name] and name not in cutting]:
         what = f"{uncut[0]}: several utterances share a recording, first {shared[uncut[0]]}"

@@ -52,10 +52,12 @@ def dataset(data: str, corpus: str, *, features: Sequence[str] | None = None) ->
 
 
 def corpora(data: str) -> list[str]:
+    """The corpora that the root `data` holds, by name."""
     return sorted(file.parent.name for file in root_path(data).glob("*/corpus.json"))
 
 
 def roots() -> list[str]:
+    """The data roots that hold a corpus, by name."""
     return sorted({file.parents[1].name for file in data_folder().glob("*/*/corpus.json")})
 
 

@@ -168,7 +168,7 @@ def minority(labels: np.ndarray) -> np.ndarray:
 
 
 def _with_copies(source: Source, dataset: Dataset, data: dict, protocol: dict, fold: int) -> Source:
-    """The same, with an augmented copy of every utterance of a rare class (of those that train, or of all).
+    """The source with an augmented copy of every utterance of a rare class (of those that train, or of all).
 
     A copy whose augmented recording could not be used is left out by `on_failure` discard.
     """

@@ -33,6 +33,7 @@ SEED = 2023  # of every random split here, so that a protocol is the same for al
 
 
 def folds(protocol: dict[str, Any]) -> int:
+    """How many folds a section `protocol` of a recipe has."""
     return FOLDS.get(protocol["split"], 1)
 
 

@@ -120,9 +120,8 @@ def check_array(values: np.ndarray, lengths: np.ndarray | None, passport: Passpo
         expected = f"one of {MODALITIES} and floats or bytes of shape (n, ...)"
         raise FeatureError(f"{file}: found {passport.modality} {actual}, expected {expected}. Convert it first.")
     if (steps := _longest(lengths)) != passport.steps:
-        actual, expected = (
-            "one row" if n is None else f"sequences of up to {n} steps" for n in (steps, passport.steps)
-        )
+        both = (steps, passport.steps)
+        actual, expected = ("one row" if n is None else f"sequences of up to {n} steps" for n in both)
         raise FeatureError(f"{file}: an utterance is {actual}, its passport says {expected}. {AGAIN}")
     rows, ids = len(values) if lengths is None else len(lengths), len(set(passport.ids))
     if len(passport.ids) != rows or ids != rows:

@@ -75,9 +75,8 @@ def _rows(path: Path, columns: Mapping[str, Any]) -> list[dict[str, Any]]:
         if "cited" in row:
             row["cited"] = row["cited"].lower() in ("true", "yes", "1", "x")
         reported = {name: text for name, text in cells.items() if text not in DASHES}
-        rows.append(
-            {"id": re.sub(r"\W+", "_", label.casefold()).strip("_"), "label": label, "reported": reported} | row
-        )
+        name = re.sub(r"\W+", "_", label.casefold()).strip("_")
+        rows.append({"id": name, "label": label, "reported": reported} | row)
     return rows
 
 

@@ -39,8 +39,10 @@ def folders() -> dict[str, Path]:
     return declared | {files_of.toml(folder / "paper.toml")["id"]: folder for folder in installed if folder.is_dir()}
 
 
-def papers() -> list[str]:
-    """The ids of all declared papers; DeclarationError where there is none."""
+def papers(only: str | None = None) -> list[str]:
+    """The ids of all declared papers, DeclarationError where there is none; or of `only` one."""
+    if only:
+        return [only]
     if not (declared := folders()):
         looked = os.pathsep.join(map(str, search_path())) or "no folder"
         raise DeclarationError(f"{looked}: holds no <paper>/paper.toml; set MERLIB_PAPERS to a folder of declarations")
@@ -98,8 +100,7 @@ def _check(paper: Paper, folder: Path) -> None:
             raise DeclarationError(f"{csv if csv.exists() else csv.with_suffix('.toml')}: {error}") from error
     for learned in paper.learned.values():
         for address in learned.rows:
-            table, _, row = address.partition("/")
-            paper.table(table).find(row)
+            paper.row_at(address)
     known, ids = addresses(paper), Counter(claim.id for claim in paper.claims)
     if repeated := sorted(name for name, count in ids.items() if count > 1):
         raise DeclarationError(f"{paper.id}/claims.toml: claim ids repeat: {repeated}")
@@ -159,7 +160,7 @@ def _check_table(paper: Paper, table: Table) -> None:
             one_of(table.columns, name, f"column of {paper.id}/{table.id}")
         for name in row.bold:
             one_of(row.reported, name, f"printed cell of {paper.id}/{table.id}/{row.id}, so it cannot be bold")
-        corpora = {cell.corpus for cell in row_cells(paper, table, row)} if row.runs and row.kind == "own" else ()
+        corpora = {cell.corpus for cell in row_cells(paper, table, row)} if row.trains else ()
         for corpus in corpora:
             one_of(paper.corpora, corpus, f"corpus of {paper.id}")
             if paper.recipe:

@@ -258,8 +258,8 @@ def pretrained_files(encoder: str) -> list[Path]:
     return [*weights(folder), *(folder / name for name in SETTINGS if (folder / name).exists())]
 
 
-def padded(rows: Sequence[Tensor], value: float = 0) -> States:
-    """Rows of different length, t ... each -> b t ..., and their mask, b t."""
+def padded(rows: Sequence[Tensor]) -> States:
+    """Rows of different length, t ... each -> b t ..., zero on padding, and their mask, b t."""
     lengths = torch.tensor([len(row) for row in rows], device=rows[0].device)
     mask = torch.arange(int(lengths.max()), device=rows[0].device) < lengths.unsqueeze(1)
-    return pad_sequence(list(rows), batch_first=True, padding_value=value), mask
+    return pad_sequence(list(rows), batch_first=True), mask

@@ -15,7 +15,7 @@ import pandas as pd
 from merlib.data import folders, store, table
 from merlib.data.table import Array, Corpus, CorpusError
 from merlib.errors import FeatureError, Notice
-from merlib.files import atomic
+from merlib.files import atomic, numbered
 
 IDENTITY = ("dialogue", "turn", "label", "split", "score")
 OPTIONAL = ("speaker", "text", "start", "end", "audio", "video")
@@ -133,9 +133,7 @@ def _set_aside(folder: Path, source: Path, files: list[Path]) -> None:
     arrays = [file.stem for file in files] if files != [folder] else folders.arrays(folder.parent.name, folder.name)
     place = folder.parent / "replaced"
     place.mkdir(exist_ok=True)
-    number = 1
-    while (target := place / f"{folder.name}-{number}").exists():
-        number += 1
+    target = numbered(place / folder.name)
     if files == [folder]:
         folder.rename(target)
     else:

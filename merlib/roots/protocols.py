@@ -27,8 +27,7 @@ def of_root(paper: Paper, held: Mapping[str, dict]) -> list[dict[str, Any]]:
                 continue
             own = recipe  # of the encoder
             if substitute.learned:
-                table, row = paper.learned[substitute.learned].rows[0].split("/")
-                own = declarations.recipe(paper, paper.table(table).find(row), corpus)
+                own = declarations.recipe(paper, paper.row_at(paper.learned[substitute.learned].rows[0]), corpus)
             printed = recipe["data"][substitute.modality]
             names = fnmatch.filter(arrays, re.sub(r"{\w+}", "*", printed))  # one of a seed and a fold, at least
             summaries, here = [arrays[each].get("summary", "") for each in names], bool(names)

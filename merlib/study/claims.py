@@ -69,8 +69,7 @@ class Judged:
 
 def judge_claims(paper: str | None = None, data: str = "twin") -> pd.DataFrame:
     """Every claim between scores of a paper (or of all), one a line: the fields of `Judged`."""
-    names = [paper] if paper else declarations.papers()
-    judged = [each for name in names for each in _Claims(name, data).judged()]
+    judged = [each for name in declarations.papers(paper) for each in _Claims(name, data).judged()]
     return pd.DataFrame([asdict(each) for each in judged], columns=[field.name for field in fields(Judged)])
 
 
@@ -118,7 +117,7 @@ class _Claims:
 
     def _inputs(self, side: Side) -> str:
         n = sum(int(record.n) for record in next(iter(verdicts.by_seed(side.records).values())).values())
-        return verdicts.inputs_of(self.paper, side.row, side.cell, side.records, n)
+        return verdicts.inputs_of(self.paper, side.cell, side.records, n)
 
     def _command(self, sides: Iterable[Side]) -> str:
         rows: dict[str, dict[str, bool]] = {}

@@ -42,16 +42,11 @@ def _papers(central: pd.DataFrame) -> str:
     lines = []
     for paper in map(declarations.load, declarations.papers()):
         verdicts = _counted(central[central["paper"] == paper.id])
-        lines.append(
-            {
-                "paper": f"[{paper.title}](papers/{paper.id}/notes.md)",
-                "id": f"`{paper.id}`",
-                "year": paper.published.get("year", ""),
-                "corpora": ", ".join(official.NAMES.get(corpus, corpus) for corpus in paper.corpora),
-                "verdicts on its central claims": verdicts or "none judged",
-            }
-        )
-    return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
+        corpora = ", ".join(official.NAMES.get(corpus, corpus) for corpus in paper.corpora)
+        title = f"[{paper.title}](papers/{paper.id}/notes.md)"
+        lines.append([title, f"`{paper.id}`", paper.published.get("year", ""), corpora, verdicts or "none judged"])
+    columns = ["paper", "id", "year", "corpora", "verdicts on its central claims"]
+    return pd.DataFrame(lines, columns=columns).to_markdown(index=False, disable_numparse=True)
 
 
 def findings(judged: pd.DataFrame) -> str:

@@ -189,9 +189,8 @@ def _sentence(lines: pd.DataFrame) -> str:
     same, near = (lines[lines["what"] == what] for what in (SAME, NEAR))
     of, known, nearly = map(_range, (same["of"], same["utterances"], near["utterances"]))
     each = " in each fold" * (same["fold"].nunique() > 1)
-    text = (
-        f"{known} of {of} test utterances of five words or more{each} stand word for word in training, {nearly} nearly"
-    )
+    tested = f"{of} test utterances of five words or more{each}"
+    text = f"{known} of {tested} stand word for word in training, {nearly} nearly"
     if same["right"].notna().any():
         right, largest = _range(same["right"]), _range(same["majority"])
         text += f"; the label of the first there is right in {right} %, the largest class of training in {largest} %"

@@ -28,6 +28,7 @@ import pandas as pd
 
 from merlib.data import official
 from merlib.declarations import Cell
+from merlib.declarations.schema import OF_CLASS
 from merlib.files import atomic
 from merlib.places import results_folder
 from merlib.study.statistics import Statistic
@@ -35,7 +36,6 @@ from merlib.study.statistics import Statistic
 if TYPE_CHECKING:
     from merlib.study.runs import Run
 
-CLASS = ("f1", "precision", "recall")  # metrics of one class
 KEY_BITS = 128  # of labels, so that nobody finds the key by trying
 BINARY = ("acc2", "f1_acc2")  # metrics of two classes, on the sentiment corpora
 SELECTIONS = ("val", "test_peak")
@@ -188,7 +188,7 @@ def score(cell: Cell) -> Statistic | None:
     name, average = cell.metric, ""
     if name.startswith(("macro_", "weighted_")):
         average, name = name.split("_", 1)
-    if name in CLASS and not average:
+    if name in OF_CLASS and not average:
         at = official.LABELS[cell.corpus].index(cell.emotion)
         return lambda counts: 100 * _of_classes(name, counts)[..., at]
     of_all = {

@@ -77,7 +77,7 @@ def not_held(paper: Paper, table: str, data: str) -> list[str]:
 def _groups(paper: Paper, table: Table, row: Row, corpora: set[str]) -> dict[tuple[str, str | None], list[Cell]]:
     """(corpus, modalities) of each run of a row, on the corpora of the root -> the cells whose values it gives."""
     groups: dict[tuple[str, str | None], list[Cell]] = {}
-    for cell in declarations.row_cells(paper, table, row) if row.runs and row.kind == "own" else ():
+    for cell in declarations.row_cells(paper, table, row) if row.trains else ():
         if cell.corpus in corpora:
             groups.setdefault((cell.corpus, cell.modalities), []).append(cell)
     return groups

@@ -144,7 +144,7 @@ def _of_claim(study: _Study, claim: Claim, pair: tuple[Cell, Cell], tested: bool
 
 
 def _notes(paper: Paper, pair: tuple[Cell, Cell], tested: bool, gain: float, deviation: float) -> Iterator[str]:
-    rows = [paper.tables[cell.table].find(cell.row) for cell in pair]
+    rows = [paper.row_of(cell) for cell in pair]
     if not tested:
         yield f"quoted, not trained here: {'; '.join(row.label for row in rows if not row.runs)}"
     if gain <= 0:

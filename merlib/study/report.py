@@ -41,7 +41,7 @@ def boards_of(data: str, *, only_with_floors: bool = False, paper: str | None = 
     """Every table with rows of all papers, or of one, printed beside reproduced; those `when_named` with records."""
     return [
         (paper, table, compare(paper.id, table.id, data))
-        for paper in map(declarations.load, [paper] if paper else declarations.papers())
+        for paper in map(declarations.load, declarations.papers(paper))
         for table in paper.tables.values()
         if table.row and (not table.when_named or records_path(paper.id, table.id, data).exists())
         if _has_floors(table) or not only_with_floors

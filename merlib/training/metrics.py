@@ -55,8 +55,8 @@ def sentiment(*, y_true: np.ndarray, y_pred: Predictions, binary: str) -> dict[s
     }
 
 
-def of_scores(*, y_score: np.ndarray, binary: str = "nonnegative") -> Predictions:
-    """Predictions from the scores of a regression."""
+def of_scores(*, y_score: np.ndarray, binary: str) -> Predictions:
+    """Predictions from the scores of a regression (u); binary: as of `sentiment`."""
     score = np.clip(y_score, -3, 3)
     return {"class": sentiment_class(score), "score": score, "binary": ABOVE[binary](score).astype(int)}
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from merlib import declarations, study
+from merlib.declarations.schema import OF_CLASS
 from merlib.study import outcomes, statistics
 from merlib.training import metrics
 
@@ -41,7 +42,7 @@ def test_every_score_of_a_classification_follows_from_the_counts(corpus, places)
     averages = ["macro_f1", "macro_precision", "weighted_recall", "weighted_precision", "balanced_accuracy"]
     cells = CELLS + [CELLS[0].model_copy(update={"metric": name}) for name in averages]
     for cell in cells + [CELLS[0].model_copy(update={"metric": name}) for name in ("precision", "recall")]:
-        name = f"{cell.metric}/{cell.emotion}" if cell.metric in outcomes.CLASS else cell.metric
+        name = f"{cell.metric}/{cell.emotion}" if cell.metric in OF_CLASS else cell.metric
         assert outcomes.score(cell)(of.counts.sum(0)) == pytest.approx(100 * expected[name]), name
     assert of.right.mean() == pytest.approx(expected["accuracy"]) and of.val_n == 7
     assert outcomes.score(CELLS[0].model_copy(update={"metric": "mae"})) is None
