@@ -66,8 +66,8 @@ def records_of(paper: str, table: str, data: str) -> OfCell:
     return records
 
 
-Measured = tuple[str | None, str, str | None, tuple[int | str | None, int]]
-"""What is pooled over the rows that share it: corpus, metric, class, and the split with the number of its folds."""
+Measured = tuple[str | None, str, str | None, tuple[int | str | None, int, str]]
+"""What is pooled over the rows that share it: corpus, metric, class, and fold, number of folds and name of the split."""
 
 
 class Spreads:
@@ -89,7 +89,8 @@ class Spreads:
         return declarations.recipe(self.paper, self.paper.row_of(cell), cell.corpus)["protocol"]
 
     def measured(self, cell: Cell) -> Measured:
-        return cell.corpus, cell.metric, cell.emotion, (cell.fold, splits.folds(self.protocol(cell)))
+        protocol = self.protocol(cell)
+        return cell.corpus, cell.metric, cell.emotion, (cell.fold, splits.folds(protocol), protocol["split"])
 
     @cached_property
     def groups(self) -> dict[Measured, dict[frozenset[str], list[float]]]:
