@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from merlib.errors import FeatureError, RequestError, listed
+from merlib.errors import FeatureError, RequestError
 from merlib.places import data_folder
 
 
@@ -59,9 +59,9 @@ def fit(network: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Modul
     wrong = {
         "missing": sorted(own.keys() - state.keys()),
         "unexpected": sorted(state.keys() - own.keys()),
-        "of another shape": other,
+        "of another shape": [f"{key} {tuple(state[key].shape)}" for key in other],
     }
-    if few := ", ".join(f"{len(keys)} {what} ({listed(keys[:3])})" for what, keys in wrong.items() if keys):
+    if few := ", ".join(f"{len(keys)} {what} ({', '.join(keys[:3])})" for what, keys in wrong.items() if keys):
         name = type(network).__name__
         raise RequestError(f"{where} is not a {name} like this: {few}. Name the right file, or network")
     network.load_state_dict(state)

@@ -239,7 +239,7 @@ class Meter:
         (b"no tensors at all", "damaged"),
         ({"meter": Meter()}, "holds more than tensors"),
         ({"epoch": 3}, "no tensors by name"),
-        ({"conv1.weight": torch.zeros(3)}, r"\d+ missing \(bn1.bias.*1 of another shape \(conv1.weight\)"),
+        ({"conv1.weight": torch.zeros(3)}, r"\d+ missing \(bn1.bias.*1 of another shape \(conv1.weight \(3,\)\)"),
         ({"what": torch.zeros(3)}, r"1 unexpected \(what\)"),
     ],
     ids=["empty", "text", "code", "none", "shape", "unexpected"],
