@@ -27,7 +27,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
-from merlib.errors import DeclarationError, one_of
+from merlib.errors import DeclarationError, listed, one_of
 
 GROUP = "merlib.papers"  # of the entry points that papers outside this repository declare
 KINDS = {"NETWORKS": "model", "ESTIMATORS": "model", "LOSSES": "loss"}  # table -> what a recipe calls it
@@ -153,11 +153,11 @@ def bind(
     parameters = _parameters(make)
     known = {key for each in (make, *beside) for key in _parameters(each)} - given.keys()
     if unknown := sorted(leaves.keys() - known):
-        raise DeclarationError(f"{title} has no {unknown}; it has {sorted(known)}")
+        raise DeclarationError(f"{title} has no {listed(unknown)}; it has {listed(sorted(known))}")
     keywords = {key: value for key, value in leaves.items() if key in parameters}
     keywords |= {key: value for key, value in given.items() if key in parameters}
     if missing := sorted(k for k, p in parameters.items() if p.default is p.empty and k not in keywords):
-        raise DeclarationError(f"{title} needs {missing} in the section {what} of its recipe")
+        raise DeclarationError(f"{title} needs {listed(missing)} in the section {what} of its recipe")
     try:
         return make(**keywords)
     except DeclarationError:

@@ -23,7 +23,7 @@ import pandas as pd
 
 from merlib.corpora.reading import media_path, required, visible
 from merlib.data.table import Corpus, CorpusError, build
-from merlib.errors import Notice
+from merlib.errors import Notice, listed
 from merlib.foreign import content, read_text
 
 FOLDS = {"standard_train_fold": "train", "standard_valid_fold": "val", "standard_test_fold": "test"}
@@ -126,7 +126,8 @@ def _folds(file: Path) -> dict[str, str]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise CorpusError(f"{file}: not the SDK's file of lists ({error}). Take it unchanged.") from None
     if missing := sorted(set(FOLDS) - set(lists)):
-        raise CorpusError(f"{file}: no list {missing}; expected {sorted(FOLDS)}. Take the SDK's file unchanged.")
+        what = f"{file}: no list {listed(missing)}"
+        raise CorpusError(f"{what}; expected {listed(sorted(FOLDS))}. Take the SDK's file unchanged.")
     return {video: FOLDS[name] for name, videos in lists.items() for video in videos}
 
 

@@ -22,7 +22,7 @@ from urllib3.util import Retry
 
 from merlib.corpora.unpacking import unpack_once
 from merlib.data.table import CorpusError
-from merlib.errors import Notice
+from merlib.errors import Notice, listed
 from merlib.files import atomic, numbered
 from merlib.foreign import content
 
@@ -55,7 +55,7 @@ def fetch(corpus: str, folder: Path, *, only: str = "*") -> list[Path]:
     published = files(corpus, session=session)
     remotes = [f for f in published if fnmatch.fnmatch(f.name, only)]
     if not remotes:
-        raise CorpusError(f"{corpus}: no file matches {only!r}; there are {[f.name for f in published]}.")
+        raise CorpusError(f"{corpus}: no file matches {only!r}; there are {listed([f.name for f in published])}.")
     folder.mkdir(parents=True, exist_ok=True)
     require_space(folder, remotes)
     with FileLock(folder / ".fetch.lock"):  # of two calls at once, the second finds everything there
@@ -71,7 +71,7 @@ def files(corpus: str, *, session: requests.Session, base: str = ZENODO) -> list
         tables = [f"{part}_sent_emo.csv" for part in ("train", "dev", "test")]
         return [*(RemoteFile(name, MELD + name) for name in tables), RemoteFile("MELD.Raw.tar.gz", MELD_RAW)]
     if corpus != "ravdess":
-        raise CorpusError(f"{corpus} is not openly licensed, as {sorted(LICENCES)} are; see `merlib doctor`.")
+        raise CorpusError(f"{corpus} is not openly licensed, as {listed(sorted(LICENCES))} are; see `merlib doctor`.")
     try:
         response = session.get(base + RAVDESS, timeout=TIMEOUT)
         response.raise_for_status()

@@ -8,6 +8,7 @@ import pandas as pd
 
 from merlib.data import recordings
 from merlib.data.table import CorpusError
+from merlib.errors import listed
 
 SECONDS = re.compile(r"\d+(\.\d*)?([eE][+-]?\d+)?|\.\d+")
 PLACES = ("recording", "dialogue")
@@ -66,7 +67,7 @@ def _seconds(table: pd.DataFrame, name: str, file: Path) -> pd.Series:
     good = ~given | (table[name].str.fullmatch(SECONDS) & np.isfinite(seconds))
     if not good.all():
         first = table[~good].head(3).set_index("utterance")[name].to_dict()
-        what = f"{(~good).sum()} times in `{name}` are not seconds from 0 on, first {first}"
+        what = f"{(~good).sum()} times in `{name}` are not seconds from 0 on, first {listed(first)}"
         raise CorpusError(f"{file}: {what}. Write them as 12.34, with a decimal point, or leave them empty.")
     return seconds
 

@@ -19,7 +19,7 @@ from merlib.data.folders import Dataset
 from merlib.data.official import SENTIMENT, SPLITS
 from merlib.data.store import Feature, take
 from merlib.declarations.schema import LETTERS
-from merlib.errors import FeatureError, RequestError, one_of
+from merlib.errors import FeatureError, RequestError, listed, one_of
 
 VERSION = 1  # raise it when a change here alters the numbers of a run
 
@@ -112,8 +112,10 @@ def _labelled(dataset: Dataset, data: dict[str, Any], protocol: dict[str, Any], 
     names = arrays(data)
     features = {m: dataset.features[name] for m, name in names.items() if name in dataset.features}
     if not features:
-        what = f"{dataset.corpus.name} has none of {names}, only {sorted(dataset.features)}"
-        raise RequestError(f"{what}. Run `merlib doctor`.")
+        there = f"its arrays are {listed(sorted(dataset.features))}" if dataset.features else "it has no arrays yet"
+        what = f"{dataset.corpus.name} has none of the feature arrays that the recipe reads ({listed(names.values())})"
+        remedy = "`merlib data text` and `merlib data extract` make them, `merlib doctor` shows what is missing"
+        raise RequestError(f"{what}; {there}: {remedy}.")
     table = dataset.corpus.table
     label = table["label"].to_numpy(np.int64)
     label = np.where(label < data.get("classes", len(dataset.corpus.labels)), label, -1)
@@ -175,7 +177,7 @@ def _with_copies(source: Source, dataset: Dataset, data: dict, protocol: dict, f
     names, when = augmented(data), data["augment"]
     if absent := [name for m, name in names.items() if m in source.features and name not in dataset.features]:
         remedy = "`merlib data extract ... --augmented` makes them"
-        raise RequestError(f"data.augment {when!r} needs the arrays {absent}: {remedy}")
+        raise RequestError(f"data.augment {when!r} needs the arrays {listed(absent)}: {remedy}")
     if data["unit"] != "utterance":
         raise RequestError("data.augment copies single utterances: use it with data.unit utterance")
     known = source.label >= 0
@@ -249,7 +251,7 @@ def _part(table, members: np.ndarray, moved: dict[str, Any], target: dict[str, T
 def _dialogues(table, split: np.ndarray, features, scales, target, device: str) -> dict[str, Dialogues]:
     """The dialogues of each split, with the unlabelled utterances among them."""
     if long := sorted(m for m, (_, lengths) in features.items() if (lengths != 1).any()):
-        what = f"data.unit dialogue reads one vector per utterance, but {long} are sequences"
+        what = f"data.unit dialogue reads one vector per utterance, but {listed(long)} are sequences"
         raise RequestError(f"{what}: pool them first")
     vectors = {m: as_float32(values) for m, (values, _) in features.items()}
     vectors |= {m: (vectors[m] - mean) / std for m, (mean, std) in scales.items()}

@@ -24,7 +24,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
-from merlib.errors import FeatureError, is_out_of_memory
+from merlib.errors import FeatureError, is_out_of_memory, listed
 from merlib.features import decoding, extractors, speech
 from merlib.features.decoding import Clip
 from merlib.features.limits import failure
@@ -202,7 +202,7 @@ def word_errors(
     Where the reference has no words, all recognised words are insertions.
     """
     if absent := [u for u in reference if u not in recognised]:
-        what = f"{len(absent)} of {len(reference)} utterances have no transcript, first {absent[:3]}"
+        what = f"{len(absent)} of {len(reference)} utterances have no transcript, first {listed(absent[:3])}"
         raise FeatureError(f"{what}. Add them.")
     pairs = [(normalise(reference[u]), normalise(recognised[u])) for u in reference]
     with_words = [(spoken, text) for spoken, text in pairs if spoken]

@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from merlib.data.table import Array, Corpus
-from merlib.errors import FeatureError, RequestError
+from merlib.errors import FeatureError, RequestError, listed
 from merlib.features import extractors
 from merlib.pretrained import encoders
 
@@ -58,7 +58,7 @@ def encode(
         trained_on: what the encoder was trained on; needed when that includes labels of this corpus.
     """
     if pool not in HOW or context not in ("alone", "dialogue"):
-        expected = f"expected pool one of {sorted(HOW)}, context alone or dialogue"
+        expected = f"expected pool one of {listed(sorted(HOW))}, context alone or dialogue"
         raise FeatureError(f"pool={pool!r}, context={context!r}; {expected}.")
     if max_tokens < 3:
         raise FeatureError(f"max_tokens={max_tokens} leaves no room between the special tokens. Ask for 3 or more.")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from merlib.errors import RequestError
+from merlib.errors import RequestError, listed
 from merlib.files import sha256
 from merlib.foreign import read_json, regular
 
@@ -179,7 +179,7 @@ def filled(kind: type, folder: str, *, unused: Collection[str] = (), **options) 
         net, report = load(key_mapping={f"^{re.escape(*prefixes)}": ""})
         missing = _missing(report, unused)
     if missing:
-        what = f"its weights lack {len(missing)} of {type(net).__name__}, first {missing[:3]}"
+        what = f"its weights lack {len(missing)} of {type(net).__name__}, first {listed(missing[:3])}"
         found = f", and have {len(others)} others, first {others[:3]}" if others else ""
         raise RequestError(f"{folder}: {what}{found}. Save the whole encoder by itself, with save_pretrained")
     return net.eval()

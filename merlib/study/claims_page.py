@@ -16,16 +16,19 @@ TWIN_CAVEAT = "**Synthetic twin**: these numbers show that everything runs, and 
 INTRODUCTION = """\
 # What the papers claim, on our own runs
 
-Each claim sets scores of a paper beside each other; here both sides are trained by us on the same inputs, so the
-difference between them judges the claim even where our features are not the paper's (`inputs` in claims.csv). A verdict
-is at 5 % of p after Holm's adjustment over the claims of a paper; an interval is of 95 %, without adjustment, and so
-are the seeds, with which four of five studies would find what is printed. Where pairs differ against a claim of
-several, p is that of one of them times their number, and the interval that of the pair alone. An interval over seeds is
-of this one test set; over seeds and clusters it is of other dialogues, too, which takes runs that have left outcomes,
-and which more seeds do not make as narrow as one likes. Not testable is what is claimed against a quoted system that we
-do not train, what is one run for both sides on this root, and what has run on unequal inputs: "have read other
-features" means that both rows have run, but not on the same arrays, so that running both again on one root can decide
-it. How claims are judged: `merlib/study/claims.py`.
+Each claim compares scores of a paper. Here both sides are trained by us on the same inputs, so the difference between
+them judges the claim even where our features are not the paper's (`inputs` in claims.csv). Differences are in
+percentage points. A verdict is at the 5 % level, after Holm's adjustment over all claims of a paper; 95 % intervals are
+not adjusted, nor are numbers of seeds, with which four of five studies would find what is printed. Where a claim is
+about several pairs and some differ against it, p is that of one of them times their number, and the interval that of
+the pair alone. An interval over seeds holds for this one test set. An interval over seeds and clusters (dialogues,
+videos or actors) holds for other clusters as well; it needs runs that have left their outcomes, and more seeds make it
+narrower only up to a limit.
+
+A claim is not testable where it compares with a quoted system that we do not train, where both of its sides are one run
+on this root, and where its sides have run on unequal inputs: "have read other features" means that both rows have run,
+but not on the same arrays, so that running both again on one root can decide it. How claims are judged:
+`merlib/study/claims.py`.
 """
 
 
@@ -77,7 +80,8 @@ def sentence(line) -> str:
     interval = "" if pd.isna(line.low) else f", 95 % interval {line.low:.2f} to {line.high:.2f}"
     p = "" if pd.isna(line.p_holm) else f", p {line.p:.2g}, {line.p_holm:.2g} after Holm"
     runs = _runs(line) + " and clusters" * line.covers.endswith("clusters")
-    among = "" if line.pairs == "1 of 1" else f" (of {line.pairs} pairs, the one that decides: {line.pair})"
+    of_pair = f"{line.pairs} pairs judged; the numbers are of {line.pair}, which decides"
+    among = "" if line.pairs == "1 of 1" else f" ({of_pair})"
     numbers = f"ours {line.estimate:+.2f} points{interval}{p}, over {runs}, where {line.printed:+.2f} is printed{among}"
     return f"{head}; {numbers}{f'; {line.note}' if line.note else ''}."
 

@@ -67,7 +67,7 @@ def records_of(paper: str, table: str, data: str) -> OfCell:
 
 
 Measured = tuple[str | None, str, str | None, tuple[int | str | None, int, str]]
-"""What is pooled over the rows that share it: corpus, metric, class, and fold, number of folds and name of the split."""
+"""What is pooled over the rows that share it: corpus, metric, class; fold, number of folds and name of the split."""
 
 
 class Spreads:

@@ -9,7 +9,7 @@ from merlib import declarations
 from merlib.data import folders, inputs, splits
 from merlib.data.table import CorpusError
 from merlib.declarations import LETTERS, Cell, Paper, Row, Table
-from merlib.errors import RequestError
+from merlib.errors import RequestError, listed
 from merlib.places import TWINS
 from merlib.study.runs import Run
 
@@ -47,7 +47,8 @@ def plan(
     corpora = set(folders.corpora(data)) & set(paper.corpora)
     if not corpora:
         remedy = f"call merlib.twins.ensure({data!r}, {paper.corpora})" if data in TWINS else "see `merlib doctor`"
-        raise CorpusError(f"the root {data!r} ({folders.root_path(data)}) has none of {paper.corpora}: {remedy}")
+        what = f"the root {data!r} ({folders.root_path(data)}) has none of {listed(paper.corpora)}"
+        raise CorpusError(f"{what}: {remedy}")
     planned, skipped = [], []
     for each in rows_of(declared, row):
         for (corpus, modalities), cells in _groups(paper, declared, each, corpora).items():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from merlib.data.official import ABOVE, sentiment_class
 from merlib.declarations.schema import LOWER_IS_BETTER
-from merlib.errors import RequestError, one_of
+from merlib.errors import RequestError, listed, one_of
 
 Predictions = dict[str, np.ndarray]
 
@@ -96,7 +96,8 @@ class Judge:
     def selecting_score(self, scores: dict[str, float]) -> float:
         """The score that selects, negated for errors, so that higher is better."""
         if self.select not in scores:
-            raise RequestError(f"protocol.select_metric {self.select!r}: this corpus has {sorted(headline(scores))}")
+            there = listed(sorted(headline(scores)))
+            raise RequestError(f"protocol.select_metric {self.select!r}: this corpus has {there}")
         return -scores[self.select] if self.select in LOWER_IS_BETTER else scores[self.select]
 
 

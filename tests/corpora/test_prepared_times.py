@@ -67,9 +67,9 @@ def test_a_part_that_is_written_is_kept(lab):
     ("row", "message"),
     [
         (('"0,5"', "2", "a.wav"), "1 times in `start` are not seconds.*'0,5'.*decimal point"),
-        (("0:00:01", "2", "a.wav"), "1 times in `start` are not seconds from 0 on, first {'a1': '0:00:01'}"),
-        (("-1", "2", "a.wav"), "1 times in `start` are not seconds.*'-1'"),
-        (("1", "inf", "a.wav"), "1 times in `end` are not seconds.*'inf'"),
+        (("0:00:01", "2", "a.wav"), "1 times in `start` are not seconds from 0 on, first a1: 0:00:01"),
+        (("-1", "2", "a.wav"), "1 times in `start` are not seconds.*: -1"),
+        (("1", "inf", "a.wav"), "1 times in `end` are not seconds.*: inf"),
         (("1", "1e999", "a.wav"), "1 times in `end` are not seconds"),
         (("1", "soon", "a.wav"), "1 times in `end` are not seconds"),
         (("3", "2", "a.wav"), r"1 utterances end before they begin, first a1, \[3.0, 2.0\]"),
