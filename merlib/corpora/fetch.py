@@ -71,7 +71,8 @@ def files(corpus: str, *, session: requests.Session, base: str = ZENODO) -> list
         tables = [f"{part}_sent_emo.csv" for part in ("train", "dev", "test")]
         return [*(RemoteFile(name, MELD + name) for name in tables), RemoteFile("MELD.Raw.tar.gz", MELD_RAW)]
     if corpus != "ravdess":
-        raise CorpusError(f"{corpus} is not openly licensed, as {listed(sorted(LICENCES))} are; see `merlib doctor`.")
+        what = f"of the openly licensed corpora there are {listed(sorted(LICENCES))}, and no {corpus}"
+        raise CorpusError(f"{what}: `merlib doctor` says where the others come from.")
     try:
         response = session.get(base + RAVDESS, timeout=TIMEOUT)
         response.raise_for_status()

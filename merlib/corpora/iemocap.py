@@ -67,7 +67,7 @@ def read(
     sessions = [source / f"Session{i}" for i in range(1, 6)]
     missing = [s.name for s in sessions if not (s / "dialog" / "EmoEvaluation").is_dir()]
     if missing and (not partial or len(missing) == len(sessions)):
-        what = f"{listed(missing)} have no dialog/EmoEvaluation; expected all five sessions"
+        what = f"dialog/EmoEvaluation is missing of {listed(missing)}; expected all five sessions"
         raise CorpusError(f"{source}: {what}, or with --partial some of them.")
     rows = pd.DataFrame([row for s in sessions if s.name not in missing for row in _session(s, source)])
     if rows.empty:

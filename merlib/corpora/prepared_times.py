@@ -25,8 +25,8 @@ def cut(table: pd.DataFrame, times: str | None, file: Path, declared: Path) -> p
         raise CorpusError(f"{declared}: times = {times!r}; expected one of {PLACES}.")
     table = table.assign(**{name: _seconds(table, name, file) for name in ("start", "end") if name in table})
     if {"start", "end"} <= set(table) and (wrong := table["end"] <= table["start"]).any():
-        first = table[wrong].head(3).set_index("utterance")[["start", "end"]].to_numpy().tolist()
-        what = f"{wrong.sum()} utterances end before they begin, first {table['utterance'][wrong].iloc[0]}, {first[0]}"
+        utterance, start, end = table.loc[wrong, ["utterance", "start", "end"]].iloc[0]
+        what = f"{wrong.sum()} utterances end before they begin, first {utterance}, {start} to {end} s"
         raise CorpusError(f"{file}: {what}. Correct `start` and `end`.")
     names, timed = [name for name in ("audio", "video") if name in table], {"start", "end"} <= set(table)
     shared = {name: _shared(table, name, file) for name in names}

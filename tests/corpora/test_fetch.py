@@ -95,7 +95,7 @@ def test_a_record_s_own_list_gives_sizes_and_checksums(publisher, tmp_path):
     publisher.files["/" + fetch.RAVDESS] = b"<html>"
     with pytest.raises(CorpusError, match="no list of files"):
         fetch.files("ravdess", session=session, base=base)
-    with pytest.raises(CorpusError, match="iemocap6 is not openly licensed.*doctor"):
+    with pytest.raises(CorpusError, match="openly licensed corpora there are meld, ravdess, and no iemocap6.*doctor"):
         fetch.files("iemocap6", session=session)
 
 
