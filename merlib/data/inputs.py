@@ -18,6 +18,7 @@ from merlib.data.checks import CorpusError
 from merlib.data.folders import Dataset
 from merlib.data.official import SENTIMENT, SPLITS
 from merlib.data.store import Feature, take
+from merlib.data.table import COPY
 from merlib.declarations.schema import LETTERS
 from merlib.errors import FeatureError, RequestError, listed, one_of
 
@@ -187,7 +188,7 @@ def _with_copies(source: Source, dataset: Dataset, data: dict, protocol: dict, f
     changed = [dataset.features[name] for m, name in names.items() if m in source.features]
     chosen = chosen[~_discarded(source.table, changed, data)[chosen]]
     copies = source.table.iloc[chosen]
-    table = pd.concat([source.table, copies.assign(utterance=copies["utterance"] + " augmented")], ignore_index=True)
+    table = pd.concat([source.table, copies.assign(utterance=copies["utterance"] + COPY)], ignore_index=True)
     if when == "minority_train":
         split = np.concatenate([source.split, source.split[chosen]])
     else:

@@ -31,6 +31,7 @@ DTYPES = {
     "start": "float64", "end": "float64", "text": "str", "audio": "str", "video": "str", "score": "float64",
 }  # fmt: skip
 MODALITIES = ("text", "audio", "visual")
+COPY = " augmented"  # at the end of the id of an augmented copy of an utterance
 
 
 @dataclass(frozen=True, eq=False)

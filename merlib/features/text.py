@@ -60,11 +60,12 @@ def encode(
     if pool not in HOW or context not in ("alone", "dialogue"):
         expected = f"expected pool one of {listed(sorted(HOW))}, context alone or dialogue"
         raise FeatureError(f"pool={pool!r}, context={context!r}; {expected}.")
-    if max_tokens < 3:
-        raise FeatureError(f"max_tokens={max_tokens} leaves no room between the special tokens. Ask for 3 or more.")
     folder, origin = _located(encoder, trained_on)
     tokenizer = encoders.tokenizer(folder)
     _check_marks(tokenizer, encoder, pool, context)
+    if max_tokens < (least := 3 if context == "alone" else 3 + 2 * _gap(tokenizer)):
+        what = f"max_tokens={max_tokens} leaves no room between the special tokens"
+        raise FeatureError(f"{what}. Ask for {least} or more.")
     model = encoders.text_encoder(folder).to(device)
     if max_tokens > (room := _room(tokenizer, model)):
         raise FeatureError(f"max_tokens={max_tokens}, but {encoder} reads {room} at most. Ask for {room} or fewer.")

@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from merlib.data import official
+from merlib.data.table import COPY
 from merlib.declarations import Cell
 from merlib.declarations.schema import OF_CLASS
 from merlib.files import atomic
@@ -168,9 +169,12 @@ def right_of(kept: Outcomes, table: pd.DataFrame, ids: np.ndarray) -> np.ndarray
 
 
 def _clusters(key: bytes, table: pd.DataFrame, ids: np.ndarray, y_true: np.ndarray) -> np.ndarray:
-    """The number of the cluster of each utterance, in drawn order, those of a single label joined with the next."""
+    """The number of the cluster of each utterance, in drawn order, those of a single label joined with the next.
+
+    An augmented copy that tests is in the cluster of its original.
+    """
     names = dict(zip(table["utterance"], cluster_names(table), strict=True))
-    names = np.array([str(names[i]) for i in ids])
+    names = np.array([str(names[i.removesuffix(COPY)]) for i in ids])
     drawn = sorted(set(names), key=lambda name: _drawn(key, f"cluster {name}"))
     number, at, held = {}, 0, set()
     for name in drawn:

@@ -242,7 +242,8 @@ def test_what_cannot_be_encoded_says_why(encoder, tiny, tmp_path):
         ({"pool": "max"}, "pool='max'.*expected pool one of .*tokens"),
         ({"context": "window"}, "context='window'"),
         ({"encoder": encoder, "max_tokens": 100}, "max_tokens=100, but .* reads 64 at most"),
-        ({"encoder": encoder, "max_tokens": 2}, "max_tokens=2 leaves no room"),
+        ({"encoder": encoder, "max_tokens": 2}, "max_tokens=2 leaves no room.*Ask for 3 or more"),
+        ({"encoder": encoder, "context": "dialogue", "max_tokens": 4}, "max_tokens=4 leaves no room.*Ask for [57] or"),
         ({"encoder": encoder, "layer": 3, "max_tokens": 40}, "layer=3, but .* has 2. Ask for 0"),
         ({"encoder": str(tmp_path)}, "neither"),
     ):

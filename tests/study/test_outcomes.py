@@ -116,6 +116,17 @@ def test_the_binary_scores_of_sentiment_follow_too(tiny, binary):
         assert score == pytest.approx(100 * result["selected"]["val"]["scores"][cell.metric]), cell.metric
 
 
+def test_copies_that_test_are_counted_in_the_clusters_of_their_originals(corpus, places):
+    test = corpus[corpus["dialogue"].astype(int) >= 5]
+    copies = test.assign(utterance=test["utterance"] + " augmented")
+    for name, rows in (("0a", test), ("0b", pd.concat([test, copies]))):
+        y_true = rows["label"].to_numpy()
+        about = {"ids": rows["utterance"].to_numpy(), "y_true": y_true, "predicted": {"val": (y_true + 1) % 6}}
+        outcomes.write(outcomes.path_of("twin", name), table=corpus, classes=6, val_n=7, **about)
+    plain, with_copies = (outcomes.read("twin", name) for name in ("0a", "0b"))
+    assert (with_copies.counts == 2 * plain.counts).all() and len(with_copies.right) == 2 * len(plain.right)
+
+
 def test_claims_cover_clusters_where_runs_have_left_outcomes(corpus, places):
     key = {"data": "twin", "column": "weighted_f1", "selection": "val", "n": 150, "fold": 0, "features": "text: x (3)"}
     for row, first in (("hff", 0), ("cogmen", 10)):
