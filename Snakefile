@@ -30,7 +30,7 @@ from merlib import declarations, twins
 from merlib.cli import headless
 from merlib.data import folders
 from merlib.errors import RequestError
-from merlib.places import MEDIA_SCALE, TWINS, results_folder, root_name
+from merlib.places import TWINS, media_scale, results_folder, root_name
 
 ROOT = Path(workflow.basedir)
 if isinstance(data := config.get("data", "twin"), (bool, float)):
@@ -47,7 +47,7 @@ FIRST_FOLD = FOLDER / "{corpus}" / "features" / (declarations.array_of("{name}")
 DRAWN = CACHE / "jobs" / DATA / f"{{paper}}-{DRAWS}-draws-seed-{{seed}}.done"
 CODE = sorted(ROOT.glob("merlib/**/*.py"))
 LOGGED = " > {log:q} 2>&1 || {{ tail -n 3 {log:q} >&2; exit 1; }}"
-SCALE = MEDIA_SCALE if DATA == "twin_media" else 1.0  # another one makes the synthetic root, and all that reads it, due
+SCALE = media_scale() if DATA == "twin_media" else 1.0  # another one makes the synthetic root, and all that reads it, due
 
 PAPERS = [name for name in str(config.get("paper") or "").split(",") if name] or declarations.papers()
 TABLES = [f"table{name}" if name.isdigit() else name for name in str(config.get("table") or "").split(",") if name]
