@@ -192,7 +192,7 @@ def test_frames_are_prepared_as_the_weights_were_trained():
 
 
 def test_other_numbers_of_layers_are_refused():
-    with pytest.raises(ValueError, match=r"layers=19: a ResNet here has one of \[18, 34, 50, 101\]"):
+    with pytest.raises(ValueError, match="layers=19: a ResNet here has one of 18, 34, 50, 101"):
         ResNet(layers=19, classes=None)
 
 
