@@ -70,6 +70,9 @@ def run(
     """
     source, target = Path(source).resolve(), Path(target).resolve()
     notebook = _read(source)
+    if target == source or target.is_dir():
+        what = "the notebook itself" if target == source else "a folder"
+        raise NotebookError(f"{target} is {what}: name a file for the executed copy, such as {source.stem}.run.ipynb")
     values = _merged(_parameters(notebook, source), parameters, source)
     about = {"source": source.name, "source_sha256": digest(source), "parameters": values, "commit": commit()}
     began = time.monotonic()
