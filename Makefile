@@ -20,6 +20,9 @@ typed = '$(subst ','\'',$(value $1))'
 MACHINE = $(if $(value PROFILE),--profile profiles/$(call typed,PROFILE),--cores $(call typed,CORES))
 # The inner quotes keep Snakemake from taking a root called 007 or 1e3 for a number.
 BATCH = data="'"$(call typed,DATA)"'" paper=$(call typed,PAPER) table=$(call typed,TABLE) seeds=$(call typed,SEEDS) draws=$(call typed,DRAWS)
+RESULTS = "$${MERLIB_RESULTS:-results}"
+# One batch at a time in a checkout, whose .snakemake it uses, and one in a folder of results, which checkouts may share.
+alone = flock $1 .snakemake/batch.lock flock $1 $(RESULTS)/cache/batch.lock
 
 .PHONY: help reproduce test test-all test-cluster lab site archive clean
 help:  ## this list
@@ -29,10 +32,10 @@ help:  ## this list
 	@echo "            PROFILE=slurm or slurm-gpu sends its jobs to a cluster"
 
 reproduce: .venv/ready  ## regenerate every table from synthetic recordings (or DATA=<root>), then print the comparison
-	@mkdir -p results/cache
-	@flock --nonblock results/cache/batch.lock true || echo "Another batch runs in this folder; waiting until it ends."
-	PATH="$(CURDIR)/.venv/bin:$$PATH" flock results/cache/batch.lock $(PY) -m snakemake --profile profiles/common $(MACHINE) --config $(BATCH)
-	@cat "$${MERLIB_RESULTS:-results}"/$(call typed,DATA)/logs/report.log
+	@mkdir -p .snakemake $(RESULTS)/cache
+	@$(call alone,--nonblock) true || echo "Another batch runs in this folder or writes into its results; waiting until it ends."
+	PATH="$(CURDIR)/.venv/bin:$$PATH" $(call alone) $(PY) -m snakemake --profile profiles/common $(MACHINE) --config $(BATCH)
+	@cat $(RESULTS)/$(call typed,DATA)/logs/report.log
 
 test: TESTS =
 test-all: TESTS = -m ""

@@ -27,16 +27,24 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from merlib import declarations, twins
-from merlib.cli import headless
+from merlib.cli import arguments, headless
 from merlib.data import folders
 from merlib.errors import RequestError
-from merlib.places import MEDIA_SCALE, TWINS, results_folder, root_name
+from merlib.places import TWINS, media_scale, results_folder, root_name
 
 ROOT = Path(workflow.basedir)
 if isinstance(data := config.get("data", "twin"), (bool, float)):
     raise RequestError(f"Snakemake took data={data} for a number: quote it twice, --config \"data='...'\"")
 DATA = root_name("" if data is None else str(data))
-SEEDS = ",".join(str(int(seed)) for seed in str(config.get("seeds", 0)).split(","))
+
+
+def listed(key):
+    """The comma-separated words of a setting, each once; none where it is empty."""
+    value = config.get(key)
+    return list(dict.fromkeys(word for word in str("" if value is None else value).split(",") if word))
+
+
+SEEDS = ",".join(map(str, arguments.integers(",".join(listed("seeds") or "0"))))
 JOB_SECONDS = float(config.get("job_seconds", 60))
 THREADS = int(config.get("threads", 1))
 DRAWS = int(config.get("draws") or 0)
@@ -47,10 +55,13 @@ FIRST_FOLD = FOLDER / "{corpus}" / "features" / (declarations.array_of("{name}")
 DRAWN = CACHE / "jobs" / DATA / f"{{paper}}-{DRAWS}-draws-seed-{{seed}}.done"
 CODE = sorted(ROOT.glob("merlib/**/*.py"))
 LOGGED = " > {log:q} 2>&1 || {{ tail -n 3 {log:q} >&2; exit 1; }}"
-SCALE = MEDIA_SCALE if DATA == "twin_media" else 1.0  # another one makes the synthetic root, and all that reads it, due
+SCALE = media_scale() if DATA == "twin_media" else 1.0  # another one makes the synthetic root, and all that reads it, due
 
-PAPERS = [name for name in str(config.get("paper") or "").split(",") if name] or declarations.papers()
-TABLES = [f"table{name}" if name.isdigit() else name for name in str(config.get("table") or "").split(",") if name]
+for folder in (ROOT, FOLDER, RESULTS):
+    if {"{", "}"} & set(str(folder)):
+        raise RequestError(f"{folder}: Snakemake takes braces in a path for a wildcard; name the folder otherwise")
+PAPERS = listed("paper") or declarations.papers()
+TABLES = [f"table{name}" if name.isdigit() else name for name in listed("table")]
 for name in TABLES:
     if not any(name in declarations.load(paper).tables for paper in PAPERS):
         declarations.load(PAPERS[0]).table(name)  # raises an error that lists the tables

@@ -72,6 +72,17 @@ def shortened(text: str) -> str:
     return f"{text[:begin]} ... ({len(text) - begin - end} characters left out) ... {text[-end:]}"
 
 
+def listed(names: Iterable[object]) -> str:
+    """Names as a sentence has them: `a, b`, or `a: 1, b: 2` of a mapping; `none` where there are none.
+
+    What is more than one plain word stands in quotes.
+    """
+    plain = [str(n) if re.fullmatch(r"[\w./:{}-]+", str(n)) else repr(str(n)) for n in names]
+    if isinstance(names, Mapping):
+        plain = [f"{n}: {listed([value])}" for n, value in zip(plain, names.values(), strict=True)]
+    return ", ".join(plain) or "none"
+
+
 def one_of(known: Mapping[str, Anything] | Iterable[str], name: Any, what: str) -> Anything:
     """known[name] (of a plain list of names: the name itself), or a DeclarationError that lists the names there are.
 

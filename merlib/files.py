@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk is full, or what this user or process may write
@@ -113,6 +114,12 @@ def is_sound(path: Path) -> bool:
         os.replace(path, damaged)
         print(f"merlib: {path} {reason}: it is now {damaged.name}, and will be made again", file=sys.stderr)
     return False
+
+
+def numbered(path: Path) -> Path:
+    """The first of `path`-1, `path`-2, ... that is not there."""
+    names = (path.with_name(f"{path.name}-{number}") for number in count(1))
+    return next(name for name in names if not name.exists())
 
 
 def discard(path: Path) -> None:

@@ -86,10 +86,8 @@ def decode(raw: bytes, where: object) -> str:
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
             raise OSError(f"{where}: the text breaks off or is damaged ({error}). Save it in UTF-8.") from None
-        text, guess = (
-            raw[len(mark) :].decode(encoding, errors="cp1252"),
-            "is not all UTF-8; the rest was read as cp1252",
-        )
+        text = raw[len(mark) :].decode(encoding, errors="cp1252")
+        guess = "is not all UTF-8; the rest was read as cp1252"
     if "\0" in text or (raw and _content(raw[:512])):
         raise OSError(f"{where} is {_content(raw[:512]) or 'no text: it has zero bytes'}. Expected text in UTF-8.")
     if re.search("[\x80-\x9f]", text):

@@ -17,12 +17,6 @@ NO_ROOTS = ("audit", "cache")  # folders of results/ that belong to no data root
 LONGEST_NAME = 100  # bytes of the name of a root, a corpus or an array: files and locks are named after it
 
 
-def __getattr__(name: str) -> float:
-    if name == "MEDIA_SCALE":  # of the synthetic recordings of twin_media; read when it is first asked for
-        return setting("MERLIB_TWIN_SCALE", 1, least=1e-3, most=10)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
 def setting(name: str, default: float, *, least: float = 0, most: float = math.inf) -> float:
     """The number in an environment variable, or `default`; RequestError for what is no number of that range."""
     text = os.environ.get(name) or str(default)
@@ -34,6 +28,11 @@ def setting(name: str, default: float, *, least: float = 0, most: float = math.i
         upwards = "on" if most == math.inf else f"to {most:g}"
         raise RequestError(f"the environment variable {name} is {text!r}: expected a number from {least:g} {upwards}")
     return value
+
+
+def media_scale() -> float:
+    """The scale of the synthetic recordings of twin_media."""
+    return setting("MERLIB_TWIN_SCALE", 1, least=1e-3, most=10)
 
 
 def root_name(data: str) -> str:

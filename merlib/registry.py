@@ -27,7 +27,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
-from merlib.errors import DeclarationError, one_of
+from merlib.errors import DeclarationError, listed, one_of
 
 GROUP = "merlib.papers"  # of the entry points that papers outside this repository declare
 KINDS = {"NETWORKS": "model", "ESTIMATORS": "model", "LOSSES": "loss"}  # table -> what a recipe calls it
@@ -71,7 +71,7 @@ def _table(kind: str) -> dict[str, str]:
     return table
 
 
-def _places(kind: str) -> dict[str, str]:
+def offers(kind: str) -> dict[str, str]:
     """Name -> "module:attribute" of all that a recipe's section `kind`, `model` or `loss`, may name."""
     return {name: place for table, of in KINDS.items() if of == kind for name, place in _table(table).items()}
 
@@ -82,7 +82,7 @@ def module_of(kind: str, name: str) -> ModuleType:
 
 
 def _module_name(kind: str, name: str) -> str:
-    return one_of(_places(kind), name, kind).split(":")[0]
+    return one_of(offers(kind), name, kind).split(":")[0]
 
 
 def version(kind: str, name: str) -> int:
@@ -115,14 +115,9 @@ def is_pooled(name: str) -> bool:
     return getattr(constructor("model", name), "POOLED", False)
 
 
-def names(kind: str) -> list[str]:
-    """Every name that a recipe's section `model` or `loss` may have."""
-    return sorted(_places(kind))
-
-
 def constructor(kind: str, name: str) -> Callable:
     """The class or function behind a name of a recipe's section `model` or `loss`."""
-    return getattr(module_of(kind, name), _places(kind)[name].split(":")[1])
+    return getattr(module_of(kind, name), offers(kind)[name].split(":")[1])
 
 
 def build(kind: str, section: Mapping[str, Any], **given: Any) -> Any:
@@ -158,11 +153,11 @@ def bind(
     parameters = _parameters(make)
     known = {key for each in (make, *beside) for key in _parameters(each)} - given.keys()
     if unknown := sorted(leaves.keys() - known):
-        raise DeclarationError(f"{title} has no {unknown}; it has {sorted(known)}")
+        raise DeclarationError(f"{title} has no {listed(unknown)}; it has {listed(sorted(known))}")
     keywords = {key: value for key, value in leaves.items() if key in parameters}
     keywords |= {key: value for key, value in given.items() if key in parameters}
     if missing := sorted(k for k, p in parameters.items() if p.default is p.empty and k not in keywords):
-        raise DeclarationError(f"{title} needs {missing} in the section {what} of its recipe")
+        raise DeclarationError(f"{title} needs {listed(missing)} in the section {what} of its recipe")
     try:
         return make(**keywords)
     except DeclarationError:

@@ -76,7 +76,7 @@ def test_a_section_that_fails_or_runs_out_of_time_leaves_the_others_alone(tmp_pa
 
 def test_every_network_and_loss_is_a_case():
     cases = gpu_cases.distinct(gpu_cases.declared("tiny"), by_corpus=False)
-    used = {name for name in registry.names("model") if not registry.is_estimator(name)}
+    used = {name for name in registry.offers("model") if not registry.is_estimator(name)}
     assert {case.network for case in cases} == used - {"speech_encoder", "text_encoder"}, "no encoders that learn"
     losses = {case.recipe["loss"]["name"] for case in gpu_cases.declared("tiny")}
     assert {case.recipe["loss"]["name"] for case in cases} == losses and len(losses) > 5

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -133,22 +134,42 @@ def test_what_the_makefile_admits_is_what_the_package_declares(version):
     assert "Python 3.11 to 3.14" in (ROOT / "README.md").read_text()
 
 
+def makefile_with_substitute(folder):
+    """The Makefile in `folder`, with a Python that prints its arguments."""
+    (folder / "Makefile").write_text((ROOT / "Makefile").read_text())
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nfor word in "$@"; do echo "<$word>"; done\nexit 3\n')
+    python.chmod(0o755)
+    for file in ("requirements.lock", "requirements-weights.lock", "pyproject.toml", ".venv/ready"):
+        (folder / file).touch()
+
+
 @pytest.mark.parametrize(
     "name", ["Meine Daten ü", "x; touch ran", "$(shell touch ran)", "$$(touch ran)", "a' ; touch ran; '"]
 )
 def test_make_passes_on_a_root_as_one_word_and_runs_nothing_of_it(tmp_path, name):
     """`make` with a substitute for Snakemake that prints its arguments."""
-    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\nfor word in "$@"; do echo "<$word>"; done\nexit 3\n')
-    python.chmod(0o755)
-    for file in ("requirements.lock", "requirements-weights.lock", "pyproject.toml", ".venv/ready"):
-        (tmp_path / file).touch()
+    makefile_with_substitute(tmp_path)
     command = ["make", "reproduce", f"DATA={name}", f"PAPER={name}", "CORES=2"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert f"<data='{name}'>" in done.stdout and f"<paper={name}>" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 2 and not (tmp_path / "ran").exists()
+
+
+def test_batches_of_two_checkouts_with_one_folder_of_results_run_one_after_the_other(tmp_path):
+    """`make` with a substitute for Snakemake, while another checkout's batch holds the lock of the results."""
+    results = tmp_path / "shared results"
+    (results / "cache").mkdir(parents=True)
+    makefile_with_substitute(tmp_path)
+    environment = os.environ | {"MERLIB_RESULTS": str(results)}
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with FileLock(results / "cache" / "batch.lock"):
+        batch = subprocess.Popen(["make", "reproduce", "CORES=2"], cwd=tmp_path, env=environment, **piped)
+        assert "Another batch runs" in batch.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            batch.wait(timeout=0.5)
+    assert "<snakemake>" in batch.communicate()[0] and batch.returncode == 2
 
 
 def test_make_lets_imports_keep_their_bytecode():

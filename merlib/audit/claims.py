@@ -10,7 +10,7 @@ from merlib import declarations
 from merlib.audit.evaluations import Evaluation, size_of
 from merlib.audit.facts import released_counts
 from merlib.audit.printed import Finding, Interval, finding, interval, is_score, number, percent, point, scale, show
-from merlib.declarations.schema import Cell, Claim, Paper
+from merlib.declarations.schema import SHARES, Cell, Claim, Paper
 
 APPROXIMATE = re.compile(r"\b(about|approximately|nearly|roughly|almost)\b", re.IGNORECASE)
 
@@ -100,12 +100,8 @@ def _equal(a: Cell, b: Cell) -> bool:
 
 
 def rivals(paper: Paper, claim: Claim, cell: Cell) -> list[Cell]:
-    """The cells that a `best` claim compares with, the best first: the same column of the rows `among`."""
-    table, rows = paper.tables[cell.table], claim.among
-    if not isinstance(rows, list):
-        rows = [row.id for row in table.row if rows == "all" or row.cited]
-    cells = [c for c in declarations.cells(paper, table.id) if c.column == cell.column and c.row in rows]
-    others = [c for c in cells if c.row != cell.row]
+    """The cells that a `best` claim compares with, the best first."""
+    others = declarations.rivals(paper, claim, cell)
     return sorted(others, key=lambda c: percent(c).middle, reverse=not claim.lowest)
 
 
@@ -183,7 +179,7 @@ def compared_scores(paper: Paper, claim: Claim) -> tuple[Cell, Cell] | None:
         cells += rivals(paper, claim, cells[0])[:1]
     elif claim.kind not in ("difference", "relative"):
         return None
-    if len(cells) != 2 or not all(is_score(c) and c.metric not in ("mae", "correlation") for c in cells):
+    if len(cells) != 2 or not all(c.metric in SHARES for c in cells):
         return None
     high, low = sorted(cells, key=lambda c: percent(c).middle, reverse=True)
     return (high, low) if claim.kind != "best" or high == cells[0] else None

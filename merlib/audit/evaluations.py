@@ -2,16 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass
 
 from merlib import declarations
 from merlib.audit.printed import ANY, Interval, is_score, percent
 from merlib.data.official import CLASSES, LABELS
-from merlib.declarations.schema import LETTERS, Cell, Paper
+from merlib.declarations.schema import LETTERS, OF_CLASS, Cell, Paper
 
+CUSTOMARY = "the corpus's customary test set"
 SYNONYMS = {"balanced_accuracy": "macro_recall", "weighted_recall": "accuracy"}
-CLASS_METRICS = ("f1", "precision", "recall")
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Evaluation:
     stated: bool = False
     quoted: bool = False
     elsewhere: tuple[Cell, ...] = ()
-    source: str = "the corpus's customary test set"
+    source: str = CUSTOMARY
 
     @property
     def n(self) -> int | None:
@@ -64,7 +63,7 @@ def key_of(paper: Paper, cell: Cell) -> tuple:
     the recipe.
     """
     recipe = declarations.recipe_of(paper, cell) if cell.kind == "own" else None
-    row = paper.tables[cell.table].find(cell.row) if cell.table in paper.tables else None
+    row = paper.row_of(cell)
     of_class = row is not None and bool(row.emotion or row.average)
     by_itself = f"{cell.table}/{(row.reference, row.base) if of_class else cell.row}"
     system = json.dumps(recipe, sort_keys=True) if recipe else by_itself
@@ -89,13 +88,12 @@ def evaluations(paper: Paper) -> list[Evaluation]:
         elsewhere = tuple(c for by in others for cells in by.values() for c in cells)
         tables = _joined(list(by_table.values()))
         for cells in tables:
-            if any(c.metric in CLASS_METRICS for c in cells):
+            if any(c.metric in OF_CLASS for c in cells):
                 cells = _with_averages(cells, tables)
             supports, stated = supports_of(corpus, fold, cells, counted=paper.supports)
             quoted = cells[0].kind == "cited"
-            evaluation = Evaluation(tuple(cells), supports, stated, quoted=quoted, elsewhere=elsewhere)
-            said = {"source": "the test set as the paper counts it"} if corpus in paper.supports else {}
-            evaluated.append(replace(evaluation, **said))
+            source = "the test set as the paper counts it" if corpus in paper.supports else CUSTOMARY
+            evaluated.append(Evaluation(tuple(cells), supports, stated, quoted, elsewhere, source))
     return evaluated
 
 
@@ -122,11 +120,7 @@ def _with_averages(cells: list[Cell], tables: list[list[Cell]]) -> list[Cell]:
 
 
 def supports_of(
-    corpus: str,
-    fold: int | str | None,
-    cells: Sequence[Cell] = (),
-    *,
-    counted: Mapping[str, dict] = MappingProxyType({}),
+    corpus: str, fold: int | str | None, cells: Sequence[Cell] = (), *, counted: Mapping[str, dict]
 ) -> tuple[dict[str, int] | None, bool]:
     """The test set's utterances by class (None: unknown), and whether the paper prints them beside the scores.
 

@@ -17,6 +17,7 @@ FEW_STEPS = 1000  # fewer steps of the optimiser than this are a note
 
 
 def fact_findings(paper: Paper, evaluated: list[Evaluation]) -> Iterator[Finding]:
+    """The findings of this module within one paper."""
     for table in paper.tables.values():
         for row in table.row:
             if row.kind == "fact":

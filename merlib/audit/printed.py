@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from merlib.declarations.printed import number
-from merlib.declarations.schema import SCORES, SHARES, Cell, Strict
+from merlib.declarations.schema import OF_CLASS, SCORES, SHARES, Cell, Strict
 from merlib.errors import RequestError
 
 EPS = 1e-6  # percent: far below a printed digit, far above the errors of floats and of the solver
@@ -74,7 +74,8 @@ def scale(cell: Cell) -> float:
 
 
 def is_score(cell: Cell) -> bool:
-    return cell.metric in SCORES or cell.metric in ("f1", "precision", "recall")
+    """Whether a cell is a score of a test set or of a class, and no count, setting or loss."""
+    return cell.metric in (*SCORES, *OF_CLASS)
 
 
 def percent(cell: Cell) -> Interval:

@@ -73,7 +73,7 @@ def audit(only: str | None, data: str, ids: RunIds | None = None) -> list[Findin
     ids: of the runs that the root itself gives today, where it is here; they also tell other data.
     """
     findings = []
-    for paper in map(declarations.load, [only] if only else declarations.papers()):
+    for paper in map(declarations.load, declarations.papers(only)):
         scored = list(scored_of(paper, data))
         trained = [each for each in scored if each.cell.kind != "fact"]
         for check in (configurations, scores_of_runs, sizes):
@@ -83,6 +83,7 @@ def audit(only: str | None, data: str, ids: RunIds | None = None) -> list[Findin
 
 
 def scored_of(paper: Paper, data: str) -> Iterator[Scored]:
+    """Every record of a paper on a data root, with its cell."""
     for table in paper.tables.values():
         records = records_of(paper.id, table.id, data)
         for row in table.row if records else ():
@@ -155,7 +156,7 @@ def scores_of_runs(scored: list[Scored]) -> Iterator[Finding]:
 
 def _system(scored: Scored) -> tuple:
     """Those rows of a table that are the classes of one system are one; any other stands alone."""
-    row = scored.paper.tables[scored.cell.table].find(scored.cell.row)
+    row = scored.paper.row_of(scored.cell)
     return scored.cell.table, "" if row.emotion or row.average else row.id
 
 

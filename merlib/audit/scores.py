@@ -105,10 +105,11 @@ def counts(evaluation: Evaluation) -> Iterator[Finding]:
         return
     k = int(percent(cell).low * n / 100)
     near = " and ".join(f"{i} / {n} = {100 * i / n:.3f} %" for i in (k, k + 1))
-    message = f"No integer number of correct predictions out of {n} gives {show(cell)}: {near}. A mean over several "
+    what = f"No integer number of correct predictions out of {n} gives {show(cell)}: {near}."
+    message, severity = f"{what} A mean over several runs could.", _severity_of_counts(evaluation)
     value = 100 * round(percent(cell).middle * n / 100) / n
     fact = f"counts of {cell.corpus} {cell.fold or ''} {n} {evaluation.quoted}"
-    yield finding(cell, "count", _severity_of_counts(evaluation), f"{message}runs could.", value=value, fact=fact)
+    yield finding(cell, "count", severity, message, value=value, fact=fact)
 
 
 def class_counts(evaluation: Evaluation) -> Iterator[Finding]:
@@ -139,9 +140,9 @@ def recall_is_f1(evaluation: Evaluation) -> Iterator[Finding]:
     first = pairs[0][0]
     message = (
         f"Recall is F1 in all {len(pairs)} classes that {first.table}/{first.row} prints both of ({listed}): then "
+        "precision is the same number, and every class is predicted as often as it occurs. Where one row is another "
+        "score under the name of recall, it would look so too."
     )
-    message += "precision is the same number, and every class is predicted as often as it occurs. Where one row is "
-    message += "another score under the name of recall, it would look so too."
     yield finding(first, "recall_is_f1", "note", message)
 
 
@@ -184,8 +185,8 @@ def feasible_weighted_f1(evaluation: Evaluation) -> Iterator[Finding]:
     elif not percent(cell).meets(possible):
         message = (
             f"Over all confusion matrices of one run with the printed recalls{' and accuracy' if accuracy else ''} "
+            f"weighted F1 lies {_in_unit(possible, cell)}; {show(cell)} is printed {_premise(evaluation)}."
         )
-        message += f"weighted F1 lies {_in_unit(possible, cell)}; {show(cell)} is printed {_premise(evaluation)}."
         yield finding(cell, "feasible_weighted_f1", evaluation.severity, message, possible=possible)
 
 

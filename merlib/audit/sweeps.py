@@ -10,7 +10,7 @@ import numpy as np
 
 from merlib import declarations
 from merlib.audit.printed import Finding, finding, is_score, percent, point, show
-from merlib.declarations.schema import LOWER_IS_BETTER, Cell, Paper, Row, Table
+from merlib.declarations.schema import LOWER_IS_BETTER, SHARES, Cell, Paper, Row, Table
 
 NOISES = (0.1, 0.3)  # standard deviations, in points; the second decides. Over seeds of one recipe 1.3 to 1.7 are usual
 FEWEST_POINTS = 4  # of a sweep that can be smooth
@@ -80,7 +80,7 @@ def smooth_sweeps(paper: Paper) -> Iterator[Finding]:
     by_runs: dict[tuple, list[Sweep]] = {}
     for table in paper.tables.values():
         for sweep in sweeps_of(paper, table):
-            if len(sweep.cells) >= FEWEST_POINTS and _in_points(sweep):
+            if len(sweep.cells) >= FEWEST_POINTS and sweep.cells[0].metric in SHARES:
                 by_runs.setdefault((table.id, sweep.leaf, sweep.base, sweep.cells[0].corpus), []).append(sweep)
     least = {noise: [min(one_peak(s.heights, noise) for s in runs) for runs in by_runs.values()] for noise in NOISES}
     smooth = [runs for runs in by_runs.values() if all(rises_once(sweep.heights) for sweep in runs)]
@@ -105,11 +105,6 @@ def smooth_sweeps(paper: Paper) -> Iterator[Finding]:
         message = message or f"{digits} rise to one peak and fall; {chance}."
         yield finding(sweep.cells[highest], "smooth_sweeps", "note", message, fact="smooth_sweeps")
         message = ""
-
-
-def _in_points(sweep: Sweep) -> bool:
-    """Whether the scores are shares of a test set, so that noise in points means something."""
-    return sweep.cells[0].metric not in ("correlation", *LOWER_IS_BETTER)
 
 
 def rises_once(heights: tuple[float, ...]) -> bool:

@@ -64,8 +64,8 @@ def quoted_alike(paper: Paper, table: Table) -> Iterator[Finding]:
             digits = ", ".join(c.printed for c in scores)
             message = (
                 f"{row.label} {row.reference or ''} is quoted with the same digits in all {len(scores)} scores as "
+                f"{other.label} {other.reference or ''}: {digits}. One may be a copy of the other."
             )
-            message += f"{other.label} {other.reference or ''}: {digits}. One may be a copy of the other."
             yield _unlike(scores[0], "quoted_alike", " ".join(message.split()), cells[0])
 
 
@@ -91,7 +91,7 @@ def _unlike(cell: Cell, check: str, message: str, other: Cell) -> Finding:
 
 
 def _label(paper: Paper, cell: Cell) -> str:
-    return paper.tables[cell.table].find(cell.row).label
+    return paper.row_of(cell).label
 
 
 def _system(label: str) -> str:

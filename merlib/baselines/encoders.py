@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from merlib.data.store import Passport
-from merlib.errors import DeclarationError, one_of
+from merlib.errors import DeclarationError, listed, one_of
 from merlib.layers.ragged import masked_mean
 from merlib.pretrained import encoders, whisper
 
@@ -64,7 +64,9 @@ class TextEncoder(nn.Module):
         super().__init__()
         one_of(("words", "cls"), pool, "option of model.pool")
         if dims != {"text": 2}:
-            raise DeclarationError(f"a text encoder that learns reads ids and marks of text, text: 2; found {dims}")
+            raise DeclarationError(
+                f"a text encoder that learns reads ids and marks of text, text: 2; found {listed(dims)}"
+            )
         self.encoder, self.pool = encoders.text_encoder(encoders.located(encoder)), pool
         if checkpointing:
             self.encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -87,10 +89,6 @@ class TextEncoder(nn.Module):
         return {"encoder": encoders.pretrained_files(section["encoder"])}
 
 
-def _is_whisper(encoder: str) -> bool:
-    return encoder == whisper.TINY or encoders.kind(encoders.located(encoder)) == "whisper"
-
-
 class SpeechEncoder(nn.Module):
     """A speech encoder on waveforms, the mean of its states, one hidden layer, class scores.
 
@@ -109,8 +107,10 @@ class SpeechEncoder(nn.Module):
     ):  # fmt: skip
         super().__init__()
         if dims != {"audio": 1}:
-            raise DeclarationError(f"a speech encoder that learns reads samples of audio, audio: 1; found {dims}")
-        make = whisper.WhisperEncoder if _is_whisper(encoder) else encoders.AudioEncoder
+            raise DeclarationError(
+                f"a speech encoder that learns reads samples of audio, audio: 1; found {listed(dims)}"
+            )
+        make = whisper.WhisperEncoder if whisper.is_whisper(encoder) else encoders.AudioEncoder
         self.encoder = make(encoder=encoder, learns=learns)
         self.head = Head(width=self.encoder.width, dim=dim, classes=1 if sentiment else classes, dropout=dropout)
 

@@ -17,7 +17,7 @@ VERSION = 1
 class ConcatMlp(nn.Module):
     """Each utterance by itself: concatenated features, one hidden layer, class scores. Speakers are not used."""
 
-    def __init__(self, *, dims: dict[str, int], classes: int, speakers: int, hidden: int, dropout: float):
+    def __init__(self, *, dims: dict[str, int], classes: int, hidden: int, dropout: float):
         super().__init__()
         self.modalities = tuple(dims)
         self.embed = nn.Linear(sum(dims.values()), hidden)
@@ -33,7 +33,7 @@ class ConcatMlp(nn.Module):
 class BiGru(nn.Module):
     """A bidirectional GRU over the dialogue on concatenated features. Speakers are not used."""
 
-    def __init__(self, *, dims: dict[str, int], classes: int, speakers: int, hidden: int, layers: int, dropout: float):
+    def __init__(self, *, dims: dict[str, int], classes: int, hidden: int, layers: int, dropout: float):
         super().__init__()
         self.modalities = tuple(dims)
         between = dropout if layers > 1 else 0.0

@@ -78,7 +78,7 @@ def cells(words: OptionalWords = None, as_json: AsJson = False) -> None:
 
     place = arguments.address(words or (), text=True)
     listed = []
-    for paper in map(declarations.load, [place.paper] if place.paper else declarations.papers()):
+    for paper in map(declarations.load, declarations.papers(place.paper)):
         cells = [cell for cell in declarations.cells(paper) if place.holds(cell.paper, cell.table, cell.row)]
         if not as_json:
             for cell in cells:

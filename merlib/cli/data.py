@@ -249,7 +249,8 @@ def fetch(
     """
     from merlib.corpora import fetch
 
-    print(f"{corpus}: {fetch.LICENCES.get(corpus, 'no open licence')}")
+    if corpus in fetch.LICENCES:
+        print(f"{corpus}: {fetch.LICENCES[corpus]}")
     with _notices():
         paths = fetch.fetch(corpus, folder, only=only)
     for path in paths:

@@ -28,9 +28,8 @@ def older(data: str, paper: str = "") -> list[Finding]:
         for name, paths in of_paper.items():
             if paper in ("", name) and (old := {path.name: why for path in paths if (why := reason(path, name))}):
                 each = [_finding(name, kind, Path(file).stem, f"{file}: {why}") for file, why in old.items()]
-                message = (
-                    f"{len(old)} of {len(paths)} {kind} in {folder / name} are older than what they were made from."
-                )
+                which = f"{len(old)} of {len(paths)} {kind} in {folder / name}"
+                message = f"{which} are older than what they were made from."
                 findings.append(_finding(name, kind, "", message, each))
     return findings
 

@@ -70,6 +70,9 @@ def run(
     """
     source, target = Path(source).resolve(), Path(target).resolve()
     notebook = _read(source)
+    if target == source or target.is_dir():
+        what = "the notebook itself" if target == source else "a folder"
+        raise NotebookError(f"{target} is {what}: name a file for the executed copy, such as {source.stem}.run.ipynb")
     values = _merged(_parameters(notebook, source), parameters, source)
     about = {"source": source.name, "source_sha256": digest(source), "parameters": values, "commit": commit()}
     began = time.monotonic()
@@ -172,15 +175,12 @@ def _execute(notebook: NotebookNode, draft: Path, values: dict, source: Path, pr
     from papermill.execute import remove_error_markers
 
     nbformat.write(notebook, draft)
-    options = {
-        "kernel_name": "python3",
-        "language": "python",
-        "kernel_manager_class": _kernel_of_this_interpreter(source),
-    }
-    options |= {"cwd": source.parent, "progress_bar": progress, "record_timing": False}
-    options |= {"start_timeout": round(setting("MERLIB_KERNEL_SECONDS", KERNEL_SECONDS, least=1, most=86400))}
+    timeout = round(setting("MERLIB_KERNEL_SECONDS", KERNEL_SECONDS, least=1, most=86400))
+    kernel = {"kernel_name": "python3", "language": "python", "start_timeout": timeout}
+    kernel["kernel_manager_class"] = _kernel_of_this_interpreter(source)
+    options = {"cwd": source.parent, "progress_bar": progress, "record_timing": False}
     try:
-        papermill.execute_notebook(str(draft), str(draft), values, **options)
+        papermill.execute_notebook(str(draft), str(draft), values, **kernel, **options)
     except papermill.PapermillExecutionError as error:
         nbformat.write(remove_error_markers(nbformat.read(draft, as_version=4)), draft)
         return f"{error.ename}: {error.evalue}"

@@ -19,7 +19,7 @@ def audit(place: Address, data: str, *, as_json: bool) -> None:
     from merlib.data import folders
 
     one_of(data_roots(), data, "data root")
-    papers = [place.paper] if place.paper else declarations.papers()
+    papers = declarations.papers(place.paper)
     ids, judged_by = {}, "by recipes and versions of the code: the root is not here, whose data could differ too"
     if folders.corpora(data):
         from merlib.study import reruns  # what takes seconds to import is only needed where there is data
@@ -52,7 +52,7 @@ def rerun(place: Address, data: str, device: str | None) -> None:
     from merlib.study import records_path, reruns
 
     held = set(folders.corpora(data))
-    papers = [declarations.load(name) for name in ([place.paper] if place.paper else declarations.papers())]
+    papers = list(map(declarations.load, declarations.papers(place.paper)))
     if held.isdisjoint(corpus for paper in papers for corpus in paper.corpora):
         known = f"{folders.root_path(data)} has none of the corpora of {', '.join(paper.id for paper in papers)}"
         raise RequestError(f"{known}: stale runs are trained where the data are; see `merlib doctor`")

@@ -23,11 +23,11 @@ import pandas as pd
 
 from merlib.corpora.reading import media_path, required, visible
 from merlib.data.table import Corpus, CorpusError, build
-from merlib.errors import Notice
+from merlib.errors import Notice, listed
 from merlib.foreign import content, read_text
 
 FOLDS = {"standard_train_fold": "train", "standard_valid_fold": "val", "standard_test_fold": "test"}
-SECONDS = r"\d+(\.\d*)?([eE][+-]?\d+)?"
+SECONDS = r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?"
 TOLERANCE = 0.05  # seconds by which the times of a clip may differ between transcript and labels
 
 
@@ -126,7 +126,8 @@ def _folds(file: Path) -> dict[str, str]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise CorpusError(f"{file}: not the SDK's file of lists ({error}). Take it unchanged.") from None
     if missing := sorted(set(FOLDS) - set(lists)):
-        raise CorpusError(f"{file}: no list {missing}; expected {sorted(FOLDS)}. Take the SDK's file unchanged.")
+        what = f"{file}: no list {listed(missing)}"
+        raise CorpusError(f"{what}; expected {listed(sorted(FOLDS))}. Take the SDK's file unchanged.")
     return {video: FOLDS[name] for name, videos in lists.items() for video in videos}
 
 
@@ -153,10 +154,7 @@ def _clips(file: Path, release: Release, labels: dict) -> pd.DataFrame:
     lines, video = _lines(file, release), file.stem
     scores, times = labels.get(video, (np.zeros(0), np.zeros((0, 2))))
     if "start" in lines:
-        spans = lines[["start", "end"]].apply(pd.to_numeric, errors="coerce")
-        if (bad := spans.isna().any(axis=1)).any():
-            first = list(lines.loc[bad, ["start", "end"]].iloc[0])
-            raise CorpusError(f"{file}: {bad.sum()} clips begin or end at no number, first {first}. Fetch it again.")
+        spans = lines[["start", "end"]].apply(pd.to_numeric)
         matches = [np.flatnonzero((np.abs(times - span) < TOLERANCE).all(axis=1)) for span in spans.to_numpy()]
         lines[["start", "end"]], lines["score"] = spans, [scores[rows[0]] if len(rows) else np.nan for rows in matches]
     elif len(scores) == len(lines):

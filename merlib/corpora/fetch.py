@@ -20,13 +20,12 @@ from requests.adapters import HTTPAdapter
 from tqdm.auto import tqdm
 from urllib3.util import Retry
 
-from merlib.corpora.unpacking import unpack, unpack_once
+from merlib.corpora.unpacking import unpack_once
 from merlib.data.table import CorpusError
-from merlib.errors import Notice
-from merlib.files import atomic
+from merlib.errors import Notice, listed
+from merlib.files import atomic, numbered
 from merlib.foreign import content
 
-__all__ = ["RemoteFile", "download", "fetch", "files", "unpack"]
 ZENODO = "https://zenodo.org/api/records/"
 RAVDESS = "1188976"
 MELD = "https://raw.githubusercontent.com/declare-lab/MELD/master/data/MELD/"
@@ -56,7 +55,7 @@ def fetch(corpus: str, folder: Path, *, only: str = "*") -> list[Path]:
     published = files(corpus, session=session)
     remotes = [f for f in published if fnmatch.fnmatch(f.name, only)]
     if not remotes:
-        raise CorpusError(f"{corpus}: no file matches {only!r}; there are {[f.name for f in published]}.")
+        raise CorpusError(f"{corpus}: no file matches {only!r}; there are {listed([f.name for f in published])}.")
     folder.mkdir(parents=True, exist_ok=True)
     require_space(folder, remotes)
     with FileLock(folder / ".fetch.lock"):  # of two calls at once, the second finds everything there
@@ -72,7 +71,8 @@ def files(corpus: str, *, session: requests.Session, base: str = ZENODO) -> list
         tables = [f"{part}_sent_emo.csv" for part in ("train", "dev", "test")]
         return [*(RemoteFile(name, MELD + name) for name in tables), RemoteFile("MELD.Raw.tar.gz", MELD_RAW)]
     if corpus != "ravdess":
-        raise CorpusError(f"{corpus} is not openly licensed, as {sorted(LICENCES)} are; see `merlib doctor`.")
+        what = f"of the openly licensed corpora there are {listed(sorted(LICENCES))}, and no {corpus}"
+        raise CorpusError(f"{what}: `merlib doctor` says where the others come from.")
     try:
         response = session.get(base + RAVDESS, timeout=TIMEOUT)
         response.raise_for_status()
@@ -148,10 +148,7 @@ def _own_md5(file: Path) -> Path:
 
 def _aside(file: Path) -> Path:
     """Rename a file that is not as it should be, to the first name that is free; returns the new path."""
-    number = 1
-    while (target := file.with_name(f"{file.name}.damaged-{number}")).exists():
-        number += 1
-    return file.rename(target)
+    return file.rename(numbered(file.with_name(f"{file.name}.damaged")))
 
 
 def _size(file: Path) -> int:

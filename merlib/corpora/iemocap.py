@@ -22,7 +22,7 @@ from merlib.corpora.reading import media_path, required
 from merlib.data import recordings
 from merlib.data.official import LABELS
 from merlib.data.table import Corpus, CorpusError, build
-from merlib.errors import Notice
+from merlib.errors import Notice, listed
 from merlib.foreign import read_text
 
 SHORT = {  # labels of the raters
@@ -67,7 +67,7 @@ def read(
     sessions = [source / f"Session{i}" for i in range(1, 6)]
     missing = [s.name for s in sessions if not (s / "dialog" / "EmoEvaluation").is_dir()]
     if missing and (not partial or len(missing) == len(sessions)):
-        what = f"{missing} have no dialog/EmoEvaluation; expected all five sessions"
+        what = f"dialog/EmoEvaluation is missing of {listed(missing)}; expected all five sessions"
         raise CorpusError(f"{source}: {what}, or with --partial some of them.")
     rows = pd.DataFrame([row for s in sessions if s.name not in missing for row in _session(s, source)])
     if rows.empty:
@@ -76,7 +76,8 @@ def read(
     if labels is None:
         rows["label"] = rows["majority"].map(SHORT | MERGED.get(name, {})).map(index_of)
     elif unknown := sorted(set(labels) - set(rows["utterance"])):
-        raise CorpusError(f"{source}: {len(unknown)} labelled utterances are not in the release, first {unknown[:3]}.")
+        what = f"{source}: {len(unknown)} labelled utterances are not in the release"
+        raise CorpusError(f"{what}, first {listed(unknown[:3])}.")
     else:
         rows["label"] = rows["utterance"].map({u: index_of[c] for u, c in labels.items()})
     without = rows["majority"][rows["label"].isna()].value_counts().to_dict()
@@ -97,7 +98,8 @@ def _session(session: Path, source: Path) -> list[dict]:
         rated = {m["utterance"]: m for m in RATED.finditer(read_text(file))}
         turns = {m["utterance"]: m["text"].strip() for m in TURN.finditer(read_text(script))}
         if missing := sorted(set(rated) - set(turns)):
-            raise CorpusError(f"{script}: {len(missing)} rated utterances have no transcript, first {missing[:3]}.")
+            what = f"{script}: {len(missing)} rated utterances have no transcript"
+            raise CorpusError(f"{what}, first {listed(missing[:3])}.")
         avi = session / "dialog" / "avi" / "DivX" / f"{file.stem}.avi"
         for name in (u for u in turns if u in rated):
             wav = session / "sentences" / "wav" / file.stem / f"{name}.wav"

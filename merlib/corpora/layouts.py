@@ -104,7 +104,8 @@ def _ravdess(folder: Path) -> Layout | None:
 
     audio = [path(clip, ravdess.AUDIO) for clip in ravdess.clips()]
     videos = [path(clip.replace("/03-", "/01-"), (".mp4",)) for clip in ravdess.clips()]
-    return _layout("ravdess", folder, {"audio files": audio} | _optional_videos(folder, videos))
+    some = any((folder / video).exists() for video in videos)  # they are a download of their own
+    return _layout("ravdess", folder, {"audio files": audio} | ({"videos": videos} if some else {}))
 
 
 def _meld(folder: Path) -> Layout | None:
@@ -112,11 +113,6 @@ def _meld(folder: Path) -> Layout | None:
     parts = [part for part, table in tables.items() if (folder / table).exists()]
     videos = [video for part in parts for video in meld.videos(folder, part)]
     return _layout("meld", folder, {"tables": [*tables.values()], "videos": videos}) if parts else None
-
-
-def _optional_videos(folder: Path, videos: list[str]) -> dict[str, list[str]]:
-    """Videos that are a download of their own are missing only where some of them exist."""
-    return {"videos": videos} if any((folder / video).exists() for video in videos) else {}
 
 
 def _cmu(kind: str, folder: Path) -> Layout | None:

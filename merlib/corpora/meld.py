@@ -16,7 +16,7 @@ import pandas as pd
 from merlib.corpora.reading import media_path, read_csv, required
 from merlib.data.official import LABELS
 from merlib.data.table import Corpus, CorpusError, build
-from merlib.errors import Notice
+from merlib.errors import Notice, listed
 
 FILES = {  # prefix of the ids: our split, folder of the clips
     "train": ("train", "train_splits"),
@@ -78,10 +78,11 @@ def seconds(time: str) -> float:
 def _split(source: Path, part: str) -> pd.DataFrame:
     """The rows of one CSV file in our columns, in order of dialogue and turn."""
     folder, split = source / clips(source, part), FILES[part][0]
-    file = required(source / f"{part}_sent_emo.csv", f"{[f'{p}_sent_emo.csv' for p in FILES]} in one folder.")
+    file = required(source / f"{part}_sent_emo.csv", f"{listed([f'{p}_sent_emo.csv' for p in FILES])} in one folder.")
     raw = read_csv(file)
     if missing := sorted(set(COLUMNS) - set(raw)):
-        raise CorpusError(f"{file}: columns {missing} are missing; found {list(raw)}. Take the official file.")
+        what = f"{file}: columns {listed(missing)} are missing"
+        raise CorpusError(f"{what}; found {listed(raw)}. Take the official file.")
     for name in ("Dialogue_ID", "Utterance_ID"):
         if not (good := raw[name].str.fullmatch(r"\s*\d{1,9}\s*")).all():
             raise CorpusError(f"{file}: the {name} {raw[name][~good].iloc[0]!r} is no number. Take the official file.")
@@ -89,7 +90,8 @@ def _split(source: Path, part: str) -> pd.DataFrame:
     raw = raw.sort_values(["d", "u"], kind="stable")
     emotion = raw["Emotion"].str.strip().str.lower()
     if wrong := sorted(set(emotion) - set(LABELS["meld"])):
-        raise CorpusError(f"{file}: emotions {wrong}; expected {LABELS['meld']}. Take the official file.")
+        what = f"{file}: emotions {listed(wrong)}"
+        raise CorpusError(f"{what}; expected {listed(LABELS['meld'])}. Take the official file.")
     try:
         times = {ours: raw[theirs].map(seconds) for ours, theirs in (("start", "StartTime"), ("end", "EndTime"))}
     except CorpusError as error:

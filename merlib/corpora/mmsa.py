@@ -21,7 +21,7 @@ import pandas as pd
 from merlib.corpora.reading import named_with_hash, names_of, steps_between_zeros, texts_of
 from merlib.corpora.safe_pickle import load
 from merlib.data.table import Array, Corpus, CorpusError, build
-from merlib.errors import Notice
+from merlib.errors import Notice, listed
 
 SPLITS = {"train": "train", "valid": "val", "test": "test"}
 THEIRS = {"text": "text", "audio": "audio", "visual": "vision"}
@@ -39,7 +39,7 @@ def read(path: Path) -> tuple[Corpus, dict[str, Array]]:
     order = rows.assign(first=rows.groupby("dialogue", sort=False).ngroup()).sort_values(["first", "clip"]).index
     widths = tuple(parts["train"][theirs].shape[2] for theirs in ("audio", "vision"))
     if widths not in WIDTHS:
-        raise CorpusError(f"{path}: audio and vision have {widths} columns; expected one of {list(WIDTHS)}.")
+        raise CorpusError(f"{path}: audio and vision have {widths} columns; expected one of {listed(WIDTHS)}.")
     aligned = not any("audio_lengths" in part for part in parts.values())
     spans = {split: _spans(part, aligned) for split, part in parts.items()}
     corpus = build(WIDTHS[widths], rows.loc[order].drop(columns="clip"), source=named_with_hash(path))
@@ -50,12 +50,14 @@ def _parts(path: Path) -> Parts:
     """The three parts, checked: each has the keys that are needed, with one entry per utterance."""
     data = load(path)
     if not isinstance(data, Mapping) or any(not isinstance(data.get(split), Mapping) for split in SPLITS):
-        keys = sorted(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
-        raise CorpusError(f"{path}: found {keys}; expected a dictionary of {list(SPLITS)}, as in aligned_50.pkl.")
+        keys = sorted(map(str, data)) if isinstance(data, Mapping) else [type(data).__name__]
+        what = f"{path}: found {listed(keys)}"
+        raise CorpusError(f"{what}; expected a dictionary of {listed(SPLITS)}, as in aligned_50.pkl.")
     parts = {split: dict(data[split]) for split in SPLITS}
     for split, part in parts.items():
         if missing := [key for key in NEEDED if key not in part]:
-            raise CorpusError(f"{path}: {split} has no {missing}; found {sorted(part)}. Is this a file of MMSA?")
+            what = f"{path}: {split} has no {listed(missing)}"
+            raise CorpusError(f"{what}; found {listed(sorted(part))}. Is this a file of MMSA?")
         for theirs in THEIRS.values():
             part[theirs] = values = np.asarray(part[theirs])
             if values.ndim != 3 or values.dtype.kind != "f" or len(values) != len(part["id"]):
@@ -71,7 +73,8 @@ def _rows(part: Mapping, split: str, path: Path) -> pd.DataFrame:
     """The utterances of one part, in its order, with the number of the clip."""
     ids = names_of(part["id"])
     if malformed := [name for name in ids if not name.rpartition("$_$")[2].isdigit() or "$_$" not in name]:
-        raise CorpusError(f"{path}: {len(malformed)} ids of {split} are not video$_$clip, first {malformed[:3]}.")
+        what = f"{path}: {len(malformed)} ids of {split} are not video$_$clip"
+        raise CorpusError(f"{what}, first {listed(malformed[:3])}.")
     scores = np.asarray(part["regression_labels"], dtype=np.float64).reshape(-1)
     if not len(ids) == len(scores) == len(part["raw_text"]):
         sizes = f"{len(ids)} ids, {len(scores)} regression_labels, {len(part['raw_text'])} raw_text"
@@ -111,7 +114,8 @@ def _array(modality: str, parts: Parts, spans: dict, order: pd.Index, aligned: b
     """The sequences of one modality in table order: values (sum of lengths, d) and lengths (n)."""
     theirs, sequences, n_not_finite = THEIRS[modality], [], 0
     if len({part[theirs].shape[2] for part in parts.values()}) > 1:
-        raise CorpusError(f"{path}: {theirs} has several widths, {[p[theirs].shape[2] for p in parts.values()]}.")
+        what = f"{path}: {theirs} has several widths"
+        raise CorpusError(f"{what}, {listed([p[theirs].shape[2] for p in parts.values()])}.")
     for split, part in parts.items():
         for i, (start, stop) in enumerate(zip(*spans[split][modality], strict=True)):
             sequence = part[theirs][i, start:stop].astype(np.float32)

@@ -56,7 +56,7 @@ from merlib.corpora.reading import read_csv, require_keys, stripped
 from merlib.data import splits
 from merlib.data.official import LABELS, SENTIMENT, SPLITS
 from merlib.data.table import DTYPES, Array, Corpus, CorpusError, build
-from merlib.errors import Notice
+from merlib.errors import Notice, listed
 from merlib.foreign import read_toml
 
 NEEDED = {"corpus", "name", "utterances", "columns"}
@@ -95,10 +95,10 @@ def _declared(path: Path) -> dict:
     for name in {"columns", "labels", "split"} & set(about):
         section = about[name] if isinstance(about[name], dict) else {name: about[name]}
         if bad := {k: v for k, v in section.items() if not isinstance(v, str)}:
-            raise CorpusError(f"{path} [{name}]: {bad}; expected text in quotes.")
+            raise CorpusError(f"{path} [{name}]: {listed(bad)}; expected text in quotes.")
     if about["corpus"] not in LABELS or about.get("unlabelled", "keep") not in ("keep", "drop"):
         declared = f"corpus = {about['corpus']!r}, unlabelled = {about.get('unlabelled', 'keep')!r}"
-        raise CorpusError(f"{path}: {declared}; expected one of {sorted(LABELS)}, and keep or drop.")
+        raise CorpusError(f"{path}: {declared}; expected one of {listed(sorted(LABELS))}, and keep or drop.")
     return about
 
 
@@ -109,7 +109,8 @@ def _rows(about: dict, path: Path) -> pd.DataFrame:
     require_keys(columns, COLUMNS | {target}, set(DTYPES) - COLUMNS - {other}, f"{path} [columns]")
     table = read_csv(file)
     if missing := sorted(set(columns.values()) - set(table)):
-        raise CorpusError(f"{file}: columns {missing} are not there; found {list(table)}. Correct [columns] in {path}.")
+        what = f"{file}: columns {listed(missing)} are not there"
+        raise CorpusError(f"{what}; found {listed(table)}. Correct [columns] in {path}.")
     names = [c for c in columns if c not in ("turn", "score", "text")]
     table = pd.DataFrame({c: stripped(table[columns[c]], file) if c in names else table[columns[c]] for c in columns})
     _check_names(table, columns, file)
@@ -135,7 +136,7 @@ def _check_names(table: pd.DataFrame, columns: dict, file: Path) -> None:
     spelled = table["speaker"].drop_duplicates()
     alike = spelled[spelled.str.casefold().duplicated(keep=False)]
     if len(alike):
-        what = f"speakers that differ in the case of letters only are different speakers: {sorted(alike)[:6]}"
+        what = f"speakers that differ in the case of letters only are different speakers: {listed(sorted(alike)[:6])}"
         warnings.warn(Notice(what, file), stacklevel=1)
 
 
@@ -147,7 +148,7 @@ def _ordered(table: pd.DataFrame, file: Path) -> pd.DataFrame:
     bad = table["turn"].isna() | table.duplicated(["dialogue", "turn"], keep=False)
     if bad.any():
         first = list(table["utterance"][bad][:3])
-        raise CorpusError(f"{file}: {bad.sum()} turns are no numbers, or repeat in a dialogue, first {first}.")
+        raise CorpusError(f"{file}: {bad.sum()} turns are no numbers, or repeat in a dialogue, first {listed(first)}.")
     return table.sort_values(["first", "turn"]).drop(columns=["first", "turn"])
 
 
@@ -155,10 +156,12 @@ def _classes(values: pd.Series, about: dict, path: Path) -> pd.Series:
     """The class index of every row, -1 for none."""
     names, mapping = LABELS[about["corpus"]], about["labels"]
     if unknown := sorted(set(mapping.values()) - {*names, ""}):
-        raise CorpusError(f"{path} [labels]: {unknown} are no classes of {about['corpus']}: {names}, or '' for none.")
+        what = f"{path} [labels]: {listed(unknown)} are no classes of {about['corpus']}: {names}"
+        raise CorpusError(f"{what}, or '' for none.")
     values = values.str.strip().str.removesuffix(".0")  # pandas writes a column of integers with gaps as 3.0
     if unmapped := sorted(set(values) - {*mapping, ""}):
-        raise CorpusError(f"{path} [labels]: the values {unmapped} are not mapped; give each a class, or '' for none.")
+        what = f"{path} [labels]: the values {listed(unmapped)} are not mapped"
+        raise CorpusError(f"{what}; give each a class, or '' for none.")
     return values.map({value: names.index(c) if c else -1 for value, c in {"": "", **mapping}.items()})
 
 
@@ -169,7 +172,7 @@ def _scores(table: pd.DataFrame, file: Path) -> pd.Series:
     wrong = given & ~scores.between(-3, 3)
     if wrong.any():
         first = table[wrong].head(3).set_index("utterance")["score"].to_dict()
-        what = f"{wrong.sum()} scores are not numbers from -3 to 3, first {first}"
+        what = f"{wrong.sum()} scores are not numbers from -3 to 3, first {listed(first)}"
         raise CorpusError(f"{file}: {what}. Scale or empty them.")
     return scores
 
@@ -179,21 +182,23 @@ def _splits(table: pd.DataFrame, about: dict, path: Path) -> pd.Series:
     if "split" in table:
         mapping = dict(zip(SPLITS, SPLITS, strict=True)) | about.get("split", {})
         if unmapped := sorted(set(table["split"]) - set(mapping)):
-            raise CorpusError(f"{path} [split]: the values {unmapped} are not mapped; map them to {SPLITS}.")
+            what = f"{path} [split]: the values {listed(unmapped)} are not mapped"
+            raise CorpusError(f"{what}; map them to {listed(SPLITS)}.")
         return table["split"].map(mapping)
     if "dialogues" in about:
         require_keys(about["dialogues"], {"val", "test"}, set(), f"{path} [dialogues]")
         val, test = ([str(d).strip() for d in about["dialogues"][split]] for split in ("val", "test"))
         if both := sorted({*val} & {*test}):
-            raise CorpusError(f"{path} [dialogues]: {len(both)} are in val and in test, first {both[:3]}. Choose one.")
+            what = f"{path} [dialogues]: {len(both)} are in val and in test, first {listed(both[:3])}"
+            raise CorpusError(f"{what}. Choose one.")
         split_of = dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
         if unknown := sorted(set(split_of) - set(table["dialogue"])):
-            raise CorpusError(f"{path} [dialogues]: {len(unknown)} are not in the table, first {unknown[:3]}.")
+            raise CorpusError(f"{path} [dialogues]: {len(unknown)} are not in the table, first {listed(unknown[:3])}.")
         return table["dialogue"].map(split_of).fillna("train")
     if about["corpus"].startswith("iemocap"):
         return table["dialogue"].map(iemocap.default_split(table["dialogue"]))
     if about["corpus"] == "ravdess":
         if unknown := sorted(set(table["speaker"]) - {f"{actor:02d}" for actor in range(1, 25)}):
-            raise CorpusError(f"{path}: speakers {unknown[:3]}; expected the actors of RAVDESS, 01 to 24.")
+            raise CorpusError(f"{path}: speakers {listed(unknown[:3])}; expected the actors of RAVDESS, 01 to 24.")
         return pd.Series(splits.PROTOCOLS["actors"](table, {}, "corpus", 0), index=table.index)
     raise CorpusError(f"{path}: no split; name its column in [columns], or list val and test in [dialogues].")

@@ -9,7 +9,7 @@ import pandas as pd
 from merlib.corpora import suspicious
 from merlib.corpora.reading import names_of, read_csv, require_keys, steps_between_zeros
 from merlib.data.table import MODALITIES, Array, CorpusError
-from merlib.errors import Notice
+from merlib.errors import Notice, listed
 from merlib.foreign import content, read_text, regular
 
 PASSPORT = {"modality", "extractor", "version", "weights_sha256", "trained_on", "fitted_on"}
@@ -57,7 +57,7 @@ def _check_spec(spec: dict, where: str) -> None:
     require_keys(spec, NEEDED, OPTIONAL, where)
     texts = {name: spec[name] for name in sorted({"file", "ids"} | PASSPORT) if not isinstance(spec[name], str)}
     if texts:
-        raise CorpusError(f"{where}: {texts}; expected text in quotes.")
+        raise CorpusError(f"{where}: {listed(texts)}; expected text in quotes.")
     axis, divide, padding = spec.get("time_axis"), spec.get("divide", 1), spec.get("padding")
     only_sequences = {"lengths", "padding"} & set(spec)
     if spec["modality"] not in MODALITIES or axis not in [*SHAPES] or (axis is None and only_sequences):
@@ -91,11 +91,12 @@ def _rows_of(ids: tuple[str, ...], stored_ids: list[str], where: str) -> np.ndar
     """The row of each of `ids` among the stored ones."""
     index = pd.Index(stored_ids)
     if not index.is_unique:
-        raise CorpusError(f"{where}: duplicate ids, first {list(index[index.duplicated()][:3])}. Keep one row of each.")
+        what = f"{where}: duplicate ids, first {listed(index[index.duplicated()][:3])}"
+        raise CorpusError(f"{what}. Keep one row of each.")
     rows = index.get_indexer(list(ids))
     if (rows < 0).any():
         first = ids[int((rows < 0).argmax())]
-        stored = f"the file has {len(index)} others, first {list(index[:1])}"
+        stored = f"the file has {len(index)} others, first {listed(index[:1])}"
         what = f"{(rows < 0).sum()} utterances are not found, first {first}; {stored}"
         raise CorpusError(f"{where}: {what}. Add their rows.")
     return rows
@@ -164,7 +165,9 @@ def _numbers(table: pd.DataFrame, file: Path) -> np.ndarray:
     wrong = {name: cells[~cells.str.strip().str.lower().isin(["", "nan"])] for name, cells in odd.items()}
     if first := {name: cells.iloc[0] for name, cells in wrong.items() if len(cells)}:
         some = dict(list(first.items())[:5])
-        raise CorpusError(f"{file}: {len(first)} columns are no numbers, first {some}. Name the features in `values`.")
+        raise CorpusError(
+            f"{file}: {len(first)} columns are no numbers, first {listed(some)}. Name the features in `values`."
+        )
     return numbers.to_numpy(dtype=np.float64)
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from merlib.data import recordings
 from merlib.data.table import CorpusError
+from merlib.errors import listed
 
 SECONDS = re.compile(r"\d+(\.\d*)?([eE][+-]?\d+)?|\.\d+")
 PLACES = ("recording", "dialogue")
@@ -24,16 +25,15 @@ def cut(table: pd.DataFrame, times: str | None, file: Path, declared: Path) -> p
         raise CorpusError(f"{declared}: times = {times!r}; expected one of {PLACES}.")
     table = table.assign(**{name: _seconds(table, name, file) for name in ("start", "end") if name in table})
     if {"start", "end"} <= set(table) and (wrong := table["end"] <= table["start"]).any():
-        first = table[wrong].head(3).set_index("utterance")[["start", "end"]].to_numpy().tolist()
-        what = f"{wrong.sum()} utterances end before they begin, first {table['utterance'][wrong].iloc[0]}, {first[0]}"
+        utterance, start, end = table.loc[wrong, ["utterance", "start", "end"]].iloc[0]
+        what = f"{wrong.sum()} utterances end before they begin, first {utterance}, {start} to {end} s"
         raise CorpusError(f"{file}: {what}. Correct `start` and `end`.")
     names, timed = [name for name in ("audio", "video") if name in table], {"start", "end"} <= set(table)
     shared = {name: _shared(table, name, file) for name in names}
     if timed and times is None and any(_whole(table[n]).any() for n in names) and not any(shared.values()):
-        what = (
-            f"each row has a recording of its own, and times. Say in {declared} where these count: in the recording, "
-        )
-        raise CorpusError(f'{file}: {what}which they cut (times = "recording"), or not (times = "dialogue").')
+        what = f"each row has a recording of its own, and times. Say in {declared} where these count"
+        places = 'in the recording, which they cut (times = "recording"), or not (times = "dialogue")'
+        raise CorpusError(f"{file}: {what}: {places}.")
     cutting = [name for name in names if timed and (times == "recording" or shared[name])]
     if uncut := [name for name in names if shared[name] and name not in cutting]:
         what = f"{uncut[0]}: several utterances share a recording, first {shared[uncut[0]]}"
@@ -67,7 +67,7 @@ def _seconds(table: pd.DataFrame, name: str, file: Path) -> pd.Series:
     good = ~given | (table[name].str.fullmatch(SECONDS) & np.isfinite(seconds))
     if not good.all():
         first = table[~good].head(3).set_index("utterance")[name].to_dict()
-        what = f"{(~good).sum()} times in `{name}` are not seconds from 0 on, first {first}"
+        what = f"{(~good).sum()} times in `{name}` are not seconds from 0 on, first {listed(first)}"
         raise CorpusError(f"{file}: {what}. Write them as 12.34, with a decimal point, or leave them empty.")
     return seconds
 

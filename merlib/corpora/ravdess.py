@@ -20,7 +20,7 @@ import pandas as pd
 from merlib.corpora.reading import visible
 from merlib.data import splits
 from merlib.data.table import Corpus, CorpusError, build
-from merlib.errors import Notice
+from merlib.errors import Notice, listed
 
 NAME = re.compile(
     r"0(?P<modality>[123])-0(?P<channel>[12])-0(?P<emotion>[1-8])-0(?P<intensity>[12])-0(?P<statement>[12])-0[12]"
@@ -80,7 +80,8 @@ def _one(files: list[Path], source: Path) -> Path:
     for other in others:
         if other.suffix.lower() != first.suffix.lower():
             both = [f.relative_to(source).as_posix() for f in (first, other)]
-            raise CorpusError(f"{source}: clips are there twice, as wav and flac, first {both}. Keep one of each.")
+            what = f"{source}: clips are there twice, as wav and flac, first {listed(both)}"
+            raise CorpusError(f"{what}. Keep one of each.")
         if not filecmp.cmp(first, other, shallow=False):
             raise CorpusError(f"{other} has other bytes than {first}. Keep the right one of the two.")
     return first

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from merlib.data.table import CorpusError
-from merlib.errors import Notice
+from merlib.errors import Notice, listed
 from merlib.files import sha256
 from merlib.foreign import decode, regular
 
@@ -62,7 +62,7 @@ def _check_cells(rows: Iterator[list[str]], file: Path) -> None:
     if len(names) == 1 and (other := next((s for s in ";\t|" if s in names[0]), "")):
         raise CorpusError(f"{file}: its columns are separated by {other!r}; expected commas. Save it so.")
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
-        raise CorpusError(f"{file}: several columns are named {twice}. Rename or remove all but one of each.")
+        raise CorpusError(f"{file}: several columns are named {listed(twice)}. Rename or remove all but one of each.")
     for number, row in enumerate(filter(None, rows), 1):
         if len(row) != len(names):
             what = f"row {number} below the header has {len(row)} cells, the header {len(names)}, first {row[:1]}"
@@ -103,8 +103,9 @@ def steps_between_zeros(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def require_keys(section: Mapping, needed: set[str], optional: set[str], where: str) -> None:
     """CorpusError unless a section of a TOML file has the keys that it needs, and no others than the optional ones."""
     if not isinstance(section, Mapping):
-        raise CorpusError(f"{where}: found {section!r}; expected a table with the keys {sorted(needed)}.")
+        raise CorpusError(f"{where}: found {section!r}; expected a table with the keys {listed(sorted(needed))}.")
     unknown, missing = sorted(set(section) - needed - optional), sorted(needed - set(section))
     if unknown or missing:
         allowed = sorted(needed | optional)
-        raise CorpusError(f"{where}: unknown keys {unknown}, missing keys {missing}; allowed are {allowed}.")
+        what = f"{where}: unknown keys {listed(unknown)}, missing keys {listed(missing)}"
+        raise CorpusError(f"{what}; allowed are {listed(allowed)}.")

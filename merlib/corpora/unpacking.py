@@ -39,25 +39,21 @@ def unpack_once(file: Path, folder: Path) -> None:
             )
             warnings.warn(Notice(what, file), stacklevel=2)
         if gone:
-            _unpacked(file, folder, only=gone)
+            unpack(file, folder, only=gone)
             warnings.warn(Notice(f"{len(gone)} files had gone and are restored, first {min(gone)}", file), stacklevel=2)
-    elif names := _unpacked(file, folder):
+    elif names := unpack(file, folder):
         with atomic(mark) as part:
             lines = (f"{(folder / name).stat().st_size} {name}\n" for name in names)
             part.write_text("".join(lines), encoding="utf-8")
 
 
-def unpack(file: Path, folder: Path) -> bool:
-    """Unpack a zip or tar file, and the tar files in it, into `folder` and nowhere else; False for other files.
+def unpack(file: Path, folder: Path, *, only: Collection[str] = ()) -> list[str]:
+    """Unpack a zip or tar file, and the tar files in it, into `folder` and nowhere else; returns the files in it.
 
-    Nothing is put in place before the whole archive is read and its checksums agree. A file that is there with other
-    bytes is moved to `.replaced`. Raises CorpusError for a damaged archive, which stays.
+    only: put in place some of them alone. There are none in a file of another kind. Nothing is put in place before the
+    whole archive is read and its checksums agree. A file that is there with other bytes is moved to `.replaced`. Raises
+    CorpusError for a damaged archive, which stays.
     """
-    return bool(_unpacked(file, folder))
-
-
-def _unpacked(file: Path, folder: Path, only: Collection[str] = ()) -> list[str]:
-    """The files of an archive, or `only` some, put in place below `folder`; none for a file that is no archive."""
     if not _is_archive(file):
         return []
     folder.mkdir(parents=True, exist_ok=True)

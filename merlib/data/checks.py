@@ -8,7 +8,7 @@ import pandas as pd
 
 from merlib.data import official
 from merlib.data.official import SPLITS
-from merlib.errors import MerlibError
+from merlib.errors import MerlibError, listed
 
 
 class CorpusError(MerlibError, ValueError):
@@ -28,11 +28,11 @@ def check_corpus(corpus: Any) -> None:
     def demand(good: pd.Series, what: str, remedy: str) -> None:
         if not good.all():
             first = list(t["utterance"][~good][:3])
-            raise CorpusError(f"{corpus.name}: {what}: {(~good).sum()} rows, first {first}. {remedy}")
+            raise CorpusError(f"{corpus.name}: {what}: {(~good).sum()} rows, first {listed(first)}. {remedy}")
 
     demand(~t["utterance"].duplicated(), "duplicate utterance ids", "Make them unique, from dialogue and turn.")
-    demand(t["label"].between(-1, last), f"labels outside -1 to {last}", f"Map them to {corpus.labels}.")
-    demand(t["split"].isin(SPLITS), f"splits other than {SPLITS}", "Map the source's names to these.")
+    demand(t["label"].between(-1, last), f"labels outside -1 to {last}", f"Map them to {listed(corpus.labels)}.")
+    demand(t["split"].isin(SPLITS), f"splits other than {listed(SPLITS)}", "Map the source's names to these.")
     whole = t["split"] == t.groupby("dialogue")["split"].transform("first")
     demand(whole, "dialogues that cross splits", "Split by dialogue: context must not leak into the test set.")
     block = t["dialogue"].ne(t["dialogue"].shift()).cumsum()
@@ -41,7 +41,7 @@ def check_corpus(corpus: Any) -> None:
     demand(~t.duplicated(["dialogue", "turn"]), "dialogues in several pieces", "Put each dialogue's rows together.")
     _check_speakers(corpus.name, t, demand)
     if corpus.name not in official.SENTIMENT:
-        demand(t["score"].isna(), "scores where the corpus has none", f"Only {official.SENTIMENT} have them.")
+        demand(t["score"].isna(), "scores where the corpus has none", f"Only {listed(official.SENTIMENT)} have them.")
         return
     good = t["score"].isna() | t["score"].between(-3, 3)
     demand(good, "scores outside -3 to 3", "Scale them, or leave them out.")
@@ -53,7 +53,7 @@ def _check_speakers(name: str, t: pd.DataFrame, demand: Callable) -> None:
     if name in official.SPEAKERS:
         good = t["speaker"].str.fullmatch(official.SPEAKERS[name])
         names = "01F to 05M, session and sex" if name.startswith("iemocap") else "01 to 24"
-        demand(good, f"speakers such as {list(t['speaker'][~good][:1])}", f"Name them as the release does, {names}.")
+        demand(good, f"speakers such as {listed(t['speaker'][~good][:1])}", f"Name them as the release does, {names}.")
     if name.startswith("iemocap"):
         session = t["speaker"].str[:2]
         same = session == session.groupby(t["dialogue"]).transform("first")
@@ -83,8 +83,8 @@ def expect(corpus: Any, *, partial: bool = False) -> Any:
             expected += f" in {dialogues[group]} dialogues"
         if group in classes:
             of_class = [int((part["label"] == i).sum()) for i in range(len(corpus.labels))]
-            actual += f", by class {of_class}"
-            expected += f", by class {list(classes[group])}"
+            actual += f", by class {listed(of_class)}"
+            expected += f", by class {listed(classes[group])}"
             too_many |= any(n > most for n, most in zip(of_class, classes[group], strict=True))
         if actual != expected and len(part) != official.ALSO.get(name, {}).get(group):
             wrong.append(f"{group} has {actual}; expected {expected}")

@@ -18,6 +18,7 @@ BLOCK = 512  # lines that are compared with all others at a time
 
 
 def words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation."""
     return re.findall(r"[\w']+", text.lower())
 
 

@@ -16,6 +16,7 @@ from merlib.data import store, table
 from merlib.data.official import ACCESS
 from merlib.data.store import Feature
 from merlib.data.table import Corpus, CorpusError
+from merlib.errors import listed
 from merlib.foreign import regular
 from merlib.places import TWINS, data_folder, root_name
 
@@ -42,7 +43,7 @@ def dataset(data: str, corpus: str, *, features: Sequence[str] | None = None) ->
     """
     folder = root_path(data) / corpus
     if not (folder / "corpus.json").exists():
-        remedy = f"import it. {ACCESS.get(corpus, f'Known corpora: {sorted(ACCESS)}.')}"
+        remedy = f"import it. {ACCESS.get(corpus, f'Known corpora: {listed(sorted(ACCESS))}.')}"
         if data in TWINS:
             remedy = f"make it with merlib.twins.ensure({data!r}, [{corpus!r}])."
         raise CorpusError(f"{folder}: the root {data!r} has no {corpus}; {remedy}")
@@ -52,10 +53,12 @@ def dataset(data: str, corpus: str, *, features: Sequence[str] | None = None) ->
 
 
 def corpora(data: str) -> list[str]:
+    """The corpora that the root `data` holds, by name."""
     return sorted(file.parent.name for file in root_path(data).glob("*/corpus.json"))
 
 
 def roots() -> list[str]:
+    """The data roots that hold a corpus, by name."""
     return sorted({file.parents[1].name for file in data_folder().glob("*/*/corpus.json")})
 
 

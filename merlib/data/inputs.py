@@ -18,8 +18,9 @@ from merlib.data.checks import CorpusError
 from merlib.data.folders import Dataset
 from merlib.data.official import SENTIMENT, SPLITS
 from merlib.data.store import Feature, take
+from merlib.data.table import COPY
 from merlib.declarations.schema import LETTERS
-from merlib.errors import FeatureError, RequestError, one_of
+from merlib.errors import FeatureError, RequestError, listed, one_of
 
 VERSION = 1  # raise it when a change here alters the numbers of a run
 
@@ -112,8 +113,10 @@ def _labelled(dataset: Dataset, data: dict[str, Any], protocol: dict[str, Any], 
     names = arrays(data)
     features = {m: dataset.features[name] for m, name in names.items() if name in dataset.features}
     if not features:
-        what = f"{dataset.corpus.name} has none of {names}, only {sorted(dataset.features)}"
-        raise RequestError(f"{what}. Run `merlib doctor`.")
+        there = f"its arrays are {listed(sorted(dataset.features))}" if dataset.features else "it has no arrays yet"
+        what = f"{dataset.corpus.name} has none of the feature arrays that the recipe reads ({listed(names.values())})"
+        remedy = "`merlib data text` and `merlib data extract` make them, `merlib doctor` shows what is missing"
+        raise RequestError(f"{what}; {there}: {remedy}.")
     table = dataset.corpus.table
     label = table["label"].to_numpy(np.int64)
     label = np.where(label < data.get("classes", len(dataset.corpus.labels)), label, -1)
@@ -168,14 +171,14 @@ def minority(labels: np.ndarray) -> np.ndarray:
 
 
 def _with_copies(source: Source, dataset: Dataset, data: dict, protocol: dict, fold: int) -> Source:
-    """The same, with an augmented copy of every utterance of a rare class (of those that train, or of all).
+    """The source with an augmented copy of every utterance of a rare class (of those that train, or of all).
 
     A copy whose augmented recording could not be used is left out by `on_failure` discard.
     """
     names, when = augmented(data), data["augment"]
     if absent := [name for m, name in names.items() if m in source.features and name not in dataset.features]:
         remedy = "`merlib data extract ... --augmented` makes them"
-        raise RequestError(f"data.augment {when!r} needs the arrays {absent}: {remedy}")
+        raise RequestError(f"data.augment {when!r} needs the arrays {listed(absent)}: {remedy}")
     if data["unit"] != "utterance":
         raise RequestError("data.augment copies single utterances: use it with data.unit utterance")
     known = source.label >= 0
@@ -185,7 +188,7 @@ def _with_copies(source: Source, dataset: Dataset, data: dict, protocol: dict, f
     changed = [dataset.features[name] for m, name in names.items() if m in source.features]
     chosen = chosen[~_discarded(source.table, changed, data)[chosen]]
     copies = source.table.iloc[chosen]
-    table = pd.concat([source.table, copies.assign(utterance=copies["utterance"] + " augmented")], ignore_index=True)
+    table = pd.concat([source.table, copies.assign(utterance=copies["utterance"] + COPY)], ignore_index=True)
     if when == "minority_train":
         split = np.concatenate([source.split, source.split[chosen]])
     else:
@@ -249,7 +252,7 @@ def _part(table, members: np.ndarray, moved: dict[str, Any], target: dict[str, T
 def _dialogues(table, split: np.ndarray, features, scales, target, device: str) -> dict[str, Dialogues]:
     """The dialogues of each split, with the unlabelled utterances among them."""
     if long := sorted(m for m, (_, lengths) in features.items() if (lengths != 1).any()):
-        what = f"data.unit dialogue reads one vector per utterance, but {long} are sequences"
+        what = f"data.unit dialogue reads one vector per utterance, but {listed(long)} are sequences"
         raise RequestError(f"{what}: pool them first")
     vectors = {m: as_float32(values) for m, (values, _) in features.items()}
     vectors |= {m: (vectors[m] - mean) / std for m, (mean, std) in scales.items()}

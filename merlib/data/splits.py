@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from merlib.data.table import CorpusError
-from merlib.errors import RequestError, one_of
+from merlib.errors import RequestError, listed, one_of
 
 FOLDS = {"sessions": 5, "each_actor": 10, "actors": 5, "clips": 5}  # the others have one
 ACTORS = ((2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (10, 11, 12, 19, 20), (8, 17, 21, 23, 24), (1, 4, 9, 22))
@@ -33,6 +33,7 @@ SEED = 2023  # of every random split here, so that a protocol is the same for al
 
 
 def folds(protocol: dict[str, Any]) -> int:
+    """How many folds a section `protocol` of a recipe has."""
     return FOLDS.get(protocol["split"], 1)
 
 
@@ -48,7 +49,8 @@ def assign(table: pd.DataFrame, protocol: dict[str, Any], fold: int = 0) -> np.n
     names = draw(table, protocol, validation, fold)
     expected = {"train", "test"} if validation == "test" else {"train", "val", "test"}
     if empty := sorted(expected - set(names)):
-        raise CorpusError(f"protocol.split {split!r}, fold {fold}: no utterance for {empty}; is this the whole corpus?")
+        what = f"protocol.split {split!r}, fold {fold}: no utterance for {listed(empty)}"
+        raise CorpusError(f"{what}; is this the whole corpus?")
     if without := protocol.get("without", 0):
         names = np.where(parts(table, names, protocol["parts"]) == without, "omitted", names)
     return names
@@ -123,7 +125,8 @@ def _actors(table, protocol, validation, fold) -> np.ndarray:
 
 def _by_speaker(table, test: str, val: str) -> np.ndarray:
     if unknown := sorted({test, val} - set(table["speaker"])):
-        raise CorpusError(f"actors {unknown} are not in the corpus; it has {sorted(table['speaker'].unique())}")
+        what = f"actors {listed(unknown)} are not in the corpus"
+        raise CorpusError(f"{what}; it has {listed(sorted(table['speaker'].unique()))}")
     return np.select([table["speaker"] == test, table["speaker"] == val], ["test", "val"], "train")
 
 

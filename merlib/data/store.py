@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from merlib.data.table import MODALITIES, Array, Corpus
-from merlib.errors import FeatureError
+from merlib.errors import FeatureError, listed
 from merlib.files import atomic
 from merlib.foreign import regular
 from merlib.places import is_word
@@ -120,9 +120,8 @@ def check_array(values: np.ndarray, lengths: np.ndarray | None, passport: Passpo
         expected = f"one of {MODALITIES} and floats or bytes of shape (n, ...)"
         raise FeatureError(f"{file}: found {passport.modality} {actual}, expected {expected}. Convert it first.")
     if (steps := _longest(lengths)) != passport.steps:
-        actual, expected = (
-            "one row" if n is None else f"sequences of up to {n} steps" for n in (steps, passport.steps)
-        )
+        both = (steps, passport.steps)
+        actual, expected = ("one row" if n is None else f"sequences of up to {n} steps" for n in both)
         raise FeatureError(f"{file}: an utterance is {actual}, its passport says {expected}. {AGAIN}")
     rows, ids = len(values) if lengths is None else len(lengths), len(set(passport.ids))
     if len(passport.ids) != rows or ids != rows:
@@ -206,7 +205,7 @@ def read(folder: Path, name: str, *, ids: tuple[str, ...], corpus: str | None = 
     file = path(folder, name)
     if not file.exists():
         names = sorted(p.stem for p in file.parent.glob("*.safetensors"))
-        raise FeatureError(f"{file}: no such feature; {folder} has {names}. Import it, or encode it.")
+        raise FeatureError(f"{file}: no such feature; {folder} has {listed(names)}. Import it, or encode it.")
     stamp, tensors = _opened(file, values=True)
     values, lengths = tensors["values"], tensors.get("lengths")
     expected = (corpus or stamp.corpus, name)
@@ -217,7 +216,8 @@ def read(folder: Path, name: str, *, ids: tuple[str, ...], corpus: str | None = 
     row_of = {u: i for i, u in enumerate(stamp.ids)}
     missing, foreign = [u for u in ids if u not in row_of], sorted(set(stamp.ids) - set(ids))
     if missing or foreign:
-        what = f"{len(missing)} utterances missing, first {missing[:1]}; {len(foreign)} foreign, first {foreign[:1]}"
+        what = f"{len(missing)} utterances missing, first {listed(missing[:1])}"
+        what += f"; {len(foreign)} foreign, first {listed(foreign[:1])}"
         raise FeatureError(f"{file}: {what}. Corpus and feature must be of one release: import both again.")
     if stamp.ids != tuple(ids):
         values, lengths = take(values, lengths, np.array([row_of[u] for u in ids]))

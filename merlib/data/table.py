@@ -21,6 +21,7 @@ import pandas as pd
 from merlib.data import official
 from merlib.data.checks import CorpusError, check_corpus, expect
 from merlib.data.official import SPLITS
+from merlib.errors import listed
 from merlib.files import atomic, sha256
 from merlib.foreign import read_json, regular
 
@@ -30,6 +31,7 @@ DTYPES = {
     "start": "float64", "end": "float64", "text": "str", "audio": "str", "video": "str", "score": "float64",
 }  # fmt: skip
 MODALITIES = ("text", "audio", "visual")
+COPY = " augmented"  # at the end of the id of an augmented copy of an utterance
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,8 @@ def build(name: str, rows: pd.DataFrame, source: str) -> Corpus:
         rows = rows.assign(label=official.sentiment_class(rows["score"]))
     needed = ["utterance", "dialogue", "speaker", "label", "split"]
     if missing := [c for c in needed if c not in rows]:
-        raise CorpusError(f"{name}: columns {missing} are missing; found {sorted(rows)}; a table needs {needed}.")
+        what = f"{name}: columns {listed(missing)} are missing; found {listed(sorted(rows))}"
+        raise CorpusError(f"{what}; a table needs {listed(needed)}.")
     rows = rows.reset_index(drop=True)
     turns = rows.groupby("dialogue").cumcount()
     rest = dict.fromkeys(DTYPES, "") | {"turn": turns, "start": np.nan, "end": np.nan, "score": np.nan}
@@ -115,7 +118,8 @@ def with_recordings(corpus: Corpus, layout: Corpus) -> Corpus:
     """`corpus` with the media paths and times of `layout`, the same utterances read from a release with recordings."""
     rows = layout.table.set_index("utterance")
     if absent := [u for u in corpus.ids if u not in rows.index]:
-        raise CorpusError(f"{corpus.name}: {layout.source} has not {len(absent)} utterances, first {absent[:3]}.")
+        what = f"{corpus.name}: {layout.source} has not {len(absent)} utterances"
+        raise CorpusError(f"{what}, first {listed(absent[:3])}.")
     rows = rows.loc[list(corpus.ids), ["audio", "video", "start", "end"]].reset_index(drop=True)
     return replace(corpus, table=corpus.table.assign(**rows), links=layout.links)
 
@@ -172,7 +176,7 @@ def load(folder: Path) -> Corpus:
         raise CorpusError(f"{about_file} was edited, or is of another version; delete {folder} and {again}.")
     table = pd.read_parquet(table_file)
     if list(table) != list(DTYPES):
-        what = f"has columns {list(table)}, expected {list(DTYPES)}: written by another version"
+        what = f"has columns {listed(table)}, expected {listed(DTYPES)}: written by another version"
         raise CorpusError(f"{table_file} {what}; delete {folder} and {again}.")
     corpus = Corpus(name, labels, table.astype(DTYPES), origin, bool(about.get("links")))
     check_corpus(corpus)

@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["works"],
     submod_attrs={
         "loading": ["folders", "load", "papers", "read", "search_path"],
-        "printed": ["addresses", "cells", "number", "row_cells"],
+        "printed": ["addresses", "cells", "number", "rivals", "row_cells"],
         "recipes": [
             "BASE", "base_recipe", "changed", "needs", "overruled", "recipe", "recipe_of", "with_stand_ins",
         ],

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from merlib.declarations.schema import Claim, Column, Paper, Row, Table
-from merlib.errors import DeclarationError
+from merlib.errors import DeclarationError, listed
 from merlib.foreign import read_text, read_toml
 
 OF_ROW = ("row", "emotion", "average", "corpus", "cited", "reference")  # columns of a CSV file that say what a row is
@@ -64,7 +64,8 @@ def _rows(path: Path, columns: Mapping[str, Any]) -> list[dict[str, Any]]:
             f"{path}: the header names {unknown[0]!r}, which {path.stem}.toml does not declare; {hint}"
         )
     if header.count("row") != 1 or len(set(header)) < len(header):
-        raise DeclarationError(f"{path}: expected one column `row` with the labels, and no name twice; found {header}")
+        what = f"{path}: expected one column `row` with the labels, and no name twice"
+        raise DeclarationError(f"{what}; found {listed(header)}")
     rows = []
     for number, line in enumerate((line for line in lines if any(line)), start=2):
         if len(line) != len(header):
@@ -75,9 +76,8 @@ def _rows(path: Path, columns: Mapping[str, Any]) -> list[dict[str, Any]]:
         if "cited" in row:
             row["cited"] = row["cited"].lower() in ("true", "yes", "1", "x")
         reported = {name: text for name, text in cells.items() if text not in DASHES}
-        rows.append(
-            {"id": re.sub(r"\W+", "_", label.casefold()).strip("_"), "label": label, "reported": reported} | row
-        )
+        name = re.sub(r"\W+", "_", label.casefold()).strip("_")
+        rows.append({"id": name, "label": label, "reported": reported} | row)
     return rows
 
 
@@ -85,7 +85,7 @@ def _one_by_one(path: Path) -> list[dict]:
     """The claims of a file; one that says the same of `each` of several rows or columns is one claim for each."""
     claims, single = toml(path) if path.exists() else {"claim": []}, []
     if list(claims) != ["claim"] or not all(isinstance(claim, dict) for claim in claims["claim"]):
-        raise DeclarationError(f"{path}: expected only [[claim]] tables, found {sorted(claims)}")
+        raise DeclarationError(f"{path}: expected only [[claim]] tables, found {listed(sorted(claims))}")
     for claim in claims["claim"]:
         shared = {key: value for key, value in claim.items() if key != "each"}
         sentence, names = claim.get("sentence") or claim.get("id", ""), claim.get("each", [])

@@ -18,10 +18,9 @@ def array_of(name: str) -> str:
 def encoder_of(paper: Paper, name: str, corpus: str, arrays: Collection[str]) -> tuple[str, Row] | None:
     """The table and row whose network learns the arrays `name` on a root: the first whose own array the root has."""
     for address in paper.learned[name].rows:
-        table, row = address.split("/")
-        encoder = paper.table(table).find(row)
+        encoder = paper.row_at(address)
         if set(_read(paper, encoder, corpus)) <= set(arrays):
-            return table, encoder
+            return address.split("/")[0], encoder
     return None
 
 
@@ -29,8 +28,7 @@ def extracted(paper: Paper, array: str, modality: str, corpus: str) -> str:
     """The array that is extracted for one that an encoder learns: what the encoder reads; any other is itself."""
     for name, learned in paper.learned.items():
         if array == array_of(name):
-            table, row = learned.rows[0].split("/")
-            return recipe(paper, paper.table(table).find(row), corpus)["data"][modality]
+            return recipe(paper, paper.row_at(learned.rows[0]), corpus)["data"][modality]
     return array
 
 
@@ -38,7 +36,7 @@ def wanted(paper: Paper, tables: Iterable[str], arrays: Mapping[str, Collection[
     """The (corpus, name) of all that rows of some tables read, and that a root can learn. arrays: of each corpus."""
     found = {}
     for table in map(paper.table, tables):
-        for row in (row for row in table.row if row.runs and row.kind == "own"):
+        for row in (row for row in table.row if row.trains):
             for corpus in {cell.corpus for cell in row_cells(paper, table, row)} & arrays.keys():
                 read = _read(paper, row, corpus)
                 for name in paper.learned:

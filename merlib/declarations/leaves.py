@@ -7,7 +7,9 @@ from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any
 
-from merlib.errors import DeclarationError, one_of
+from merlib.errors import DeclarationError, listed, one_of
+
+KINDS = {"integer": "an integer", "number": "a number", "str": "text", "bool": "true or false", "list": "a list"}
 
 
 class Typed(str):
@@ -67,15 +69,16 @@ def checked(key: str, value: Any, leaves: Mapping[str, Any]) -> Any:
     """The value, if a leaf of that name is declared and has a value of the same type; otherwise DeclarationError."""
     if key not in leaves:
         near = difflib.get_close_matches(key, leaves, n=3)
-        hint = f"did you mean {near}?" if near else f"there are: {sorted(leaves)}"
+        hint = f"did you mean {listed(near)}?" if near else f"there are: {listed(sorted(leaves))}"
         raise DeclarationError(f"unknown recipe key {key!r}; {hint}")
     value = value.like(leaves[key]) if isinstance(value, Typed) else value
     actual, declared = ({_kind(v) for v in (x.values() if isinstance(x, dict) else [x])} for x in (value, leaves[key]))
     if key.split(".")[0] in ("data", "protocol"):  # seconds and percents may be fractions where an integer is declared
         actual, declared = ({kind.replace("integer", "number") for kind in kinds} for kinds in (actual, declared))
     if not actual <= declared | ({"integer"} if "number" in declared else set()):
-        expected = f"expected a {declared}, as the declared {leaves[key]!r}"
-        raise DeclarationError(f"{key} = {value!r} is a {actual}; {expected}")
+        like = leaves[key] if isinstance(leaves[key], dict) else [leaves[key]]
+        what, expected = (" or ".join(sorted(KINDS.get(kind, kind) for kind in kinds)) for kinds in (actual, declared))
+        raise DeclarationError(f"{key} = {value!r} is {what}; expected {expected}, such as {listed(like)}")
     least = min([0, *_numbers(leaves[key])])
     if wrong := [number for number in _numbers(value) if not (math.isfinite(number) and number >= least)]:
         raise DeclarationError(f"{key} = {wrong[0]}: expected a finite number from {least} on")

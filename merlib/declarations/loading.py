@@ -13,7 +13,7 @@ from merlib.declarations.printed import addresses, cells, number, row_cells
 from merlib.declarations.readings import tables_of_readings
 from merlib.declarations.recipes import recipe
 from merlib.declarations.schema import LETTERS, SHARES, Cell, Claim, Paper, Table
-from merlib.errors import DeclarationError, one_of
+from merlib.errors import DeclarationError, listed, one_of
 from merlib.places import declared_folder
 from merlib.registry import registered
 
@@ -39,8 +39,10 @@ def folders() -> dict[str, Path]:
     return declared | {files_of.toml(folder / "paper.toml")["id"]: folder for folder in installed if folder.is_dir()}
 
 
-def papers() -> list[str]:
-    """The ids of all declared papers; DeclarationError where there is none."""
+def papers(only: str | None = None) -> list[str]:
+    """The ids of all declared papers, DeclarationError where there is none; or of `only` one."""
+    if only:
+        return [only]
     if not (declared := folders()):
         looked = os.pathsep.join(map(str, search_path())) or "no folder"
         raise DeclarationError(f"{looked}: holds no <paper>/paper.toml; set MERLIB_PAPERS to a folder of declarations")
@@ -56,7 +58,7 @@ def load(paper: str) -> Paper:
 def _load(folder: Path) -> Paper:
     paper = read(folder)
     if missing := sorted(set(NEEDED) - _leaves(paper)):
-        raise DeclarationError(f"{paper.id}: the base recipe lacks {missing}: see papers/README.md")
+        raise DeclarationError(f"{paper.id}: the base recipe lacks {listed(missing)}: see papers/README.md")
     return paper
 
 
@@ -98,11 +100,10 @@ def _check(paper: Paper, folder: Path) -> None:
             raise DeclarationError(f"{csv if csv.exists() else csv.with_suffix('.toml')}: {error}") from error
     for learned in paper.learned.values():
         for address in learned.rows:
-            table, _, row = address.partition("/")
-            paper.table(table).find(row)
+            paper.row_at(address)
     known, ids = addresses(paper), Counter(claim.id for claim in paper.claims)
     if repeated := sorted(name for name, count in ids.items() if count > 1):
-        raise DeclarationError(f"{paper.id}/claims.toml: claim ids repeat: {repeated}")
+        raise DeclarationError(f"{paper.id}/claims.toml: claim ids repeat: {listed(repeated)}")
     for claim in paper.claims:
         _check_claim(paper, claim, known)
 
@@ -113,7 +114,8 @@ def _check_readings(paper: Paper) -> set[str]:
         one_of(reading.options, reading.default, f"option of reading {name}")
         keys = {option: set(paper.flat(change)) for option, change in reading.options.items()}
         if len(set(map(frozenset, keys.values()))) > 1:
-            raise DeclarationError(f"{paper.id}: the options of reading {name} must change the same leaves: {keys}")
+            changed = "; ".join(f"{option} changes {listed(sorted(leaves))}" for option, leaves in keys.items())
+            raise DeclarationError(f"{paper.id}: the options of reading {name} must change the same leaves: {changed}")
     return _leaves(paper)
 
 
@@ -135,7 +137,8 @@ def _check_substitutes(paper: Paper, leaves: set[str]) -> None:
         for base in substitute.always:
             one_of(paper.base, base, f"base of {paper.id}, which substitute {name} could always have")
         if others := sorted(change.keys() & {f"data.{modality}" for modality in LETTERS.values()} - {array}):
-            raise DeclarationError(f"{paper.id}: substitute {name}, of {substitute.modality}, must not change {others}")
+            what = f"{paper.id}: substitute {name}, of {substitute.modality}"
+            raise DeclarationError(f"{what}, must not change {listed(others)}")
 
 
 def _check_printed_on(paper: Paper) -> None:
@@ -153,13 +156,13 @@ def _check_printed_on(paper: Paper) -> None:
 def _check_table(paper: Paper, table: Table) -> None:
     ids = [row.id for row in table.row]
     if len(ids) != len(set(ids)):
-        raise DeclarationError(f"{paper.id}/{table.id}: row ids repeat: {ids}")
+        raise DeclarationError(f"{paper.id}/{table.id}: row ids repeat: {listed(ids)}")
     for row in table.row:
         for name in row.reported:
             one_of(table.columns, name, f"column of {paper.id}/{table.id}")
         for name in row.bold:
             one_of(row.reported, name, f"printed cell of {paper.id}/{table.id}/{row.id}, so it cannot be bold")
-        corpora = {cell.corpus for cell in row_cells(paper, table, row)} if row.runs and row.kind == "own" else ()
+        corpora = {cell.corpus for cell in row_cells(paper, table, row)} if row.trains else ()
         for corpus in corpora:
             one_of(paper.corpora, corpus, f"corpus of {paper.id}")
             if paper.recipe:

@@ -5,10 +5,10 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
 from merlib.declarations.leaves import sourced
-from merlib.declarations.schema import Cell, Paper, Row, Table
+from merlib.declarations.schema import OF_CLASS, Cell, Claim, Paper, Row, Table
 from merlib.errors import one_of
 
-AVERAGED = {(m, a): f"{a}_{m}" for m in ("f1", "precision", "recall") for a in ("macro", "weighted")}
+AVERAGED = {(m, a): f"{a}_{m}" for m in OF_CLASS for a in ("macro", "weighted")}
 LARGEST = 10**15  # what is printed is below
 PRINTED = re.compile(r"(Sec\.|Table|eqs?\.|Fig\.|Abstract)")  # a source that starts so is a place in the paper
 
@@ -36,6 +36,14 @@ def row_cells(paper: Paper, table: Table, row: Row) -> list[Cell]:
     reported = table.find(row.same_as).reported if row.same_as else row.reported
     names = row.reported if row.kind == "fact" else table.columns
     return [cell_of(paper, table, row, name, reported.get(name)) for name in names]
+
+
+def rivals(paper: Paper, claim: Claim, cell: Cell) -> list[Cell]:
+    """The cells that a `best` claim compares its cell with: the same column of the rows `among`."""
+    among = claim.among
+    known = {row.id for row in paper.tables[cell.table].row if among == "all" or (among == "cited" and row.cited)}
+    rows = (known if isinstance(among, str) else {*among}) - {cell.row}
+    return [other for other in cells(paper, cell.table) if other.column == cell.column and other.row in rows]
 
 
 @lru_cache(maxsize=16)

@@ -21,12 +21,11 @@ class Multiverse(Table):
 
     def find(self, row: str) -> Row:
         options = row.split(JOIN)
-        if len(options) != len(self.readings) or not all(map(_has, self.readings.values(), options)):
-            expected = f"an option of each of {', '.join(self.readings)}, with {JOIN} between them"
-            raise DeclarationError(
-                f"{row!r} is no row of {self.id}: expected {expected}; `merlib multiverse` draws rows"
-            )
-        chosen = dict(zip(self.readings, options, strict=True))
+        chosen = dict(zip(self.readings, options, strict=False))
+        known = all(option in self.readings[name].options for name, option in chosen.items())
+        if not known or len(options) != len(self.readings):
+            expected = f"expected an option of each of {', '.join(self.readings)}, with {JOIN} between them"
+            raise DeclarationError(f"{row!r} is no row of {self.id}: {expected}; `merlib multiverse` draws rows")
         label = ", ".join(f"{name}: {option}" for name, option in chosen.items())
         return Row(id=row, label=label, change={f"readings.{name}": option for name, option in chosen.items()})
 
@@ -74,7 +73,3 @@ def _is_read(paper: Paper, reading: Reading) -> bool:
     """Whether a run reads a leaf of it."""
     leaves = {leaf for option in reading.options.values() for leaf in paper.flat(option)}
     return not all(leaf.startswith("data.") and leaf not in READ for leaf in leaves)
-
-
-def _has(reading: Reading, option: str) -> bool:
-    return option in reading.options

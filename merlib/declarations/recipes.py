@@ -79,8 +79,8 @@ def with_stand_ins(
 
 def recipe_of(paper: Paper, cell: Cell) -> dict[str, dict] | None:
     """The recipe behind a printed number; None where it is quoted or a fact."""
-    row = paper.tables[cell.table].find(cell.row) if cell.table in paper.tables else None
-    if row is None or not paper.recipe or not row.runs or row.kind != "own":
+    row = paper.row_of(cell)
+    if row is None or not paper.recipe or not row.trains:
         return None
     return recipe(paper, row, cell.corpus, modalities=cell.modalities)
 

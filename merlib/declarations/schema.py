@@ -16,7 +16,8 @@ LETTERS = {"T": "text", "A": "audio", "V": "visual"}  # of the modalities, in de
 SCORES: tuple[str, ...] = get_args(AVERAGES)  # of a whole test set; accuracy is also called WA, balanced accuracy UA
 OTHERS = Literal["f1", "precision", "recall", "count", "parameters", "seconds", "loss", "setting"]
 LOWER_IS_BETTER = ("mae", "loss", "seconds", "parameters")
-SHARES = {*SCORES, "f1", "precision", "recall"} - {"mae", "correlation"}  # from 0 to 100 percent
+OF_CLASS = ("f1", "precision", "recall")  # scores of one class
+SHARES = {*SCORES, *OF_CLASS} - {"mae", "correlation"}  # from 0 to 100 percent
 
 
 class Strict(BaseModel):
@@ -60,8 +61,15 @@ class Row(Strict):
         """Whether this study computes the row: every row of its own kind, and a cited one whose system it trains."""
         return not self.cited or self.base is not None
 
+    @property
+    def trains(self) -> bool:
+        """Whether runs give its numbers; those of a fact that this study computes are counts of the corpus."""
+        return self.runs and self.kind == "own"
+
 
 class Table(Strict):
+    """A printed table, or one that this study adds: what its columns measure, and its rows."""
+
     id: str
     caption: str
     where: str
@@ -260,6 +268,15 @@ class Paper(Strict):
 
     def table(self, name: str) -> Table:
         return one_of(self.tables, f"table{name}" if name.isdigit() else name, f"table of {self.id}")
+
+    def row_at(self, address: str) -> Row:
+        """The row of an address within the paper, table/row."""
+        table, _, row = address.partition("/")
+        return self.table(table).find(row)
+
+    def row_of(self, cell: "Cell") -> Row | None:
+        """The row of a cell; None where its number stands in no table."""
+        return self.tables[cell.table].find(cell.row) if cell.table in self.tables else None
 
     def tables_of_batch(self, names: Sequence[str] = ()) -> list[str]:
         """Those of the named tables that the paper has; without names all but those that are `when_named`."""

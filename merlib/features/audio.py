@@ -7,7 +7,6 @@ samples.
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
@@ -20,7 +19,6 @@ from merlib.features import decoding, spectra
 from merlib.features.decoding import Clip, MediaError
 from merlib.features.extractors import origin
 
-FUNCTIONALS = 6373  # of ComParE 2016
 LIBRARIES = f"scipy {scipy.__version__}, {decoding.RESAMPLER}"  # that settle the values
 
 
@@ -168,27 +166,22 @@ class ComParE(AudioExtractor):
     rate: int = 16000
 
     def of(self, samples: np.ndarray) -> np.ndarray:
-        return compare([samples], rate=self.rate)
+        """s -> 1 6373 float32, some as large as 1e12.
+
+        Raises MediaError for audio that is shorter than a frame (0.06 s), FeatureError without openSMILE.
+        """
+        smile = _opensmile()
+        if len(samples) < 0.1 * self.rate:  # openSMILE would warn and give NaN
+            raise MediaError(f"{len(samples) / self.rate:.3f} s of audio; ComParE's functionals need 0.1 s")
+        values = smile.process_signal(samples, self.rate).to_numpy(dtype=np.float32)
+        if bad := int((~np.isfinite(values)).sum()):
+            raise MediaError(f"{bad} of ComParE's {values.size} functionals are not finite")
+        return values
 
     def about(self) -> dict[str, str]:
         _opensmile()
         version = f"opensmile {importlib.metadata.version('opensmile')}"
         return origin(f"openSMILE ComParE_2016 functionals, {self.rate} Hz", version)
-
-
-def compare(recordings: Sequence[np.ndarray], *, rate: int) -> np.ndarray:
-    """ComParE 2016's functionals of recordings at `rate` Hz by openSMILE: n 6373 float32, some as large as 1e12.
-
-    Raises MediaError for a recording that is shorter than its frames (about 0.06 s), FeatureError without openSMILE.
-    """
-    smile, rows = _opensmile(), []
-    for samples in recordings:
-        if len(samples) < 0.1 * rate:  # openSMILE would warn and give NaN
-            raise MediaError(f"{len(samples) / rate:.3f} s of audio; ComParE's functionals need 0.1 s")
-        rows.append(smile.process_signal(samples, rate).to_numpy(dtype=np.float32)[0])
-        if bad := int((~np.isfinite(rows[-1])).sum()):
-            raise MediaError(f"{bad} of ComParE's {FUNCTIONALS} functionals are not finite")
-    return np.array(rows, dtype=np.float32).reshape(-1, FUNCTIONALS)
 
 
 @cache

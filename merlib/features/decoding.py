@@ -2,7 +2,7 @@
 
 Whatever is wrong with a recording is a `MediaError` whose message is the reason; the pipeline decides what follows from
 it. Nothing here holds more than two frames, or the audio of one utterance, at a time. Times are seconds from the start
-of the recording (see `film`).
+of the recording (see `ffmpeg`).
 """
 
 import math
@@ -18,8 +18,8 @@ import soundfile
 import soxr
 
 from merlib.data import recordings
-from merlib.features import film
-from merlib.features.film import Span
+from merlib.features import ffmpeg
+from merlib.features.ffmpeg import Span
 from merlib.features.limits import MediaError, reason
 from merlib.foreign import content
 
@@ -142,7 +142,7 @@ def _by_libsndfile(clip: Clip) -> tuple[np.ndarray, int]:
         end = first + len(samples)
         if not _estimated(file):
             if end < min(last, announced) - CUT * rate:
-                raise film.cut_off(min(end, file.frames) / rate, announced / rate)
+                raise ffmpeg.cut_off(min(end, file.frames) / rate, announced / rate)
         elif end == file.frames:  # where the guess ends, and perhaps not the file
             return _by_ffmpeg(clip)
         return samples, rate
@@ -172,12 +172,12 @@ def _by_ffmpeg(clip: Clip) -> tuple[np.ndarray, int]:
     _span(clip, "audio")  # raises where it is too long, and where the whole file is cut off
     begin = clip.start or 0.0
     end = begin + LONGEST if clip.end is None else clip.end
-    with film.opened(clip.file, "audio") as (recording, stream, origin):
-        rate, blocks = stream.rate, film.decoded(recording, stream, origin, begin, before=WARM_UP)
+    with ffmpeg.opened(clip.file, "audio") as (recording, stream, origin):
+        rate, blocks = stream.rate, ffmpeg.decoded(recording, stream, origin, begin, before=WARM_UP)
         first, parts = _blocks(blocks, rate, origin, end)
     samples = np.concatenate(parts, axis=1).T if parts else np.zeros((0, 1), np.float32)
-    if clip.end is not None and first + len(samples) / rate < end - film.SLACK:
-        film.span(clip.file, "audio")  # raises where the file is cut off
+    if clip.end is not None and first + len(samples) / rate < end - ffmpeg.SLACK:
+        ffmpeg.span(clip.file, "audio")  # raises where the file is cut off
     late = round((first - begin) * rate) if parts else 0
     samples = np.pad(samples, ((late, 0), (0, 0))) if late > 0 else samples[-late:]
     return samples[: round((end - begin) * rate)], rate
@@ -210,7 +210,7 @@ def frames(clip: Clip, *, count: int | None = None) -> Iterator[np.ndarray]:
     """
     whole = _span(clip, "video")
     times = None if count is None else (whole.start + whole.length * (i + 0.5) / count for i in range(count))
-    for pixels in film.shown(clip.file, begin=clip.start or 0.0, end=clip.end, times=times):
+    for pixels in ffmpeg.shown(clip.file, begin=clip.start or 0.0, end=clip.end, times=times):
         middle = pixels.shape[1] // 2
         yield {"": pixels, "left": pixels[:, :middle], "right": pixels[:, middle:]}[clip.side]
 
@@ -224,7 +224,7 @@ def _span(clip: Clip, *kinds: str) -> Span:
     """When the clip begins and how long it is: by its table, or else by the file's first stream of these kinds."""
     begin = clip.start or 0.0
     if clip.end is None:
-        found = film.span(clip.file, *kinds)
+        found = ffmpeg.span(clip.file, *kinds)
         start = max(begin, found.start)
         clip_span = Span(start, found.start + found.length - start)
     else:

@@ -24,13 +24,14 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
-from merlib.errors import FeatureError, is_out_of_memory
+from merlib.errors import FeatureError, is_out_of_memory, listed
 from merlib.features import decoding, extractors, speech
 from merlib.features.decoding import Clip
 from merlib.features.limits import failure
 from merlib.files import atomic, sha256
 from merlib.foreign import read_json
 from merlib.pretrained import encoders
+from merlib.pretrained.whisper import is_whisper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class Recogniser:
     @torch.inference_mode()
     def of(self, recordings: Sequence[np.ndarray]) -> list[str]:
         """The words of every recording, s float32 at 16 kHz."""
-        if _is_whisper(self.encoder):
+        if is_whisper(self.encoder):
             return self._by_whisper(recordings)
         processor, net, _ = _ctc(self.encoder, self.device)
         texts = []
@@ -63,8 +64,8 @@ class Recogniser:
 
     def about(self) -> dict[str, str]:
         """Its part of a passport (`extractors.origin`)."""
-        of_whisper = _is_whisper(self.encoder)
-        model = speech.whisper(self.encoder, self.device).about if of_whisper else _ctc(self.encoder, self.device)[2]
+        known = is_whisper(self.encoder)
+        model = speech.whisper(self.encoder, self.device).about if known else _ctc(self.encoder, self.device)[2]
         return model | {"extractor": f"{model['extractor']} transcripts, greedy, {self.longest} tokens"}
 
 
@@ -201,7 +202,7 @@ def word_errors(
     Where the reference has no words, all recognised words are insertions.
     """
     if absent := [u for u in reference if u not in recognised]:
-        what = f"{len(absent)} of {len(reference)} utterances have no transcript, first {absent[:3]}"
+        what = f"{len(absent)} of {len(reference)} utterances have no transcript, first {listed(absent[:3])}"
         raise FeatureError(f"{what}. Add them.")
     pairs = [(normalise(reference[u]), normalise(recognised[u])) for u in reference]
     with_words = [(spoken, text) for spoken, text in pairs if spoken]
@@ -219,13 +220,6 @@ def rates(*, reference: Mapping[str, str], recognised: Mapping[str, str]) -> pd.
     texts = {"reference": reference, "recognised": recognised}
     found = {name: asdict(word_errors(**texts, normalise=way)) for name, way in NORMALISATIONS.items()}
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("normalisation")
-
-
-@cache
-def _is_whisper(encoder: str) -> bool:
-    if encoder == speech.TINY:
-        return True
-    return encoders.read(transformers.AutoConfig, encoders.located(encoder)).model_type == "whisper"
 
 
 @cache

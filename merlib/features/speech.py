@@ -70,7 +70,7 @@ def whisper(encoder: str = TINY, device: str = "cpu") -> Whisper:
     else:
         folder = _located(encoder, ("whisper",))
         prepare = encoders.read(transformers.WhisperFeatureExtractor, folder)
-        tokenizer, digest = encoders.read(transformers.AutoTokenizer, folder), sha256(*encoders.weights(folder))
+        tokenizer, digest = encoders.tokenizer(folder), sha256(*encoders.weights(folder))
     about = {"extractor": f"Whisper {Path(encoder).name}", "version": version, "weights_sha256": digest}
     return Whisper(weights.network(encoder).to(device), prepare, tokenizer, about | {"trained_on": WEB})
 

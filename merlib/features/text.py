@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from merlib.data.table import Array, Corpus
-from merlib.errors import FeatureError, RequestError
+from merlib.errors import FeatureError, RequestError, listed
 from merlib.features import extractors
 from merlib.pretrained import encoders
 
@@ -58,13 +58,14 @@ def encode(
         trained_on: what the encoder was trained on; needed when that includes labels of this corpus.
     """
     if pool not in HOW or context not in ("alone", "dialogue"):
-        expected = f"expected pool one of {sorted(HOW)}, context alone or dialogue"
+        expected = f"expected pool one of {listed(sorted(HOW))}, context alone or dialogue"
         raise FeatureError(f"pool={pool!r}, context={context!r}; {expected}.")
-    if max_tokens < 3:
-        raise FeatureError(f"max_tokens={max_tokens} leaves no room between the special tokens. Ask for 3 or more.")
     folder, origin = _located(encoder, trained_on)
-    tokenizer = encoders.read(transformers.AutoTokenizer, folder)
+    tokenizer = encoders.tokenizer(folder)
     _check_marks(tokenizer, encoder, pool, context)
+    if max_tokens < (least := 3 if context == "alone" else 3 + 2 * _gap(tokenizer)):
+        what = f"max_tokens={max_tokens} leaves no room between the special tokens"
+        raise FeatureError(f"{what}. Ask for {least} or more.")
     model = encoders.text_encoder(folder).to(device)
     if max_tokens > (room := _room(tokenizer, model)):
         raise FeatureError(f"max_tokens={max_tokens}, but {encoder} reads {room} at most. Ask for {room} or fewer.")
@@ -72,6 +73,10 @@ def encode(
     if layer is not None and not 0 <= layer <= layers:
         raise FeatureError(f"layer={layer}, but {encoder} has {layers}. Ask for 0 (the embeddings) to {layers}.")
     inputs = windows(corpus, tokenizer, context=context, max_tokens=max_tokens)
+    known, last = getattr(model.config, "vocab_size", None), max(max(ids) for ids, _ in inputs)
+    if known and last >= known:
+        what = f"{encoder} knows {known} tokens, and its tokenizer gives number {last}, counted from 0"
+        raise FeatureError(f"{what}: they are not of one encoder. Save both again.")
     if pool == "ids":
         rows = [_marked(*each) for each in inputs]
     else:

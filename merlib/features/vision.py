@@ -117,11 +117,11 @@ def expressions(grey: np.ndarray) -> dict[str, np.ndarray]:
     return {"probabilities": outputs["logits"].softmax(1).numpy(), "features": outputs["features"].numpy()}
 
 
-def fer_crop(frame: np.ndarray, box: np.ndarray, *, more: int = 10) -> np.ndarray:
-    """A square box and `more` pixels at each side: h w 3 -> 64 64, grey."""
+def fer_crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """A square box and 10 pixels at each side: h w 3 -> 64 64, grey."""
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     wide = cv2.copyMakeBorder(grey, *[BORDER] * 4, cv2.BORDER_CONSTANT, value=float(grey[-2:].mean()))
-    left, top, right, bottom = box.astype(int) + BORDER + np.array([-more, -more, more, more])
+    left, top, right, bottom = box.astype(int) + BORDER + np.array([-10, -10, 10, 10])
     return cv2.resize(wide[max(0, top) : bottom, max(0, left) : right], (mini_xception.SIZE, mini_xception.SIZE))
 
 

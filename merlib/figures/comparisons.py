@@ -103,7 +103,7 @@ def sweep(comparison: pd.DataFrame, *, data: str, x: str) -> Figure:
 
 def headlines(board: pd.DataFrame, *, data: str) -> Figure:
     """The network that each paper proposes, one line a headline score of `report.scoreboard`: printed, reproduced, and
-    the best floor that has run on the same modalities."""
+    the best floor that has run on the same modalities. A white dot marks what the scoreboard doubts."""
     lines = []
     for _, group in board.groupby(["paper", "table", "column"], sort=False):
         proposed = group[(group["kind"] == "proposed") & group["printed"].notna()]
@@ -113,16 +113,18 @@ def headlines(board: pd.DataFrame, *, data: str) -> Figure:
             best = group.loc[(group["kind"] == "floor") & alike, "reproduced"].max()
             lines.append(shown.assign(best_floor=best))
     shown = pd.concat(lines) if lines else board.assign(best_floor=np.nan).iloc[:0]
-    size = (8.0, 0.45 * len(shown) + 1.6)
+    size = (8.5, 0.5 * len(shown) + 1.6)
     figure, axes = canvas("What the papers print, and what runs here", data, min(len(shown), 1), size=size)
     for ax in axes:
         y = np.arange(len(shown))
         _dumbbells(ax, y, shown)
-        ax.plot(shown["best_floor"], y, "^", color=FLOOR, ms=8, mec="black", label="best floor", zorder=1)
-        ax.set_yticks(y, shown["heading"])
+        in_doubt = shown["reproduced"].astype(float).where(shown["doubt"].fillna("") != "")
+        ax.plot(in_doubt, y, "o", mfc="white", mec=OURS, ms=5, label="in doubt (stale, partial, ...)")
+        ax.plot(shown["best_floor"], y + 0.25, "^", color=FLOOR, ms=8, mec="black", label="best floor")
+        ax.set_yticks(y, map(_headline, shown["heading"], shown["label"]), fontsize=9)
         ax.grid(axis="x", lw=0.3)
         ax.set(xlabel="%", ylim=(len(shown) - 0.5, -0.6))
-        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
@@ -146,6 +148,11 @@ def scoreboard(board: pd.DataFrame, *, data: str) -> Figure:
         ax.set(xlabel="%", ylim=(len(shown) - 0.5, -0.6))
         figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
+
+
+def _headline(heading: str, label: str) -> str:
+    """What the score is of, and below it the row where that is more than the network's name."""
+    return heading if heading.startswith(f"{label} on ") else f"{heading}\n{label}"
 
 
 def _dumbbells(ax: Axes, y: np.ndarray, lines: pd.DataFrame) -> None:

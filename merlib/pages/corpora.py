@@ -7,7 +7,7 @@ from merlib.declarations import Paper, works
 from merlib.pages import markup
 from merlib.pages.markup import html, markdown
 from merlib.pages.papers import name_of
-from merlib.places import results_folder
+from merlib.study import leaks
 
 
 def page(corpus: str, papers: list[Paper], data: str) -> str:
@@ -24,8 +24,8 @@ def page(corpus: str, papers: list[Paper], data: str) -> str:
     parts += ["## Who reads it", ", ".join(readers) or "No paper of this study."]
     if described := works.of_corpora([corpus]).values():
         parts += ["## What to cite", "\n".join(f"- {markup.cited(work)}" for work in described)]
-    if leaks := _leaks(corpus, data):
-        parts += ["## What leaks", leaks]
+    if leaking := _leaks(corpus, data):
+        parts += ["## What leaks", leaking]
     return markup.page(official.NAMES[corpus], *parts)
 
 
@@ -38,9 +38,8 @@ def _counts(corpus: str) -> str:
         rows.append(("all", *(sum(counts) for counts in groups.values())))
         parts.append(markup.raw([markup.table(("class", *map(html, groups)), rows)]))
     else:
-        parts.append(
-            "; ".join(f"{group}: {count} utterances" for group, count in official.UTTERANCES[corpus].items()) + "."
-        )
+        counts = official.UTTERANCES[corpus].items()
+        parts.append("; ".join(f"{group}: {count} utterances" for group, count in counts) + ".")
     counted = "; ".join(f"{group}: {count}" for group, count in official.DIALOGUES.get(corpus, {}).items())
     parts.append(f"Dialogues (or videos, or clips) by split: {counted}." if counted else "")
     return "\n\n".join(filter(None, parts))
@@ -48,7 +47,7 @@ def _counts(corpus: str) -> str:
 
 def _leaks(corpus: str, data: str) -> str:
     """The lines of results/<data>/leaks.csv about this corpus; nothing where there is no such file, or no such line."""
-    path = results_folder(data) / "leaks.csv"
+    path = leaks.path_of(data)
     if not path.is_file():
         return ""
     with path.open(encoding="utf-8", newline="") as file:

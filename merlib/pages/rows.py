@@ -17,9 +17,7 @@ from merlib.study.report import DOUBTS
 SEEDS = "0,1,2"  # of the command for a row that has not run
 
 
-@cache
-def _works() -> dict[str, works.Work]:
-    return works.works()
+_works = cache(works.works)
 
 
 def unfolded(
@@ -78,9 +76,8 @@ def _recipe(paper: Paper, table: Table, row: Row) -> Iterator[str]:
     else:
         head, lines = ("leaf", "base recipe", "here"), list(_differences(paper, table, row))
     if lines:
-        yield markup.table(
-            head, [(f"<code>{html(leaf)}</code>", *map(markup.value, values)) for leaf, *values in lines]
-        )
+        shown = [(f"<code>{html(leaf)}</code>", *map(markup.value, values)) for leaf, *values in lines]
+        yield markup.table(head, shown)
     elif not row.base:
         yield f"<p>The {markup.link('recipe.html', 'base recipe')}, unchanged.</p>"
 

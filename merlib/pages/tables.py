@@ -34,22 +34,15 @@ def page(paper: Paper, table: Table, board: pd.DataFrame, findings: list[Finding
         cells = {cell.column: cell for cell in declarations.row_cells(paper, table, row)}
         ours = {line.column: line for line in board[board["row"] == row.id].itertuples()}
         shown = "".join(f"<td>{_cell(cells.get(name), ours.get(name))}</td>" for name in table.columns)
-        of_row = {
-            "ours": ours,
-            "records": records.get(row.id, NONE),
-            "findings": [f for f in findings if f.row == row.id],
-        }
-        inside = "".join(rows.unfolded(paper, table, row, **of_row, data=data))
+        of_row = {"records": records.get(row.id, NONE), "findings": [f for f in findings if f.row == row.id]}
+        inside = "".join(rows.unfolded(paper, table, row, ours=ours, **of_row, data=data))
         head = f'<tr><th scope="row">{html(row.label)}{_kind(row)}</th>{shown}</tr>'
         summary = f"<summary><code>{html(f'{paper.id}/{table.id}/{row.id}')}</code></summary>"
         fold = f"<details>{summary}<div>{inside}</div></details>"
         lines.append(f'<tbody id="{html(row.id)}">{head}')
         lines.append(f'<tr class="fold"><td colspan="{len(table.columns) + 1}">{fold}</td></tr></tbody>')
-    whole = [markup.scrolling("\n".join([*lines, "</table>"]))]
-    whole += [
-        "<p>The same on the command line:</p>",
-        markup.command(f"merlib compare {paper.id}/{table.id} --data {data}"),
-    ]
+    whole = [markup.scrolling("\n".join([*lines, "</table>"])), "<p>The same on the command line:</p>"]
+    whole.append(markup.command(f"merlib compare {paper.id}/{table.id} --data {data}"))
     where = markup.markdown(f"{table.where}. {table.note}".strip())
     return markup.page(markup.markdown(title(table)), where, LEGEND, markup.raw(whole))
 

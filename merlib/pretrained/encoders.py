@@ -6,7 +6,6 @@ the network (`AudioEncoder`): its convolutions stay frozen, as is usual, and it 
 Shapes: b utterances, s samples, t steps (of speech, or frames), d hidden width. Masks are True on what is real.
 """
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatch
@@ -23,13 +22,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from merlib.errors import RequestError
+from merlib.errors import RequestError, listed
 from merlib.files import sha256
-from merlib.foreign import regular
+from merlib.foreign import read_json, regular
 
 KINDS = ("*.json", "*.txt", "*.model", "*.safetensors")
 SETTINGS = ("config.json", "preprocessor_config.json")
 SPEC_AUGMENT = ("*masked_spec_embed",)  # a weight that only SpecAugment reads, which is off here
+QUANTISED = {"I8", "U8", "F8_E4M3", "F8_E5M2"}  # types of tensors that need scales from elsewhere
 States = tuple[Tensor, Tensor]  # b t d, b t
 
 
@@ -109,8 +109,7 @@ class Images:
 
     def __init__(self, folder: str, device: str):
         self.net = filled(transformers.CLIPVisionModelWithProjection, folder).to(device)
-        settings = json.loads((Path(folder) / "preprocessor_config.json").read_text())
-        self.mean, self.std = (torch.tensor(settings[k]).view(3, 1, 1) for k in ("image_mean", "image_std"))
+        self.mean, self.std = _colours(Path(folder) / "preprocessor_config.json")
         self.size, self.device = self.net.config.image_size, device
 
     def __call__(self, videos: Sequence[np.ndarray]) -> States:
@@ -127,6 +126,26 @@ class Images:
         top, left = ((side - self.size) // 2 for side in sides)
         x = x[..., top : top + self.size, left : left + self.size] / 255
         return self.net(pixel_values=(x - self.mean.to(x)) / self.std.to(x)).image_embeds
+
+
+def _colours(file: Path) -> list[Tensor]:
+    """Mean and standard deviation of the three colours, 3 1 1 each, by which an encoder's images are standardised."""
+    try:
+        settings = read_json(file)
+        return [torch.tensor(settings[name]).view(3, 1, 1) for name in ("image_mean", "image_std")]
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
+        what = f"{file} gives no image_mean and image_std of three colours ({type(error).__name__}: {error})"
+        raise RequestError(f"{what}. Save the image processor again with save_pretrained, or get it again") from None
+
+
+def tokenizer(folder: str) -> transformers.PreTrainedTokenizerBase:
+    """The tokenizer of a folder; RequestError where its vocabulary is absent, since it would then know no word."""
+    found = read(transformers.AutoTokenizer, folder)
+    files = {*found.vocab_files_names.values(), "tokenizer.json"}
+    if found.vocab_files_names and not any((Path(folder) / file).is_file() for file in files):
+        what = f"its tokenizer has no vocabulary: none of {', '.join(sorted(files))}"
+        raise RequestError(f"{folder}: {what}. Save the tokenizer there, too, with save_pretrained")
+    return found
 
 
 def kind(folder: str) -> str:
@@ -160,7 +179,7 @@ def filled(kind: type, folder: str, *, unused: Collection[str] = (), **options) 
         net, report = load(key_mapping={f"^{re.escape(*prefixes)}": ""})
         missing = _missing(report, unused)
     if missing:
-        what = f"its weights lack {len(missing)} of {type(net).__name__}, first {missing[:3]}"
+        what = f"its weights lack {len(missing)} of {type(net).__name__}, first {listed(missing[:3])}"
         found = f", and have {len(others)} others, first {others[:3]}" if others else ""
         raise RequestError(f"{folder}: {what}{found}. Save the whole encoder by itself, with save_pretrained")
     return net.eval()
@@ -176,7 +195,7 @@ def read(kind: type, folder: str, **options) -> Any:
     transformers.logging.set_verbosity_error()  # what its warnings say is checked here
     transformers.logging.disable_progress_bar()
     try:
-        return kind.from_pretrained(folder, **options)
+        return kind.from_pretrained(folder, trust_remote_code=False, **options)  # nor asked whether to run code of it
     except Exception as error:  # foreign files may raise anything in the library that reads them
         what = f"{kind.__name__} cannot read it ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
         raise RequestError(f"{folder}: {what}. Save the encoder again with save_pretrained, or get it again") from error
@@ -200,7 +219,7 @@ def located(encoder: str) -> str:
         return encoder
     try:
         folder = huggingface_hub.snapshot_download(encoder, allow_patterns=list(KINDS))
-        if not list(Path(folder).glob("*.safetensors")):
+        if not list(Path(folder).glob("model*.safetensors")):
             folder = huggingface_hub.snapshot_download(encoder, allow_patterns=[*KINDS, "pytorch_model.bin"])
     except (OSError, ValueError) as error:
         why = " ".join(str(error).split())[:300]
@@ -210,16 +229,21 @@ def located(encoder: str) -> str:
 
 def weights(folder: str) -> list[Path]:
     """The files of an encoder's weights; RequestError where there are none, or where one is damaged."""
-    files = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("pytorch_model.bin"))
+    names = ("model.safetensors", "model-*-of-*.safetensors", "pytorch_model.bin")  # which transformers reads first
+    files = next((found for name in names if (found := sorted(Path(folder).glob(name)))), [])
     if not files:
-        what = "neither *.safetensors nor pytorch_model.bin"
+        what = "neither model.safetensors (nor its parts) nor pytorch_model.bin"
         raise RequestError(f"{folder}: {what}; save the encoder with save_pretrained")
     for file in files:
         if file.suffix == ".safetensors":
             try:
-                safe_open(file, framework="numpy")
+                with safe_open(file, framework="numpy") as tensors:
+                    types = {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
             except (OSError, SafetensorError) as error:
                 raise RequestError(f"{file} is cut off, or no safetensors file ({error}): get it again") from None
+            if quantised := sorted(types & QUANTISED):
+                what = f"its weights are quantised ({', '.join(quantised)}), and mean nothing as floats"
+                raise RequestError(f"{file}: {what}. Get them in float32, float16 or bfloat16")
     return files
 
 
@@ -234,8 +258,8 @@ def pretrained_files(encoder: str) -> list[Path]:
     return [*weights(folder), *(folder / name for name in SETTINGS if (folder / name).exists())]
 
 
-def padded(rows: Sequence[Tensor], value: float = 0) -> States:
-    """Rows of different length, t ... each -> b t ..., and their mask, b t."""
+def padded(rows: Sequence[Tensor]) -> States:
+    """Rows of different length, t ... each -> b t ..., zero on padding, and their mask, b t."""
     lengths = torch.tensor([len(row) for row in rows], device=rows[0].device)
     mask = torch.arange(int(lengths.max()), device=rows[0].device) < lengths.unsqueeze(1)
-    return pad_sequence(list(rows), batch_first=True, padding_value=value), mask
+    return pad_sequence(list(rows), batch_first=True), mask

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from merlib.errors import RequestError
+from merlib.errors import RequestError, listed
 from merlib.pretrained.weights import fit, frozen, located, read
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB in 0..1
@@ -70,7 +70,7 @@ class ResNet(nn.Module):
     def __init__(self, *, layers: int, classes: int | None):
         super().__init__()
         if layers not in LAYERS:
-            raise RequestError(f"layers={layers}: a ResNet here has one of {sorted(LAYERS)}")
+            raise RequestError(f"layers={layers}: a ResNet here has one of {listed(sorted(LAYERS))}")
         block, counts = LAYERS[layers]
         self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(64)
         inputs, stages = 64, []

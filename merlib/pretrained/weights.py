@@ -61,7 +61,7 @@ def fit(network: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Modul
         "unexpected": sorted(state.keys() - own.keys()),
         "of another shape": [f"{key} {tuple(state[key].shape)}" for key in other],
     }
-    if few := ", ".join(f"{len(keys)} {what} {keys[:3]}" for what, keys in wrong.items() if keys):
+    if few := ", ".join(f"{len(keys)} {what} ({', '.join(keys[:3])})" for what, keys in wrong.items() if keys):
         name = type(network).__name__
         raise RequestError(f"{where} is not a {name} like this: {few}. Name the right file, or network")
     network.load_state_dict(state)

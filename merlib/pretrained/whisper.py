@@ -10,6 +10,7 @@ Shapes: b utterances, s samples at 16 kHz, f spectral frames (10 ms), t steps (2
 import json
 import re
 import struct
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,8 @@ from merlib.pretrained.weights import packaged
 
 SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"  # of model.bin
 DTYPES = ("<f4", "i1", "<i2", "<i4", "<f2")  # CTranslate2's numbers for types; 5 is bfloat16, which numpy lacks
-END, BEGIN, PLAIN = 50256, 50257, 50362  # <|endoftext|>, <|startoftranscript|>, <|notimestamps|> of tiny.en
-
-
 TINY = "tiny.en"
+END, BEGIN, PLAIN = 50256, 50257, 50362  # <|endoftext|>, <|startoftranscript|>, <|notimestamps|> of tiny.en
 FFT, HOP = 400, 160  # samples of a spectral frame, and from one to the next
 
 
@@ -60,12 +59,9 @@ class WhisperEncoder(nn.Module):
     def spectra(self, wave: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Log-mel spectra as Whisper's own feature extractor makes them, b m f, 0 on padding; their mask, b f."""
         wave = F.pad(wave * mask, (FFT // 2, 0), mode="reflect")
-        frames = (
-            torch.stft(F.pad(wave, (0, FFT // 2)), FFT, HOP, window=self.window, center=False, return_complex=True)
-            .abs()
-            .square()
-        )
-        logs = (self.filters.T @ frames[..., : mask.shape[1] // HOP]).clamp(min=1e-10).log10()  # b m f
+        wave = F.pad(wave, (0, FFT // 2))
+        power = torch.stft(wave, FFT, HOP, window=self.window, center=False, return_complex=True).abs().square()
+        logs = (self.filters.T @ power[..., : mask.shape[1] // HOP]).clamp(min=1e-10).log10()  # b m f
         real = torch.arange(logs.shape[-1], device=wave.device) * HOP < mask.sum(1, keepdim=True)  # b f
         loudest = logs.masked_fill(~real.unsqueeze(1), -torch.inf).amax((1, 2), keepdim=True)
         return (logs.maximum(loudest - 8) + 4) / 4 * real.unsqueeze(1), real
@@ -86,6 +82,12 @@ class WhisperEncoder(nn.Module):
             output = layer(x, attention_mask=bias.expand(-1, 1, x.shape[1], -1))
             x = output[0] if isinstance(output, tuple) else output
         return self.net.layer_norm(x) * real.unsqueeze(-1), real
+
+
+@cache
+def is_whisper(encoder: str) -> bool:
+    """Whether a folder or hub name is that of a Whisper; asked once a process, since a name may lead to the hub."""
+    return encoder == TINY or encoders.kind(encoders.located(encoder)) == "whisper"
 
 
 def network(encoder: str) -> transformers.WhisperForConditionalGeneration:

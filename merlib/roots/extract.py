@@ -12,7 +12,7 @@ from merlib.corpora.reading import read_csv, stripped
 from merlib.data import folders, store
 from merlib.data.table import Corpus, CorpusError
 from merlib.declarations.schema import LETTERS
-from merlib.errors import DeclarationError, FeatureError
+from merlib.errors import DeclarationError, FeatureError, listed
 from merlib.features import augment, pipeline
 from merlib.features.declared import declared_data, extractors
 from merlib.features.extractors import on_device
@@ -40,7 +40,9 @@ def extract(
     if not arrays:
         raise DeclarationError(f"{paper}: nothing to make of {modalities}; it makes {', '.join(makers)}")
     if len(set(arrays.values())) < len(arrays):
-        raise DeclarationError(f"one name for several arrays: {arrays}. Extract one modality at a time (--modalities).")
+        raise DeclarationError(
+            f"one name for several arrays: {listed(arrays)}. Extract one modality at a time (--modalities)."
+        )
     files = {}
     for modality, name in arrays.items():
         if modality == "text":
@@ -95,7 +97,8 @@ def encode_text(
 
 def _transcribed(corpus: Corpus, texts: Mapping[str, str], texts_from: str) -> Corpus:
     if absent := [u for u in corpus.ids if u not in texts]:
-        what = f"no transcript for {len(absent)} of {len(corpus.ids)} utterances of {corpus.name}, first {absent[:3]}"
+        what = f"no transcript for {len(absent)} of {len(corpus.ids)} utterances of {corpus.name}"
+        what += f", first {listed(absent[:3])}"
         raise CorpusError(f"{texts_from or 'texts'}: {what}. Add them, empty where nothing was recognised.")
     return replace(corpus, table=corpus.table.assign(text=[texts[u] for u in corpus.ids]))
 
@@ -104,8 +107,8 @@ def transcripts(file: Path, *, ids: str, texts: str) -> dict[str, str]:
     """The column `texts` of a CSV file by its column `ids`, for `encode_text`."""
     raw = read_csv(file)
     if missing := sorted({ids, texts} - set(raw)):
-        raise CorpusError(f"{file}: columns {missing} are not there; found {list(raw)}. Name two of these.")
+        raise CorpusError(f"{file}: columns {listed(missing)} are not there; found {listed(raw)}. Name two of these.")
     named = stripped(raw[ids], file)
     if twice := list(named[named.duplicated()][:3]):
-        raise CorpusError(f"{file}: ids that are there twice, first {twice}. Keep one row of each.")
+        raise CorpusError(f"{file}: ids that are there twice, first {listed(twice)}. Keep one row of each.")
     return dict(zip(named, raw[texts], strict=True))

@@ -39,14 +39,9 @@ def refuse_synthetic(data: str) -> None:
 
 
 def import_source(
-    kind: str,
-    source: str | Path,
-    data: str,
-    *,
-    partial: bool = False,
-    replace: bool = False,
+    kind: str, source: str | Path, data: str, *, partial: bool = False, replace: bool = False,
     follow_links: bool = False,
-) -> list[Path]:
+) -> list[Path]:  # fmt: skip
     """Read `source` as `kind` (of `KINDS`), check it against the official counts, and write it into the root `data`.
 
     Importing the same again changes nothing. Features from several sources may share a root if their tables agree.
@@ -56,14 +51,15 @@ def import_source(
     Returns the files of the corpus and of the features imported.
     """
     refuse_synthetic(data)
-    corpora = _read(kind, one_of(KINDS, kind, "kind of source"), Path(source), partial)
+    source = Path(source)
+    corpora = _read(kind, one_of(KINDS, kind, "kind of source"), source, partial)
     # where the root has the labels of iemocap6, the release adds recordings
     if kind == "iemocap" and "iemocap6" in folders.corpora(data) and not partial:
         old = table.load(folders.root_path(data) / "iemocap6")
         labels = {u: old.labels[k] for u, k in zip(old.ids, old.table["label"], strict=True) if k >= 0}
-        corpora.append((table.with_recordings(old, iemocap.read(Path(source), name="iemocap6", labels=labels)), {}))
-    checked = [(_checked(corpus, Path(source), partial, follow_links), arrays) for corpus, arrays in corpora]
-    return [file for corpus, arrays in checked for file in _written(corpus, arrays, Path(source), data, replace)]
+        corpora.append((table.with_recordings(old, iemocap.read(source, name="iemocap6", labels=labels)), {}))
+    checked = [(_checked(corpus, source, partial, follow_links), arrays) for corpus, arrays in corpora]
+    return [file for corpus, arrays in checked for file in _written(corpus, arrays, source, data, replace)]
 
 
 def _read(kind: str, read: Callable, source: Path, partial: bool) -> list:

@@ -14,8 +14,8 @@ import pandas as pd
 
 from merlib.data import folders, store, table
 from merlib.data.table import Array, Corpus, CorpusError
-from merlib.errors import FeatureError, Notice
-from merlib.files import atomic
+from merlib.errors import FeatureError, Notice, listed
+from merlib.files import atomic, numbered
 
 IDENTITY = ("dialogue", "turn", "label", "split", "score")
 OPTIONAL = ("speaker", "text", "start", "end", "audio", "video")
@@ -78,7 +78,7 @@ def _of_tables(old: Corpus, new: Corpus) -> list[tuple[str, str]]:
     before, after = (each.set_index("utterance") for each in tables)
     lost, added = before.index.difference(after.index, sort=False), after.index.difference(before.index, sort=False)
     if len(lost) or len(added):
-        first = [f"{where} {list(ids[:1])}" for where, ids in (("there", lost), ("here", added)) if len(ids)]
+        first = [f"{where} {listed(ids[:1])}" for where, ids in (("there", lost), ("here", added)) if len(ids)]
         what = f"{len(lost)} utterances only there, {len(added)} only here, first only {', '.join(first)}"
         return [("utterance", what)]
     after, differences = after.loc[before.index], []
@@ -133,15 +133,13 @@ def _set_aside(folder: Path, source: Path, files: list[Path]) -> None:
     arrays = [file.stem for file in files] if files != [folder] else folders.arrays(folder.parent.name, folder.name)
     place = folder.parent / "replaced"
     place.mkdir(exist_ok=True)
-    number = 1
-    while (target := place / f"{folder.name}-{number}").exists():
-        number += 1
+    target = numbered(place / folder.name)
     if files == [folder]:
         folder.rename(target)
     else:
         target.mkdir()
         for file in (file for file in files if file.exists()):
             file.rename(target / file.name)
-    kept = f"the old table with its arrays ({', '.join(arrays) or 'none'})" if files == [folder] else f"{arrays}"
+    kept = f"the old table with its arrays ({', '.join(arrays) or 'none'})" if files == [folder] else listed(arrays)
     what = f"{kept} was set aside in {target}: nothing reads it there. What {source} does not bring is to be made again"
     warnings.warn(Notice(what, folder), stacklevel=1)

@@ -27,12 +27,14 @@ def of_root(paper: Paper, held: Mapping[str, dict]) -> list[dict[str, Any]]:
                 continue
             own = recipe  # of the encoder
             if substitute.learned:
-                table, row = paper.learned[substitute.learned].rows[0].split("/")
-                own = declarations.recipe(paper, paper.table(table).find(row), corpus)
+                own = declarations.recipe(paper, paper.row_at(paper.learned[substitute.learned].rows[0]), corpus)
             printed = recipe["data"][substitute.modality]
-            here = bool(fnmatch.filter(arrays, re.sub(r"{\w+}", "*", printed)))  # one of a seed and a fold, at least
+            names = fnmatch.filter(arrays, re.sub(r"{\w+}", "*", printed))  # one of a seed and a fold, at least
+            summaries, here = [arrays[each].get("summary", "") for each in names], bool(names)
+            pattern = paper.printed_on.on(corpus).get(substitute.modality, "")
             lines.append({
                 "corpus": corpus, "modality": substitute.modality, "printed": printed, "here": here,
+                "other": next((each for each in summaries if not re.search(pattern, each)), ""),
                 "substitute": name, "stands_in": not here and array in arrays,
                 "always": substitute.always, "own": array, "own_here": array in arrays,
                 "instead_of": substitute.instead_of, **_weights(paper, own, substitute),
@@ -70,7 +72,8 @@ def _cost(recipe: dict[str, dict], learns: Learns | None, utterances: int) -> di
 def as_text(line: Mapping[str, Any]) -> str:
     """A line of `of_root` for people."""
     if line["here"]:
-        state = f"the array {line['printed']} is here, so that the printed protocol runs"
+        state = f"the array {line['printed']} is here, "
+        state += f"but not what was printed: {line['other']}" if line["other"] else "so that the printed protocol runs"
         if line["always"] and not line["own_here"]:
             state += f"; {', '.join(line['always'])} always read the array {line['own']}, which is not here"
     else:

@@ -23,7 +23,6 @@ import torch
 from merlib import declarations, registry
 from merlib.data import folders, splits, store
 from merlib.data.batches import Utterances
-from merlib.data.store import Passport
 from merlib.data.table import Array
 from merlib.declarations.schema import Learned
 from merlib.errors import FeatureError, RequestError, one_of
@@ -60,9 +59,8 @@ def fine_tune(
     found = declarations.encoder_of(declared, name, corpus, folders.arrays(data, corpus))
     if found is None:
         what = f"{data}/{corpus} has no array that one of {', '.join(learned.rows)} of {paper} reads"
-        raise RequestError(
-            f"{what}: make token ids by `merlib data text ... --pool ids` (see papers/{paper}/notes.md)."
-        )
+        remedy = f"make token ids by `merlib data text ... --pool ids` (see papers/{paper}/notes.md)"
+        raise RequestError(f"{what}: {remedy}.")
     table, row = found
     for seed in seeds:
         planned, _ = planning.plan(declared, table, row=row.id, data=data, seed=seed, change=dict(change or {}))
@@ -163,11 +161,7 @@ def _add(run: Run, name: str, encoded: Encoded) -> Path:
     )  # fmt: skip
     folder = folders.root_path(run.data) / run.corpus
     file = store.path(folder, name)
-    if file.exists() and _differs(store.read_passport(file), array):
-        what = f"{file} holds {store.read_passport(file).summary()} of other weights"
-        raise FeatureError(f"{what}. Delete it, or take another root.")
+    old = store.read_passport(file) if file.exists() else array
+    if (old.extractor, old.weights_sha256) != (array.extractor, array.weights_sha256):
+        raise FeatureError(f"{file} holds {old.summary()} of other weights. Delete it, or take another root.")
     return store.add(folder, run.dataset.corpus, name, array)
-
-
-def _differs(old: Passport, new: Array) -> bool:
-    return (old.extractor, old.weights_sha256) != (new.extractor, new.weights_sha256)

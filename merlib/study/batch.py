@@ -12,7 +12,7 @@ from merlib.places import results_folder
 from merlib.study import priorities
 from merlib.study.costs import predict
 from merlib.study.identity import of_text
-from merlib.study.planning import plan
+from merlib.study.planning import not_held, plan
 from merlib.study.records import read_records
 
 COLUMNS = [
@@ -26,21 +26,24 @@ def runs_of_batch(
 ) -> tuple[pd.DataFrame, list[str]]:
     """The runs of several tables (paper, table), one a line, and the reason for every row that cannot run.
 
+    A row that can run for some of the seeds only has the reason of the first one for which it cannot.
     `priority` says what the run is for (`priorities`); `table` and `row` are the first that need it, `tables` are all,
     as paper/table; `network` is False for an estimator of scikit-learn, which has no use for a GPU; `recorded` says
     whether the results have its scores, `cached` whether it is finished here; `seconds`, `memory_mb` and `basis` are
     its predicted cost (`merlib.study.costs`). By priority, then seed by seed, the longest first.
     """
     lines: dict[str, dict] = {}
-    skipped, of_rows = [], {}
+    skipped, of_rows = {}, {}
     for paper, table in tables:
         declared, address = declarations.load(paper), f"{paper}/{table}"
         if paper not in of_rows:
             of_rows[paper] = priorities.of_rows(declared, data)
         recorded = set(read_records(paper, table, data).get("run", ()))
+        skipped |= {(address, reason): f"{address}/{reason}" for reason in not_held(declared, table, data)}
         for seed in seeds:
             planned, reasons = plan(declared, table, data=data, seed=seed)
-            skipped += [f"{address}/{reason}" for reason in reasons if seed == seeds[0]]
+            for reason in reasons:
+                skipped.setdefault((address, reason.partition(": ")[0]), f"{address}/{reason}")
             for item in planned:
                 run, priority = item.run, of_rows[paper].get((table, item.row.id), priorities.REST)
                 if run.id in lines:
@@ -57,7 +60,7 @@ def runs_of_batch(
                     **vars(predict(declared, table, item, data)),
                 }  # fmt: skip
     ranked = sorted(lines.values(), key=lambda run: (*priorities.rank(run["priority"], run["seed"]), -run["seconds"]))
-    return pd.DataFrame(ranked, columns=COLUMNS), skipped
+    return pd.DataFrame(ranked, columns=COLUMNS), list(skipped.values())
 
 
 def write(runs: pd.DataFrame, skipped: Iterable[str], data: str) -> Path:

@@ -18,7 +18,7 @@ def pairs(paper: Paper) -> list[tuple[Claim, Cells]]:
 
 def trained(paper: Paper, cells: Cells) -> Cells:
     """The pairs of which both sides are trained here."""
-    runs = lambda cell: paper.tables[cell.table].find(cell.row).runs
+    runs = lambda cell: paper.row_of(cell).runs
     return [pair for pair in cells if all(map(runs, pair))]
 
 
@@ -36,18 +36,11 @@ def _cells(paper: Paper, claim: Claim) -> Cells:
     """The pairs that a claim is about; none where one of them is no share."""
     known = declarations.addresses(paper)
     cells = [known[address] for address in claim.of]
-    found = [(cells[0], rival) for rival in _rivals(paper, claim, cells[0])] if claim.kind == "best" else [
-        *pairwise(cells)]  # fmt: skip
-    shares = all(verdicts.percent(cell) is not None for pair in found for cell in pair)
-    if not found or not shares or any((a.corpus, a.metric) != (b.corpus, b.metric) for a, b in found):
+    compared = list(pairwise(cells))
+    if claim.kind == "best":
+        compared = [(cells[0], rival) for rival in declarations.rivals(paper, claim, cells[0])]
+    shares = all(verdicts.percent(cell) is not None for pair in compared for cell in pair)
+    if not compared or not shares or any((a.corpus, a.metric) != (b.corpus, b.metric) for a, b in compared):
         return []
-    falls = claim.kind in ("difference", "relative") and gain(found) < 0  # a printed loss
-    return [(low, high) for high, low in found] if claim.lowest or falls else found
-
-
-def _rivals(paper: Paper, claim: Claim, cell: Cell) -> list[Cell]:
-    """The cells that a `best` claim compares with: the same column of the rows `among`."""
-    table, among = paper.tables[cell.table], claim.among
-    rows = {row.id for row in table.row if among == "all" or (row.cited if among == "cited" else row.id in among)}
-    of_column = (other for other in declarations.cells(paper, table.id) if other.column == cell.column)
-    return [other for other in of_column if other.row in rows - {cell.row}]
+    falls = claim.kind in ("difference", "relative") and gain(compared) < 0  # a printed loss
+    return [(low, high) for high, low in compared] if claim.lowest or falls else compared

@@ -10,9 +10,10 @@ here on equal inputs, so that their differences over seeds and folds judge the c
     not run         a side of it has no record, or two sides have no seed in common: with the command that runs them
     not testable    a side is quoted and not trained here, both sides are one run on this root, or their inputs differ
 
-p is adjusted by Holm over the claims of a paper, and a verdict is at 5 % of the adjusted p. The error is the variance
-between seeds, pooled over the trained rows of a paper, corpus and metric, as in `verdicts`: three seeds of one pair
-have two degrees of freedom, which decide next to nothing once p is adjusted for thirty claims.
+p is adjusted by Holm over the claims of a paper, a test that several of them share counted once, and a verdict is at
+5 % of the adjusted p. The error is the variance between seeds, pooled over the trained rows of a paper, corpus and
+metric, as in `verdicts`: three seeds of one pair have two degrees of freedom, which decide next to nothing once p is
+adjusted for thirty claims.
 """
 
 from collections.abc import Iterable
@@ -68,8 +69,7 @@ class Judged:
 
 def judge_claims(paper: str | None = None, data: str = "twin") -> pd.DataFrame:
     """Every claim between scores of a paper (or of all), one a line: the fields of `Judged`."""
-    names = [paper] if paper else declarations.papers()
-    judged = [each for name in names for each in _Claims(name, data).judged()]
+    judged = [each for name in declarations.papers(paper) for each in _Claims(name, data).judged()]
     return pd.DataFrame([asdict(each) for each in judged], columns=[field.name for field in fields(Judged)])
 
 
@@ -82,8 +82,10 @@ class _Claims:
 
     def judged(self) -> list[Judged]:
         tested = [self._tested(claim, cells) for claim, cells in claimed.pairs(self.paper)]
-        adjusted = statistics.holm([np.nan if of.get("p") is None else of["p"] for _, of in tested])
-        return [_decided(*each, p) for each, p in zip(tested, adjusted, strict=True)]
+        test = lambda of: (of.get("pair"), of.get("p"))  # two claims may share one, such as one that is made twice
+        distinct = list(dict.fromkeys(test(of) for _, of in tested if of.get("p") is not None))
+        adjusted = dict(zip(distinct, statistics.holm([p for _, p in distinct]), strict=True))
+        return [_decided(claim, of, adjusted.get(test(of), np.nan)) for claim, of in tested]
 
     def _tested(self, claim: Claim, cells: claimed.Cells) -> tuple[Judged, Numbers]:
         """A claim before p is adjusted: its verdict as far as it is known, and the numbers of a test, if there is one.
@@ -115,7 +117,7 @@ class _Claims:
 
     def _inputs(self, side: Side) -> str:
         n = sum(int(record.n) for record in next(iter(verdicts.by_seed(side.records).values())).values())
-        return verdicts.inputs_of(self.paper, side.row, side.cell, side.records, n)
+        return verdicts.inputs_of(self.paper, side.cell, side.records, n)
 
     def _command(self, sides: Iterable[Side]) -> str:
         rows: dict[str, dict[str, bool]] = {}
@@ -152,11 +154,12 @@ def _seeds(pair: Pair, have: int) -> str:
     """How many seeds would find the printed difference."""
     needed = statistics.seeds_needed(pair.gain, pair.deviation, MOST, clusters=pair.clusters)
     if needed is None:
-        larger = f"needs a larger test set: {MOST} seeds of this one do not find the printed difference"
-        return larger if statistics.seeds_needed(pair.gain, pair.deviation, MOST) else f"needs more than {MOST} seeds"
+        larger = f"it takes a larger test set: {MOST} seeds of this one would not find the printed difference"
+        many = f"more than {MOST} seeds would find the printed difference"
+        return larger if statistics.seeds_needed(pair.gain, pair.deviation, MOST) else many
     if needed <= have:
         return f"{needed} seeds find the printed difference in most studies"
-    return f"needs about {needed} seeds"
+    return f"about {needed} seeds would find the printed difference"
 
 
 def _decided(judged: Judged, numbers: Numbers, p_holm: float) -> Judged:

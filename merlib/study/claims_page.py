@@ -10,20 +10,25 @@ from merlib.errors import RequestError
 from merlib.files import atomic
 from merlib.places import TWINS, results_folder
 from merlib.study.claims import VERDICTS
-from merlib.study.report import TWIN_CAVEAT
 
 WORDS = ("covers", "pair", "pairs", "inputs", "note")  # columns of claims.csv that may be empty
+TWIN_CAVEAT = "**Synthetic twin**: these numbers show that everything runs, and nothing about the papers' claims."
 INTRODUCTION = """\
 # What the papers claim, on our own runs
 
-Each claim sets scores of a paper beside each other; here both sides are trained by us on the same inputs, so the
-difference between them judges the claim even where our features are not the paper's (`inputs` in claims.csv). A verdict
-is at 5 % of p after Holm's adjustment over the claims of a paper; an interval is of 95 %, without adjustment, and so
-are the seeds that a claim needs. An interval over seeds is of this one test set; over seeds and clusters it is of other
-dialogues, too, which takes runs that have left outcomes, and which more seeds do not make as narrow as one likes. Not
-testable is what is claimed against a quoted system that we do not train, what is one run for both sides on this root,
-and what has run on unequal inputs: "have read other features" means that both rows have run, but not on the same
-arrays, so that running both again on one root can decide it. How claims are judged: `merlib/study/claims.py`.
+Each claim compares scores of a paper. Here both sides are trained by us on the same inputs, so the difference between
+them judges the claim even where our features are not the paper's (`inputs` in claims.csv). Differences are in
+percentage points. A verdict is at the 5 % level, after Holm's adjustment over all claims of a paper; 95 % intervals are
+not adjusted, nor are numbers of seeds, with which four of five studies would find what is printed. Where a claim is
+about several pairs and some differ against it, p is that of one of them times their number, and the interval that of
+the pair alone. An interval over seeds holds for this one test set. An interval over seeds and clusters (dialogues,
+videos or actors) holds for other clusters as well; it needs runs that have left their outcomes, and more seeds make it
+narrower only up to a limit.
+
+A claim is not testable where it compares with a quoted system that we do not train, where both of its sides are one run
+on this root, and where its sides have run on unequal inputs: "have read other features" means that both rows have run,
+but not on the same arrays, so that running both again on one root can decide it. How claims are judged:
+`merlib/study/claims.py`.
 """
 
 
@@ -36,12 +41,22 @@ def write(judged: pd.DataFrame, data: str) -> Path:
     for paper, of_paper in judged.groupby("paper", sort=True):
         lines += [f"## {declarations.load(paper).title}", ""]
         for central, title in ((True, "What abstract and conclusion rest on"), (False, "The rest")):
-            chosen = of_paper[of_paper["central"] == central]
-            ranked = chosen.iloc[chosen["verdict"].map(VERDICTS.index).argsort(kind="stable")]
-            lines += [f"### {title}", "", *(f"- {sentence(line)}" for line in ranked.itertuples()), ""]
+            lines += [f"### {title}", "", *_listed(of_paper[of_paper["central"] == central], folded=not central), ""]
     with atomic(folder / "claims.md") as part:
         part.write_text("\n".join(lines), encoding="utf-8")
     return folder
+
+
+def _listed(claims: pd.DataFrame, *, folded: bool) -> list[str]:
+    """A line a claim, by verdict. folded: those without a judgement stand in a part that opens at a click."""
+    lines = []
+    for verdict in VERDICTS:
+        of_verdict = [f"- {sentence(line)}" for line in claims[claims["verdict"] == verdict].itertuples()]
+        if of_verdict and folded and verdict in ("not run", "not testable"):
+            head = f"<details><summary>{len(of_verdict)} {verdict}</summary>"
+            of_verdict = ["", head, "", *of_verdict, "", "</details>"]
+        lines += of_verdict
+    return lines
 
 
 def read(data: str) -> pd.DataFrame:
@@ -65,7 +80,8 @@ def sentence(line) -> str:
     interval = "" if pd.isna(line.low) else f", 95 % interval {line.low:.2f} to {line.high:.2f}"
     p = "" if pd.isna(line.p_holm) else f", p {line.p:.2g}, {line.p_holm:.2g} after Holm"
     runs = _runs(line) + " and clusters" * line.covers.endswith("clusters")
-    among = "" if line.pairs == "1 of 1" else f" (of {line.pairs} pairs, the one that decides: {line.pair})"
+    of_pair = f"{line.pairs} pairs judged; the numbers are of {line.pair}, which decides"
+    among = "" if line.pairs == "1 of 1" else f" ({of_pair})"
     numbers = f"ours {line.estimate:+.2f} points{interval}{p}, over {runs}, where {line.printed:+.2f} is printed{among}"
     return f"{head}; {numbers}{f'; {line.note}' if line.note else ''}."
 
@@ -79,7 +95,9 @@ def plain(line) -> str:
     rival = f" to {line.pair.rpartition(' - ')[2].partition('.')[0]}" if line.kind in ("best", "order") else ""
     interval = "" if pd.isna(line.low) else f"95 % interval {line.low:+.2f} to {line.high:+.2f}, "
     ours = f"our difference{rival} is {line.estimate:+.2f} points ({interval}{_runs(line)})"
-    return f"{head}; {ours}, {line.printed:+.2f} is printed."
+    beside_zero = line.verdict == "undecided" and pd.notna(line.low) and line.low * line.high > 0
+    p = f", p {line.p:.2g} and {line.p_holm:.2g} after Holm's adjustment" if beside_zero else ""
+    return f"{head}; {ours}{p}, {line.printed:+.2f} is printed{f'; {line.note}' if line.note else ''}."
 
 
 def _runs(line) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from merlib import declarations
 from merlib.data import official, splits
 from merlib.declarations import Cell, Paper, Row
+from merlib.declarations.schema import OF_CLASS
 from merlib.study import likeness, outcomes, stale, verdicts
 from merlib.study.records import PLAIN, read_records
 from merlib.study.statistics import Z
@@ -43,30 +44,14 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     the official corpus only, `stale` where the present declarations or code would not give a record.
     """
     declared = declarations.load(paper)
-    declared_table = declared.table(table)
-    spreads, lines = Spreads(declared, data), []
+    declared_table, spreads, lines = declared.table(table), Spreads(declared, data), []
     records = spreads.records(declared_table.id)
     for row in declared_table.row:
         for cell in declarations.row_cells(declared, declared_table, row):
             of_cell = records.get((row.id, cell.column), [])
-            if cell.printed is None and not of_cell:
-                continue
-            printed = float("nan") if cell.printed is None else float(cell.printed)
-            score = declared_table.columns[cell.column].label or cell.column
-            line = {"row": row.id, "label": row.label, "column": cell.column, "score": score, "data": data}
-            unrun = "not run" if row.runs else "quoted"
-            line |= {"printed": printed, "verdict": "" if cell.printed is None else unrun}
-            if row.runs:
-                has_protocol = of_cell and row.kind != "fact"
-                protocol = declarations.recipe(declared, row, cell.corpus)["protocol"] if has_protocol else {}
-                selection = protocol.get("select", "val")
-                selected = [record for record in of_cell if record.selection == selection]
-                line |= _reproduced(of_cell, selected, protocol, cell, data)
-                if any(stale.reason(declared, cell, record) for record in selected):
-                    line["doubt"] = f"{line['doubt']} stale".strip()
-                if selected and cell.printed is not None:
-                    line |= _judged(declared, row, cell, selected, spreads, protocol, data)
-            lines.append(line)
+            if cell.printed is not None or of_cell:
+                score = declared_table.columns[cell.column].label or cell.column
+                lines.append({"label": row.label, "score": score, **_line(row, cell, of_cell, spreads)})
     board = pd.DataFrame(lines, columns=COLUMNS)
     board[["n_seeds", "n_folds", "n"]] = board[["n_seeds", "n_folds", "n"]].astype("Int64")
     board["difference"] = (board["reproduced"].astype(float) - board["printed"].astype(float)).round(4)
@@ -81,8 +66,8 @@ def records_of(paper: str, table: str, data: str) -> OfCell:
     return records
 
 
-Measured = tuple[str | None, str, str | None, tuple[int | str | None, int]]
-"""What is pooled over the rows that share it: corpus, metric, class, and the split with the number of its folds."""
+Measured = tuple[str | None, str, str | None, tuple[int | str | None, int, str]]
+"""What is pooled over the rows that share it: corpus, metric, class; fold, number of folds and name of the split."""
 
 
 class Spreads:
@@ -100,10 +85,12 @@ class Spreads:
         return list(self.groups.get(self.measured(cell), {}).values())
 
     def protocol(self, cell: Cell) -> dict:
-        return declarations.recipe(self.paper, self.paper.tables[cell.table].find(cell.row), cell.corpus)["protocol"]
+        """By which a cell is scored; of a quoted row, that of the base recipe or of its other system."""
+        return declarations.recipe(self.paper, self.paper.row_of(cell), cell.corpus)["protocol"]
 
     def measured(self, cell: Cell) -> Measured:
-        return cell.corpus, cell.metric, cell.emotion, (cell.fold, splits.folds(self.protocol(cell)))
+        protocol = self.protocol(cell)
+        return cell.corpus, cell.metric, cell.emotion, (cell.fold, splits.folds(protocol), protocol["split"])
 
     @cached_property
     def groups(self) -> dict[Measured, dict[frozenset[str], list[float]]]:
@@ -112,7 +99,7 @@ class Spreads:
         for table in self.paper.tables.values():
             records = self.records(table.id)
             for row in table.row if records else ():
-                for cell in declarations.row_cells(self.paper, table, row) if row.runs and row.kind == "own" else ():
+                for cell in declarations.row_cells(self.paper, table, row) if row.trains else ():
                     if of_cell := records.get((row.id, cell.column)):
                         protocol = self.protocol(cell)
                         chosen = [r for r in of_cell if r.selection == protocol["select"]]
@@ -123,30 +110,45 @@ class Spreads:
         return {key: {r: means for r, means in rows.items() if alone(r, rows)} for key, rows in groups.items()}
 
 
-def _judged(
-    paper: Paper, row: Row, cell: Cell, selected: list[Any], spreads: Spreads, protocol: dict, data: str
-) -> dict:  # fmt: skip
+def _line(row: Row, cell: Cell, of_cell: list[Any], spreads: Spreads) -> dict[str, Any]:
+    """The columns of a cell but for its words; of_cell: its records."""
+    printed = math.nan if cell.printed is None else float(cell.printed)
+    unrun = "not run" if row.runs else "quoted"
+    line = {"row": row.id, "column": cell.column, "data": spreads.data, "printed": printed}
+    line["verdict"] = "" if cell.printed is None else unrun
+    if row.runs:
+        protocol = spreads.protocol(cell) if of_cell and row.trains else {}
+        selected = [record for record in of_cell if record.selection == protocol.get("select", "val")]
+        line |= _reproduced(of_cell, selected, protocol, cell, spreads.data)
+        if any(stale.reason(spreads.paper, cell, record) for record in selected):
+            line["doubt"] = f"{line['doubt']} stale".strip()
+        if selected and cell.printed is not None:
+            line |= _judged(cell, selected, protocol, spreads)
+    return line
+
+
+def _judged(cell: Cell, selected: list[Any], protocol: dict, spreads: Spreads) -> dict:
     """The columns inputs, low, high and verdict of a cell that is printed and has run."""
     if cell.metric in ("count", "setting"):
         agrees = all(record.value == float(cell.printed) for record in selected)
         return {"inputs": "", "verdict": "agree" if agrees else "differ"}
-    inputs = verdicts.inputs_of(paper, row, cell, selected, _tested(selected))
+    inputs = verdicts.inputs_of(spreads.paper, cell, selected, _tested(selected))
     if inputs != likeness.SAME:
         return {"inputs": inputs, "verdict": "not testable here"}
-    options = {"folds": splits.folds(protocol), "data": data, "selection": protocol["select"]}
-    estimate = verdicts.test_of(paper, cell, selected, groups=spreads.of(cell), **options)
+    options = {"folds": splits.folds(protocol), "data": spreads.data, "selection": protocol["select"]}
+    estimate = verdicts.test_of(spreads.paper, cell, selected, groups=spreads.of(cell), **options)
     if estimate is None:
         return {"inputs": inputs, "verdict": "undecided"}
     scale = 1 / verdicts.PERCENT.get(cell.unit, 1.0)
     ends = {"low": scale * estimate.low, "high": scale * estimate.high}
-    return {"inputs": inputs, "verdict": verdicts.verdict(estimate, verdicts.delta(paper, cell.table))} | ends
+    return {"inputs": inputs, "verdict": verdicts.verdict(estimate, verdicts.delta(spreads.paper, cell.table))} | ends
 
 
 def _reproduced(records: list[Any], selected: list[Any], protocol: dict, cell: Cell, data: str) -> dict:
     """Mean, spread and origin of the records of a cell, in the columns of `compare`."""
     if not selected:
         return {"n_seeds": 0, "n_folds": 0}
-    scale = 0.01 if cell.unit == "fraction" else 1.0
+    scale = 1 / verdicts.PERCENT.get(cell.unit, 1.0)
     value = scale * np.array([record.value for record in selected])
     peak = scale * np.array([record.value for record in records if record.selection == "test_peak"])
     n = _tested(selected)
@@ -189,7 +191,7 @@ def _size(cell: Cell, selected: list[Any], n: int, data: str) -> int | None:
     if cell.fold is not None:
         of_folds = {record.fold: outcomes.read(data, str(record.run)) for record in selected}.values()
         return None if None in of_folds else sum(of_fold.val_n for of_fold in of_folds)
-    if cell.metric not in outcomes.CLASS:
+    if cell.metric not in OF_CLASS:
         return n
     of_group = official.classes_of(cell.corpus, n)
     return of_group and of_group[official.LABELS[cell.corpus].index(cell.emotion)]
@@ -210,11 +212,10 @@ def _doubts(records: list[Any], folds: int) -> Iterator[str]:
         folds_of_seed.setdefault(record.seed, set()).add(record.fold)
     if min(map(len, folds_of_seed.values())) < folds:
         yield "partial"
-    commits = [str(record.commit) for record in records]
     recipes = {str(record.commit if str(record.recipe) in ("", "nan") else record.recipe) for record in records}
     if len(recipes) > 1 or len({str(record.features) for record in records}) > 1:
         yield "mixed"
-    if any(commit.endswith("+") for commit in commits):
+    if any(str(record.commit).endswith("+") for record in records):
         yield "uncommitted"
     if any("partial: " in str(record.features) for record in records):
         yield "part-of-corpus"

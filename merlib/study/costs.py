@@ -48,7 +48,7 @@ def predict(paper: Paper, table: str, planned: Planned, data: str) -> Cost:
     columns = [cell.column for cell in planned.cells]
     alike = [root for root in roots_of(paper.id, table) if root == data or not {root, data} & set(TWINS)]
     for root in sorted(alike, key=lambda name: name != data):
-        records = _records(paper.id, table, root)
+        records = _read(paper.id, table, root, records_path(paper.id, table, root).stat().st_mtime_ns)
         of_row = records[(records["row"] == row.id) & records["column"].isin(columns)]
         inputs = of_row.get("substitutes", pd.Series("", of_row.index))  # an old record does not say: never as printed
         of_row = of_row[inputs.replace("", "as before" if learning else names) == names]
@@ -98,10 +98,6 @@ def _learning(paper: Paper, run: Run) -> Cost | None:
     seen = np.count_nonzero(run.split == "train") * train["epochs"]
     seconds = sum(each.seconds(seen, train["precision"]) for each in learns)
     return Cost(round(seconds, 1), round(1000 * sum(each.gigabytes(train["batch"]) for each in learns)), "computed")
-
-
-def _records(paper: str, table: str, root: str) -> pd.DataFrame:
-    return _read(paper, table, root, records_path(paper, table, root).stat().st_mtime_ns)
 
 
 @cache

@@ -44,7 +44,7 @@ def balanced(
 
 
 def _exchanged(design: np.ndarray, reading: int, pair: list[int]) -> np.ndarray:
-    """The same, where two draws have changed places in a reading."""
+    """A design in which the two draws of `pair` have changed places in a reading."""
     design = design.copy()
     design[pair, reading] = design[pair[::-1], reading]
     return design

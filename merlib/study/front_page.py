@@ -35,29 +35,30 @@ def parts(data: str) -> dict[str, str]:
     """Name of a marker -> Markdown: the papers with the verdicts on their central claims, and each of these claims."""
     judged = claims_page.read(data)
     central = judged[judged["central"]]
-    return {"papers": _papers(central), "findings": _findings(central)}
+    return {"papers": _papers(central), "findings": findings(judged)}
 
 
 def _papers(central: pd.DataFrame) -> str:
     lines = []
     for paper in map(declarations.load, declarations.papers()):
-        counts = central.loc[central["paper"] == paper.id, "verdict"].value_counts()
-        verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
-        lines.append(
-            {
-                "paper": f"[{paper.title}](papers/{paper.id}/notes.md)",
-                "id": f"`{paper.id}`",
-                "year": paper.published.get("year", ""),
-                "corpora": ", ".join(official.NAMES.get(corpus, corpus) for corpus in paper.corpora),
-                "verdicts on its central claims": verdicts or "none judged",
-            }
-        )
-    return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
+        verdicts = _counted(central[central["paper"] == paper.id])
+        corpora = ", ".join(official.NAMES.get(corpus, corpus) for corpus in paper.corpora)
+        title = f"[{paper.title}](papers/{paper.id}/notes.md)"
+        lines.append([title, f"`{paper.id}`", paper.published.get("year", ""), corpora, verdicts or "none judged"])
+    columns = ["paper", "id", "year", "corpora", "verdicts on its central claims"]
+    return pd.DataFrame(lines, columns=columns).to_markdown(index=False, disable_numparse=True)
 
 
-def _findings(central: pd.DataFrame) -> str:
+def findings(judged: pd.DataFrame) -> str:
+    """Of each paper what its central claims come to: how many have each verdict, and each in one sentence."""
     lines = []
-    for paper, of_paper in central.groupby("paper", sort=True):
+    for paper, claims in judged[judged["central"]].groupby("paper", sort=True):
         name = declarations.load(paper).name or paper
-        lines += [f"- **{name}**", *(f"  - {claims_page.plain(line)}" for line in of_paper.itertuples())]
+        lines += [f"- **{name}**: of {len(claims)} central claims, {_counted(claims)}."]
+        lines += [f"  - {claims_page.plain(line)}" for line in claims.itertuples()]
     return "\n".join(lines)
+
+
+def _counted(claims: pd.DataFrame) -> str:
+    counts = claims["verdict"].value_counts()
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)

@@ -80,6 +80,7 @@ def of_weights(model: dict[str, Any], modalities: Collection[str]) -> dict[str, 
 
 
 def of_text(text: str) -> str:
+    """The first 16 hex digits of the sha256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -128,7 +128,7 @@ class _Things:
 
     def shared(self, names: np.ndarray) -> Iterator[dict]:
         """names: train, val or test of every utterance (u)."""
-        parts = {part: splits.members(names, part) for part in official.SPLITS}
+        parts = {part: names == part for part in official.SPLITS}  # where test also validates, val has none
         for what, units in self.units.items():
             there = {part: units[of].dropna().unique() for part, of in parts.items()}
             isin = {part: units.isin(there[part]).to_numpy() for part in parts}
@@ -189,9 +189,8 @@ def _sentence(lines: pd.DataFrame) -> str:
     same, near = (lines[lines["what"] == what] for what in (SAME, NEAR))
     of, known, nearly = map(_range, (same["of"], same["utterances"], near["utterances"]))
     each = " in each fold" * (same["fold"].nunique() > 1)
-    text = (
-        f"{known} of {of} test utterances of five words or more{each} stand word for word in training, {nearly} nearly"
-    )
+    tested = f"{of} test utterances of five words or more{each}"
+    text = f"{known} of {tested} stand word for word in training, {nearly} nearly"
     if same["right"].notna().any():
         right, largest = _range(same["right"]), _range(same["majority"])
         text += f"; the label of the first there is right in {right} %, the largest class of training in {largest} %"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 
 from merlib import declarations
-from merlib.declarations import LETTERS, Cell, Paper, Row
+from merlib.declarations import LETTERS, Cell, Paper
 
 SAME = "same"
 QUOTED = "quoted"  # from another paper, and this one does not say what that score was measured with
@@ -20,23 +20,21 @@ def passports(features: str) -> dict[str, str]:
     return {part[0]: part[1] for part in parts if len(part) == 2 and part[0] in LETTERS.values()}
 
 
-def printed_letters(paper: Paper, row: Row, cell: Cell) -> str:
+def printed_letters(paper: Paper, cell: Cell) -> str:
     """The modalities of a printed score, T, A, V: those of its row and column, before a root takes any away."""
-    return declarations.recipe(paper, row, cell.corpus, modalities=cell.modalities)["data"]["modalities"]
+    return declarations.recipe_of(paper, cell)["data"]["modalities"]
 
 
-def relation(
-    paper: Paper, row: Row, cell: Cell, *, features: str, substitutes: Collection[str] | None, n: int
-) -> str:  # fmt: skip
+def relation(paper: Paper, cell: Cell, *, features: str, substitutes: Collection[str] | None, n: int) -> str:
     """`same`, `quoted`, or what differs, several joined: lacks V, other encoder, other split, selected otherwise.
 
     features, substitutes: of the runs of the cell (None: their records do not say; then no encoder is taken to have
     learned). n: utterances of their test sets, all folds together. Where the paper does not say by what its epoch was
     selected, or how many utterances test, nothing differs in it.
     """
-    if row.cited:
+    if paper.row_of(cell).cited:
         return QUOTED
-    recipe = declarations.recipe(paper, row, cell.corpus, modalities=cell.modalities)
+    recipe = declarations.recipe_of(paper, cell)
     of, read = paper.printed_on.on(cell.corpus), passports(features)
     printed = {letter: LETTERS[letter] for letter in recipe["data"]["modalities"]}
     lacking = "".join(letter for letter, modality in printed.items() if modality not in read)

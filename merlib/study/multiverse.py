@@ -122,7 +122,7 @@ def beside(paper: Paper, column: str, data: str) -> dict[str, float]:
     lines, floors = {}, {}
     for other in paper.tables.values():
         records = records_of(paper.id, other.id, data)
-        for row in (row for row in other.row if row.runs and row.kind == "own" and not row.change):
+        for row in (row for row in other.row if row.trains and not row.change):
             for cell in declarations.row_cells(paper, other, row):
                 if (cell.corpus, cell.metric, cell.modalities, cell.fold) != (*measured, None, None):
                     continue

@@ -27,7 +27,9 @@ import numpy as np
 import pandas as pd
 
 from merlib.data import official
+from merlib.data.table import COPY
 from merlib.declarations import Cell
+from merlib.declarations.schema import OF_CLASS
 from merlib.files import atomic
 from merlib.places import results_folder
 from merlib.study.statistics import Statistic
@@ -35,7 +37,6 @@ from merlib.study.statistics import Statistic
 if TYPE_CHECKING:
     from merlib.study.runs import Run
 
-CLASS = ("f1", "precision", "recall")  # metrics of one class
 KEY_BITS = 128  # of labels, so that nobody finds the key by trying
 BINARY = ("acc2", "f1_acc2")  # metrics of two classes, on the sentiment corpora
 SELECTIONS = ("val", "test_peak")
@@ -168,9 +169,12 @@ def right_of(kept: Outcomes, table: pd.DataFrame, ids: np.ndarray) -> np.ndarray
 
 
 def _clusters(key: bytes, table: pd.DataFrame, ids: np.ndarray, y_true: np.ndarray) -> np.ndarray:
-    """The number of the cluster of each utterance, in drawn order, those of a single label joined with the next."""
+    """The number of the cluster of each utterance, in drawn order, those of a single label joined with the next.
+
+    An augmented copy that tests is in the cluster of its original.
+    """
     names = dict(zip(table["utterance"], cluster_names(table), strict=True))
-    names = np.array([str(names[i]) for i in ids])
+    names = np.array([str(names[i.removesuffix(COPY)]) for i in ids])
     drawn = sorted(set(names), key=lambda name: _drawn(key, f"cluster {name}"))
     number, at, held = {}, 0, set()
     for name in drawn:
@@ -188,7 +192,7 @@ def score(cell: Cell) -> Statistic | None:
     name, average = cell.metric, ""
     if name.startswith(("macro_", "weighted_")):
         average, name = name.split("_", 1)
-    if name in CLASS and not average:
+    if name in OF_CLASS and not average:
         at = official.LABELS[cell.corpus].index(cell.emotion)
         return lambda counts: 100 * _of_classes(name, counts)[..., at]
     of_all = {

@@ -74,8 +74,8 @@ def _runs(paper: Paper, table: str, *, data: str, seeds: Sequence[int]) -> Runs:
     declared, runs = paper.table(table), {}
     records = records_of(paper.id, declared.id, data)
     for row in declared.row:
-        for cell in declarations.row_cells(paper, declared, row) if row.runs and row.kind == "own" else ():
-            protocol = declarations.recipe(paper, row, cell.corpus, modalities=cell.modalities)["protocol"]
+        for cell in declarations.row_cells(paper, declared, row) if row.trains else ():
+            protocol = declarations.recipe_of(paper, cell)["protocol"]
             of_row = runs.setdefault((row.id, cell.corpus), {})
             for record in () if protocol.get("mask_percent") else records.get((row.id, cell.column), ()):
                 asked = record.seed in seeds and record.fold not in of_row.get(record.seed, {})

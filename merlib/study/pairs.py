@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from merlib import declarations
 from merlib.data import splits
 from merlib.declarations import LETTERS, Cell, Paper, Row
 from merlib.study import likeness, outcomes, statistics, verdicts
 from merlib.study.comparison import Spreads
 from merlib.study.statistics import Estimate, Pooled
+
+UNEQUAL = "have read other features, or other test utterances"  # which both sides run again on one root would mend
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,10 @@ class Pairs:
 
     def side(self, cell: Cell) -> Side:
         """The side of a cell; without records where its row is quoted, or has not run."""
-        row = self.paper.tables[cell.table].find(cell.row)
+        row = self.paper.row_of(cell)
         if not row.runs:
             return Side(row, cell, [], {})
-        protocol = declarations.recipe(self.paper, row, cell.corpus, modalities=cell.modalities)["protocol"]
+        protocol = self.spreads.protocol(cell)
         records = self.spreads.records(cell.table).get((cell.row, cell.column), [])
         return Side(row, cell, [r for r in records if r.selection == protocol["select"]], protocol)
 
@@ -79,8 +80,8 @@ class Pairs:
             return f"{names} are one run on this root"
         both = high.seeds.keys() & low.seeds.keys()
         if both and not self._equal_seeds(high, low):
-            return f"{names} have read other features, or other test utterances"
-        printed = [likeness.printed_letters(self.paper, side.row, side.cell) for side in (high, low)]
+            return f"{names} {UNEQUAL}"
+        printed = [likeness.printed_letters(self.paper, side.cell) for side in (high, low)]
         read = [likeness.passports(side.records[0].features) for side in (high, low)]
         lacking = {k for letters, of in zip(printed, read, strict=True) for k in letters if LETTERS[k] not in of}
         if printed[0] != printed[1] and lacking:

@@ -9,7 +9,7 @@ from merlib import declarations
 from merlib.data import folders, inputs, splits
 from merlib.data.table import CorpusError
 from merlib.declarations import LETTERS, Cell, Paper, Row, Table
-from merlib.errors import RequestError
+from merlib.errors import RequestError, listed
 from merlib.places import TWINS
 from merlib.study.runs import Run
 
@@ -47,7 +47,8 @@ def plan(
     corpora = set(folders.corpora(data)) & set(paper.corpora)
     if not corpora:
         remedy = f"call merlib.twins.ensure({data!r}, {paper.corpora})" if data in TWINS else "see `merlib doctor`"
-        raise CorpusError(f"the root {data!r} ({folders.root_path(data)}) has none of {paper.corpora}: {remedy}")
+        what = f"the root {data!r} ({folders.root_path(data)}) has none of {listed(paper.corpora)}"
+        raise CorpusError(f"{what}: {remedy}")
     planned, skipped = [], []
     for each in rows_of(declared, row):
         for (corpus, modalities), cells in _groups(paper, declared, each, corpora).items():
@@ -67,10 +68,17 @@ def plan(
     return planned, skipped
 
 
+def not_held(paper: Paper, table: str, data: str) -> list[str]:
+    """The reason for every row of a table and corpus that the root does not have, of which `plan` says nothing."""
+    declared, corpora = paper.table(table), set(paper.corpora) - set(folders.corpora(data))
+    corpora_of = lambda row: dict.fromkeys(corpus for corpus, _ in _groups(paper, declared, row, corpora))
+    return [f"{row.id} on {corpus}: the root has no {corpus}" for row in declared.row for corpus in corpora_of(row)]
+
+
 def _groups(paper: Paper, table: Table, row: Row, corpora: set[str]) -> dict[tuple[str, str | None], list[Cell]]:
     """(corpus, modalities) of each run of a row, on the corpora of the root -> the cells whose values it gives."""
     groups: dict[tuple[str, str | None], list[Cell]] = {}
-    for cell in declarations.row_cells(paper, table, row) if row.runs and row.kind == "own" else ():
+    for cell in declarations.row_cells(paper, table, row) if row.trains else ():
         if cell.corpus in corpora:
             groups.setdefault((cell.corpus, cell.modalities), []).append(cell)
     return groups

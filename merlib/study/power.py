@@ -99,11 +99,12 @@ class _Study:
         return _pooled(of, [(self.paper.id, means) for means in self.own.of(cell)], own=True)
 
     def _of_others(self, corpus: str, metric: str, emotion: str | None, split: tuple) -> Spread | None:
-        """That of the first group of rows, from like to unlike, of which some have two seeds."""
-        one_class = bool(emotion)
+        """That of the first group of rows, from like to unlike, of which some have two seeds; their splits may have
+        other names."""
+        one_class, folds = bool(emotion), split[:2]
         groups: dict[str, Callable[..., bool]] = {
-            f"{metric} on {corpus}": lambda c, m, e, s: (c, m, e, s) == (corpus, metric, emotion, split),
-            f"{metric} on all corpora": lambda c, m, e, s: (m, bool(e), s) == (metric, one_class, split),
+            f"{metric} on {corpus}": lambda c, m, e, s: (c, m, e, s[:2]) == (corpus, metric, emotion, folds),
+            f"{metric} on all corpora": lambda c, m, e, s: (m, bool(e), s[:2]) == (metric, one_class, folds),
             f"all scores of {'classes' if one_class else 'whole test sets'}": lambda c, m, e, s: (
                 (bool(e), s[0]) == (one_class, split[0]) and m not in PLAIN
             ),
@@ -144,7 +145,7 @@ def _of_claim(study: _Study, claim: Claim, pair: tuple[Cell, Cell], tested: bool
 
 
 def _notes(paper: Paper, pair: tuple[Cell, Cell], tested: bool, gain: float, deviation: float) -> Iterator[str]:
-    rows = [paper.tables[cell.table].find(cell.row) for cell in pair]
+    rows = [paper.row_of(cell) for cell in pair]
     if not tested:
         yield f"quoted, not trained here: {'; '.join(row.label for row in rows if not row.runs)}"
     if gain <= 0:

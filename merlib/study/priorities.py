@@ -5,6 +5,7 @@ from itertools import chain
 from merlib.declarations import Paper
 from merlib.study import claimed
 from merlib.study.claims import judge_claims
+from merlib.study.pairs import UNEQUAL
 
 CENTRAL, OPEN, REST = PRIORITIES = ("central claim", "open claim", "rest")
 SEEDS = 3  # of a row that no central claim rests on; further ones come last
@@ -13,13 +14,14 @@ SEEDS = 3  # of a row that no central claim rests on; further ones come last
 def of_rows(paper: Paper, data: str) -> dict[tuple[str, str], str]:
     """(table, row) -> its priority, of all rows that a claim of the paper compares.
 
-    A claim is open while our runs on the data root neither support nor contradict it.
+    A claim is open while our runs on the data root neither support nor contradict it, and further runs could.
     """
-    verdicts = judge_claims(paper.id, data).set_index("claim")["verdict"]
+    judged = judge_claims(paper.id, data)
+    decidable = judged["verdict"].isin(("undecided", "not run")) | judged["note"].str.contains(UNEQUAL, regex=False)
+    open_claims = set(judged.loc[decidable, "claim"])
     found: dict[tuple[str, str], str] = {}
     for claim, pairs in claimed.pairs(paper):
-        is_open = verdicts[claim.id] in ("undecided", "not run")
-        priority = CENTRAL if claim.central else OPEN if is_open else REST
+        priority = CENTRAL if claim.central else OPEN if claim.id in open_claims else REST
         for cell in chain.from_iterable(claimed.trained(paper, pairs)):
             address = (cell.table, cell.row)
             found[address] = min(found.get(address, REST), priority, key=PRIORITIES.index)

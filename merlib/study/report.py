@@ -9,7 +9,8 @@ from merlib.data import official
 from merlib.declarations import Paper, Row, Table
 from merlib.files import atomic
 from merlib.places import TWINS, results_folder
-from merlib.study import verdicts
+from merlib.study import claims, front_page, verdicts
+from merlib.study.claims_page import TWIN_CAVEAT
 from merlib.study.comparison import compare
 from merlib.study.recorded import records_path
 from merlib.study.records import PLAIN
@@ -22,12 +23,16 @@ DOUBTS = {
     "part-of-corpus": "Trained and tested on a part of the official corpus",
     "stale": "Recorded under another recipe or by other code than the present ones, or before records said which",
 }
-TWIN_CAVEAT = "**Synthetic twin**: these numbers show that everything runs, and nothing about the papers' claims."
 CAVEAT = (
     "Printed numbers come from the papers' own features, reproduced ones from the features named in each table. "
     "`inputs` says how these relate; only where they are the `same` does `verdict` judge the printed number, by an "
     "interval of the difference. `reproduced` is selected on validation; `test_peak` is what selection on the test set "
     "would have given."
+)
+FINDINGS = (
+    "Each is judged by differences between our own runs on equal inputs: points are percentage points, positive in the "
+    "direction of the claim. A verdict is at 5 % after Holm's adjustment over all claims of a paper; intervals are "
+    "not adjusted, nor are seeds, with which four of five studies would find what is printed. All claims: `claims.md`."
 )
 Board = tuple[Paper, Table, pd.DataFrame]  # a table, and `compare` of it
 
@@ -36,7 +41,7 @@ def boards_of(data: str, *, only_with_floors: bool = False, paper: str | None = 
     """Every table with rows of all papers, or of one, printed beside reproduced; those `when_named` with records."""
     return [
         (paper, table, compare(paper.id, table.id, data))
-        for paper in map(declarations.load, [paper] if paper else declarations.papers())
+        for paper in map(declarations.load, declarations.papers(paper))
         for table in paper.tables.values()
         if table.row and (not table.when_named or records_path(paper.id, table.id, data).exists())
         if _has_floors(table) or not only_with_floors
@@ -133,6 +138,14 @@ def write(data: str, boards: list[Board] | None = None) -> Path:
         f"# Printed beside reproduced, on `{data}`",
         "",
         TWIN_CAVEAT if data in TWINS else CAVEAT,
+        "",
+        "## What the central claims come to",
+        "",
+        FINDINGS,
+        "",
+        front_page.findings(claims.judge_claims(data=data)),
+        "",
+        "## How many numbers have run, and what they say of the printed ones",
         "",
         _markdown(summary(data, boards)),
         "",

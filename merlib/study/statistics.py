@@ -130,7 +130,7 @@ def smallest_gain(seeds: int, deviation: float, *, level: float = LEVEL) -> floa
 
 @cache
 def _smallest_effects(most: int, level: float) -> np.ndarray:
-    """The same for a deviation of 1, of 2 to `most` pairs, by the noncentral t distribution (Cohen 1988)."""
+    """`smallest_gain` of 2 to `most` pairs for a deviation of 1, by the noncentral t distribution (Cohen 1988)."""
     from scipy.special import nctdtrinc, stdtrit
 
     n = np.arange(2, most + 1)

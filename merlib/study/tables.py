@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from merlib import declarations
 from merlib.data import folders
 from merlib.declarations import Cell, Paper, Row, Table
+from merlib.declarations.schema import OF_CLASS
 from merlib.errors import MerlibError, RequestError
 from merlib.places import commit
 from merlib.study import outcomes, stale
@@ -112,7 +113,7 @@ def records_of_run(cells: list[Cell], run: Run, result: dict[str, Any]) -> list[
     }  # fmt: skip
     records = []
     for cell in cells:
-        of_class = cell.metric in ("f1", "precision", "recall", "count")
+        of_class = cell.metric in (*OF_CLASS, "count")
         metric = f"{cell.metric}/{cell.emotion}" if of_class else cell.metric
         scale = 1 if cell.metric in PLAIN else 100
         for selection, selected in result["selected"].items():

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from merlib import declarations
-from merlib.declarations import SCORES, Cell, Paper
+from merlib.declarations import Cell, Paper
+from merlib.declarations.schema import SHARES
 from merlib.study import identity, likeness, outcomes
 from merlib.study.statistics import Estimate, Pooled, against_printed, cluster_variance, pooled
 
@@ -29,8 +30,8 @@ PERCENT = {"percent": 1.0, "fraction": 100.0}  # of the units of scores; mae and
 
 def percent(cell: Cell) -> float | None:
     """The printed score in percent; None for what is no share, or not printed."""
-    share = cell.metric in (*SCORES, *outcomes.CLASS) and cell.metric not in ("mae", "correlation")
-    return float(cell.printed) * PERCENT[cell.unit] if share and cell.printed is not None else None
+    share = cell.metric in SHARES and cell.printed is not None
+    return float(cell.printed) * PERCENT[cell.unit] if share else None
 
 
 @cache
@@ -51,7 +52,7 @@ def delta(paper: Paper, table: str) -> float:
 
 def _one_system(paper: Paper, cells: list[Cell]) -> bool:
     """Whether the cells are of one training, scored in several ways, such as under masks."""
-    rows = [paper.tables[cell.table].find(cell.row) for cell in cells]
+    rows = [paper.row_of(cell) for cell in cells]
     recipes = [declarations.recipe(paper, row, cell.corpus) for row, cell in zip(rows, cells, strict=True)]
     return all(row.runs for row in rows) and len({identity.of_declared(recipe) for recipe in recipes}) == 1
 
@@ -116,12 +117,12 @@ def test_of(
     return against_printed(seeds, printed, spread(groups), clusters)
 
 
-def inputs_of(paper: Paper, row: Any, cell: Cell, records: list[Any], n: int) -> str:
+def inputs_of(paper: Paper, cell: Cell, records: list[Any], n: int) -> str:
     """The column `inputs` of a cell; several, where its runs differ."""
     relations = {}
     for record in records:
         named = str(record.substitutes)
         substitutes = None if named == "nan" else [] if named == "none" else named.split()
         options = {"features": str(record.features), "substitutes": substitutes, "n": n}
-        relations[likeness.relation(paper, row, cell, **options)] = True
+        relations[likeness.relation(paper, cell, **options)] = True
     return " or ".join(relations)

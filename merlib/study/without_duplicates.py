@@ -66,7 +66,7 @@ class _Study:
         for row, cell in cells:
             if cell.column not in names or cell.corpus != self.corpus.name or outcomes.score(cell) is None:
                 continue
-            recipe = declarations.recipe(paper, row, cell.corpus, modalities=cell.modalities)
+            recipe = declarations.recipe_of(paper, cell)
             selection = recipe["protocol"]["select"]
             runs = [r for r in records.get((row.id, cell.column), ()) if r.selection == selection]
             if runs and not recipe["protocol"].get("mask_percent"):

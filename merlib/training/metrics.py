@@ -13,7 +13,7 @@ from torch import Tensor
 
 from merlib.data.official import ABOVE, sentiment_class
 from merlib.declarations.schema import LOWER_IS_BETTER
-from merlib.errors import RequestError, one_of
+from merlib.errors import RequestError, listed, one_of
 
 Predictions = dict[str, np.ndarray]
 
@@ -55,8 +55,8 @@ def sentiment(*, y_true: np.ndarray, y_pred: Predictions, binary: str) -> dict[s
     }
 
 
-def of_scores(*, y_score: np.ndarray, binary: str = "nonnegative") -> Predictions:
-    """Predictions from the scores of a regression."""
+def of_scores(*, y_score: np.ndarray, binary: str) -> Predictions:
+    """Predictions from the scores of a regression (u); binary: as of `sentiment`."""
     score = np.clip(y_score, -3, 3)
     return {"class": sentiment_class(score), "score": score, "binary": ABOVE[binary](score).astype(int)}
 
@@ -96,7 +96,8 @@ class Judge:
     def selecting_score(self, scores: dict[str, float]) -> float:
         """The score that selects, negated for errors, so that higher is better."""
         if self.select not in scores:
-            raise RequestError(f"protocol.select_metric {self.select!r}: this corpus has {sorted(headline(scores))}")
+            there = listed(sorted(headline(scores)))
+            raise RequestError(f"protocol.select_metric {self.select!r}: this corpus has {there}")
         return -scores[self.select] if self.select in LOWER_IS_BETTER else scores[self.select]
 
 

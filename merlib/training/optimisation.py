@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from merlib.errors import RequestError, one_of
+from merlib.errors import RequestError, listed, one_of
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 NEEDED = {"optimizer", "lr", "beta1", "beta2", "weight_decay", "batch", "epochs", "patience", "clip", "precision",
@@ -42,7 +42,7 @@ def check_section(recipe: dict[str, Any]) -> None:
     """Raise RequestError for leaves that are missing or unknown, or whose value is out of range or no option."""
     missing, unknown = NEEDED - recipe.keys(), recipe.keys() - NEEDED - OPTIONAL
     if missing or unknown:
-        raise RequestError(f"section train: missing {sorted(missing)}, unknown {sorted(unknown)}")
+        raise RequestError(f"section train: missing {listed(sorted(missing))}, unknown {listed(sorted(unknown))}")
     for name, least in LEAST.items():
         if not least <= recipe[name] < math.inf:
             raise RequestError(f"train.{name} {recipe[name]!r}: expected a number from {least} on")

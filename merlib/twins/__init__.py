@@ -14,7 +14,7 @@ from merlib import declarations
 from merlib.data import folders, store, table
 from merlib.data.table import Array
 from merlib.files import atomic, sha256
-from merlib.places import CHECKOUT, MEDIA_SCALE, TWINS
+from merlib.places import CHECKOUT, TWINS, media_scale
 from merlib.twins import dialogues, parts, sequences
 
 CHECKED = ".checked"  # beside a corpus of recordings: which code and declarations were found to make it as it is
@@ -67,7 +67,7 @@ def _everything() -> str:
     """A hash of all code and declarations, and of the scale: more than any corpus is made from, and quickly known."""
     places = [CHECKOUT / "merlib", *declarations.folders().values()]
     every = sorted(file for place in places for kind in ("py", "toml") for file in place.rglob(f"*.{kind}"))
-    return f"{sha256(*every)[:12]} {MEDIA_SCALE:g}"
+    return f"{sha256(*every)[:12]} {media_scale():g}"
 
 
 def _make(folder: Path) -> None:

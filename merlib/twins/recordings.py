@@ -25,12 +25,12 @@ from merlib.declarations.schema import Paper
 from merlib.errors import DeclarationError
 from merlib.features import augment, faces, pipeline, text
 from merlib.files import sha256
-from merlib.places import MEDIA_SCALE
+from merlib.places import media_scale
 from merlib.roots import extract
 from merlib.roots.present import write_recordings
 from merlib.twins import releases
 
-SEED, SCALE = 0, MEDIA_SCALE  # of the material that `releases` can make
+SEED, SCALE = 0, media_scale()  # of the material that `releases` can make
 FRAMES = 8  # frames of a clip, where a paper's recipe does not say
 SMALLEST = 40  # pixels of a face: those drawn are larger, and Haar need not look for smaller ones
 ASR = "_asr"  # end of the name of an array of recognised text

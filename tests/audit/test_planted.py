@@ -256,7 +256,7 @@ def test_only_a_table_with_scores_of_classes_borrows_averages_of_others(declared
     assert ours == [{("table2", "accuracy"), ("table2", "f1")}]
     (main,) = (e for e in evaluations(paper) if {c.row for c in e.cells} == {"ours"})
     assert {(c.table, c.column) for c in main.cells} == {("table1", "accuracy")}
-    assert supports_of("iemocap8", None) == (None, False), "nobody states what is not known"
+    assert supports_of("iemocap8", None, counted={}) == (None, False), "nobody states what is not known"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from importlib import metadata
 
 import nbformat
@@ -274,7 +273,7 @@ def test_commands_that_only_read_load_no_torch(command):
 
 def test_a_defect_keeps_its_plain_traceback(tmp_path):
     (tmp_path / "broken.py").write_text(
-        "from merlib import cli, declarations\ndeclarations.papers = lambda: int('no number')\ncli.main(['cells'])\n"
+        "from merlib import cli, declarations\ndeclarations.papers = lambda *_: int('no number')\ncli.main(['cells'])\n"
     )
     done = subprocess.run([sys.executable, tmp_path / "broken.py"], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.startswith("Traceback (most recent call last):")
@@ -282,7 +281,7 @@ def test_a_defect_keeps_its_plain_traceback(tmp_path):
 
 
 def test_a_value_error_that_is_not_of_our_saying_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr(declarations, "papers", partial(int, "no number"))
+    monkeypatch.setattr(declarations, "papers", lambda *_: int("no number"))
     with pytest.raises(ValueError, match="no number"):
         cli.main(["cells"])
 

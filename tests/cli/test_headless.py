@@ -73,6 +73,13 @@ def test_a_mistyped_parameter_is_refused_before_anything_runs(tmp_path, given, m
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("target, message", [("source.ipynb", "is the notebook itself"), (".", "is a folder")])
+def test_a_copy_that_would_replace_the_notebook_or_a_folder_is_refused_before_anything_runs(tmp_path, target, message):
+    source = write(tmp_path / "source.ipynb", "raise RuntimeError('ran')")
+    with pytest.raises(NotebookError, match=f"{message}: name a file"):
+        headless.run(source, tmp_path / target, {}, progress=False)
+
+
 @pytest.mark.parametrize(
     "shape, message",
     [

@@ -56,6 +56,24 @@ def test_a_mistyped_paper_is_refused(checkout):
     assert "'mfcr' is no paper; there are: attsf_net" in plan(checkout, "--dry-run", code=1, data="twin", paper="mfcr")
 
 
+def test_words_given_twice_count_once_and_empty_seeds_are_seed_0(checkout):
+    output = plan(checkout, "--dry-run", data="twin", paper="mfcre,mfcre", table="4,4", seeds="")
+    assert "mfcre_3_ablations_table4" in output.split()
+
+
+@pytest.mark.parametrize("seeds", ["a", "0;1", "-1"])
+def test_seeds_that_are_no_integers_are_refused_with_what_to_type(checkout, seeds):
+    output = plan(checkout, "--dry-run", code=1, data="twin", paper="mfcre", table="4", seeds=seeds)
+    assert f"'{seeds}': give integers" in output
+
+
+def test_braces_in_the_path_of_a_folder_are_refused(checkout):
+    folder = checkout.parent / "{a}"
+    folder.mkdir()
+    (folder / "checkout").symlink_to(checkout)
+    assert "Snakemake takes braces" in plan(folder / "checkout", "--dry-run", code=1, data="twin")
+
+
 def test_a_paper_without_any_of_its_corpora_is_left_out_with_a_notice(checkout):
     corpus = checkout.parent / "data" / "lab" / "ravdess" / "corpus.json"
     corpus.parent.mkdir(parents=True)

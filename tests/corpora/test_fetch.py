@@ -95,7 +95,7 @@ def test_a_record_s_own_list_gives_sizes_and_checksums(publisher, tmp_path):
     publisher.files["/" + fetch.RAVDESS] = b"<html>"
     with pytest.raises(CorpusError, match="no list of files"):
         fetch.files("ravdess", session=session, base=base)
-    with pytest.raises(CorpusError, match="iemocap6 is not openly licensed.*doctor"):
+    with pytest.raises(CorpusError, match="openly licensed corpora there are meld, ravdess, and no iemocap6.*doctor"):
         fetch.files("iemocap6", session=session)
 
 
@@ -109,18 +109,18 @@ def test_archives_are_unpacked_within_the_folder_only(tmp_path):
         entry = tarfile.TarInfo("MELD.Raw/train.tar.gz")
         entry.size = len(inner.getvalue())
         tar.addfile(entry, io.BytesIO(inner.getvalue()))
-    assert fetch.unpack(outer, tmp_path / "out")
+    assert unpacking.unpack(outer, tmp_path / "out")
     assert [p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()] == [
         "MELD.Raw/train_splits/dia0_utt0.mp4"
     ]
     with zipfile.ZipFile(tmp_path / "in" / "slip.zip", "w") as archive:
         archive.writestr("../../slipped.txt", "x")
-    fetch.unpack(tmp_path / "in" / "slip.zip", tmp_path / "out")
+    unpacking.unpack(tmp_path / "in" / "slip.zip", tmp_path / "out")
     assert not list(tmp_path.glob("slipped*")) and not list(tmp_path.parent.glob("slipped*"))
     with tarfile.open(tmp_path / "in" / "slip.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("../slipped.txt"), io.BytesIO())
     with pytest.raises(CorpusError, match="cannot be unpacked"):
-        fetch.unpack(tmp_path / "in" / "slip.tar", tmp_path / "out")
+        unpacking.unpack(tmp_path / "in" / "slip.tar", tmp_path / "out")
 
 
 def test_what_is_unpacked_is_not_unpacked_again(tmp_path, publisher, monkeypatch):
@@ -209,7 +209,7 @@ def test_a_damaged_archive_is_kept_and_takes_nothing_away(tmp_path, damage):
     with pytest.raises(
         CorpusError, match="MELD.Raw.tar.gz.* cannot be unpacked.*kept: move it away, and fetch it again"
     ):
-        fetch.unpack(archive, tmp_path)
+        unpacking.unpack(archive, tmp_path)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["MELD.Raw", "MELD.Raw.tar.gz", "a.csv"]
     assert there.read_bytes() == b"what was there" and archive.read_bytes() == DAMAGES[damage]
 

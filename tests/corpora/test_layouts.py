@@ -111,7 +111,7 @@ def test_mosei_joins_labels_and_clips_by_their_times(mosei):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("cmu_mosi_std_folds.py", "standard_train_fold=[]\n", "no list .'standard_test_fold'"),
+        ("cmu_mosi_std_folds.py", "standard_train_fold=[]\n", "no list standard_test_fold"),
         ("cmu_mosi_std_folds.py", "standard_train_fold=__import__('os').listdir()\n", "not the SDK's file of lists"),
         ("cmu_mosi_std_folds.py", "standard_train_fold=" + "[" * 9999, "not the SDK's file of lists"),
         ("cmu_mosi_std_folds.py", "standard_train_fold=" + "-" * 99999 + "1", "not the SDK's file of lists"),

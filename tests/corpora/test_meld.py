@@ -58,8 +58,8 @@ def test_quirks_of_the_official_csv_files_are_mended(meld_folder):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (b"Emotion", b"Feeling", "columns .'Emotion'. are missing"),
-        (b"neutral", b"bored", "emotions .'bored'."),
+        (b"Emotion", b"Feeling", "columns Emotion are missing"),
+        (b"neutral", b"bored", "emotions bored"),
         (b"00:16:16,059", b"soon", "MELD time 'soon'"),
         (b",61,4,", b",6x,4,", "train_sent_emo.csv: the Dialogue_ID '6x' is no number"),
     ],

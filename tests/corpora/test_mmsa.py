@@ -134,9 +134,9 @@ def _without(data, split, key):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.pop("valid"), r"found \['test', 'train'\]; expected a dictionary of"),
-        (lambda d: _without(d, "test", "vision"), r"test has no \['vision'\]"),
-        (lambda d: d["train"]["id"].__setitem__(2, "video_1"), r"1 ids of train are not video\$_\$clip.*'video_1'"),
+        (lambda d: d.pop("valid"), r"found test, train; expected a dictionary of"),
+        (lambda d: _without(d, "test", "vision"), r"test has no vision"),
+        (lambda d: d["train"]["id"].__setitem__(2, "video_1"), r"1 ids of train are not video\$_\$clip, first video_1"),
         (lambda d: d["train"]["id"].__setitem__(2, "03bS_n-x$_$2"), "duplicate utterance ids"),
         (
             lambda d: d["valid"].update(audio=d["valid"]["audio"][:2]),

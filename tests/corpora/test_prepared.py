@@ -49,7 +49,7 @@ def test_splits_by_dialogue_and_by_default(lab):
     by_dialogue = '[dialogues]\nval = ["Ses01F_b"]\ntest = ["Ses05F_c"]\n'
     corpus, _ = lab(toml=[*no_column[:1], ('[split]\ndev = "val"\n', by_dialogue)])
     assert list(corpus.table["split"]) == ["val", "val", "train", "test"]
-    with pytest.raises(CorpusError, match=r"lab.toml \[dialogues\]: 1 are in val and in test, first \['Ses05F_c'\]"):
+    with pytest.raises(CorpusError, match=r"lab.toml \[dialogues\]: 1 are in val and in test, first Ses05F_c"):
         twice = by_dialogue.replace('val = ["', 'val = ["Ses05F_c ", "')
         lab(toml=[*no_column[:1], ('[split]\ndev = "val"\n', twice)])
     assert list(lab(toml=no_column)[0].table["split"]) == ["val", "val", "val", "test"]  # one dialogue a session
@@ -61,20 +61,20 @@ def test_splits_by_dialogue_and_by_default(lab):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("[columns]", "[column]", r"unknown keys \['column'\], missing keys \['columns'\]"),
+        ("[columns]", "[column]", r"unknown keys column, missing keys columns"),
         ('corpus = "iemocap6"', 'corpus = "iemocap"', "corpus = 'iemocap'.*expected one of"),
         ('unlabelled = "drop"', 'unlabelled = "yes"', "unlabelled = 'yes'"),
         ('name = "a lab"', "name = ", "lab.toml.*docstring"),
-        ('utterance = "utt"', 'utterance = "id"', r"columns \['id'\] are not there; found \['utt'"),
-        ('speaker = "who"\n', "", r"\[columns\]: unknown keys \[\], missing keys \['speaker'\]"),
-        ('fru = "frustrated"', 'fru = "cross"', r"\['cross'\] are no classes of iemocap6"),
-        ('xxx = ""', "", r"the values \['xxx'\] are not mapped"),
-        ('dev = "val"', "", r"the values \['dev'\] are not mapped"),
-        ('[split]\ndev = "val"', "[dialogues]\nval = []\ntest = []", r"the values \['dev'\]"),
+        ('utterance = "utt"', 'utterance = "id"', r"columns id are not there; found utt"),
+        ('speaker = "who"\n', "", r"\[columns\]: unknown keys none, missing keys speaker"),
+        ('fru = "frustrated"', 'fru = "cross"', r"cross are no classes of iemocap6"),
+        ('xxx = ""', "", r"the values xxx are not mapped"),
+        ('dev = "val"', "", r"the values dev are not mapped"),
+        ('[split]\ndev = "val"', "[dialogues]\nval = []\ntest = []", r"the values dev"),
         ('ids = "utt"', 'ids = "id"', r"\[features.audio\]: cannot read .*id is not a file"),
         ('file = "audio.npz"', 'file = "none.npz"', "cannot read .*No such file"),
         ('modality = "audio"', 'modality = "sound"', "modality = 'sound'"),
-        ('fitted_on = "train"', "", r"missing keys \['fitted_on'\]"),
+        ('fitted_on = "train"', "", r"missing keys fitted_on"),
     ],
 )
 def test_what_is_wrong_in_the_toml_file_is_named(lab, old, new, message):
@@ -85,7 +85,7 @@ def test_what_is_wrong_in_the_toml_file_is_named(lab, old, new, message):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("b2,", "b1,", "duplicate utterance ids.*'b1'"),
+        ("b2,", "b1,", "duplicate utterance ids.*first b1"),
         ("01M,fru,train", "01M,fru,test", "dialogues that cross splits"),
         ("01F_b,7", "01F_b,3", "2 turns are no numbers, or repeat"),
         ("01F_b,7", "01F_b,", "1 turns are no numbers"),
@@ -129,7 +129,7 @@ def test_files_of_windows_editors_say_the_same_in_every_encoding(lab, encoding):
             CSV.replace("\n", ",\n").replace("from,", "from").encode(),
             "row 1 below the header has 9 cells, the header 8",
         ),
-        ("utterances.csv", CSV.replace("said,from", "said,said").encode(), "several columns are named .'said'."),
+        ("utterances.csv", CSV.replace("said,from", "said,said").encode(), "several columns are named said"),
         ("utterances.csv", b"", "utterances.csv: No columns"),
         ("lab.toml", b"a = " + b"[" * 50_000, "lab.toml: .*Expected a TOML file"),
         ("lab.toml", b"a = " + b"9" * 5_000, "lab.toml: .*Expected a TOML file"),
@@ -139,7 +139,7 @@ def test_files_of_windows_editors_say_the_same_in_every_encoding(lab, encoding):
         ("lab.toml", TOML.replace("utterances.csv", "pipe").encode(), "pipe is a named pipe; expected a file"),
         ("lab.toml", TOML.replace("audio.npz", "pipe.npz").encode(), "pipe.npz is a named pipe; expected a file"),
         ("lab.toml", TOML.replace("audio.npz", "a\\u0000.npz").encode(), "holds a zero byte"),
-        ("lab.toml", TOML.replace('start = "from"', "start = 3").encode(), r"\[columns\]: {'start': 3}; expected text"),
+        ("lab.toml", TOML.replace('start = "from"', "start = 3").encode(), r"\[columns\]: start: 3; expected text"),
     ],
 )
 def test_files_that_are_none_are_refused_in_one_line(lab, file, content, message):
@@ -203,10 +203,10 @@ def test_scores_settle_the_classes_of_a_sentiment_corpus(lab):
 @pytest.mark.parametrize(
     ("toml", "csv", "message"),
     [
-        ([('score = "score"', 'label = "score"')], [], r"unknown keys \['label'\], missing keys \['score'\]"),
-        ([("[split]", "[labels]\n[split]")], [], r"unknown keys \['labels'\]"),
-        ([], [("-2.6", "3.2")], r"utterances.csv: 1 scores are not numbers from -3 to 3, first {'b1': '3.2'}"),
-        ([], [("-2.6", "good")], "1 scores are not numbers.*'good'.*Scale or empty them"),
+        ([('score = "score"', 'label = "score"')], [], r"unknown keys label, missing keys score"),
+        ([("[split]", "[labels]\n[split]")], [], r"unknown keys labels"),
+        ([], [("-2.6", "3.2")], r"utterances.csv: 1 scores are not numbers from -3 to 3, first b1: 3.2"),
+        ([], [("-2.6", "good")], "1 scores are not numbers.*good.*Scale or empty them"),
     ],
 )
 def test_what_is_wrong_with_scores_is_named(lab, toml, csv, message):
@@ -215,7 +215,7 @@ def test_what_is_wrong_with_scores_is_named(lab, toml, csv, message):
 
 
 def test_scores_are_only_for_sentiment(lab):
-    with pytest.raises(CorpusError, match=r"\[columns\]: unknown keys \['score'\]"):
+    with pytest.raises(CorpusError, match=r"\[columns\]: unknown keys score"):
         lab(toml=[('label = "emo"', 'label = "emo"\nscore = "emo"')])
 
 
@@ -227,5 +227,5 @@ def test_ravdess_has_a_default_split(lab):
     csv = [("01M", "02"), ("01F,", "02,"), ("0,02F", "0,03"), ("05F,", "24,")]
     corpus, _ = lab(toml=toml, csv=csv)  # Luna-Jimenez' first fold: actor 2 tests, 3 validates, 24 trains
     assert list(corpus.table["split"]) == ["test", "test", "val", "train"]
-    with pytest.raises(CorpusError, match="speakers .'01F'.*01 to 24"):
+    with pytest.raises(CorpusError, match="speakers 01F.*01 to 24"):
         lab(toml=toml, csv=csv[:1])

@@ -42,7 +42,7 @@ def test_npy_and_csv_files_serve_as_well(lab):
     ("arrays", "message"),
     [
         ({"is10": np.where(VALUES == 6, np.nan, VALUES)}, "NaN or infinity in 1 rows, first b2"),
-        ({"utt": np.array(["c1", "a1", "a1", "b2", "b1"])}, r"duplicate ids, first \['a1'\]"),
+        ({"utt": np.array(["c1", "a1", "a1", "b2", "b1"])}, r"duplicate ids, first a1"),
         ({"is10": VALUES[:4]}, r"5 ids for values of shape \(4, 2\)"),
         ({"is10": VALUES[:, 0]}, r"expected numbers of shape \(n, ...\)"),
         ({"is10": VALUES.astype(str)}, "type <U"),
@@ -187,7 +187,7 @@ def test_a_csv_file_with_an_index_or_texts_is_refused_and_columns_that_are_named
     frame = pd.DataFrame({"utt": STORED, "f0": VALUES[::-1, 0] ** 2 % 7, "kind": "wav"})
     frame.to_csv(lab.folder / "audio.csv")
     edits = [('file = "audio.npz"', 'file = "audio.csv"'), ('values = "is10"\n', "")]
-    with pytest.raises(CorpusError, match="audio.csv: 1 columns are no numbers, first {'kind': 'wav'}"):
+    with pytest.raises(CorpusError, match="audio.csv: 1 columns are no numbers, first kind: wav"):
         lab(toml=edits)
     frame.drop(columns="kind").to_csv(lab.folder / "audio.csv")
     with pytest.raises(CorpusError, match="'Unnamed: 0' has no name. Name those wanted in `values`"):

@@ -128,7 +128,7 @@ def test_media_and_times_come_from_a_release_and_all_else_stays(small):
     pd.testing.assert_frame_equal(joined.table[kept], plain.table[kept])
     short = replace(layout, table=layout.table.iloc[2:], source="a copy")
     ids = list(plain.ids[-2:])
-    with pytest.raises(CorpusError, match=rf"meld: a copy has not 2 utterances, first .'{ids[0]}', '{ids[1]}'.\.$"):
+    with pytest.raises(CorpusError, match=rf"meld: a copy has not 2 utterances, first {ids[0]}, {ids[1]}\.$"):
         table.with_recordings(plain, short)
 
 
@@ -151,7 +151,5 @@ def test_missing_columns_are_filled_in_and_needed_ones_named():
     assert columns[["start", "end", "score"]].isna().all(axis=None) and columns["turn"].tolist() == [0, 0, 0]
     assert list(columns) == list(table.DTYPES)
     rows = pd.DataFrame({"utterance": ["u1"], "dialogue": ["u1"], "split": ["train"]})
-    with pytest.raises(
-        CorpusError, match=r"meld: columns \['speaker', 'label'\] are missing; found \['dialogue', 'split'"
-    ):
+    with pytest.raises(CorpusError, match=r"meld: columns speaker, label are missing; found dialogue, split"):
         table.build("meld", rows, source="test")

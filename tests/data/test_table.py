@@ -27,7 +27,7 @@ BREAKS = {
         "split": "train",
     },
     "test speakers who also train": lambda t: {"split": t["split"].mask(t["dialogue"] == t["dialogue"][0], "test")},
-    "speakers such as .'1'": lambda t: {"speaker": t["speaker"].replace("03M", "1")},
+    "speakers such as 1": lambda t: {"speaker": t["speaker"].replace("03M", "1")},
     "dialogues of two sessions": lambda t: {"speaker": t["speaker"].replace("03M", "04M")},
     "scores where the corpus has none": lambda t: {"score": t["score"].where(t.index != 2, 1.0)},
 }
@@ -43,7 +43,7 @@ def test_a_broken_table_is_refused_and_the_rows_are_named(small, what):
 
 def test_actors_of_ravdess_are_numbered_as_the_release_does(small):
     zero = small["ravdess"].table["speaker"].astype(int).sub(1).map("{:02d}".format)
-    with pytest.raises(CorpusError, match="speakers such as .'00'.*01 to 24"):
+    with pytest.raises(CorpusError, match="speakers such as 00.*01 to 24"):
         table.check_corpus(_with(small["ravdess"], speaker=zero))
 
 

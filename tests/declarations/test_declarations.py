@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from merlib import declarations
+from merlib import declarations, errors
 from merlib.declarations.leaves import sourced
 from merlib.errors import DeclarationError
 
@@ -143,11 +143,11 @@ def test_the_twin_changes_only_keys_that_the_recipe_has():
         ({"model.context.cel.name": "lstm"}, "did you mean .*model.context.cell.name"),
         ({"readings.cell": "gru"}, "no option of reading cell; there are: mlstm, slstm, lstm, vil"),
         ({"readings.cells": "lstm"}, "no reading of mfcre"),
-        ({"model.context.turns": "3"}, "expected a {'integer'}"),
-        ({"train.epochs": 2.5}, "expected a {'integer'}"),
-        ({"train.epochs": [3, 7]}, "is a {'list'}"),
+        ({"model.context.turns": "3"}, "expected an integer, such as"),
+        ({"train.epochs": 2.5}, "expected an integer, such as"),
+        ({"train.epochs": [3, 7]}, "is a list; expected an integer"),
         ({"lr": 1e-3}, "'lr' is no leaf: write section.name"),
-        ({"model.mask_padding": 1}, "expected a {'bool'}"),
+        ({"model.mask_padding": 1}, "is an integer; expected true or false"),
     ],
 )
 def test_a_wrong_change_is_refused_with_what_would_be_right(change, says):
@@ -196,3 +196,9 @@ def test_every_leaf_of_the_recipe_has_a_source():
     tree = tomllib.loads((declarations.folders()["mfcre"] / "paper.toml").read_text())
     leaves = sourced(tree["recipe"], PAPER.corpora)
     assert leaves and all(len(source) > 5 for _, source in leaves.values()), leaves
+
+
+def test_names_in_a_message_are_a_sentence_and_no_list():
+    assert errors.listed(["a", "b.c", "two words"]) == "a, b.c, 'two words'"
+    assert errors.listed({"lr": 0.1, "name": "x y"}) == "lr: 0.1, name: 'x y'"
+    assert errors.listed([]) == "none"

@@ -343,7 +343,7 @@ def test_a_clip_that_ends_the_recogniser_is_one_failure(clips, tmp_path):
 
 def test_of_an_id_that_is_there_twice_no_transcript_is_chosen(tmp_path):
     (tmp_path / "t.csv").write_text("utterance,text\nu0,one\nu1,two\nu0 ,three\n")
-    with pytest.raises(CorpusError, match=r"t.csv: ids that are there twice, first \['u0'\]"):
+    with pytest.raises(CorpusError, match=r"t.csv: ids that are there twice, first u0"):
         extract.transcripts(tmp_path / "t.csv", ids="utterance", texts="text")
 
 
@@ -384,7 +384,7 @@ def test_word_errors_are_edits_over_words():
     more = word_errors(reference=said | {"laugh": "[LAUGHTER]"}, recognised=got | {"laugh": "ha ha ha"})
     assert more.insertions == found.insertions + 3 and more.words == found.words and more.utterances == 31
     assert found.substitutions + found.deletions + found.insertions == round(found.rate * words)
-    with pytest.raises(FeatureError, match=r"1 of 31 utterances have no transcript, first \['new'\]"):
+    with pytest.raises(FeatureError, match=r"1 of 31 utterances have no transcript, first new"):
         word_errors(reference=said | {"new": "a"}, recognised=got)
 
 

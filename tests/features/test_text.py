@@ -201,7 +201,7 @@ def test_another_transcript_is_encoded_beside_the_first(encoder, data_folder, mo
     heard.iloc[2:].assign(same="x").to_csv(tmp_path / "asr.csv", index=False)
     for arguments, message in (
         (again, f"asr of asr.csv: no transcript for 2 of {len(heard)} utterances of iemocap6.*empty where nothing"),
-        ([*again, "--ids", "id"], r"asr.csv: columns \['id'\] are not there; found \['u', 'asr', 'same'\]"),
+        ([*again, "--ids", "id"], r"asr.csv: columns id are not there; found u, asr, same"),
         ([*again, "--ids", "same"], "asr.csv: ids that are there twice"),
     ):
         with pytest.raises(SystemExit) as end:
@@ -242,7 +242,8 @@ def test_what_cannot_be_encoded_says_why(encoder, tiny, tmp_path):
         ({"pool": "max"}, "pool='max'.*expected pool one of .*tokens"),
         ({"context": "window"}, "context='window'"),
         ({"encoder": encoder, "max_tokens": 100}, "max_tokens=100, but .* reads 64 at most"),
-        ({"encoder": encoder, "max_tokens": 2}, "max_tokens=2 leaves no room"),
+        ({"encoder": encoder, "max_tokens": 2}, "max_tokens=2 leaves no room.*Ask for 3 or more"),
+        ({"encoder": encoder, "context": "dialogue", "max_tokens": 4}, "max_tokens=4 leaves no room.*Ask for [57] or"),
         ({"encoder": encoder, "layer": 3, "max_tokens": 40}, "layer=3, but .* has 2. Ask for 0"),
         ({"encoder": str(tmp_path)}, "neither"),
     ):
@@ -301,6 +302,16 @@ def test_positions_of_robertas_kind_begin_after_the_padding(encoder, tiny, tmp_p
         text.encode(tiny[0], encoder=str(tmp_path), max_tokens=65)
     long = replace(tiny[0], table=tiny[0].table.assign(text=" ".join(tiny[0].table["text"][:20])))
     assert text.encode(long, encoder=str(tmp_path), max_tokens=64).values.shape == (len(long.ids), 16)
+
+
+@pytest.mark.parametrize("pool", ["mean", "ids"])
+def test_a_tokenizer_of_another_encoder_is_refused(encoder, tiny, tmp_path, pool):
+    shutil.copytree(encoder, tmp_path, dirs_exist_ok=True)
+    model = transformers.AutoModel.from_pretrained(tmp_path)
+    model.resize_token_embeddings(50)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(FeatureError, match=r"knows 50 tokens, and its tokenizer gives number \d+.*Save both again"):
+        text.encode(tiny[0], encoder=str(tmp_path), pool=pool, max_tokens=40)
 
 
 @pytest.mark.parametrize("context", ["alone", "dialogue"])

@@ -163,10 +163,11 @@ def test_the_headlines_have_the_proposed_network_of_each_table_and_its_best_floo
     one = one.assign(features="absent | audio: y | absent or absent | audio: z | absent")
     one.loc[4:, "features"] = "absent | audio: z | absent | substitutes: frozen"  # the floors
     one = pd.concat([one, other])
-    two = board_of([90], [60], kinds=["proposed"], table="table2")
+    two = board_of([90], [60], kinds=["proposed"], table="table2").assign(label="A", heading="A on B", doubt="stale")
     none = board_of([np.nan], [60], kinds=["floor"], table="table3")
     (ax,) = figures.headlines(pd.concat([one, two, none]), data="real").axes
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["A: table1", "A: table2"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["A: table1\nrow 2", "A on B"]
+    np.testing.assert_array_equal(drawn(ax)["in doubt (stale, partial, ...)"], [np.nan, 60])
     assert drawn(ax)["printed"] == [75, 90] and drawn(ax)["reproduced"] == [52, 60]  # the first of equals
     np.testing.assert_array_equal(drawn(ax)["best floor"], [56, np.nan])
 

@@ -79,11 +79,11 @@ def test_as_an_encoder_it_leaves_the_published_classifier_out(saved):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda s: s.pop("stage3.0.branch1.0.weight"), r"this: 1 missing \['stage3.0.branch1.0.weight'\]. Name"),
-        (lambda s: s.update({"stage9.weight": torch.ones(1)}), r"this: 1 unexpected \['stage9.weight'\]. Name"),
+        (lambda s: s.pop("stage3.0.branch1.0.weight"), r"this: 1 missing \(stage3.0.branch1.0.weight\). Name"),
+        (lambda s: s.update({"stage9.weight": torch.ones(1)}), r"this: 1 unexpected \(stage9.weight\). Name"),
         (
             lambda s: s.update({"conv5.0.weight": torch.ones(2, 464, 1, 1)}),
-            r"this: 1 of another shape \['conv5.0.weight \(2, 464, 1, 1\)'\]",
+            r"this: 1 of another shape \(conv5.0.weight \(2, 464, 1, 1\)\)",
         ),
     ],
     ids=["missing", "unexpected", "shape"],

@@ -307,12 +307,64 @@ def test_a_damaged_encoder_is_refused_by_name(wavlm, tmp_path, damage):
     assert "\n" not in str(error.value)
 
 
+def test_weights_are_the_files_that_are_read(tmp_path):
+    """A passport has their hash: of a file beside them that nothing reads, it would be that of any weights."""
+    folder = bert(tmp_path)
+    states = load_file(tmp_path / "model.safetensors")
+    save_file({"other": torch.ones(1)}, tmp_path / "adapter.safetensors")
+    assert [file.name for file in encoders.weights(folder)] == ["model.safetensors"]
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(states, tmp_path / "pytorch_model.bin")
+    assert [file.name for file in encoders.weights(folder)] == ["pytorch_model.bin"]
+    encoders.text_encoder(folder).save_pretrained(tmp_path, max_shard_size="1KB")
+    assert len(encoders.weights(folder)) > 2 and "pytorch_model.bin" not in str(encoders.weights(folder))
+    encoders.text_encoder(folder)
+
+
+def test_quantised_weights_are_not_read_as_floats(tmp_path):
+    folder = bert(tmp_path)
+    for kind in (torch.bfloat16, torch.float16):
+        rewritten(folder, lambda held, kind=kind: {key: value.to(kind) for key, value in held.items()})
+        assert {parameter.dtype for parameter in encoders.text_encoder(folder).parameters()} == {torch.float32}
+    rewritten(folder, lambda held: {key: (127 * value).to(torch.int8) for key, value in held.items()})
+    with pytest.raises(RequestError, match=r"model.safetensors: its weights are quantised \(I8\)"):
+        encoders.text_encoder(folder)
+
+
+def test_a_tokenizer_without_its_vocabulary_is_refused(tmp_path):
+    folder = bert(tmp_path)
+    assert len(encoders.tokenizer(folder)) == 10
+    for file in tmp_path.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(RequestError, match="its tokenizer has no vocabulary: none of merges.txt, tokenizer.json, voc"):
+        encoders.tokenizer(folder)
+
+
+def test_nobody_is_asked_whether_to_run_the_code_of_an_encoder(tmp_path, monkeypatch):
+    folder = bert(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    own = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config | own))
+    monkeypatch.setattr("builtins.input", lambda question: pytest.fail(question))
+    with pytest.raises(RequestError, match="AutoConfig cannot read it .*custom code"):
+        encoders.text_encoder(folder)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"image_mean": [0.5], "image_std": [0.5]}'])
+def test_settings_of_images_that_say_nothing_are_refused(clip, content):
+    file = Path(clip) / "preprocessor_config.json"
+    file.unlink() if content is None else file.write_text(content)
+    with pytest.raises(RequestError, match="preprocessor_config.json gives no image_mean and") as error:
+        encoders.Images(clip, "cpu")
+    assert "\n" not in str(error.value)
+
+
 def test_only_a_pooler_that_is_read_must_be_there(tmp_path):
     folder = bert(tmp_path)
     rewritten(folder, lambda held: {key: value for key, value in held.items() if "pooler" not in key})
     tuned = {"width": 12, "encoder": folder, "tuned_layers": 1}
     assert TunedText(**tuned, pool="hidden").width == 12
-    with pytest.raises(RequestError, match="lack 2 of RobertaModel, first .'pooler.dense.bias'"):
+    with pytest.raises(RequestError, match="lack 2 of RobertaModel, first pooler.dense.bias"):
         TunedText(**tuned, pool="pooler")
 
 

@@ -192,7 +192,7 @@ def test_frames_are_prepared_as_the_weights_were_trained():
 
 
 def test_other_numbers_of_layers_are_refused():
-    with pytest.raises(ValueError, match=r"layers=19: a ResNet here has one of \[18, 34, 50, 101\]"):
+    with pytest.raises(ValueError, match="layers=19: a ResNet here has one of 18, 34, 50, 101"):
         ResNet(layers=19, classes=None)
 
 
@@ -224,7 +224,7 @@ def test_a_prefix_of_all_names_is_taken_off(tmp_path, prefix):
     whole = resnet.published(str(tmp_path / "net.pth"), layers=18, classifier=True)
     torch.testing.assert_close(whole(x), network(x).detach())
     torch.save(state | {"other": x}, tmp_path / "net.pth")
-    with pytest.raises(ValueError, match=r"1 unexpected \['other'\]"):
+    with pytest.raises(ValueError, match=r"1 unexpected \(other\)"):
         resnet.published(str(tmp_path / "net.pth"), layers=18, classifier=True)
 
 
@@ -239,8 +239,8 @@ class Meter:
         (b"no tensors at all", "damaged"),
         ({"meter": Meter()}, "holds more than tensors"),
         ({"epoch": 3}, "no tensors by name"),
-        ({"conv1.weight": torch.zeros(3)}, r"\d+ missing \['bn1.bias'.*1 of another shape \['conv1.weight \(3,\)'\]"),
-        ({"what": torch.zeros(3)}, r"1 unexpected \['what'\]"),
+        ({"conv1.weight": torch.zeros(3)}, r"\d+ missing \(bn1.bias.*1 of another shape \(conv1.weight \(3,\)\)"),
+        ({"what": torch.zeros(3)}, r"1 unexpected \(what\)"),
     ],
     ids=["empty", "text", "code", "none", "shape", "unexpected"],
 )

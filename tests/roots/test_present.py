@@ -57,7 +57,7 @@ def texts() -> list[str]:
         (("02F,0,dev", "02F,0,train"), "holds other ids, labels or splits than .*split differs in 1 of"),
         (
             ("c1,Ses05F_c,0,05F,fru", "c1,Ses05F_c,0,05F,xxx"),
-            "1 utterances only there, 0 only here, first only there .'c1'.",
+            "1 utterances only there, 0 only here, first only there c1",
         ),
     ],
 )
@@ -92,7 +92,7 @@ def test_other_values_of_an_array_are_told_and_set_aside_alone(bring):
     before = store_file.stat().st_mtime_ns
     with pytest.raises(CorpusError, match="holds other values of audio than .*openSMILE IS10.*--replace"):
         bring(values=VALUES + 1)
-    with pytest.warns(Notice, match=r"\['audio'\] was set aside"):
+    with pytest.warns(Notice, match=r"audio was set aside"):
         bring(values=VALUES + 1, replace=True)
     np.testing.assert_array_equal(folders.dataset("lab", "iemocap6").features["audio"].values[0], [9, 10])
     assert store_file.stat().st_mtime_ns == before

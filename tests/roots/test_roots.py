@@ -216,7 +216,11 @@ def test_the_doctor_says_what_a_printed_protocol_lacks_and_what_it_costs(small_t
     )
     assert "microsoft/wavlm-large are not on this machine; it takes about" in written and "(computed)" in written
     corpus = folders.dataset("lab", "iemocap4", features=()).corpus
-    store.add(lab / "iemocap4", corpus, "waveforms", table.Array(np.ones((len(corpus.ids), 1)), "audio", "samples"))
+    for extractor, says in (("samples", "but not what was printed: audio: samples (1)"), ("waveform", "so that")):
+        array = table.Array(np.ones((len(corpus.ids), 1)), "audio", extractor)
+        store.add(lab / "iemocap4", corpus, "waveforms", array)
+        (line,) = doctor.describe({}, papers)["protocols"]["lab"]["gia_mic"]
+        assert f"iemocap4: the array waveforms is here, {says}" in protocols.as_text(line)
     weights = small_twin.parent / "weights" / "EfficientFace_Trained_on_AffectNet7.pth.tar"
     weights.parent.mkdir()
     weights.touch()

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from collections import Counter
 from concurrent.futures import Future
 
@@ -9,8 +10,10 @@ import pandas as pd
 import pytest
 
 from merlib import cli, declarations, study
+from merlib.data import folders
 from merlib.errors import RequestError
 from merlib.study import batch, costs, priorities, probes, records, runs
+from merlib.study.pairs import UNEQUAL
 from merlib.study.planning import plan
 from merlib.training import loop
 
@@ -45,6 +48,22 @@ def test_a_run_that_two_tables_need_is_planned_once(tiny):
     assert set(planned.loc[~planned["network"].astype(bool), "row"]) == {"majority", "logistic"}
 
 
+def test_a_row_that_only_some_seeds_can_run_has_its_reason(places, monkeypatch):
+    reasons = lambda seed: [f"a on c (T): no s{seed}", *([f"b on c (T): no s{seed}"] if seed else [])]
+    monkeypatch.setattr(batch, "plan", lambda *_, seed, **options: ([], reasons(seed)))
+    monkeypatch.setattr(batch, "not_held", lambda *_: [])
+    _, skipped = study.runs_of_batch([("mfcre", "table4")], data="lab", seeds=(0, 1, 2))
+    assert skipped == ["mfcre/table4/a on c (T): no s0", "mfcre/table4/b on c (T): no s1"]
+
+
+def test_rows_on_a_corpus_that_the_root_lacks_are_blocked(tiny):
+    shutil.rmtree(folders.root_path("twin") / "iemocap6")
+    planned, skipped = study.runs_of_batch(TABLES, data="twin", seeds=(0, 1))
+    rows = [row.id for row in declarations.load("mfcre").table("table4").row if row.runs]
+    assert skipped == [f"mfcre/table4/{row} on iemocap6: the root has no iemocap6" for row in rows]
+    assert set(planned["corpus"]) == {"meld"}
+
+
 def test_the_longest_runs_come_first(tiny, monkeypatch):
     seconds = itertools.cycle([3.0, 50.0, 7.0])
     monkeypatch.setattr(batch, "predict", lambda *_: costs.Cost(next(seconds), 100, "no record"))
@@ -74,6 +93,10 @@ def test_a_claim_that_is_decided_is_no_longer_open(tiny, monkeypatch):
     assert set(priorities.of_rows(paper, "twin").values()) == {priorities.CENTRAL, priorities.REST}
     monkeypatch.setattr(priorities, "judge_claims", lambda *_: judged.assign(verdict="undecided"))
     assert set(priorities.of_rows(paper, "twin").values()) == {priorities.CENTRAL, priorities.OPEN}
+    for note, open_too in (("a and b " + UNEQUAL, {priorities.OPEN}), ("a and b are one run", {priorities.REST})):
+        untested = judged.assign(verdict="not testable", note=note)
+        monkeypatch.setattr(priorities, "judge_claims", lambda *_, judged=untested: judged)
+        assert set(priorities.of_rows(paper, "twin").values()) == {priorities.CENTRAL} | open_too
 
 
 def test_a_plan_is_kept_with_what_is_recorded_and_what_is_blocked(tiny, capsys):
@@ -215,6 +238,7 @@ def test_a_line_of_the_plan_is_its_run(tiny):
 
 def test_what_cannot_run_is_told_once_with_its_address(places, monkeypatch):
     monkeypatch.setattr(batch, "plan", lambda paper, table, **options: ([], [f"clip of {paper.id} {table}: {options}"]))
+    monkeypatch.setattr(batch, "not_held", lambda *_: [])
     planned, skipped = study.runs_of_batch([("gia_mic", "table2")], data="lab", seeds=(3, 1))
     assert planned.empty and list(planned) == batch.COLUMNS
     assert skipped == ["gia_mic/table2/clip of gia_mic table2: {'data': 'lab', 'seed': 3}"], "of the first seed"

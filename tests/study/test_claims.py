@@ -45,7 +45,9 @@ def test_a_difference_is_supported_contradicted_or_undecided(ours):
     assert supported["ratio"] == pytest.approx(3.0 / 4.65) and supported["printed"] == 4.65
     assert judged("wo_simam_iemocap_weighted_f1")["verdict"] == "contradicted"
     undecided = judged("wo_swfc_iemocap_weighted_f1")
-    assert undecided["verdict"] == "undecided" and undecided["note"] == "needs about 21 seeds"
+    assert (
+        undecided["verdict"] == "undecided" and undecided["note"] == "about 21 seeds would find the printed difference"
+    )
     assert (undecided["pair"], undecided["covers"]) == (
         "table4/ours.iemocap_weighted_f1 - table4/wo_swfc.iemocap_weighted_f1", "seeds")  # fmt: skip
 
@@ -154,6 +156,23 @@ def test_the_lowest_is_claimed_the_other_way_round(places):
     assert line["verdict"] == "supported" and line["estimate"] == pytest.approx(10.0) and line["printed"] == 5.46
 
 
+def test_that_one_is_above_two_says_nothing_of_these_two(places):
+    for row, value in (("ef_lstm", 55.0), ("lf_lstm", 50.0), ("tfn", 61.0)):
+        record(row, [value, value + 0.5, value - 0.5], paper="mpaf_net", table="table5", column="test_accuracy")
+    line = judged("hybrid_above_late_accuracy", "mpaf_net")
+    assert (line["verdict"], line["pairs"]) == ("supported", "2 of 2") and line["estimate"] == pytest.approx(6.0)
+    assert judged("late_above_early_accuracy", "mpaf_net")["verdict"] == "contradicted"
+
+
+def test_a_test_that_two_claims_share_counts_once(places):
+    """MFCRE says a gain over MultiEMO in disgust twice; that it is the best there rests on the same pair here."""
+    for row, value in (("ours", 40.0), ("multiemo", 36.0)):
+        record(row, [value, value + 1, value - 1], table="table3", column="f1_disgust")
+    claims = study.judge_claims("mfcre")
+    tested = claims[claims["p"].notna()]
+    assert len(tested) == 3 and (tested["p_holm"] == tested["p"]).all()
+
+
 def test_equal_systems_are_seldom_called_different(places, monkeypatch):
     """500 pairs of ten equal systems, three seeds each: at most 5 % of p are below 5 %, with its margin."""
     generator, low = np.random.default_rng(0), 0
@@ -178,6 +197,19 @@ def test_the_page_tells_each_claim_in_a_sentence_and_the_file_has_its_numbers(ou
     page = (results_folder("twin") / "claims.md").read_text()
     assert "Synthetic twin" in page and all(declarations.load(paper).title in page for paper in declarations.papers())
     assert "ours +3.00 points, 95 % interval" in page and "over 3 seeds, where +4.65 is printed." in page
+
+
+def test_what_is_not_judged_stands_folded_behind_what_is(ours):
+    cli.main(["claims", "--write"])
+    page = (results_folder("twin") / "claims.md").read_text()
+    central, rest = page[page.index("Contextual xLSTM") :].split("### The rest")[0:2]
+    assert "- **not testable** `gain_weighted_f1_meld`" in central and "<details>" not in central, "all are read"
+    open_, *folded = rest.split("## Research")[0].split("<details><summary>")
+    assert "- **contradicted** `wo_simam" in open_ and "**not run**" not in open_
+    assert [part.split("</summary>")[0].split(" ", 1)[1] for part in folded] == ["not run", "not testable"]
+    for part in folded:
+        number, verdict = part.split("</summary>")[0].split(" ", 1)
+        assert part.count(f"- **{verdict}** ") == int(number) and "</details>" in part
 
 
 def test_claims_are_of_a_paper_and_not_of_a_table(places, capsys):

@@ -27,9 +27,10 @@ def claim(**more) -> dict:
 
 @pytest.fixture
 def lab(places) -> Path:
-    """A data root with four claims, one of them not central."""
+    """A data root with six claims, one of them not central."""
     lines = [
         claim(), claim(says="x", central=False), claim(claim="b", verdict="undecided", kind="best", seeds=1, folds=5),
+        claim(claim="e", verdict="undecided", low=0.5, p=0.02, p_holm=0.3, note="about 4 seeds would find it"),
         claim(claim="c", paper="hff", verdict="not testable", estimate=None, note="quoted, not trained here: A-B, C"),
         claim(claim="d", paper="hff", verdict="not run", estimate=None, note="merlib run hff table4 full"),
     ]  # fmt: skip
@@ -43,13 +44,19 @@ def test_every_central_claim_is_one_sentence_with_verdict_numbers_and_seeds(lab)
     lines = front_page.parts("lab")["findings"].splitlines()
     assert all(line.startswith("  - Accuracy falls without simAM (Sec. 4): **") for line in lines if line[0] == " ")
     ours = "our difference{} is +2.12 points (95 % interval -1.00 to +5.25, {}), +4.65 is printed."
-    assert [line.partition(": ")[2] or line for line in lines] == [
-        "- **HFF**",
+    undecided = (
+        ours.format("", "3 seeds")
+        .replace("-1.00", "+0.50")
+        .replace(", +4.65 is printed.", ", p 0.02 and 0.3 after Holm's adjustment, +4.65 is printed")
+    )
+    assert [line if line[0] == "-" else line.partition(": ")[2] for line in lines] == [
+        "- **HFF**: of 2 central claims, 1 not run, 1 not testable.",
         "**not testable** (quoted, not trained here: A-B, C); +4.65 is printed.",
         "**not run**; +4.65 is printed.",
-        "- **MFCRE**",
+        "- **MFCRE**: of 3 central claims, 1 supported, 2 undecided.",
         f"**supported**; {ours.format('', '3 seeds')}",
         f"**undecided**; {ours.format(' to table4/wo_simam', '1 seed and 5 folds')}",
+        f"**undecided**; {undecided}; about 4 seeds would find it.",
     ]
 
 
@@ -57,7 +64,7 @@ def test_every_paper_has_a_line_with_the_verdicts_on_its_central_claims(lab):
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in front_page.parts("lab")["papers"].splitlines()]
     of = {row[1].strip("`"): row for row in rows[2:]}
     assert list(of) == declarations.papers()
-    assert of["mfcre"][-1] == "1 supported, 1 undecided" and of["hff"][-1] == "1 not run, 1 not testable"
+    assert of["mfcre"][-1] == "1 supported, 2 undecided" and of["hff"][-1] == "1 not run, 1 not testable"
     assert of["gia_mic"][-1] == "none judged" and of["mfcre"][3] == "IEMOCAP-6, MELD"
     for paper, row in of.items():
         assert row[0] == f"[{declarations.load(paper).title}](papers/{paper}/notes.md)"

@@ -29,8 +29,8 @@ def test_a_version_has_the_numbers_that_it_had(address):
 def test_every_network_and_loss_has_golden_values():
     networks = {kept["recipe"]["model"]["name"] for kept in KEPT.values()}
     losses = {kept["recipe"]["loss"]["name"] for kept in KEPT.values()}
-    assert networks == set(filter(golden.of_its_own, registry.names("model")))
-    assert losses == set(registry.names("loss"))
+    assert networks == set(filter(golden.of_its_own, registry.offers("model")))
+    assert losses == set(registry.offers("loss"))
 
 
 def test_the_golden_values_are_of_the_declared_recipes():

@@ -9,7 +9,7 @@ import pytest
 
 from merlib import cli
 from merlib.corpora import meld
-from merlib.data import folders, store, table
+from merlib.data import folders, splits, store, table
 from merlib.data.table import Array
 from merlib.places import CHECKOUT, results_folder
 from merlib.study import leaks as module
@@ -67,6 +67,15 @@ def test_lines_that_stand_in_training_are_counted_with_their_labels(lab):
     same, near = board.loc["same line"], board.loc["near line"]
     assert (same["right"], same["majority"]) == (100.0, 50.0), "by its two utterances in validation `house` is right"
     assert near["right"] == near["majority"] == pytest.approx(200 / 3)
+
+
+def test_a_test_split_that_also_validates_does_not_stand_in_training_by_itself(lab):
+    corpus = folders.dataset("lab", "iemocap6", features=()).corpus
+    names = splits.assign(corpus.table, {"split": "session5", "validation": "test"})
+    board = pd.DataFrame(module._Things(corpus, {}).shared(names)).set_index("what")
+    counts = ["units", "in_train", "in_val", "in_either", "utterances", "of"]
+    assert board.loc["speaker", counts].tolist() == [2, 0, 0, 0, 0, 4]
+    assert board.loc["same line", counts].tolist() == [3, 2, 0, 2, 2, 3]
 
 
 def test_what_an_encoder_has_learned_from_is_told_once(lab):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from merlib import declarations, study
+from merlib.declarations.schema import OF_CLASS
 from merlib.study import outcomes, statistics
 from merlib.training import metrics
 
@@ -41,7 +42,7 @@ def test_every_score_of_a_classification_follows_from_the_counts(corpus, places)
     averages = ["macro_f1", "macro_precision", "weighted_recall", "weighted_precision", "balanced_accuracy"]
     cells = CELLS + [CELLS[0].model_copy(update={"metric": name}) for name in averages]
     for cell in cells + [CELLS[0].model_copy(update={"metric": name}) for name in ("precision", "recall")]:
-        name = f"{cell.metric}/{cell.emotion}" if cell.metric in outcomes.CLASS else cell.metric
+        name = f"{cell.metric}/{cell.emotion}" if cell.metric in OF_CLASS else cell.metric
         assert outcomes.score(cell)(of.counts.sum(0)) == pytest.approx(100 * expected[name]), name
     assert of.right.mean() == pytest.approx(expected["accuracy"]) and of.val_n == 7
     assert outcomes.score(CELLS[0].model_copy(update={"metric": "mae"})) is None
@@ -113,6 +114,17 @@ def test_the_binary_scores_of_sentiment_follow_too(tiny, binary):
     for cell in cells:
         score = outcomes.score(cell)(of.counts_of(cell).sum(0))
         assert score == pytest.approx(100 * result["selected"]["val"]["scores"][cell.metric]), cell.metric
+
+
+def test_copies_that_test_are_counted_in_the_clusters_of_their_originals(corpus, places):
+    test = corpus[corpus["dialogue"].astype(int) >= 5]
+    copies = test.assign(utterance=test["utterance"] + " augmented")
+    for name, rows in (("0a", test), ("0b", pd.concat([test, copies]))):
+        y_true = rows["label"].to_numpy()
+        about = {"ids": rows["utterance"].to_numpy(), "y_true": y_true, "predicted": {"val": (y_true + 1) % 6}}
+        outcomes.write(outcomes.path_of("twin", name), table=corpus, classes=6, val_n=7, **about)
+    plain, with_copies = (outcomes.read("twin", name) for name in ("0a", "0b"))
+    assert (with_copies.counts == 2 * plain.counts).all() and len(with_copies.right) == 2 * len(plain.right)
 
 
 def test_claims_cover_clusters_where_runs_have_left_outcomes(corpus, places):

@@ -13,7 +13,7 @@ from merlib import cli, declarations, study
 from merlib.declarations import works
 from merlib.study import replication
 from merlib.study.replication import contents, grids, latex, markdown
-from merlib.study.replication.blocks import Cell, Gap, Grid, Heading, Prose, Title
+from merlib.study.replication.blocks import Entry, Gap, Grid, Heading, Prose, Title
 
 PAPER = declarations.load("hff")
 HOSTILE = r"""50% of $x_1$ & {y} #2 \input{/etc/passwd} ~^ <b> "q" | `c` *d* [@nobody] \end{document}"""
@@ -178,7 +178,7 @@ def test_whatever_a_text_holds_it_is_escaped_and_reads_the_same():
 def hostile() -> list:
     """Blocks whose every text is hostile."""
     columns = [(HOSTILE, "printed"), (HOSTILE, "ours"), ("runs", "")]
-    grid = Grid("t", HOSTILE, columns, [[Cell(HOSTILE, "hff"), Cell(HOSTILE), Cell("1")]] * 3, (0.3, 0.3, None))
+    grid = Grid("t", HOSTILE, columns, [[Entry(HOSTILE, "hff"), Entry(HOSTILE), Entry("1")]] * 3, (0.3, 0.3, None))
     return [Title(HOSTILE), Heading(1, HOSTILE), Prose(contents._plain(HOSTILE)), grid, Gap(HOSTILE)]
 
 

@@ -36,6 +36,16 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
+def test_the_report_begins_with_what_the_central_claims_come_to(places):
+    study.write_records("hff", "table3", "lab", [record("hff", 61.0, run="a"), record("cogmen", 67.0, run="b")])
+    text = report.write("lab", [(PAPER, TABLE, study.compare("hff", "table3", "lab"))]).read_text()
+    heads = [line for line in text.splitlines() if line.startswith("## ")]
+    assert heads[0] == "## What the central claims come to"
+    findings = text.split(heads[1])[0]
+    assert "- **HFF**: of 4 central claims, 1 undecided, 3 not run." in findings
+    assert "Weighted F1 above COGMEN, in points (Abstract): **undecided**; our difference is -6.00 points" in findings
+
+
 def test_a_section_has_the_features_the_scores_the_doubts_and_what_has_not_run(board):
     lines = "\n".join(report._section(*board)).split("\n")
     assert lines[:5] == [
@@ -162,7 +172,8 @@ def test_the_report_is_a_caveat_a_summary_sections_and_figures(board, places, da
     headlines = [cells(line) for line in lines[board_at + 2 : start - 1]]
     assert headlines[0][:4] == ["paper", "table", "label", "column"] and len(headlines) == 2 + 5
     assert headlines[4][:6] == ["hff", "table3", "HFF", "weighted_f1", "69.70", "62.00"]
-    summary = [cells(line) for line in lines[4 : board_at - 1]]
+    summary_at = lines.index("## How many numbers have run, and what they say of the printed ones")
+    summary = [cells(line) for line in lines[summary_at + 2 : board_at - 1]]
     assert len(summary) == 3 and summary[0][:2] == ["paper", "table"] and summary[2][:3] == ["hff", "table3", "48"]
     assert lines[start - 1] == "" and lines[start : start + len(section)] == section
     paths = ("hff/drawn", "hff/scoreboard", "scoreboard")

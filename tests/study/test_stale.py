@@ -90,7 +90,7 @@ def test_counts_are_never_stale():
 
 
 def test_versions_read_from_the_source_are_those_of_the_modules(tmp_path, monkeypatch):
-    modules = {registry._module_name(kind, name) for kind in ("model", "loss") for name in registry.names(kind)}
+    modules = {registry._module_name(kind, name) for kind in ("model", "loss") for name in registry.offers(kind)}
     modules |= {"merlib.training.loop", "merlib.data.inputs"}
     for module in modules:
         assert registry._stated_version(module) == importlib.import_module(module).VERSION, module

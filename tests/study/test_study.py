@@ -119,7 +119,7 @@ def test_a_new_version_of_the_network_loss_or_loop_makes_another_run(tiny, monke
 
 @pytest.mark.parametrize("kind", ["model", "loss"])
 def test_every_network_and_loss_has_a_version(kind):
-    versions = {name: registry.version(kind, name) for name in registry.names(kind)}
+    versions = {name: registry.version(kind, name) for name in registry.offers(kind)}
     assert versions and all(isinstance(version, int) and version >= 1 for version in versions.values()), versions
 
 

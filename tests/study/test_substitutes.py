@@ -153,7 +153,7 @@ def test_what_a_run_will_take_is_not_told_by_records_of_another_protocol(tiny):
     ("old", "new", "says"),
     [
         ('modality = "audio"', 'modality = "speech"', "input should be 'text', 'audio' or 'visual'"),
-        ('data.audio = "audio" }', 'data.visual = "faces" }', "of audio, must not change .'data.visual'"),
+        ('data.audio = "audio" }', 'data.visual = "faces" }', "of audio, must not change data.visual"),
         ('audio.checkpointing = false, data', "audio.checkpoint = false, data", "checkpoint' is no leaf of gia_mic"),
         ('always = ["majority",', 'always = ["minority",', "'minority' is no base of gia_mic"),
     ],
@@ -174,7 +174,7 @@ def test_a_mistake_in_a_substitute_is_named(tmp_path, monkeypatch, old, new, say
     ("change", "says"),
     [
         ({"substitute.stored_text": True}, "unknown recipe key 'substitute.stored_text'; did you mean"),
-        ({"substitute.stored_speech": "yes"}, "expected a {'bool'}"),
+        ({"substitute.stored_speech": "yes"}, "expected true or false"),
     ],
 )
 def test_a_wrong_choice_of_a_substitute_is_refused(change, says):

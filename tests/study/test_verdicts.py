@@ -16,9 +16,8 @@ SAME = f"{TEXT} | {AUDIO} | {VISUAL}"
 
 def relation(row="ours_as_published", *, features=SAME, substitutes=(), n=2610, paper=PAPER, table="3") -> str:
     declared = paper.table(table)
-    found = declared.find(row)
-    cell = declarations.row_cells(paper, declared, found)[-1]
-    return likeness.relation(paper, found, cell, features=features, substitutes=substitutes, n=n)
+    cell = declarations.row_cells(paper, declared, declared.find(row))[-1]
+    return likeness.relation(paper, cell, features=features, substitutes=substitutes, n=n)
 
 
 @pytest.mark.parametrize(

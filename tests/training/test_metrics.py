@@ -52,7 +52,7 @@ def test_unweighted_accuracy_and_averages_are_scikit_learns():
 
 def test_sentiment_by_hand():
     y_true = np.array([-2.6, -0.2, 0.0, 1.4, 3.0])
-    predicted = metrics.of_scores(y_score=np.array([-3.4, 0.4, -0.6, 1.0, 2.0]))
+    predicted = metrics.of_scores(y_score=np.array([-3.4, 0.4, -0.6, 1.0, 2.0]), binary="nonnegative")
     assert predicted["class"].tolist() == [0, 3, 2, 4, 5] and predicted["score"][0] == -3
     scores = metrics.sentiment(y_true=y_true, y_pred=predicted, binary="nonnegative")
     assert scores["acc7"] == pytest.approx(3 / 5)  # -3, 0 and 1 hit; 0 and 3 are missed

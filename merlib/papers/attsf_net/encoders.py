@@ -86,7 +86,7 @@ class FrameConv(nn.Module):
 class Interpolate(nn.Module):
     """LSTM and convolution over time, then linear interpolation of the real steps to l."""
 
-    def __init__(self, *, width: int, steps: int, dim: int, length: int, temporal: str, kernel: int):
+    def __init__(self, *, width: int, dim: int, length: int, temporal: str, kernel: int):
         super().__init__()
         self.length = length
         self.over_time = one_of(TEMPORAL, temporal, OPTION)(width, dim)

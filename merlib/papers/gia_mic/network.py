@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from merlib import registry
-from merlib.errors import RequestError, one_of
+from merlib.errors import RequestError, listed, one_of
 from merlib.layers.basics import Unchanged
 from merlib.layers.ragged import Joined, masked_mean
 from merlib.papers.gia_mic.generators import InvariantRepresentations, NoInvariantRepresentations
@@ -108,7 +108,7 @@ class GiaMic(nn.Module):
         super().__init__()
         if len(dims) < 2:
             raise RequestError(
-                f"GIA-MIC relates modalities to each other; found only {list(dims)}: take concat_pool, or add another"
+                f"GIA-MIC relates modalities to each other; found only {listed(dims)}: take concat_pool, or add another"
             )
         if dim % heads:
             raise RequestError(f"width {dim} is no multiple of {heads} heads: change dim or heads of the model")

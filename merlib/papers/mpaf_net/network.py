@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from merlib import registry
-from merlib.errors import RequestError, one_of
+from merlib.errors import RequestError, listed, one_of
 from merlib.layers.basics import perceptron
 from merlib.papers.mpaf_net.encoders import check_states, starting_weights, unimodal_encoders
 
@@ -82,7 +82,8 @@ class MpafNet(nn.Module):
         named = [one_of(PATHS, path, "path of model.paths") for path in paths.split()]
         joined = [modalities for modalities in named if set(modalities) <= set(dims)]
         if not joined:
-            raise RequestError(f"paths {paths!r} need other modalities than {sorted(dims)}: choose some that are there")
+            what = f"paths {paths!r} need other modalities than {listed(sorted(dims))}"
+            raise RequestError(f"{what}: choose some that are there")
         dims = {name: width for name, width in dims.items() if any(name in modalities for modalities in joined)}
         self.encoders = registry.bind(unimodal_encoders, encoders, what="model.encoders", dims=dims, steps=steps)
         self.drop = nn.Dropout(dropout)

@@ -18,11 +18,8 @@ WRITERS = {"latex": latex, "md": markdown}
 
 def written(paper: str, data: str, *, form: str, folder: Path | None = None) -> Path:
     """Write report.tex or report.md, references.bib and the figures (PDF or PNG) into a folder; returns the report."""
-    folder, writer, declared = (
-        folder or results_folder(data) / "reports" / paper,
-        WRITERS[form],
-        declarations.load(paper),
-    )
+    folder = folder or results_folder(data) / "reports" / paper
+    writer, declared = WRITERS[form], declarations.load(paper)
     document = contents.document(declared, data)
     for picture in (block for block in document if isinstance(block, Picture)):
         with atomic(folder / f"{picture.name}.{writer.PICTURES}") as part:

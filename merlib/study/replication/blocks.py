@@ -33,7 +33,7 @@ class Gap:
     task: str
 
 
-class Cell(NamedTuple):
+class Entry(NamedTuple):
     """A cell of a table: plain text, and the key of the work that it names."""
 
     text: str
@@ -50,7 +50,7 @@ class Grid:
     name: str
     caption: str
     columns: Sequence[tuple[str, ...]]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[Entry]]
     widths: Sequence[float | None]
 
 

@@ -11,7 +11,7 @@ from merlib.declarations.leaves import sourced
 from merlib.declarations.works import of_corpora, quoted
 from merlib.study.recorded import records_path
 from merlib.study.records import read_records
-from merlib.study.replication.blocks import Cell, Grid
+from merlib.study.replication.blocks import Entry, Grid
 
 LETTERS = {"equivalent": " e", "lower": " l", "higher": " h", "undecided": " u"}  # of verdicts, in a cell
 MOST = 4  # columns of a table side by side, printed and ours each; the others follow below
@@ -28,7 +28,7 @@ def settings(paper: Paper) -> dict[str, tuple[Any, str]]:
 
 def recipe(paper: Paper) -> Grid:
     """The base recipe under the default readings: each setting with its value and its source."""
-    rows = [[Cell(name), Cell(_value(value)), Cell(source)] for name, (value, source) in settings(paper).items()]
+    rows = [[Entry(name), Entry(_value(value)), Entry(source)] for name, (value, source) in settings(paper).items()]
     columns = [("setting",), ("value",), ("source",)]
     return Grid("recipe", "The base recipe and where its values come from", columns, rows, (0.3, 0.22, 0.4))
 
@@ -36,18 +36,12 @@ def recipe(paper: Paper) -> Grid:
 def readings(paper: Paper) -> Grid:
     """The points that the paper leaves open, the options and the default."""
     rows = [
-        [
-            Cell(name),
-            Cell(reading.question),
-            Cell(", ".join(reading.options)),
-            Cell(f"{reading.default}: {reading.why}"),
-        ]
-        for name, reading in paper.readings.items()
+        list(map(Entry, (name, each.question, ", ".join(each.options), f"{each.default}: {each.why}")))
+        for name, each in paper.readings.items()
     ]
     columns = [("reading",), ("question",), ("options",), ("default, and why",)]
-    return Grid(
-        "open-points", "What the paper leaves open, and how we read it", columns, rows, (0.14, 0.26, 0.16, 0.36)
-    )
+    caption = "What the paper leaves open, and how we read it"
+    return Grid("open-points", caption, columns, rows, (0.14, 0.26, 0.16, 0.36))
 
 
 def corpora(paper: Paper) -> Grid:
@@ -59,14 +53,8 @@ def corpora(paper: Paper) -> Grid:
         utterances = ", ".join(f"{split} {size}" for split, size in sizes.items())
         classes = ", ".join(official.LABELS.get(corpus, ()))
         work = next(iter(of_corpora([corpus])), None)
-        rows.append(
-            [
-                Cell(official.NAMES.get(corpus, corpus), work),
-                Cell(utterances),
-                Cell(classes),
-                Cell(official.ACCESS.get(corpus, "")),
-            ]
-        )
+        others = map(Entry, (utterances, classes, official.ACCESS.get(corpus, "")))
+        rows.append([Entry(official.NAMES.get(corpus, corpus), work), *others])
     columns = [("corpus",), ("utterances",), ("classes",), ("access",)]
     return Grid("corpora", "Corpora: official sizes, and how to get them", columns, rows, (0.14, 0.18, 0.22, 0.38))
 
@@ -79,8 +67,8 @@ def cost(paper: Paper, data: str) -> Grid | None:
         return None
     runs = records[records["run"].fillna("") != ""].drop_duplicates("run")
     rows = [
-        [Cell(str(device)), Cell(str(len(of))), Cell(f"{of['seconds'].sum() / 3600:.1f}"),
-         Cell(f"{of['peak_memory_mb'].max() / 1000:.1f}")]
+        [Entry(str(device)), Entry(str(len(of))), Entry(f"{of['seconds'].sum() / 3600:.1f}"),
+         Entry(f"{of['peak_memory_mb'].max() / 1000:.1f}")]
         for device, of in runs.groupby("device")
     ]  # fmt: skip
     columns = [("device",), ("runs",), ("hours",), ("peak memory (GB)",)]
@@ -96,12 +84,10 @@ def claims(paper: Paper, judged: pd.DataFrame) -> Grid:
         says = f"{line.says} ({line.where}){' *' * line.central}"
         ours = f"{line.estimate:+.2f}{interval}" if has else ""
         verdict = f"{line.verdict}, p {line.p_holm:.2g}" if has and not pd.isna(line.p_holm) else line.verdict
-        rows.append([Cell(says), Cell(f"{line.printed:+.2f}"), Cell(ours), Cell(str(line.seeds or "")), Cell(verdict)])
+        rows.append(list(map(Entry, (says, f"{line.printed:+.2f}", ours, str(line.seeds or ""), verdict))))
     columns = [("claim",), ("printed",), ("ours (95 % interval)",), ("seeds",), ("verdict, p after Holm",)]
-    caption = (
-        f"Claims of {paper.id}, judged by differences between our own runs on equal inputs, in percentage points; "
-    )
-    caption += "central ones have a star"
+    judged_by = "judged by differences between our own runs on equal inputs, in percentage points"
+    caption = f"Claims of {paper.id}, {judged_by}; central ones have a star"
     return Grid("claims", caption, columns, rows, (0.4, None, 0.2, None, 0.18))
 
 
@@ -113,33 +99,28 @@ def results(paper: Paper, table: Table, board: pd.DataFrame) -> Iterator[Grid]:
     for at, names in enumerate(parts, start=1):
         cells = {row.id: _cells(paper, table, row, names, lines) for row in table.row}
         rows = [
-            [Cell(row.label, quoted(paper, row)), *cells[row.id], Cell(_runs(row, names, lines))]
+            [Entry(row.label, quoted(paper, row)), *cells[row.id], Entry(_runs(row, names, lines))]
             for row in table.row if any(cell.text for cell in cells[row.id])
         ]  # fmt: skip
-        head = [
-            (table.columns[name].label or name.replace("_", " "), kind)
-            for name in names
-            for kind in ("printed", "ours")
-        ]
+        labels = _distinct([table.columns[name].label or name.replace("_", " ") for name in names])
+        head = [(label, kind) for label in labels for kind in ("printed", "ours")]
         part = f", part {at} of {len(parts)}" if len(parts) > 1 else ""
         caption, name = f"{table.where}: {table.caption}{part}", f"{table.id}-{at}" if part else table.id
         widths = (0.17 if len(names) == MOST else 0.3, *[None] * len(head), None)
         if rows:
-            yield Grid(name, caption, [("row", ""), *_distinct(head), ("runs", "")], rows, widths)
+            yield Grid(name, caption, [("row", ""), *head, ("runs", "")], rows, widths)
 
 
-def _distinct(head: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Columns of one label stay apart: the second is numbered."""
-    labels = [label for label, _ in head[::2]]
-    numbered = [label if labels.count(label) == 1 else f"{label} ({at})" for at, label in enumerate(labels, start=1)]
-    return [(label, kind) for label in numbered for kind in ("printed", "ours")]
+def _distinct(labels: list[str]) -> list[str]:
+    """Labels that stand above several columns are numbered, so that these stay apart."""
+    return [label if labels.count(label) == 1 else f"{label} ({at})" for at, label in enumerate(labels, start=1)]
 
 
-def _cells(paper: Paper, table: Table, row: Row, names: list[str], lines: dict) -> list[Cell]:
+def _cells(paper: Paper, table: Table, row: Row, names: list[str], lines: dict) -> list[Entry]:
     """The printed number and ours in each of the columns."""
     printed = {cell.column: cell.printed for cell in row_cells(paper, table, row)}
     pairs = [(printed.get(name) or "", _ours(row, table.columns[name], lines.get((row.id, name)))) for name in names]
-    return [Cell(text) for pair in pairs for text in pair]
+    return [Entry(text) for pair in pairs for text in pair]
 
 
 def _ours(row: Row, column: Column, line: Any) -> str:

@@ -10,7 +10,7 @@ import tabulate
 
 from merlib.declarations import Work
 from merlib.declarations.works import FIELDS
-from merlib.study.replication.blocks import CITED, Block, Cell, Gap, Grid, Heading, Picture, Prose, Title
+from merlib.study.replication.blocks import CITED, Block, Entry, Gap, Grid, Heading, Picture, Prose, Title
 
 SUFFIX, PICTURES, UNDATED = "tex", "pdf", {"CreationDate": None, "Creator": None}
 ESCAPED = str.maketrans(tabulate.LATEX_ESCAPE_RULES)
@@ -86,7 +86,7 @@ def _grid(grid: Grid) -> str:
     return _longtable(header, rows, grid.widths, caption=escape(grid.caption), label=f"tab:{grid.name}")
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Entry) -> str:
     text = escape(cell.text) if " " in cell.text else BREAKS.sub(BREAK, escape(cell.text))
     return f"{text}~\\cite{{{cell.cites}}}" if cell.cites else text
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from merlib.declarations import Work
 from merlib.declarations.works import citation
-from merlib.study.replication.blocks import Block, Cell, Gap, Grid, Heading, Picture, Prose, Title
+from merlib.study.replication.blocks import Block, Entry, Gap, Grid, Heading, Picture, Prose, Title
 
 SUFFIX, PICTURES, UNDATED = "md", "png", {"Software": None}
 
@@ -30,11 +30,11 @@ def _block(block: Block) -> str:
         case Picture():
             return f"![{block.caption}]({block.name}.png)"
         case Grid():
-            header = [_cell(Cell(": ".join(filter(None, column)))) for column in block.columns]
+            header = [_cell(Entry(": ".join(filter(None, column)))) for column in block.columns]
             frame = pd.DataFrame([[_cell(cell) for cell in row] for row in block.rows], columns=header)
             return f"{frame.to_markdown(index=False, disable_numparse=True)}\n\n*{block.caption}*"
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Entry) -> str:
     plain = " ".join(cell.text.split()).replace("|", "\\|")
     return f"{plain} [@{cell.cites}]" if cell.cites else plain

@@ -259,7 +259,7 @@ def test_frame_convolution_mixes_all_steps():
 
 def test_interpolation_is_torchs_on_the_real_steps():
     torch.manual_seed(0)
-    module, x = Interpolate(width=4, steps=6, dim=3, length=5, temporal="lstm", kernel=3).double(), draw(3, 6, 4)
+    module, x = Interpolate(width=4, dim=3, length=5, temporal="lstm", kernel=3).double(), draw(3, 6, 4)
     result = module(x, torch.arange(6) < torch.tensor([[6], [2], [1]]))
     for b, length in enumerate((6, 2, 1)):
         h = module.conv(module.over_time.rnn(x[b : b + 1, :length])[0].transpose(1, 2))

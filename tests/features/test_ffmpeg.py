@@ -1,4 +1,4 @@
-"""Time in recordings: whatever clock a film has, frames and audio are those of the second asked for; cut files fail."""
+"""Time in recordings: whatever the clock, frames and audio are those of the second asked for; cut files fail."""
 
 import os
 import struct
@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from merlib.data import recordings
-from merlib.features import decoding, film, limits
+from merlib.features import decoding, ffmpeg, limits
 from merlib.features.decoding import Clip, MediaError
 
 RATE, FPS = 16000, 25
@@ -25,10 +25,10 @@ def steps(count: int = RATE * 2, seed: int = 0) -> np.ndarray:
 
 def write(
     path: Path, *, times: list[float] | None = None, start: float = 0.0, sound: np.ndarray | None = None,
-    sound_at: float = 0.0, codecs: tuple[str, str] = ("mpeg4", "pcm_s16le"), size: tuple[int, int] = (32, 32),
+    audio_at: float = 0.0, codecs: tuple[str, str] = ("mpeg4", "pcm_s16le"), size: tuple[int, int] = (32, 32),
     noise: int = 0, **options,
 ) -> Path:  # fmt: skip
-    """A film whose frame k is grey of 20 + 4 k, at times[k] or `start` + k / 25 (s); its sound begins at `sound_at`."""
+    """Frame k is grey of 20 + 4 k, at times[k] or `start` + k / 25 (s); the audio begins at `audio_at`."""
     base, draw = Fraction(1, 1000 if times else FPS), np.random.default_rng(0)
     with av.open(str(path), "w", **options) as out:
         frames = out.add_stream(codecs[0], rate=FPS)
@@ -47,7 +47,7 @@ def write(
             track = out.add_stream(codecs[1], rate=RATE, layout="mono")
             for i in range(0, len(sound), 1024):
                 block = av.AudioFrame.from_ndarray(sound[None, i : i + 1024].copy(), format="fltp", layout="mono")
-                block.rate, block.pts, block.time_base = RATE, i + round(sound_at * RATE), Fraction(1, RATE)
+                block.rate, block.pts, block.time_base = RATE, i + round(audio_at * RATE), Fraction(1, RATE)
                 packets += track.encode(block)
             packets += track.encode()
         out.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
@@ -61,7 +61,7 @@ def shades(clip: Clip, count: int | None = None) -> list[int]:
 
 @pytest.mark.parametrize("count", [1, 7, 8, 25, 80])
 def test_at_a_constant_rate_each_time_has_its_frame(tmp_path, count):
-    clip = Clip("u", write(tmp_path / "film.mp4"))
+    clip = Clip("u", write(tmp_path / "ffmpeg.mp4"))
     assert decoding.duration(clip) == 2.0
     half = [round(2.0 * (i + 0.5) / count * FPS, 6) for i in range(count)]  # in frames; a tie is the later frame's
     assert shades(clip, count) == [min(49, int(at + 0.5)) for at in half]
@@ -70,7 +70,7 @@ def test_at_a_constant_rate_each_time_has_its_frame(tmp_path, count):
 
 def test_where_a_frame_is_stored_only_when_something_changes_the_nearest_one_stands(tmp_path):
     times = [0, 0.04, 0.08, 2.0, 2.04]
-    clip = Clip("u", write(tmp_path / "film.mp4", times=times))
+    clip = Clip("u", write(tmp_path / "ffmpeg.mp4", times=times))
     asked = [decoding.duration(clip) * (i + 0.5) / 8 for i in range(8)]
     assert shades(clip, 8) == [int(np.abs(np.array(times) - at).argmin()) for at in asked]
     assert shades(Clip("u", clip.file, 0.5, 1.9), 3) == [2, 2, 2], "none is stored within: the one on the screen"
@@ -79,12 +79,12 @@ def test_where_a_frame_is_stored_only_when_something_changes_the_nearest_one_sta
         shades(Clip("u", clip.file, 2.5, 2.9), 3)
 
 
-@pytest.mark.parametrize("name", ["film.mkv", "film.ts", "film.mpg"])
+@pytest.mark.parametrize("name", ["ffmpeg.mkv", "ffmpeg.ts", "ffmpeg.mpg"])
 def test_time_stamps_may_begin_anywhere(tmp_path, name):
     codecs = ("mpeg4", "pcm_s16le") if name.endswith("mkv") else ("mpeg2video", "mp2")
     films = []
     for start in (0.0, 10.0):
-        films.append(write(tmp_path / f"{start}{name}", start=start, sound=steps(), sound_at=start, codecs=codecs))
+        films.append(write(tmp_path / f"{start}{name}", start=start, sound=steps(), audio_at=start, codecs=codecs))
     for part in ((None, None), (0.1, 0.9), (1.0, 2.0)):
         (one, other) = (Clip("u", file, *part) for file in films)
         assert shades(one, 8) == shades(other, 8) and len(set(shades(one, 8))) == 8
@@ -95,7 +95,7 @@ def test_time_stamps_may_begin_anywhere(tmp_path, name):
 
 
 def test_sound_that_begins_later_keeps_its_distance(tmp_path):
-    clip = Clip("u", write(tmp_path / "late.mkv", sound=steps(), sound_at=0.5))
+    clip = Clip("u", write(tmp_path / "late.mkv", sound=steps(), audio_at=0.5))
     heard = decoding.audio(clip, rate=RATE)
     assert len(heard) == 2.5 * RATE and not heard[: RATE // 2].any()
     np.testing.assert_allclose(heard[RATE // 2 :], steps(), atol=1e-4)
@@ -104,7 +104,7 @@ def test_sound_that_begins_later_keeps_its_distance(tmp_path):
 
 
 def test_sound_that_was_lost_within_is_silence(tmp_path):
-    early, late = (write(tmp_path / f"{at}.mkv", sound=steps(), sound_at=at) for at in (0.0, 3.0))
+    early, late = (write(tmp_path / f"{at}.mkv", sound=steps(), audio_at=at) for at in (0.0, 3.0))
     file = tmp_path / "gap.mkv"
     with av.open(str(early)) as one, av.open(str(late)) as two, av.open(str(file), "w") as out:
         track = out.add_stream_from_template(one.streams.audio[0])
@@ -121,7 +121,7 @@ def test_sound_that_was_lost_within_is_silence(tmp_path):
 @pytest.mark.parametrize(("turns", "corner"), [(1, (0, -1)), (2, (-1, -1)), (3, (-1, 0))])
 def test_frames_are_turned_as_the_recording_asks_for(tmp_path, turns, corner):
     """A telephone that is held upright writes how its frames are to be turned, clockwise, into the header."""
-    file = write(tmp_path / "film.mp4", size=(48, 32))
+    file = write(tmp_path / "ffmpeg.mp4", size=(48, 32))
     raw, one = bytearray(file.read_bytes()), 1 << 16
     cosine, sine = ((0, one), (-one, 0), (0, -one))[turns - 1]
     at = raw.index(b"tkhd") + 44
@@ -243,7 +243,7 @@ def test_hostile_recordings_end_within_limits(tmp_path, monkeypatch):
         with pytest.raises(MediaError, match="cannot be decoded"):
             list(decoding.frames(Clip("u", tmp_path / name), count=2))
     clip = Clip("u", good)
-    for module, limit, value in ((film, "PIXELS", 100), (limits, "PATIENCE", 1e-9), (decoding, "VALUES", 100)):
+    for module, limit, value in ((ffmpeg, "PIXELS", 100), (limits, "PATIENCE", 1e-9), (decoding, "VALUES", 100)):
         with monkeypatch.context() as patch, pytest.raises(MediaError):
             patch.setattr(module, limit, value)
             decoding.audio(clip, rate=RATE) if limit == "VALUES" else list(decoding.frames(clip, count=2))
