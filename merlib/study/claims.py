@@ -70,7 +70,8 @@ class Judged:
 def judge_claims(paper: str | None = None, data: str = "twin") -> pd.DataFrame:
     """Every claim between scores of a paper (or of all), one a line: the fields of `Judged`."""
     judged = [each for name in declarations.papers(paper) for each in _Claims(name, data).judged()]
-    return pd.DataFrame([asdict(each) for each in judged], columns=[field.name for field in fields(Judged)])
+    lines = pd.DataFrame([asdict(each) for each in judged], columns=[field.name for field in fields(Judged)])
+    return lines.astype({"central": bool})  # also where there are no claims
 
 
 class _Claims:

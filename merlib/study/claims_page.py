@@ -1,5 +1,6 @@
 """results/<data>/claims.csv, and claims.md: each claim of a paper in one plain sentence, the central ones first."""
 
+import re
 import textwrap
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from merlib.files import atomic
 from merlib.places import TWINS, results_folder
 from merlib.study.claims import VERDICTS
 
+MODALITIES = {"T": "text", "A": "audio", "V": "video"}
 WORDS = ("covers", "pair", "pairs", "inputs", "note")  # columns of claims.csv that may be empty
 TWIN_CAVEAT = "**Synthetic twin**: these numbers show that everything runs, and nothing about the papers' claims."
 INTRODUCTION = """\
@@ -64,7 +66,8 @@ def read(data: str) -> pd.DataFrame:
     path = results_folder(data) / "claims.csv"
     if not path.exists():
         raise RequestError(f"{path} is missing: run `merlib claims --data {data} --write` first")
-    return pd.read_csv(path, dtype=dict.fromkeys(WORDS, str)).fillna(dict.fromkeys(WORDS, ""))
+    judged = pd.read_csv(path, dtype=dict.fromkeys(WORDS, str)).fillna(dict.fromkeys(WORDS, ""))
+    return judged.astype({"central": bool})  # also where there are no claims
 
 
 def counts(judged: pd.DataFrame) -> pd.DataFrame:
@@ -79,7 +82,7 @@ def sentence(line) -> str:
         return f"{head}; {line.note}." if line.note else f"{head}."
     interval = "" if pd.isna(line.low) else f", 95 % interval {line.low:.2f} to {line.high:.2f}"
     p = "" if pd.isna(line.p_holm) else f", p {line.p:.2g}, {line.p_holm:.2g} after Holm"
-    runs = _runs(line) + " and clusters" * line.covers.endswith("clusters")
+    runs = _runs(line) + " and clusters" * line.covers.endswith("clusters") + _without(line)
     of_pair = f"{line.pairs} pairs judged; the numbers are of {line.pair}, which decides"
     among = "" if line.pairs == "1 of 1" else f" ({of_pair})"
     numbers = f"ours {line.estimate:+.2f} points{interval}{p}, over {runs}, where {line.printed:+.2f} is printed{among}"
@@ -94,7 +97,7 @@ def plain(line) -> str:
         return f"{head}{why * (line.verdict == 'not testable')}; {line.printed:+.2f} is printed."
     rival = f" to {line.pair.rpartition(' - ')[2].partition('.')[0]}" if line.kind in ("best", "order") else ""
     interval = "" if pd.isna(line.low) else f"95 % interval {line.low:+.2f} to {line.high:+.2f}, "
-    ours = f"our difference{rival} is {line.estimate:+.2f} points ({interval}{_runs(line)})"
+    ours = f"our difference{rival} is {line.estimate:+.2f} points ({interval}{_runs(line)}{_without(line)})"
     beside_zero = line.verdict == "undecided" and pd.notna(line.low) and line.low * line.high > 0
     p = f", p {line.p:.2g} and {line.p_holm:.2g} after Holm's adjustment" if beside_zero else ""
     return f"{head}; {ours}{p}, {line.printed:+.2f} is printed{f'; {line.note}' if line.note else ''}."
@@ -102,3 +105,10 @@ def plain(line) -> str:
 
 def _runs(line) -> str:
     return f"{line.seeds} seed{'s' * (line.seeds != 1)}" + (f" and {line.folds} folds" if line.folds > 1 else "")
+
+
+def _without(line) -> str:
+    """Which modalities of the printed scores both sides lack here."""
+    lacking = re.search(r"\blacks (\w+)", line.inputs)
+    names = [MODALITIES[letter] for letter in lacking[1]] if lacking else []
+    return f", without {' and '.join(names)}" if names else ""

@@ -8,7 +8,7 @@ import pytest
 
 from merlib import declarations
 from merlib.errors import RequestError
-from merlib.study import claims_page, front_page
+from merlib.study import claims, claims_page, front_page
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -22,6 +22,7 @@ def claim(**more) -> dict:
     where = {"paper": "mfcre", "claim": "a", "central": True, "kind": "difference", "where": "Sec. 4"}
     judged = {"verdict": "supported", "printed": 4.65, "estimate": 2.125, "low": -1.0, "high": 5.25, "seeds": 3}
     of = {"folds": 1, "pair": "table4/ours.x - table4/wo_simam.x", "note": "", "says": "accuracy falls without simAM"}
+    of |= {"inputs": ""}
     return where | judged | of | more
 
 
@@ -29,14 +30,15 @@ def claim(**more) -> dict:
 def lab(places) -> Path:
     """A data root with six claims, one of them not central."""
     lines = [
-        claim(), claim(says="x", central=False), claim(claim="b", verdict="undecided", kind="best", seeds=1, folds=5),
+        claim(), claim(says="x", central=False),
+        claim(claim="b", verdict="undecided", kind="best", seeds=1, folds=5, inputs="lacks AV, other encoder"),
         claim(claim="e", verdict="undecided", low=0.5, p=0.02, p_holm=0.3, note="about 4 seeds would find it"),
         claim(claim="c", paper="hff", verdict="not testable", estimate=None, note="quoted, not trained here: A-B, C"),
         claim(claim="d", paper="hff", verdict="not run", estimate=None, note="merlib run hff table4 full"),
     ]  # fmt: skip
     folder = places / "results" / "lab"
     folder.mkdir(parents=True)
-    pd.DataFrame(lines).assign(covers="seeds", pairs="1 of 1", inputs="").to_csv(folder / "claims.csv", index=False)
+    pd.DataFrame(lines).assign(covers="seeds", pairs="1 of 1").to_csv(folder / "claims.csv", index=False)
     return places
 
 
@@ -55,7 +57,7 @@ def test_every_central_claim_is_one_sentence_with_verdict_numbers_and_seeds(lab)
         "**not run**; +4.65 is printed.",
         "- **MFCRE**: of 3 central claims, 1 supported, 2 undecided.",
         f"**supported**; {ours.format('', '3 seeds')}",
-        f"**undecided**; {ours.format(' to table4/wo_simam', '1 seed and 5 folds')}",
+        f"**undecided**; {ours.format(' to table4/wo_simam', '1 seed and 5 folds, without audio and video')}",
         f"**undecided**; {undecided}; about 4 seeds would find it.",
     ]
 
@@ -92,6 +94,13 @@ def test_a_readme_without_a_marker_is_refused_and_kept(lab, lacking):
 def test_claims_that_were_not_judged_are_asked_for(places):
     with pytest.raises(RequestError, match="claims.csv is missing: run `merlib claims --data lab --write` first"):
         claims_page.read("lab")
+
+
+def test_papers_without_claims_have_no_findings(places, monkeypatch):
+    monkeypatch.setattr(declarations, "papers", lambda *_: [])
+    judged = claims.judge_claims(data="lab")
+    claims_page.write(judged, "lab")
+    assert front_page.findings(judged) == front_page.findings(claims_page.read("lab")) == ""
 
 
 def test_the_committed_readme_says_what_the_committed_claims_say(monkeypatch):
