@@ -196,10 +196,8 @@ def test_the_page_tells_each_claim_in_a_sentence_and_the_file_has_its_numbers(ou
     assert saved.loc["wo_simam_iemocap_weighted_f1", "verdict"] == "contradicted"
     page = (results_folder("twin") / "claims.md").read_text()
     assert "Synthetic twin" in page and all(declarations.load(paper).title in page for paper in declarations.papers())
-    assert (
-        "ours +3.00 points, 95 % interval" in page
-        and "over 3 seeds, without audio and video, where +4.65 is printed." in page
-    )
+    assert "ours +3.00 points, 95 % interval" in page
+    assert "over 3 seeds, without video, where +4.65 is printed." in page
 
 
 def test_what_is_not_judged_stands_folded_behind_what_is(ours):
