@@ -38,13 +38,13 @@ if isinstance(data := config.get("data", "twin"), (bool, float)):
 DATA = root_name("" if data is None else str(data))
 
 
-def listed(key):
+def words(key):
     """The comma-separated words of a setting, each once; none where it is empty."""
     value = config.get(key)
     return list(dict.fromkeys(word for word in str("" if value is None else value).split(",") if word))
 
 
-SEEDS = ",".join(map(str, arguments.integers(",".join(listed("seeds") or "0"))))
+SEEDS = ",".join(map(str, arguments.integers(",".join(words("seeds") or "0"))))
 JOB_SECONDS = float(config.get("job_seconds", 60))
 THREADS = int(config.get("threads", 1))
 DRAWS = int(config.get("draws") or 0)
@@ -60,8 +60,8 @@ SCALE = media_scale() if DATA == "twin_media" else 1.0  # another one makes the 
 for folder in (ROOT, FOLDER, RESULTS):
     if {"{", "}"} & set(str(folder)):
         raise RequestError(f"{folder}: Snakemake takes braces in a path for a wildcard; name the folder otherwise")
-PAPERS = listed("paper") or declarations.papers()
-TABLES = [f"table{name}" if name.isdigit() else name for name in listed("table")]
+PAPERS = words("paper") or declarations.papers()
+TABLES = [f"table{name}" if name.isdigit() else name for name in words("table")]
 for name in TABLES:
     if not any(name in declarations.load(paper).tables for paper in PAPERS):
         declarations.load(PAPERS[0]).table(name)  # raises an error that lists the tables

@@ -7,12 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from merlib import declarations
+from merlib.declarations.schema import LETTERS
 from merlib.errors import RequestError
 from merlib.files import atomic
 from merlib.places import TWINS, results_folder
 from merlib.study.claims import VERDICTS
 
-MODALITIES = {"T": "text", "A": "audio", "V": "video"}
+MODALITIES = LETTERS | {"V": "video"}  # in words
 WORDS = ("covers", "pair", "pairs", "inputs", "note")  # columns of claims.csv that may be empty
 TWIN_CAVEAT = "**Synthetic twin**: these numbers show that everything runs, and nothing about the papers' claims."
 INTRODUCTION = """\
