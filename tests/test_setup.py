@@ -151,7 +151,7 @@ def makefile_with_substitute(folder):
 def test_make_passes_on_a_root_as_one_word_and_runs_nothing_of_it(tmp_path, name):
     """`make` with a substitute for Snakemake that prints its arguments."""
     makefile_with_substitute(tmp_path)
-    command = ["make", "reproduce", f"DATA={name}", f"PAPER={name}", "CORES=2"]
+    command = ["make", "--no-print-directory", "reproduce", f"DATA={name}", f"PAPER={name}", "CORES=2"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert f"<data='{name}'>" in done.stdout and f"<paper={name}>" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 2 and not (tmp_path / "ran").exists()
@@ -164,8 +164,9 @@ def test_batches_of_two_checkouts_with_one_folder_of_results_run_one_after_the_o
     makefile_with_substitute(tmp_path)
     environment = os.environ | {"MERLIB_RESULTS": str(results)}
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    command = ["make", "--no-print-directory", "reproduce", "CORES=2"]
     with FileLock(results / "cache" / "batch.lock"):
-        batch = subprocess.Popen(["make", "reproduce", "CORES=2"], cwd=tmp_path, env=environment, **piped)
+        batch = subprocess.Popen(command, cwd=tmp_path, env=environment, **piped)
         assert "Another batch runs" in batch.stdout.readline()
         with pytest.raises(subprocess.TimeoutExpired):
             batch.wait(timeout=0.5)
