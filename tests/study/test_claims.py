@@ -223,3 +223,16 @@ def test_claims_are_of_a_paper_and_not_of_a_table(places, capsys):
 def test_three_to_five_claims_of_a_paper_are_central(paper):
     central = [claim for claim in declarations.load(paper).claims if claim.central]
     assert 3 <= len(central) <= 5 and all(claim.kind in claimed.KINDS for claim in central)
+
+
+@pytest.mark.parametrize(
+    ("paper", "claims"),
+    [
+        ("attsf_net", {"sab", "similarity_loss"}),  # Sec. VI names both ablations
+        ("gia_mic", {"above_baseline_wa"}),  # Sec. 4
+        ("hff", {"iemocap_accuracy_best"}),  # Sec. 5
+        ("mpaf_net", {"validation_above_baseline", "best_macro_f1"}),  # Abstract, Sec. 4.1
+    ],
+)
+def test_what_an_abstract_or_a_conclusion_says_outright_is_central(paper, claims):
+    assert claims <= {claim.id for claim in declarations.load(paper).claims if claim.central}

@@ -42,7 +42,7 @@ def test_the_report_begins_with_what_the_central_claims_come_to(places):
     heads = [line for line in text.splitlines() if line.startswith("## ")]
     assert heads[0] == "## What the central claims come to"
     findings = text.split(heads[1])[0]
-    assert "- **HFF**: of 4 central claims, 1 undecided, 3 not run." in findings
+    assert "- **HFF**: of 5 central claims, 1 undecided, 4 not run." in findings
     assert "Weighted F1 above COGMEN, in points (Abstract): **undecided**; our difference is -6.00 points" in findings
 
 
