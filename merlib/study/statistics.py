@@ -68,8 +68,8 @@ def student(value: float, of: Pooled) -> Estimate:
 def paired(differences: np.ndarray, spread: Pooled | None = None, clusters: Pooled | None = None) -> Estimate:
     """The mean of paired differences (seeds x folds) beside no difference.
 
-    Seeds of one test set are independent draws. spread: the variance between seeds of one system, pooled over systems,
-    twice of which is that of a difference; None: that of these differences, whose few seeds have few degrees of freedom
+    Seeds of one test set are independent draws. spread: the variance of a difference between two runs, from those
+    between the seeds of several systems; None: that of these differences, whose few seeds have few degrees of freedom
     (Student 1908). clusters: the variance that the sample of dialogues, videos or actors adds on one test set
     (`cluster_variance` of the difference). Folds are no independent draws, since their training sets overlap: with
     them, the means over seeds are compared fold by fold, by the corrected resampled t-test (Nadeau and Bengio 2003),
@@ -79,7 +79,7 @@ def paired(differences: np.ndarray, spread: Pooled | None = None, clusters: Pool
     if folds > 1:
         within = pooled([differences.mean(axis=0)])
         return student(value, Pooled((1 / folds + 1 / (folds - 1)) * within.variance, within.df))
-    part = (2 / seeds, spread) if spread else (1 / seeds, pooled([differences[:, 0]]))
+    part = (1 / seeds, spread or pooled([differences[:, 0]]))
     return student(value, added(part, *([(1, clusters)] if clusters else [])))
 
 

@@ -62,7 +62,7 @@ def test_runs_of_several_rows_count_once_and_rows_of_other_splits_are_not_pooled
             record("turns_three", [value], run=run, seeds=(seed,), **column)
     spreads = Spreads(declarations.load("mfcre"), "twin")
     (key,) = spreads.groups
-    assert [sorted(means) for means in spreads.groups[key].values()] == [[59.0, 60.0, 61.0]]
+    assert [sorted(means) for means in spreads.groups[key]] == [[59.0, 60.0, 61.0]]
     paper = declarations.load("mpaf_net")
     table = paper.tables["table5"]
     cells = lambda row: {cell.column: cell for cell in declarations.row_cells(paper, table, table.find(row))}
@@ -72,10 +72,19 @@ def test_runs_of_several_rows_count_once_and_rows_of_other_splits_are_not_pooled
     assert one[:3] == ten[:3] == shared[:3] and one[3][:2] == shared[3][:2] and len({one, ten, shared}) == 3
 
 
+def test_rows_of_other_modalities_are_not_pooled_and_equal_scores_count_once(places):
+    """Weighting the modalities changes nothing where there is one: two recipes, two runs, and one row of scores."""
+    for row in ("full", "wo_weighting_alpha"):
+        record(row, [50.0, 44.0, 59.0], table="table4", column="a", paper="hff")
+        record(row, [58.0, 60.0, 59.0], table="table4", column="ta", paper="hff", run=f"{len(row)}")
+    groups = Spreads(declarations.load("hff"), "twin").groups
+    assert {key[-1]: rows for key, rows in groups.items()} == {"A": [[50.0, 44.0, 59.0]], "TA": [[58.0, 60.0, 59.0]]}
+
+
 def test_a_claim_needs_the_seeds_that_its_gain_and_the_pooled_spread_need(ours):
     line = of("wo_multiattn_iemocap_weighted_f1")
     assert variance(ROWS["ours"]) == 1 and line["spread"] == pytest.approx(SPREAD) and line["own"]
-    assert (line["runs"], line["spread_of"]) == (5, "weighted_f1 on iemocap6, mfcre")
+    assert (line["runs"], line["spread_of"]) == (5, "weighted_f1 on iemocap6 from TAV, mfcre")
     assert line["printed"] == 4.65 and line["seeds"] == statistics.seeds_needed(4.65, SPREAD * 2**0.5) == 4
     assert line["gain_5"] == pytest.approx(statistics.smallest_gain(5, SPREAD * 2**0.5))
 
