@@ -49,8 +49,8 @@ class Pair:
     differences: np.ndarray
     estimate: Estimate
     covers: str  # folds, seeds, or seeds and clusters
-    deviation: float  # of a difference between two runs, over seeds; nan where that is not known
-    clusters: float = 0.0  # the variance that the sample of dialogues, videos or actors adds, where that is known
+    spread: Pooled | None = None  # of a difference between two runs of one test set, over seeds
+    clusters: Pooled | None = None  # what the sample of dialogues, videos or actors adds, where that is known
     stale: bool = False  # whether the present declarations or code would not give a record of it
 
     @property
@@ -102,19 +102,19 @@ class Pairs:
     def pair(self, high: Side, low: Side) -> Pair:
         seeds, folds = self._equal_seeds(high, low), splits.folds(high.protocol)
         if not seeds:
-            return Pair(high, low, np.empty((0, folds)), Estimate(*[np.nan] * 4), "", np.nan)
+            return Pair(high, low, np.empty((0, folds)), Estimate(*[np.nan] * 4), "")
         a, b = ([[side.seeds[s][f].value for f in range(folds)] for s in seeds] for side in (high, low))
         differences = np.array(a) - np.array(b)
         old = any(stale.reason(self.paper, side.cell, record) for side in (high, low) for record in side.records)
         if folds > 1:
-            return Pair(high, low, differences, statistics.paired(differences), "folds", np.nan, stale=old)
+            return Pair(high, low, differences, statistics.paired(differences), "folds", stale=old)
         spread = self._spread(high, low) or statistics.pooled([differences[:, 0]])
         clusters = self._clusters(high, low, seeds)
         estimate = statistics.paired(differences, spread, clusters)
         if len(seeds) < verdicts.SEEDS:
             estimate = Estimate(estimate.value, *[np.nan] * 3)
-        covers, variance = ("seeds and clusters", clusters.variance) if clusters else ("seeds", 0.0)
-        return Pair(high, low, differences, estimate, covers, spread.variance**0.5, variance, old)
+        covers = "seeds and clusters" if clusters else "seeds"
+        return Pair(high, low, differences, estimate, covers, spread, clusters, old)
 
     def _spread(self, high: Side, low: Side) -> Pooled | None:
         """The variance of a difference between two runs of one test set, from those between the seeds of their rows.
