@@ -72,6 +72,24 @@ def test_a_section_has_the_features_the_scores_the_doubts_and_what_has_not_run(b
     assert lines[17:] == ["", "44 further printed numbers of this table have no run here.", ""]  # fmt: skip
 
 
+def test_counts_are_whole_numbers_and_what_is_missing_is_counted_in_words_that_fit(places):
+    paper = declarations.load("attsf_net")
+    table = paper.table("table1")
+    cells_of = [cell for row in table.row for cell in declarations.row_cells(paper, table, row)]
+    counts = [record(cell.row, 96.0, column=cell.column, n=1440) for cell in cells_of]
+    study.write_records("attsf_net", "table1", "lab", counts[1:])
+    *_, table_of_counts, _, last, _ = report._section(paper, table, study.compare("attsf_net", "table1", "lab"))
+    happy = cells(table_of_counts.splitlines()[2])
+    assert happy[3:9] == ["384", "96", "", "1", "1", "1440"] and happy[10:14] == ["-288", "", "", ""], "without noise"
+    assert last == "1 further printed number of this table has no run here."
+    study.write_records("attsf_net", "table1", "lab", counts)
+    assert "further" not in "".join(report._section(paper, table, study.compare("attsf_net", "table1", "lab")))
+
+
+def test_a_small_difference_has_no_sign_once_it_is_rounded_to_zero():
+    assert "-0.00" not in report._markdown(pd.DataFrame({"difference": [-0.001]}))
+
+
 def test_a_table_without_runs_has_no_section(places):
     assert report._section(PAPER, TABLE, study.compare("hff", "table3", "lab")) == []
 
