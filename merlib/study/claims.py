@@ -163,7 +163,7 @@ def _seeds(pair: Pair, have: int) -> str:
         many = f"more than {MOST} seeds would find the printed difference"
         return larger if _needed(pair, None) else many
     if needed <= have:
-        return f"{needed} seeds find the printed difference in most studies"
+        return f"{needed} seeds would have found the printed difference in most studies"
     return f"about {needed} seeds would find the printed difference"
 
 

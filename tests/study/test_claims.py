@@ -103,7 +103,7 @@ def test_the_seeds_that_would_find_a_printed_gain_are_three_or_more(ours, monkey
     note = lambda claim: judged(claim)["note"]
     monkeypatch.setattr(pairs.Pair, "gain", 50.0)
     record("wo_soft_hgr", [60.0])
-    assert note("wo_swfc_iemocap_weighted_f1") == "3 seeds find the printed difference in most studies"
+    assert note("wo_swfc_iemocap_weighted_f1") == "3 seeds would have found the printed difference in most studies"
     assert note("wo_soft_hgr_iemocap_weighted_f1") == "about 3 seeds would find the printed difference"
     monkeypatch.setattr(pairs.Pair, "gain", -2.0)
     assert note("wo_swfc_iemocap_weighted_f1") == "", "no seeds find a gain that is not printed"
