@@ -1,14 +1,13 @@
 """A feature array and its passport in one file, so that neither exists without the other.
 
-`features/<name>.safetensors` holds the tensor `values` (n ..., one row per utterance) and the passport as JSON in its
-header. Sequences also have `lengths` (n, int64, each 1 or more); their values are (sum of lengths, ...), the steps of
+`features/<name>.safetensors` holds the tensor `values` (n d, one row per utterance) and the passport as JSON in its
+header. Sequences also have `lengths` (n, int64, each 1 or more); their values are (sum of lengths, d), the steps of
 one utterance one after the other. Values are floats, or the bytes of images (0 to 255). A file is written completely or
 not at all, read through a memory map, and refused unless it agrees with its passport.
 """
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,8 +115,8 @@ def check_array(values: np.ndarray, lengths: np.ndarray | None, passport: Passpo
     actual, expected = (tuple(values.shape), str(values.dtype)), (passport.shape, passport.dtype)
     if actual != expected:
         raise FeatureError(f"{file}: holds {actual}, its passport says {expected}. {AGAIN}")
-    if passport.modality not in MODALITIES or not is_storable(values.dtype) or values.ndim < 2:
-        expected = f"one of {MODALITIES} and floats or bytes of shape (n, ...)"
+    if passport.modality not in MODALITIES or not is_storable(values.dtype) or values.ndim != 2:
+        expected = f"one of {MODALITIES} and floats or bytes of shape (n, d)"
         raise FeatureError(f"{file}: found {passport.modality} {actual}, expected {expected}. Convert it first.")
     if (steps := _longest(lengths)) != passport.steps:
         both = (steps, passport.steps)
@@ -150,9 +149,9 @@ def _not_finite(values: np.ndarray, lengths: np.ndarray | None) -> list[int]:
     """The indices of the utterances that have a value that is not finite."""
     if values.dtype == np.uint8:
         return []
-    rows_of_block = max(1, BLOCK // max(1, math.prod(values.shape[1:])))
+    rows_of_block = max(1, BLOCK // max(1, values.shape[1]))
     blocks = (values[i : i + rows_of_block] for i in range(0, len(values), rows_of_block))
-    bad = [~np.isfinite(block).all(axis=tuple(range(1, values.ndim))) for block in blocks]
+    bad = [~np.isfinite(block).all(axis=1) for block in blocks]
     rows = np.flatnonzero(np.concatenate(bad or [np.zeros(0, bool)]))
     return np.unique(rows if lengths is None else np.searchsorted(lengths.cumsum(), rows, side="right")).tolist()
 

@@ -72,8 +72,8 @@ class Corpus:
 class Array:
     """A feature array on its way into a file: values in table order, and what its passport says of their origin.
 
-    Values are (n, ...), one row per utterance; or, with `lengths` (n, int64, each 1 or more), sequences: (sum of
-    lengths, ...), the steps of one utterance one after the other. The other fields: see `store.Passport`.
+    Values are (n, d), one row per utterance; or, with `lengths` (n, int64, each 1 or more), sequences: (sum of
+    lengths, d), the steps of one utterance one after the other. The other fields: see `store.Passport`.
     """
 
     values: np.ndarray

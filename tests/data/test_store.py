@@ -191,7 +191,7 @@ def test_a_value_that_is_not_a_number_is_named_when_written_and_when_read(stored
         store.read(stored, "audio", ids=corpus.ids)
 
 
-@pytest.mark.parametrize("values", [np.ones((3, 2)), np.ones(73), np.ones((73, 2), dtype=int)])
+@pytest.mark.parametrize("values", [np.ones((3, 2)), np.ones(73), np.ones((73, 2, 2)), np.ones((73, 2), dtype=int)])
 def test_only_floats_with_a_row_for_every_utterance_are_written(tmp_path, tiny, values):
     corpus = tiny[0]
     rows = np.resize(values, (len(corpus.ids), *values.shape[1:])) if len(values) > 3 else values
