@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -66,12 +67,17 @@ class Passport:
     note: str = ""
     partial: str = ""
 
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
     def summary(self) -> str:
         """One short line for records, e.g. `text: all-MiniLM-L6-v2 masked mean, alone (384)`; sequences: (t x 384)."""
         time = "" if self.steps is None else "t x "
         failed = f", {len(self.failed)} failed" if self.failed else ""
         part = f", {self.partial}" if self.partial else ""
         return f"{self.modality}: {self.extractor} ({time}{'x'.join(map(str, self.shape[1:]))}){failed}{part}"
+
+
+PASSPORT = TypeAdapter(Passport)  # checks a passport as it is read
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,11 +245,12 @@ def read_passport(file: Path) -> Passport:
 def _opened(file: Path, *, values: bool) -> tuple[Passport, dict[str, np.ndarray]]:
     try:
         with safe_open(regular(file), framework="numpy") as tensors:
-            stamp = json.loads((tensors.metadata() or {})["passport"])
-            stamp = Passport(**{k: tuple(v) if isinstance(v, list) else v for k, v in stamp.items()})
+            stamp = PASSPORT.validate_json((tensors.metadata() or {}).get("passport", ""))
             names = [n for n in ("values", "lengths") if n == "values" or n in tensors.keys()]  # noqa: SIM118
             return stamp, {n: tensors.get_tensor(n) for n in names} if values else {}
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}"
+        raise FeatureError(f"{file}: has no complete passport ({what}). {AGAIN}") from None
+    except (SafetensorError, OSError, ValueError) as error:
         raise FeatureError(f"{file}: truncated, or not a safetensors file ({error}). {AGAIN}") from None
-    except (AttributeError, KeyError, TypeError) as error:
-        raise FeatureError(f"{file}: has no complete passport ({error!r}). {AGAIN}") from None

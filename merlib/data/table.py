@@ -163,6 +163,8 @@ def load(folder: Path) -> Corpus:
         actual = sha256(regular(table_file))  # before its description is read: another process may now replace both
         about = read_json(about_file)
         expected = about["table_sha256"]
+        if not all(isinstance(about[key], str) for key in ("name", "source", "table_sha256")):
+            raise TypeError("its name, source or table_sha256 is no text")
         name, labels, origin = about["name"], tuple(about["labels"]), about["source"]
         edited = _digest(about) != about.get("sha256", _digest(about))  # older files have no hash of themselves
     except FileNotFoundError as error:

@@ -167,6 +167,9 @@ DAMAGE = {
     "expected one of": lambda path, v: _rewrite(path, modality="sound"),
     "has no complete passport": lambda path, v: save_file({"values": v}, path),
     "has no complete passport .*extra": lambda path, v: _rewrite(path, extra=1),
+    "has no complete passport .ids": lambda path, v: _rewrite(path, ids=None),
+    "has no complete passport .sha256": lambda path, v: _rewrite(path, sha256=5),
+    "has no complete passport .layers_above": lambda path, v: _rewrite(path, layers_above="1"),
 }
 
 
