@@ -33,13 +33,14 @@ class Passport:
     """The origin of an array: its utterances, its extractor, what that was trained and fitted on, and a hash.
 
     `trained_on` names the data and labels that the extractor was trained on; `fitted_on` the split on which any further
-    fit, such as a projection, was made; both are "unknown" when a release does not say. `shape` is that of the values;
-    `steps` the length of the longest sequence, None where an utterance is one row. `failed` names the utterances whose
-    recording could not be used: their rows are zeros. `inputs` is a hash of what an extraction read and of its
-    settings, so that nothing is computed twice. `layers_above` counts the layers of the encoder above the one that
-    these states come from (0: its last states): a network that holds those layers reads them without standardising.
-    `learned_from` names the utterances of this corpus whose labels the extractor was trained on, `selected_on` those
-    whose labels chose its epoch: no run may test or validate on the first, or test on the second.
+    fit, such as a projection, was made; both are "unknown" when a release does not say. `shape` and `dtype` are those
+    of the values as stored, whatever the extractor computed in (a frozen encoder: float32); `steps` is the length of
+    the longest sequence, None where an utterance is one row. `failed` names the utterances whose recording could not be
+    used: their rows are zeros. `inputs` is a hash of what an extraction read and of its settings, so that nothing is
+    computed twice. `layers_above` counts the layers of the encoder above the one that these states come from (0: its
+    last states): a network that holds those layers reads them without standardising. `learned_from` names the
+    utterances of this corpus whose labels the extractor was trained on, `selected_on` those whose labels chose its
+    epoch: no run may test or validate on the first, or test on the second.
     `max_tokens` is the longest input of a text encoder, and `cut` counts the texts that were longer; 0 and 0 in files
     of an earlier version, which do not say.
     """
