@@ -197,7 +197,6 @@ def transcribe(
     from merlib import twins
     from merlib.data import folders
     from merlib.features import pipeline, recognition
-    from merlib.roots import extract
 
     twins.ensure(data, [corpus])
     loaded = folders.dataset(data, corpus, features=()).corpus
@@ -206,7 +205,7 @@ def transcribe(
     print(json.dumps(recognition.transcribe(clips, target, recogniser=recogniser)))
     for line in pipeline.grouped((utterance, "", reason) for utterance, reason in failures.items()):
         print(f"  failed: {line}", file=sys.stderr)
-    print(_word_errors(loaded, extract.transcripts(target, ids="utterance", texts="text")))
+    print(_word_errors(loaded, target, ids="utterance", texts="text"))
 
 
 @app.command("word-errors")
@@ -220,18 +219,22 @@ def word_errors(
     """Show the word error rate of a transcript against that of the corpus, by three ways of normalising texts."""
     from merlib import twins
     from merlib.data import folders
-    from merlib.roots import extract
 
     twins.ensure(data, [corpus])
-    loaded = folders.dataset(data, corpus, features=()).corpus
-    print(_word_errors(loaded, extract.transcripts(transcript, ids=ids, texts=texts)))
+    print(_word_errors(folders.dataset(data, corpus, features=()).corpus, transcript, ids=ids, texts=texts))
 
 
-def _word_errors(corpus: "table.Corpus", recognised: dict[str, str]) -> str:
+def _word_errors(corpus: "table.Corpus", transcript: Path, *, ids: str, texts: str) -> str:
     """Word error rates of those utterances of a corpus that were recognised."""
+    from merlib.data.table import CorpusError
     from merlib.features import recognition
+    from merlib.roots import extract
 
+    recognised = extract.transcripts(transcript, ids=ids, texts=texts)
     reference = {u: t for u, t in zip(corpus.ids, corpus.table["text"], strict=True) if u in recognised}
+    if not reference:
+        what = f"none of its {len(recognised)} ids is an utterance of {corpus.name}, such as {corpus.ids[0]}"
+        raise CorpusError(f"{transcript}: {what}. Name the column of the ids (--ids), or take the file of this corpus.")
     found = recognition.rates(reference=reference, recognised=recognised).reset_index()
     found["rate"] = (100 * found["rate"]).map("{:.2f} %".format)
     return found.rename(columns={"rate": "word error rate"}).to_string(index=False)
