@@ -20,7 +20,8 @@ typed = '$(subst ','\'',$(value $1))'
 MACHINE = $(if $(value PROFILE),--profile profiles/$(call typed,PROFILE),--cores $(call typed,CORES))
 # The inner quotes keep Snakemake from taking a root called 007 or 1e3 for a number.
 BATCH = data="'"$(call typed,DATA)"'" paper=$(call typed,PAPER) table=$(call typed,TABLE) seeds=$(call typed,SEEDS) draws=$(call typed,DRAWS)
-RESULTS = "$${MERLIB_RESULTS:-results}"
+# Where merlib.places has them, which takes ~/ for the home folder, too.
+RESULTS = "$$(echo "$${MERLIB_RESULTS:-results}" | sed "s:^~/:$$HOME/:")"
 # One batch at a time in a checkout, whose .snakemake it uses, and one in a folder of results, which checkouts may share.
 alone = flock $1 .snakemake/batch.lock flock $1 $(RESULTS)/cache/batch.lock
 

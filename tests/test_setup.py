@@ -157,12 +157,13 @@ def test_make_passes_on_a_root_as_one_word_and_runs_nothing_of_it(tmp_path, name
     assert done.returncode == 2 and not (tmp_path / "ran").exists()
 
 
-def test_batches_of_two_checkouts_with_one_folder_of_results_run_one_after_the_other(tmp_path):
+@pytest.mark.parametrize("named", ["{home}/shared results", "~/shared results"])
+def test_batches_of_two_checkouts_with_one_folder_of_results_run_one_after_the_other(tmp_path, named):
     """`make` with a substitute for Snakemake, while another checkout's batch holds the lock of the results."""
     results = tmp_path / "shared results"
     (results / "cache").mkdir(parents=True)
     makefile_with_substitute(tmp_path)
-    environment = os.environ | {"MERLIB_RESULTS": str(results)}
+    environment = os.environ | {"HOME": str(tmp_path), "MERLIB_RESULTS": named.format(home=tmp_path)}
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     command = ["make", "--no-print-directory", "reproduce", "CORES=2"]
     with FileLock(results / "cache" / "batch.lock"):
