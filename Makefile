@@ -67,8 +67,11 @@ archive:  ## the committed state as dist/merlib-<version>.tar.gz, to deposit (on
 	  cd dist && sha256sum $$name.tar.gz | tee $$name.tar.gz.sha256
 
 clean:  ## remove the environment, the synthetic data and all that came of them; runs on real data stay in results/cache
-	rm -rf .venv .snakemake site .site results/twin results/twin_media data/twin data/twin_media results/cache/twin*.lock results/cache/jobs
-	grep -rlsE --include=run.json '^ "data": "twin(_media)?"' results/cache | xargs -r dirname | xargs -r rm -r
+	@mkdir -p .snakemake results/cache
+	@exec 8> .snakemake/batch.lock 9> results/cache/batch.lock; flock --nonblock 8 && flock --nonblock 9 \
+	  || { echo "A batch runs in this folder or writes into its results, and needs them: stop it, or wait until it ends."; exit 1; }; \
+	  set -x; rm -rf .venv .snakemake site .site results/twin results/twin_media data/twin data/twin_media results/cache/twin*.lock results/cache/jobs; \
+	  grep -rlsE --include=run.json '^ "data": "twin(_media)?"' results/cache | xargs -r dirname | xargs -r rm -r
 
 .venv/ready: requirements.lock requirements-weights.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { echo "Python 3.11 to 3.14 is needed: make PYTHON=python3.12 ..."; exit 1; }
