@@ -8,7 +8,7 @@ They lie in results/<data>/outcomes/<run>.npz:
     binary_val ... the same of the two classes of acc2, k 2 2, on the sentiment corpora
     right_val, right_test_peak     one bit an utterance: whether its class is right
     order          a hash of the order of the utterances; runs with the same hash have the same test utterances
-    val_n          utterances with a label in the validation split
+    val_n          utterances in the validation split with a label that counts
 
 No text, feature, id or label of an utterance is kept, and the true label of no utterance follows from what is: bits and
 clusters stand in an order that is drawn with a key made of the ids and labels of the whole corpus, which only those who
@@ -80,7 +80,7 @@ def keep(run: "Run") -> None:
         return
     with np.load(run.folder / "predictions.npz") as saved:
         predicted = {name: saved[f"{name}_pred"] for name in SELECTIONS if f"{name}_pred" in saved}
-        val_n = int(((run.split == "val") & (corpus.table["label"].to_numpy() >= 0)).sum())
+        val_n = run.labelled_counts()["val"]
         about = {"ids": saved["ids"], "y_true": saved["y_true"], "predicted": predicted}
         if "y_score" in saved:
             true = binary_classes(saved["y_score"], run.judge.binary)

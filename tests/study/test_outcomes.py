@@ -103,6 +103,16 @@ def test_a_run_leaves_outcomes_from_which_its_scores_follow(tiny):
     assert board.loc[("logistic", "weighted_f1"), "noise"] == pytest.approx(statistics.Z * sampled.variance**0.5)
 
 
+def test_the_size_of_validation_is_of_the_labels_that_count(tiny):
+    for classes, fewer in ((9, False), (3, True)):
+        change = {"data.classes": classes}
+        (_, _, run), *_ = study.runs_of(declarations.load("mpaf_net"), "table5", row="majority", change=change)
+        study.execute(run, progress=False)
+        outcomes.keep(run)
+        size = outcomes.read("twin", run.id).val_n
+        assert size == len(run.splits()["val"]) and (size < np.count_nonzero(run.split == "val")) == fewer
+
+
 @pytest.mark.parametrize("binary", ["nonnegative", "positive", "excluded"])
 def test_the_binary_scores_of_sentiment_follow_too(tiny, binary):
     paper = declarations.load("attsf_net")
