@@ -7,6 +7,7 @@ import pytest
 from merlib import declarations, study
 from merlib.declarations.schema import OF_CLASS
 from merlib.study import outcomes, statistics
+from merlib.study.records import RecordsError
 from merlib.training import metrics
 
 SIX = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
@@ -75,6 +76,26 @@ def test_nothing_else_is_kept_and_it_is_small(corpus, places):
         assert set(saved) == {"counts_val", "right_val", "order", "val_n"}
     content = file.read_bytes()
     assert len(content) < 4000 and not any(name.encode() in content for name in corpus["utterance"])
+
+
+def test_a_damaged_file_is_named_and_what_to_do(corpus, places):
+    kept(corpus, places)
+    file = outcomes.path_of("twin", "0a")
+    content = file.read_bytes()
+    harmed = [content[:length] for length in range(0, len(content), 97)]
+    harmed += [content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :] for at in range(0, len(content), 31)]
+    told = 0
+    for each in harmed:
+        file.write_bytes(each)
+        try:
+            outcomes.read("twin", "0a")
+        except RecordsError as error:
+            assert f"{file} is damaged" in str(error) and "`merlib run` of its row writes it anew" in str(error)
+            told += 1
+    assert told > len(harmed) / 2, "a date inside the archive says nothing"
+    with pytest.raises(RecordsError, match="counts_test_peak"):
+        file.write_bytes(content)
+        outcomes.read("twin", "0a", "test_peak")
 
 
 def test_few_labels_which_could_be_guessed_leave_none(tiny, monkeypatch):
