@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 from merlib import declarations
 from merlib.declarations.leaves import Typed
 from merlib.errors import MerlibError, RequestError, one_of
-from merlib.places import TWINS, data_folder, is_word, results_folder, root_name
+from merlib.places import TWINS, at_home, data_folder, is_word, results_folder, root_name
 
 PARTS = ("paper", "table", "row")
 
@@ -63,7 +63,7 @@ def folder(words: Sequence[str]) -> Path | None:
     Raises RequestError where a path of that form is no folder, or further words follow it.
     """
     word = words[0] if words else ""
-    path = Path(word).expanduser()
+    path = at_home(word)
     looks_so = word.startswith((".", "/", "~")) or word.endswith("/") or (word and path.is_dir())
     if not looks_so or word.strip("/") in declarations.folders():
         return None

@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,8 @@ from merlib.declarations.schema import LETTERS
 from merlib.errors import RequestError
 from merlib.files import atomic
 from merlib.places import TWINS, results_folder
-from merlib.study.claims import VERDICTS
+from merlib.study.claims import VERDICTS, Judged
+from merlib.study.records import read_made
 
 MODALITIES = LETTERS | {"V": "video"}  # in words
 WORDS = ("covers", "pair", "pairs", "inputs", "doubt", "note")  # columns of claims.csv that may be empty
@@ -70,9 +72,8 @@ def read(data: str) -> pd.DataFrame:
     path = results_folder(data) / "claims.csv"
     if not path.exists():
         raise RequestError(f"{path} is missing: run `merlib claims --data {data} --write` first")
-    judged = pd.read_csv(path, dtype=dict.fromkeys(WORDS, str)).fillna(dict.fromkeys(WORDS, ""))
-    if lacking := [name for name in WORDS if name not in judged]:
-        raise RequestError(f"{path} has no column {lacking[0]}: run `merlib claims --data {data} --write` again")
+    columns, remedy = [field.name for field in fields(Judged)], f"`merlib claims --data {data} --write` makes it anew"
+    judged = read_made(path, columns, remedy, dtype=dict.fromkeys(WORDS, str)).fillna(dict.fromkeys(WORDS, ""))
     return judged.astype({"central": bool})  # also where there are no claims
 
 

@@ -52,7 +52,6 @@ def _added(key: tuple[str, str], label: str, run: Run, data: str, device: str) -
         return False
     line = pd.DataFrame([dict(zip(("recipe", "corpus"), key, strict=True)) | found])
     path = costs.probes_path(data)
-    known = pd.read_csv(path) if path.is_file() else line.iloc[:0]
     with atomic(path) as part:
-        pd.concat([known, line]).sort_values(["corpus", "recipe"]).to_csv(part, index=False)
+        pd.concat([costs.read_probes(path), line]).sort_values(["corpus", "recipe"]).to_csv(part, index=False)
     return True

@@ -306,6 +306,17 @@ def test_an_empty_variable_names_no_folder(monkeypatch):
     assert results_folder("twin") == CHECKOUT / "results" / "twin"
 
 
+def test_a_home_folder_in_a_variable_that_the_shell_has_not_expanded_is_meant(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("DATA", "RESULTS", "PAPERS"):
+        monkeypatch.setenv(f"MERLIB_{name}", f"~/{name}")
+    assert data_folder() == tmp_path / "DATA" and results_folder("x") == tmp_path / "RESULTS" / "x"
+    assert declarations.search_path() == [tmp_path / "PAPERS"]
+    monkeypatch.setenv("MERLIB_DATA", "~nobody at all/data")
+    with pytest.raises(errors.RequestError, match="'~nobody at all/data': there is no such user"):
+        data_folder()
+
+
 def test_without_git_the_commit_is_what_the_environment_says(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("MERLIB_COMMIT", "abc")
