@@ -66,8 +66,8 @@ def import_corpus(
 ) -> None:
     """Import a corpus into a data root.
 
-    KIND is prepared (a TOML), iemocap, meld, ravdess, mosi, mosei (official folders), conv-emotion, multiemo or mmsa
-    (public pickles).
+    KIND is iemocap, meld, ravdess, mosi or mosei (the folder of the release), conv-emotion or mmsa (a public pickle),
+    multiemo (a folder of such), or prepared (a TOML file about a table of your own).
     """
     from merlib.roots import imports
 
