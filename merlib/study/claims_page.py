@@ -24,14 +24,14 @@ INTRODUCTION = """\
 Each claim compares scores of a paper. Here both sides are trained by us on the same inputs, so the difference between
 them judges the claim even where our features are not the paper's (`inputs` in claims.csv). Differences are in
 percentage points. A verdict is at the 5 % level, after Holm's adjustment over all tested claims of a paper; 95 %
-intervals are not adjusted, nor are numbers of seeds, with which four of five studies would find what is printed. Fewer
-than three seeds of one test set decide nothing, and have no interval. Where a claim is about several pairs and some
-differ against it, p is that of one of them times their number, and the interval that of the pair alone. An interval
-over seeds holds for this one test set. An interval over seeds and clusters (dialogues, videos or actors) holds for
-other clusters as well; it needs runs that have left their outcomes, and more seeds make it narrower only up to a limit.
-One over folds allows for the training utterances that folds share. The spread between seeds is taken from all rows of a
-paper that are scored alike and read the same modalities, as if they varied alike. Older code: the present declarations
-or code would not give a record of the pair (`merlib audit --records` says why).
+intervals are not adjusted. Nor are numbers of seeds: with so many, four of five studies would find the printed
+difference. Fewer than three seeds of one test set decide nothing, and have no interval. Where a claim is about several
+pairs and some differ against it, p is that of one of them times their number, and the interval that of the pair alone.
+An interval over seeds holds for this one test set. An interval over seeds and clusters (dialogues, videos or actors)
+holds for other clusters as well; it needs runs that have left their outcomes, and more seeds make it narrower only up
+to a limit. One over folds allows for the training utterances that folds share. The spread between seeds is taken from
+all rows of a paper that are scored alike and read the same modalities, as if they varied alike. Older code: the present
+declarations or code would not give a record of the pair (`merlib audit --records` says why).
 
 A claim is not testable where it compares with a quoted system that we do not train, where both of its sides are one run
 on this root, and where its sides have run on unequal inputs: "have read other features" means that both rows have run,

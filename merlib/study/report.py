@@ -31,9 +31,9 @@ CAVEAT = (
 )
 FINDINGS = (
     "Each is judged by differences between our own runs on equal inputs: points are percentage points, positive in the "
-    "direction of the claim. A verdict is at 5 % after Holm's adjustment over all tested claims of a paper; intervals "
-    "are not adjusted, nor are seeds, with which four of five studies would find what is printed. All claims: "
-    "`claims.md`."
+    "direction of the claim. A verdict is at 5 % after Holm's adjustment over all tested claims of a paper. Intervals "
+    "are not adjusted. Nor are numbers of seeds: with so many, four of five studies would find the printed difference. "
+    "All claims: `claims.md`."
 )
 Board = tuple[Paper, Table, pd.DataFrame]  # a table, and `compare` of it
 

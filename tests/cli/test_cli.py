@@ -235,6 +235,24 @@ def test_help_is_plain_and_says_what_a_command_does(capsys):
 
 
 @pytest.mark.parametrize(
+    ("command", "parts"),
+    [
+        ("cells", "[PAPER/TABLE/ROW]..."),
+        ("compare", "{PAPER/TABLE[/ROW]}..."),
+        ("run", "[PAPER/TABLE[/ROW]]..."),
+        ("against", "{PAPER/TABLE/ROW}..."),
+        ("power", "{PAPER[/TABLE]}..."),
+        ("claims", "[PAPER]..."),
+        ("multiverse", "{PAPER}..."),
+    ],
+)
+def test_help_says_which_parts_of_an_address_a_command_needs(capsys, command, parts):
+    _, out, _ = run(capsys, command, "--help")
+    assert out.splitlines()[0] == f"Usage: merlib {command} [OPTIONS] {parts}"
+    assert ("Default: everything" in out) == (command == "cells")
+
+
+@pytest.mark.parametrize(
     ("typed", "offered"),
     [
         ("mf", {"mfcre"}),
