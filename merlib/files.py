@@ -74,13 +74,15 @@ def _remove_orphans(folder: Path) -> None:
 def seal_of(path: Path) -> Path:
     """The file beside `path` that holds its hash, as `sha256sum` writes it, and as a comment that of the file before.
 
-    It is written first: a process that is killed between the two leaves a file that one of its lines fits.
+    It is written first: a process that is killed between the two leaves a file that one of its lines fits. The file
+    before is the one that lies there, if it is as it was written: the seal's first line may be of one that never came.
     """
     return path.with_name(f"{path.name}.sha256")
 
 
 def _seal(path: Path, part: Path) -> None:
-    before = [f"# {line}" for line in _lines(seal_of(path))[:1]]
+    there = [_line(path, path)] if path.is_file() else []
+    before = [f"# {line}" for line in there if line in _lines(seal_of(path))]
     with atomic(seal_of(path)) as seal:
         seal.write_text("\n".join([_line(part, path), *before, ""]), encoding="utf-8")
 

@@ -59,12 +59,23 @@ def declared_folder() -> Path:
 
 def data_folder() -> Path:
     """The folder of data roots: MERLIB_DATA, or `data` of the checkout."""
-    return Path(os.environ.get("MERLIB_DATA") or CHECKOUT / "data")
+    return at_home(os.environ.get("MERLIB_DATA") or CHECKOUT / "data")
 
 
 def results_folder(data: str) -> Path:
     """The results of a data root: a folder of MERLIB_RESULTS, or of `results` of the checkout."""
-    return Path(os.environ.get("MERLIB_RESULTS") or CHECKOUT / "results") / data
+    return at_home(os.environ.get("MERLIB_RESULTS") or CHECKOUT / "results") / data
+
+
+def at_home(path: str | Path) -> Path:
+    """The path, with a home folder for a first `~`, which a shell leaves in a variable that was quoted.
+
+    Raises RequestError for the home of a user whom the system does not know.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise RequestError(f"{str(path)!r}: there is no such user; name the folder from / on, or by ~/") from None
 
 
 def run_folder(run: str) -> Path:

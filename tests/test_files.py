@@ -92,12 +92,12 @@ def test_a_file_that_is_not_as_it_was_written_is_set_aside_with_one_line(tmp_pat
     assert is_sound(path) and path.read_bytes() == b"again"
 
 
-def test_a_kill_at_any_moment_of_a_sealed_write_leaves_a_file_that_its_seal_fits(tmp_path, exit_status_of, monkeypatch):
+def test_kills_at_any_moments_of_sealed_writes_leave_a_file_that_its_seal_fits(tmp_path, exit_status_of, monkeypatch):
     path = tmp_path / "file"
     write(path, b"old", sealed=True)
     replace, replaced = os.replace, []
 
-    def die_before(number):
+    def die_before(number, content):
         def counting(*names):
             replaced.append(names)
             if len(replaced) == number:
@@ -105,10 +105,12 @@ def test_a_kill_at_any_moment_of_a_sealed_write_leaves_a_file_that_its_seal_fits
             replace(*names)
 
         monkeypatch.setattr(files.os, "replace", counting)
-        write(path, b"new", sealed=True)
+        write(path, content, sealed=True)
         os._exit(7)
 
-    for number in (1, 2):  # the seal is replaced, then the file
-        assert exit_status_of(lambda number=number: die_before(number)) == -signal.SIGKILL
+    for number, content in ((1, b"new"), (2, b"never there"), (2, b"new"), (1, b"new")):  # the seal, then the file
+        assert exit_status_of(lambda at=number, new=content: die_before(at, new)) == -signal.SIGKILL
         assert path.read_bytes() == b"old" and is_as_written(path)
-    assert exit_status_of(lambda: die_before(3)) == 7 and path.read_bytes() == b"new" and is_as_written(path)
+    assert exit_status_of(lambda: die_before(3, b"new")) == 7 and path.read_bytes() == b"new" and is_as_written(path)
+    path.write_bytes(b"never there")
+    assert not is_as_written(path)

@@ -157,12 +157,13 @@ def test_make_passes_on_a_root_as_one_word_and_runs_nothing_of_it(tmp_path, name
     assert done.returncode == 2 and not (tmp_path / "ran").exists()
 
 
-def test_batches_of_two_checkouts_with_one_folder_of_results_run_one_after_the_other(tmp_path):
+@pytest.mark.parametrize("named", ["{home}/shared results", "~/shared results"])
+def test_batches_of_two_checkouts_with_one_folder_of_results_run_one_after_the_other(tmp_path, named):
     """`make` with a substitute for Snakemake, while another checkout's batch holds the lock of the results."""
     results = tmp_path / "shared results"
     (results / "cache").mkdir(parents=True)
     makefile_with_substitute(tmp_path)
-    environment = os.environ | {"MERLIB_RESULTS": str(results)}
+    environment = os.environ | {"HOME": str(tmp_path), "MERLIB_RESULTS": named.format(home=tmp_path)}
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     command = ["make", "--no-print-directory", "reproduce", "CORES=2"]
     with FileLock(results / "cache" / "batch.lock"):
@@ -171,6 +172,24 @@ def test_batches_of_two_checkouts_with_one_folder_of_results_run_one_after_the_o
         with pytest.raises(subprocess.TimeoutExpired):
             batch.wait(timeout=0.5)
     assert "<snakemake>" in batch.communicate()[0] and batch.returncode == 2
+
+
+@pytest.mark.parametrize("lock", [".snakemake/batch.lock", "results/cache/batch.lock"])
+def test_make_clean_removes_nothing_beneath_a_batch_and_runs_on_real_data_never(tmp_path, lock):
+    makefile_with_substitute(tmp_path)
+    runs, records = tmp_path / "results" / "cache" / "runs", tmp_path / "results" / "twin" / "records"
+    for folder in (records, runs / "of_twin", runs / "of_real", tmp_path / ".snakemake"):
+        folder.mkdir(parents=True)
+    (runs / "of_twin" / "run.json").write_text('{\n "data": "twin"\n}')
+    (runs / "of_real" / "run.json").write_text('{\n "data": "real"\n}')
+    clean = ["make", "--no-print-directory", "clean"]
+    with FileLock(tmp_path / lock):
+        done = subprocess.run(clean, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and "stop it, or wait until it ends" in done.stdout
+        assert records.exists() and (runs / "of_twin").exists() and (tmp_path / ".venv" / "bin" / "python").exists()
+    subprocess.run(clean, cwd=tmp_path, capture_output=True, check=True)
+    assert [folder.name for folder in runs.iterdir()] == ["of_real"]
+    assert not any((tmp_path / name).exists() for name in (".venv", ".snakemake", "results/twin"))
 
 
 def test_make_lets_imports_keep_their_bytecode():

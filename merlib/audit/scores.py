@@ -106,7 +106,7 @@ def counts(evaluation: Evaluation) -> Iterator[Finding]:
     k = int(percent(cell).low * n / 100)
     near = " and ".join(f"{i} / {n} = {100 * i / n:.3f} %" for i in (k, k + 1))
     what = f"No integer number of correct predictions out of {n} gives {show(cell)}: {near}."
-    message, severity = f"{what} A mean over several runs could.", _severity_of_counts(evaluation)
+    message, severity = f"{what} {_could(evaluation)}", _severity_of_counts(evaluation)
     value = 100 * round(percent(cell).middle * n / 100) / n
     fact = f"counts of {cell.corpus} {cell.fold or ''} {n} {evaluation.quoted}"
     yield finding(cell, "count", severity, message, value=value, fact=fact)
@@ -122,8 +122,14 @@ def class_counts(evaluation: Evaluation) -> Iterator[Finding]:
         cell = next(iter(cells.values()))
         listed = ", ".join(f"{NAMES[metric]} {show(c)}" for metric, c in cells.items())
         message = f"With {n} {emotion} utterances, no integers k (hits) and m (predictions) give k / {n}, k / m, "
-        message += f"2 k / ({n} + m) as printed: {listed}. A mean over several runs could."
+        message += f"2 k / ({n} + m) as printed: {listed}. {_could(evaluation)}"
         yield finding(cell, "class_count", _severity_of_counts(evaluation), message)
+
+
+def _could(evaluation: Evaluation) -> str:
+    """What else than one run on these utterances gives such scores."""
+    other = ", and so could other test utterances: the scores are quoted" if evaluation.quoted else ""
+    return f"A mean over several runs could{other}."
 
 
 def _severity_of_counts(evaluation: Evaluation) -> str:

@@ -16,17 +16,20 @@ from merlib import declarations, signals
 from merlib.cli import arguments, beforehand, data, multiverse, reports
 from merlib.cli import records as own_records
 from merlib.cli.arguments import (
+    Anything,
     AsJson,
     Changes,
     Code,
     Device,
+    FirstRow,
     Folds,
     Only,
-    OptionalWords,
+    OptionalPaper,
     Parameters,
     Root,
+    Rows,
+    RunRows,
     Seeds,
-    Words,
 )
 from merlib.errors import MerlibError, RequestError, is_out_of_memory, one_of, shortened
 from merlib.places import commit
@@ -69,10 +72,11 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def cells(words: OptionalWords = None, as_json: AsJson = False) -> None:
-    """List printed numbers, their recipes and records.
+def cells(words: Anything = None, as_json: AsJson = False) -> None:
+    """List printed numbers; with --json, their recipes too.
 
-    Of each number: its address, what it measures, our recipe for it, and the data roots with records of it.
+    Of each number: its address, column, digits, and whether it is the paper's own, cited, or a fact such as a count.
+    With --json also what it measures, our recipe for it, and the data roots with records of it.
     """
     from merlib import study
 
@@ -97,7 +101,7 @@ def cells(words: OptionalWords = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def audit(
-    words: OptionalWords = None,
+    words: Anything = None,
     as_json: AsJson = False,
     write: Annotated[bool, typer.Option("--write", help="Also write results/audit: findings.csv and a page.")] = False,
     new: Annotated[Path | None, typer.Option("--new", metavar="FOLDER", help=NEW)] = None,
@@ -133,7 +137,7 @@ def audit(
 
 
 @app.command()
-def compare(words: Words, as_json: AsJson = False, data: Root = "twin") -> None:
+def compare(words: Rows, as_json: AsJson = False, data: Root = "twin") -> None:
     """Show the printed numbers of a table beside ours."""
     from merlib import study
 
@@ -153,7 +157,7 @@ def compare(words: Words, as_json: AsJson = False, data: Root = "twin") -> None:
 
 @app.command()
 def claims(
-    words: OptionalWords = None,
+    words: OptionalPaper = None,
     as_json: AsJson = False,
     data: Root = "twin",
     write: Annotated[bool, typer.Option("--write", help="Also write results/<data>: claims.csv, claims.md.")] = False,
@@ -181,7 +185,7 @@ def claims(
 
 
 @app.command()
-def against(words: Words, seeds: Seeds = "0", as_json: AsJson = False, data: Root = "twin") -> None:
+def against(words: FirstRow, seeds: Seeds = "0", as_json: AsJson = False, data: Root = "twin") -> None:
     """Compare a row with others on the same test utterances.
 
     The first row is compared with each of the others (default: all of the table), by the exact McNemar test and by a
@@ -197,7 +201,7 @@ def against(words: Words, seeds: Seeds = "0", as_json: AsJson = False, data: Roo
 
 @app.command()
 def run(
-    words: OptionalWords = None,
+    words: RunRows = None,
     seeds: Seeds = "0",
     folds: Folds = None,
     only: Only = None,
@@ -278,7 +282,12 @@ def plan(
 
 
 @app.command(cls=arguments.WithPairs)
-def notebook(source: Path, target: Path, parameters: Parameters = None, code: Code = None) -> None:
+def notebook(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The notebook; it is not changed.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The executed copy to write.")],
+    parameters: Parameters = None,
+    code: Code = None,
+) -> None:
     """Execute a notebook, with parameters.
 
     An unknown parameter, or one of another type than its default, is refused before anything runs.

@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 from merlib import declarations
 from merlib.declarations.leaves import Typed
 from merlib.errors import MerlibError, RequestError, one_of
-from merlib.places import TWINS, data_folder, is_word, results_folder, root_name
+from merlib.places import TWINS, at_home, data_folder, is_word, results_folder, root_name
 
 PARTS = ("paper", "table", "row")
 
@@ -63,7 +63,7 @@ def folder(words: Sequence[str]) -> Path | None:
     Raises RequestError where a path of that form is no folder, or further words follow it.
     """
     word = words[0] if words else ""
-    path = Path(word).expanduser()
+    path = at_home(word)
     looks_so = word.startswith((".", "/", "~")) or word.endswith("/") or (word and path.is_dir())
     if not looks_so or word.strip("/") in declarations.folders():
         return None
@@ -170,13 +170,21 @@ def complete_address(ctx: typer.Context, incomplete: str) -> list[str]:
     return ["/".join([*place, name]) for name in names]
 
 
-def _words(help: str) -> typer.models.ArgumentInfo:
-    return typer.Argument(metavar="PAPER/TABLE/ROW", help=help, show_default=False, autocompletion=complete_address)
+def _words(parts: str, help: str) -> typer.models.ArgumentInfo:
+    """An address of which a command needs these parts; those in brackets may be left out."""
+    return typer.Argument(metavar=parts, help=help, show_default=False, autocompletion=complete_address)
 
 
 PLACE = "An address, or its parts with blanks: mfcre table4 ours. Further rows of the table may follow."
-Words = Annotated[list[str], _words(PLACE)]
-OptionalWords = Annotated[list[str] | None, _words(f"{PLACE} Default: everything.")]
+Rows = Annotated[list[str], _words("PAPER/TABLE[/ROW]", PLACE)]
+FIRST = "The address of a row, then of those to compare it with: mfcre table4 ours wo_simam. Default: all of the table."
+FirstRow = Annotated[list[str], _words("PAPER/TABLE/ROW", FIRST)]
+PaperOrTable = Annotated[list[str], _words("PAPER[/TABLE]", "A paper or a table of it: mfcre/table4.")]
+OnePaper = Annotated[list[str], _words("PAPER", "A paper, such as mfcre.")]
+OptionalPaper = Annotated[list[str] | None, _words("PAPER", "A paper, such as mfcre. Default: all papers.")]
+Anything = Annotated[list[str] | None, _words("PAPER/TABLE/ROW", f"{PLACE} Default: everything.")]
+STALE_ROWS = f"{PLACE} With --stale, all of it may be left out."
+RunRows = Annotated[list[str] | None, _words("PAPER/TABLE[/ROW]", STALE_ROWS)]
 BATCH = "Papers or tables, such as mfcre or mfcre/table4. Default: all tables whose corpora the root has."
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
 ROOT = "Data root: a folder below data/ (or MERLIB_DATA)."

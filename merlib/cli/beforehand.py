@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from merlib.cli import arguments
-from merlib.cli.arguments import AsJson, Root, Words, word
+from merlib.cli.arguments import AsJson, PaperOrTable, Root, word
 from merlib.cli.data import NAMED, Target
 from merlib.errors import RequestError, one_of
 
@@ -17,7 +17,7 @@ SCORES = "Show the headline scores of recorded runs, with and without the test u
 WRITE = "Also write results/<ROOT>/leaks.csv, of all corpora of the root."
 
 
-def power(words: Words, as_json: AsJson = False, data: Root = "twin") -> None:
+def power(words: PaperOrTable, as_json: AsJson = False, data: Root = "twin") -> None:
     """Show how many seeds the claims of a paper need.
 
     Each claimed gain beside the spread between seeds on record: the seeds that find it in 80 % of studies, by a

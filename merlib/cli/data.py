@@ -33,12 +33,16 @@ Weights = Annotated[list[tuple] | None, typer.Option(parser=assignment, metavar=
 POOL = "cls_mean: [CLS] and the mean, joined; tokens: a vector of each token; ids: the input of an encoder that learns."
 ARRAY = "Name of the array. Default: as the recipe names it."
 TRAINED_ON = "What the encoder was trained on; needed where that includes labels of this corpus."
-MOVED = typer.Option(callback=device, help="Where the networks run, if they can be moved.")
+MOVED = typer.Option(callback=device, help="Where networks run; some always run on the CPU.")
 Extracting = Annotated[Literal["cpu", "cuda"], MOVED]
 
 
 @app.command()
-def make(data: Target, corpora: Annotated[list[str], typer.Argument(help="Corpora.")], code: Code = None) -> None:
+def make(
+    data: Target,
+    corpora: Annotated[list[str], typer.Argument(metavar="CORPUS", help="Names, such as meld.")],
+    code: Code = None,
+) -> None:
     """Make corpora of a synthetic root, unless it holds them.
 
     ROOT is twin, of feature vectors, or twin_media, of recordings in the layouts of the releases.
@@ -53,8 +57,8 @@ def make(data: Target, corpora: Annotated[list[str], typer.Argument(help="Corpor
 
 @app.command("import")
 def import_corpus(
-    kind: str,
-    source: Path,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="What the source is, from the list above.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder or a file, as the kind says.")],
     data: Target,
     partial: Annotated[bool, typer.Option("--partial", help="The source is a part of the corpus.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Set aside a table or array that differs.")] = False,
@@ -62,8 +66,8 @@ def import_corpus(
 ) -> None:
     """Import a corpus into a data root.
 
-    KIND is prepared (a TOML), iemocap, meld, ravdess, mosi, mosei (official folders), conv-emotion, multiemo or mmsa
-    (public pickles).
+    KIND is iemocap, meld, ravdess, mosi or mosei (the folder of the release), conv-emotion or mmsa (a public pickle),
+    multiemo (a folder of such), or prepared (a TOML file about a table of your own).
     """
     from merlib.roots import imports
 
@@ -128,8 +132,8 @@ def text(
 def fine_tune(
     data: Target,
     corpus: Corpus,
-    paper: str,
-    name: str,
+    paper: Annotated[str, typer.Argument(metavar="PAPER", help="The paper that declares the arrays.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The arrays, as the paper declares them.")],
     seeds: Seeds = "0",
     changes: Changes = None,
     device: Device = None,
@@ -197,7 +201,6 @@ def transcribe(
     from merlib import twins
     from merlib.data import folders
     from merlib.features import pipeline, recognition
-    from merlib.roots import extract
 
     twins.ensure(data, [corpus])
     loaded = folders.dataset(data, corpus, features=()).corpus
@@ -206,7 +209,7 @@ def transcribe(
     print(json.dumps(recognition.transcribe(clips, target, recogniser=recogniser)))
     for line in pipeline.grouped((utterance, "", reason) for utterance, reason in failures.items()):
         print(f"  failed: {line}", file=sys.stderr)
-    print(_word_errors(loaded, extract.transcripts(target, ids="utterance", texts="text")))
+    print(_word_errors(loaded, target, ids="utterance", texts="text"))
 
 
 @app.command("word-errors")
@@ -220,18 +223,22 @@ def word_errors(
     """Show the word error rate of a transcript against that of the corpus, by three ways of normalising texts."""
     from merlib import twins
     from merlib.data import folders
-    from merlib.roots import extract
 
     twins.ensure(data, [corpus])
-    loaded = folders.dataset(data, corpus, features=()).corpus
-    print(_word_errors(loaded, extract.transcripts(transcript, ids=ids, texts=texts)))
+    print(_word_errors(folders.dataset(data, corpus, features=()).corpus, transcript, ids=ids, texts=texts))
 
 
-def _word_errors(corpus: "table.Corpus", recognised: dict[str, str]) -> str:
+def _word_errors(corpus: "table.Corpus", transcript: Path, *, ids: str, texts: str) -> str:
     """Word error rates of those utterances of a corpus that were recognised."""
+    from merlib.data.table import CorpusError
     from merlib.features import recognition
+    from merlib.roots import extract
 
+    recognised = extract.transcripts(transcript, ids=ids, texts=texts)
     reference = {u: t for u, t in zip(corpus.ids, corpus.table["text"], strict=True) if u in recognised}
+    if not reference:
+        what = f"none of its {len(recognised)} ids is an utterance of {corpus.name}, such as {corpus.ids[0]}"
+        raise CorpusError(f"{transcript}: {what}. Name the column of the ids (--ids), or take the file of this corpus.")
     found = recognition.rates(reference=reference, recognised=recognised).reset_index()
     found["rate"] = (100 * found["rate"]).map("{:.2f} %".format)
     return found.rename(columns={"rate": "word error rate"}).to_string(index=False)
@@ -240,7 +247,7 @@ def _word_errors(corpus: "table.Corpus", recognised: dict[str, str]) -> str:
 @app.command()
 def fetch(
     corpus: Annotated[str, typer.Argument(help="ravdess or meld.")],
-    folder: Path,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the files go.")],
     only: Annotated[str, typer.Option(metavar="PATTERN", help="Files of the release, such as 'Audio*'.")] = "*",
 ) -> None:
     """Fetch an openly licensed corpus.

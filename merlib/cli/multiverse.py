@@ -7,14 +7,14 @@ import typer
 
 from merlib import declarations
 from merlib.cli import arguments
-from merlib.cli.arguments import AsJson, Device, Root, Seeds, Words
+from merlib.cli.arguments import AsJson, Device, OnePaper, Root, Seeds
 from merlib.errors import RequestError
 
 Draws = Annotated[int, typer.Option(min=1, help="How many joint choices of all readings.")]
 
 
 def multiverse(
-    words: Words, draws: Draws = 24, seeds: Seeds = "0", device: Device = None, as_json: AsJson = False,
+    words: OnePaper, draws: Draws = 24, seeds: Seeds = "0", device: Device = None, as_json: AsJson = False,
     data: Root = "twin",
 ) -> None:  # fmt: skip
     """Run a paper under many joint choices of its readings.

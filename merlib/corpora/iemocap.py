@@ -95,7 +95,12 @@ def _session(session: Path, source: Path) -> list[dict]:
     for file in sorted((session / "dialog" / "EmoEvaluation").glob("Ses*.txt")):
         script = session / "dialog" / "transcriptions" / file.name
         required(script, "a transcription. Unpack the full release.")
-        rated = {m["utterance"]: m for m in RATED.finditer(read_text(file))}
+        evaluation = read_text(file)
+        rated = {m["utterance"]: m for m in RATED.finditer(evaluation)}
+        lines = [line for line in evaluation.split("\n") if line.startswith("[") and not RATED.match(line)]
+        if lines or not rated:
+            what = f"such as {lines[0][:80]!r}" if lines else "of which none is a rating"
+            raise CorpusError(f"{file}: lines {what}; expected [START - END], turn, label and [V, A, D], between tabs.")
         turns = {m["utterance"]: m["text"].strip() for m in TURN.finditer(read_text(script))}
         if missing := sorted(set(rated) - set(turns)):
             what = f"{script}: {len(missing)} rated utterances have no transcript"

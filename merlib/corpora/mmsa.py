@@ -81,7 +81,7 @@ def _rows(part: Mapping, split: str, path: Path) -> pd.DataFrame:
         raise CorpusError(f"{path}: {split} has {sizes}; expected one of each per utterance.")
     videos, clips = zip(*(name.rsplit("$_$", 1) for name in ids), strict=True) if ids else ((), ())
     columns = {"utterance": ids, "dialogue": videos, "speaker": videos, "clip": list(map(int, clips)), "score": scores}
-    return pd.DataFrame(columns | {"text": texts_of(part["raw_text"]), "split": SPLITS[split]})
+    return pd.DataFrame(columns | {"text": texts_of(part["raw_text"], path), "split": SPLITS[split]})
 
 
 def _spans(part: Mapping, aligned: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -7,6 +7,8 @@ ARRAY, DTYPE = "_reconstruct", "dtype"
 IN_USE = f"call {DTYPE}, in use"  # the kind of a type of numbers that is complete
 CALLED = {ARRAY, DTYPE, "scalar", "_frombuffer", "encode", "dict", "list", "tuple", "set", "frozenset"}
 CALLED |= {"OrderedDict", "defaultdict", "bytes"}
+SETS, DICTIONARIES = {"set", "frozenset"}, {"dict", "OrderedDict", "defaultdict"}  # Nodes of these kinds have keys
+RANDOM = re.compile(r"[<>=|]?([biu]\d?|f[248]|[SU]\d*)")  # codes of values of which few can be made to have one hash
 CODE = re.compile(r"[<>=|]?[A-Za-z]\d{0,6}")  # of a type of numbers
 WITH_WIDTH = "SUVac"  # the codes of types whose state says how wide they are
 OF_OBJECTS, NEEDS_ZEROS = 63, 8  # numpy's flags of types that hold Python objects, and of texts
@@ -40,7 +42,41 @@ def call(function: Any, arguments: Any) -> Node:
         raise ScanError("it makes a number without a value")
     if name == "bytes" and given:
         raise ScanError("it makes bytes of something else")
+    if name in SETS | DICTIONARIES:
+        return Node(name, _content(name, given))
     return Node(f"call {name}", given)
+
+
+def _content(name: str, given: list) -> list:
+    """The members of a set, or keys and values of a dictionary by turns, that is made of a list."""
+    if name == "defaultdict" and len(given) < 2:
+        return []
+    if len(given) > 1 or any(type(each) is not list for each in given):
+        raise ScanError(f"it makes a {name} of something other than a list")
+    members = given[0] if given else []
+    if name in SETS:
+        return list(members)
+    if any(type(pair) not in (list, tuple) or len(pair) != 2 for pair in members):
+        raise ScanError(f"it makes a {name} of something other than pairs")
+    return [each for pair in members for each in pair]
+
+
+def keys(node: Any) -> list:
+    """What Python hashes to build a set or a dictionary; nothing for any other node."""
+    if type(node) is not Node or node.kind not in SETS | DICTIONARIES:
+        return []
+    return node.members if node.kind in SETS else node.members[::2]
+
+
+def hashed(key: Any) -> int:
+    """A number that keys have in common which may have the same hash; else one of its own."""
+    if type(key) is tuple:
+        return hash(tuple(map(hashed, key)))
+    if type(key) is not Node:
+        return 0 if type(key) is list else hash(key)
+    if key.kind == "call scalar":
+        return id(key) if RANDOM.fullmatch(str(key.members[0].members[0])) else 0
+    return id(key) if key.kind in ("text", "call encode", "call bytes") else 0
 
 
 def set_state(target: Any, state: Any) -> None:

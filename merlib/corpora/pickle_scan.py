@@ -2,8 +2,8 @@
 
 Well-formed instructions can still fill the memory, or crash the interpreter or numpy: a memo with a slot of four
 thousand million, an array said to be longer than its values, a type of numbers said to hold pointers, tuples nested a
-million deep, one list that holds another a thousand times, and that one the next. None of the published releases needs
-any of it.
+million deep, one list that holds another a thousand times, and that one the next, a set of tuples that all have one
+hash. None of the published releases needs any of it.
 
 The stack of the unpickler is followed with stand-ins: numbers, short texts, tuples and lists as they are, everything
 else as a `Node` that knows its members.
@@ -12,15 +12,17 @@ else as a `Node` that knows its members.
 import codecs
 import mmap
 import pickletools
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from merlib.corpora.pickle_arrays import Node, ScanError, call, in_use, set_state
+from merlib.corpora.pickle_arrays import Node, ScanError, call, hashed, in_use, keys, set_state
 
 DEPTH = 60  # of containers within containers
 SHARED = 20  # how many times larger than its file the data may be, where parts of it are used several times
 SPARE = 1_000_000  # members, and bytes, that are never too many
-BITS = 64  # of an integer; of longer ones, thousands have the same hash, and a set of them takes hours
+BITS = 64  # of an integer; a longer one takes time wherever it is a key
+EQUAL = 100  # keys of one set or dictionary with the same hash: each is compared with all others
 OPCODES = {op.code.encode("latin-1"): (op.name, op.arg and op.arg.reader) for op in pickletools.opcodes}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 PUTS, GETS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}, {"GET", "BINGET", "LONG_BINGET"}
@@ -57,13 +59,6 @@ class Stack(list):
         del self[height:]
         return taken
 
-    def pop_one(self) -> None:
-        """Without the uppermost value, or without the mark that lies there."""
-        if self.marks and self.marks[-1] == len(self):
-            self.marks.pop()
-        else:
-            self.taken(1)
-
 
 def scan(file: mmap.mmap, admitted: Collection[tuple[str, str]], refuse: Callable[[str, str], Any]) -> None:
     """Raise ScanError unless the pickle in `file` is plain data of bounded size and depth.
@@ -89,8 +84,9 @@ def scan(file: mmap.mmap, admitted: Collection[tuple[str, str]], refuse: Callabl
             break
         elif name in ("GLOBAL", "STACK_GLOBAL"):
             of = argument.split(" ", 1) if name == "GLOBAL" else stack.taken(2)
+            of = [each if isinstance(each, str) else "?" for each in of]
             if tuple(of) not in admitted:
-                refuse(*(each if isinstance(each, str) else "?" for each in of))
+                refuse(*of)
             stack.append(Node("global", [of[1]]))
         else:
             raise ScanError(f"it has the instruction {name}, which no plain data needs")
@@ -145,7 +141,10 @@ def _built(stack: Stack) -> None:
 
 
 def _bounded(root: Any, size: int) -> None:
-    """Raise ScanError where `root` is nested too deep, or too large, with everything counted where it is used."""
+    """Raise ScanError where `root` is nested too deep, too large (everything counts where it is used), or slow to make.
+
+    Nothing is ever taken from the stack and lost, so that everything a pickle builds is in `root`.
+    """
     measured: dict[int, tuple[int, int]] = {}  # of a container: depth, size
     waiting, pending = set(), [root]
     while pending:
@@ -165,6 +164,8 @@ def _bounded(root: Any, size: int) -> None:
                 raise ScanError(f"its containers are nested more than {DEPTH} deep")
             if total > SHARED * size + SPARE:
                 raise ScanError(f"its data would have {total} members, of a file of {size} bytes")
+            if (most := max(Counter(map(hashed, keys(node))).values(), default=0)) > EQUAL:
+                raise ScanError(f"{most} keys of a set or dictionary have the same hash, as far as can be known")
         else:
             waiting.add(id(node))
             left = [member for member in inner if id(member) not in measured]
@@ -177,8 +178,6 @@ STEPS: dict[str, Callable[[list], Any]] = {
     "PROTO": lambda stack: None,
     "FRAME": lambda stack: None,
     "MARK": lambda stack: stack.marks.append(len(stack)),
-    "POP": Stack.pop_one,
-    "POP_MARK": Stack.since_mark,
     "NONE": lambda stack: stack.append(None),
     "NEWTRUE": lambda stack: stack.append(True),
     "NEWFALSE": lambda stack: stack.append(False),

@@ -15,6 +15,7 @@ The layouts are those that the released training scripts read. Text vectors of b
 fine-tuned on the labels of these corpora.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def _corpus(items: dict, path: Path) -> tuple[Corpus, list[tuple]]:
     row_of = _iemocap_row if name == "iemocap6" else _meld_row
     table = pd.DataFrame([row_of(items, d, t) for d, t in rows])
     table["label"] = [int(labels[0][d][t]) for d, t in rows]
-    table["text"] = texts_of(sentences[d][t] if d in sentences else "" for d, t in rows)
+    table["text"] = texts_of((sentences[d][t] if d in sentences else "" for d, t in rows), path)
     if name == "iemocap6":
         table["split"] = table["dialogue"].map(iemocap.default_split(table["dialogue"]))
     ours = {d for (d, _), split in zip(rows, table["split"], strict=True) if split == "test"}
@@ -106,9 +107,16 @@ def _meld_row(items: dict, dialogue: int, turn: int) -> dict:
 def _array(release: str, modality: str, vectors: Mapping, rows: list[tuple], path: Path) -> Array:
     """The vectors of one modality in table order (n, d), with what is known of their origin."""
     try:
+        uneven = [d for d, turns in Counter(d for d, _ in rows).items() if len(vectors[d]) != turns]
         values = np.stack([np.asarray(vectors[d][t], dtype=np.float32) for d, t in rows])
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise CorpusError(f"{path}: {modality} has no vector of one width for every turn: {error!r}.") from None
+    if uneven:
+        what = f"{path}: {modality} has more vectors than labels in {len(uneven)} dialogues, first {uneven[0]}"
+        raise CorpusError(f"{what}. Take all files from one release.")
+    if (bad := ~np.isfinite(values).all(axis=1)).any():
+        what = f"{path}: {modality} has NaN or infinity in {bad.sum()} utterances"
+        raise CorpusError(f"{what}, first turn {rows[bad.argmax()][1]} of {rows[bad.argmax()][0]}. Get it again.")
     extractor = f"{release} {EXTRACTORS[release][modality]}"
     trained_on = "labels of this corpus" if modality == "text" else "unknown"
     return Array(values, modality, extractor, version=named_with_hash(path), trained_on=trained_on)

@@ -61,6 +61,7 @@ from merlib.foreign import read_toml
 
 NEEDED = {"corpus", "name", "utterances", "columns"}
 OPTIONAL = {"unlabelled", "times", "split", "dialogues", "features"}
+SECTIONS = {"columns", "labels", "split", "dialogues", "features"}
 COLUMNS = {"utterance", "dialogue", "speaker"}
 
 
@@ -92,10 +93,12 @@ def _declared(path: Path) -> dict:
     for name in ("corpus", "name", "utterances"):
         if not isinstance(about[name], str):
             raise CorpusError(f"{path}: {name} = {about[name]!r}; expected text.")
-    for name in {"columns", "labels", "split"} & set(about):
-        section = about[name] if isinstance(about[name], dict) else {name: about[name]}
-        if bad := {k: v for k, v in section.items() if not isinstance(v, str)}:
-            raise CorpusError(f"{path} [{name}]: {listed(bad)}; expected text in quotes.")
+    for name in sorted(SECTIONS & set(about)):
+        if not isinstance(about[name], dict):
+            raise CorpusError(f"{path}: {name} = {about[name]!r}; expected a section [{name}].")
+        kind, words = (list, "lists of dialogues") if name == "dialogues" else (str, "text in quotes")
+        if name != "features" and (bad := {k: v for k, v in about[name].items() if not isinstance(v, kind)}):
+            raise CorpusError(f"{path} [{name}]: {listed(bad)}; expected {words}.")
     if about["corpus"] not in LABELS or about.get("unlabelled", "keep") not in ("keep", "drop"):
         declared = f"corpus = {about['corpus']!r}, unlabelled = {about.get('unlabelled', 'keep')!r}"
         raise CorpusError(f"{path}: {declared}; expected one of {listed(sorted(LABELS))}, and keep or drop.")

@@ -1,6 +1,8 @@
 """The feature arrays of a prepared corpus (`prepared`): npz, npy or csv files, in table order."""
 
+import re
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ from merlib.foreign import content, read_text, regular
 
 PASSPORT = {"modality", "extractor", "version", "weights_sha256", "trained_on", "fitted_on"}
 NEEDED, OPTIONAL = {"file", "ids"} | PASSPORT, {"values", "divide", "time_axis", "lengths", "padding"}
-SHAPES = {None: "(n, ...)", 1: "(n, t, d)", 2: "(n, d, t)"}  # by `time_axis`
+EXPECTED = "Expected npz, npy or csv as declared"
+SHAPES = {None: "(n, d), or of sequences with `time_axis`", 1: "(n, t, d)", 2: "(n, d, t)"}  # by `time_axis`
 
 
 def array(spec: dict, ids: tuple[str, ...], target: np.ndarray, folder: Path, where: str) -> Array:
@@ -25,7 +28,7 @@ def array(spec: dict, ids: tuple[str, ...], target: np.ndarray, folder: Path, wh
     _check_spec(spec, where)
     stored_ids, values, lengths, columns = _read(folder / spec["file"], spec, where)
     axis = spec.get("time_axis")
-    fits = values.ndim >= 2 if axis is None else values.ndim == 3
+    fits = values.ndim == (2 if axis is None else 3) and values[:1].size
     if not fits or values.dtype.kind not in "fiu" or len(stored_ids) != len(values):
         stored = f"{len(stored_ids)} ids for values of shape {values.shape} and type {values.dtype}"
         raise CorpusError(f"{where}: found {stored}; expected numbers of shape {SHAPES[axis]}, one row per id.")
@@ -33,7 +36,7 @@ def array(spec: dict, ids: tuple[str, ...], target: np.ndarray, folder: Path, wh
         stored = f"lengths of shape {lengths.shape} and type {lengths.dtype}"
         raise CorpusError(f"{where}: found {stored}; expected one integer per id, ({len(values)},).")
     rows = _rows_of(ids, stored_ids, where)
-    if axis is None and values.ndim == 2:
+    if axis is None:
         _check_columns(values, rows, target, columns, "values" in spec, where)
     values, row_ids = values[rows], np.array(ids)
     if axis is not None:
@@ -41,7 +44,7 @@ def array(spec: dict, ids: tuple[str, ...], target: np.ndarray, folder: Path, wh
         values, lengths = _sequences(values, None if lengths is None else lengths[rows], spec, ids, where)
         row_ids = row_ids.repeat(lengths)
     values = values.astype(np.float32) / np.float32(spec.get("divide", 1))
-    bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         bad_ids = list(dict.fromkeys(row_ids[bad]))
         what = f"NaN or infinity in {len(bad_ids)} rows, first {bad_ids[0]}"
@@ -55,9 +58,11 @@ def array(spec: dict, ids: tuple[str, ...], target: np.ndarray, folder: Path, wh
 def _check_spec(spec: dict, where: str) -> None:
     """CorpusError unless the section of an array has the keys and kinds of values that it needs."""
     require_keys(spec, NEEDED, OPTIONAL, where)
-    texts = {name: spec[name] for name in sorted({"file", "ids"} | PASSPORT) if not isinstance(spec[name], str)}
-    if texts:
-        raise CorpusError(f"{where}: {listed(texts)}; expected text in quotes.")
+    names = sorted({"file", "ids"} | PASSPORT | {"lengths"} & set(spec))
+    if bad := {name: spec[name] for name in names if not isinstance(spec[name], str)}:
+        raise CorpusError(f"{where}: {listed(bad)}; expected text in quotes.")
+    if spec["file"].endswith(".npz") and not isinstance(spec.get("values"), str):
+        raise CorpusError(f"{where}: values = {spec.get('values')!r}; expected the name of an array in {spec['file']}.")
     axis, divide, padding = spec.get("time_axis"), spec.get("divide", 1), spec.get("padding")
     only_sequences = {"lengths", "padding"} & set(spec)
     if spec["modality"] not in MODALITIES or axis not in [*SHAPES] or (axis is None and only_sequences):
@@ -135,21 +140,32 @@ def _read(file: Path, spec: dict, where: str) -> tuple[list[str], np.ndarray, np
     try:
         if file.suffix == ".npz":
             with np.load(regular(file), allow_pickle=False) as arrays:
+                _demand([spec[k] for k in ("ids", "values", "lengths") if k in spec], arrays, file, where)
                 lengths = arrays[spec["lengths"]] if "lengths" in spec else None
                 return names_of(arrays[spec["ids"]].ravel().tolist()), arrays[spec["values"]], lengths, []
         if file.suffix == ".npy":
-            lines = [_lines(file.parent / spec[k]) for k in ("ids", "lengths") if k in spec]
-            lengths = np.array(lines[1], dtype=np.int64) if len(lines) > 1 else None
-            return lines[0], np.load(regular(file), allow_pickle=False), lengths, []
+            values = np.load(regular(file), allow_pickle=False)
+            lengths = _integers(file.parent / spec["lengths"]) if "lengths" in spec else None
+            return _lines(file.parent / spec["ids"]), values, lengths, []
         table = read_csv(file)
         columns = spec.get("values", [c for c in table if c != spec["ids"]])
         columns = [columns] if isinstance(columns, str) else list(columns)
+        _demand([spec["ids"], *columns], table, file, where)
         return names_of(table[spec["ids"]]), _numbers(table[columns], file), None, columns
     except CorpusError:
         raise
+    except OSError as error:
+        raise CorpusError(f"{where}: {str(error).rstrip('.')}. {EXPECTED}.") from None
     except Exception as error:  # noqa: BLE001, damaged bytes make numpy raise almost anything
-        reason = repr(error) if isinstance(error, OSError) else _other(file) or repr(error)
-        raise CorpusError(f"{where}: cannot read {file}: {reason}. Expected npz, npy or csv as declared.") from None
+        remedy = "Save texts by .astype(str), numbers by .astype(float)" if "Object arrays" in str(error) else EXPECTED
+        raise CorpusError(f"{where}: cannot read {file}: {_other(file) or repr(error)}. {remedy}.") from None
+
+
+def _demand(names: list, there: Collection[str], file: Path, where: str) -> None:
+    """CorpusError unless a file has the arrays or columns of these names."""
+    if missing := [name for name in names if name not in there]:
+        what = f"{where}: {file} has no {listed(missing)}; it has {listed(list(there))}"
+        raise CorpusError(f"{what}. Correct `ids`, `values` or `lengths`.")
 
 
 def _other(file: Path) -> str:
@@ -174,3 +190,11 @@ def _numbers(table: pd.DataFrame, file: Path) -> np.ndarray:
 def _lines(file: Path) -> list[str]:
     """The lines of a text file that are not empty."""
     return [line.strip() for line in read_text(file).split("\n") if line.strip()]
+
+
+def _integers(file: Path) -> np.ndarray:
+    """The lines of a text file that hold an integer each."""
+    lines = _lines(file)
+    if wrong := [line for line in lines if not re.fullmatch(r"-?[0-9]{1,9}", line)]:
+        raise CorpusError(f"{file}: {wrong[0]!r} is no number of steps; expected one integer a line.")
+    return np.array(lines, dtype=np.int64)

@@ -80,12 +80,26 @@ def stripped(values: pd.Series, where: object) -> pd.Series:
 
 def names_of(stored: Iterable) -> list[str]:
     """Ids as text without blanks at their ends, however they are stored: as bytes, or padded."""
-    return [text.strip("\0 \t\r\n") for text in texts_of(stored)]
+    return [_text(name).strip("\0 \t\r\n") for name in stored]
 
 
-def texts_of(stored: Iterable) -> list[str]:
-    """Texts that may be stored as bytes."""
-    return [text.decode() if isinstance(text, bytes) else str(text) for text in stored]
+def texts_of(stored: Iterable, where: object) -> list[str]:
+    """Texts that may be stored as bytes, or of Python 2, where a `Notice` counts those that are no ASCII."""
+    pairs = [(each, _text(each)) for each in stored]
+    if changed := [text for each, text in pairs if isinstance(each, str) and text != each]:
+        what = f"{len(changed)} texts of Python 2 are read as UTF-8, or else as cp1252, first {changed[0][:60]!r}"
+        warnings.warn(Notice(what, where), stacklevel=2)
+    return [text for _, text in pairs]
+
+
+def _text(stored: object) -> str:
+    """A text that may be stored as bytes; those of Python 2 leave the unpickler as Latin-1."""
+    if isinstance(stored, str):
+        try:
+            stored = stored.encode("latin-1")
+        except UnicodeEncodeError:
+            return stored
+    return stored.decode("utf-8", errors="cp1252") if isinstance(stored, bytes) else str(stored)
 
 
 def steps_between_zeros(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

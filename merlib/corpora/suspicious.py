@@ -59,9 +59,9 @@ def _constant_within(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def summary(values: np.ndarray, ids: np.ndarray) -> str:
-    """How many utterances have zeros only, and how many columns are constant. values: s ...; ids: of each step, s."""
-    zero = pd.Series(~values.reshape(len(values), -1).any(axis=1)).groupby(ids, sort=False).all()
+    """How many utterances have zeros only, and how many columns are constant. values: s d; ids: of each step, s."""
+    zero = pd.Series(~values.any(axis=1)).groupby(ids, sort=False).all()
     parts = [f"{zero.sum()} of {len(zero)} utterances have zeros only"] if zero.any() else []
-    if len(values) > 2 and values.ndim == 2 and (constant := (values == values[:1]).all(axis=0).sum()):
+    if len(values) > 2 and (constant := (values == values[:1]).all(axis=0).sum()):
         parts.append(f"{constant} of {values.shape[1]} columns are constant")
     return "; ".join(parts)

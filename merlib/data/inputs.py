@@ -77,11 +77,17 @@ def whole(dataset: Dataset, *, data: dict[str, Any], protocol: dict[str, Any], f
     return _part(source.table, np.ones(len(source.table), bool), _on(device, flat, scales), target)
 
 
+def labelled_counts(
+    dataset: Dataset, *, data: dict[str, Any], protocol: dict[str, Any], fold: int = 0
+) -> dict[str, int]:
+    """How many utterances of train, val and test have a label that counts; arguments and errors as of `splits`."""
+    source = _source(dataset, data, protocol, fold)
+    return {name: int((protocols.members(source.split, name) & (source.label >= 0)).sum()) for name in SPLITS}
+
+
 def _read(dataset: Dataset, data: dict[str, Any], protocol: dict[str, Any], fold: int, device: str) -> tuple:
     """What all splits share: the source, its flat arrays, their scales, and the targets of all utterances."""
-    source = _labelled(dataset, data, protocol, fold)
-    if data.get("augment", "none") != "none":
-        source = _with_copies(source, dataset, data, protocol, fold)
+    source = _source(dataset, data, protocol, fold)
     flat = {m: _flat(feature) for m, feature in source.features.items()}
     if one_of(("recorded", "shuffled"), data.get("order", "recorded"), "data.order") == "shuffled":
         if data["unit"] != "utterance":
@@ -108,8 +114,8 @@ class Source:
     label: np.ndarray  # n, -1 for none
 
 
-def _labelled(dataset: Dataset, data: dict[str, Any], protocol: dict[str, Any], fold: int) -> Source:
-    """The arrays that the corpus has, the split of every utterance, and the labels that count."""
+def _source(dataset: Dataset, data: dict[str, Any], protocol: dict[str, Any], fold: int) -> Source:
+    """The arrays that the corpus has, the split of every utterance, and the labels that count; with copies if asked."""
     names = arrays(data)
     features = {m: dataset.features[name] for m, name in names.items() if name in dataset.features}
     if not features:
@@ -121,10 +127,12 @@ def _labelled(dataset: Dataset, data: dict[str, Any], protocol: dict[str, Any], 
     label = table["label"].to_numpy(np.int64)
     label = np.where(label < data.get("classes", len(dataset.corpus.labels)), label, -1)
     label = np.where(_discarded(table, features.values(), data), -1, label)
-    split = protocols.assign(table, protocol, fold)
-    for modality, feature in features.items():
-        _check_unseen(feature, names[modality], table["utterance"].to_numpy(str), split)
-    return Source(features, table, split, label)
+    source = Source(features, table, protocols.assign(table, protocol, fold), label)
+    if data.get("augment", "none") != "none":
+        source = _with_copies(source, dataset, data, protocol, fold)
+    for name in (*(names[m] for m in features), *(name for m, name in augmented(data).items() if m in features)):
+        _check_unseen(dataset.features[name], name, source)
+    return source
 
 
 def _discarded(table: pd.DataFrame, features: Iterable[Feature], data: dict[str, Any]) -> np.ndarray:
@@ -146,12 +154,16 @@ def _check_labels(source: Source, dataset: Dataset, data: dict, protocol: dict, 
             raise CorpusError(f"{where}: {name} has {has}; is this the whole corpus, with its labels?")
 
 
-def _check_unseen(feature: Feature, name: str, utterance: np.ndarray, split: np.ndarray) -> None:
-    """FeatureError where the extractor of an array has learned from labels that this split validates or tests on."""
+def _check_unseen(feature: Feature, name: str, source: Source) -> None:
+    """FeatureError where the extractor of an array has learned from labels that this split validates or tests on.
+
+    A copy has the label of its original.
+    """
     passport = feature.passport
     if passport is None:
         return
-    used = {part: set(utterance[protocols.members(split, part)]) for part in ("val", "test")}
+    original = source.table["utterance"].str.removesuffix(COPY).to_numpy(str)
+    used = {part: set(original[protocols.members(source.split, part)]) for part in ("val", "test")}
     for part, seen in (("val", passport.learned_from), ("test", (*passport.learned_from, *passport.selected_on))):
         if leaked := used[part].intersection(seen):
             what = f"the encoder of {name} ({passport.extractor}) has seen the labels of {len(leaked)} of the"

@@ -1,20 +1,20 @@
 """A feature array and its passport in one file, so that neither exists without the other.
 
-`features/<name>.safetensors` holds the tensor `values` (n ..., one row per utterance) and the passport as JSON in its
-header. Sequences also have `lengths` (n, int64, each 1 or more); their values are (sum of lengths, ...), the steps of
+`features/<name>.safetensors` holds the tensor `values` (n d, one row per utterance) and the passport as JSON in its
+header. Sequences also have `lengths` (n, int64, each 1 or more); their values are (sum of lengths, d), the steps of
 one utterance one after the other. Values are floats, or the bytes of images (0 to 255). A file is written completely or
 not at all, read through a memory map, and refused unless it agrees with its passport.
 """
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -33,13 +33,14 @@ class Passport:
     """The origin of an array: its utterances, its extractor, what that was trained and fitted on, and a hash.
 
     `trained_on` names the data and labels that the extractor was trained on; `fitted_on` the split on which any further
-    fit, such as a projection, was made; both are "unknown" when a release does not say. `shape` is that of the values;
-    `steps` the length of the longest sequence, None where an utterance is one row. `failed` names the utterances whose
-    recording could not be used: their rows are zeros. `inputs` is a hash of what an extraction read and of its
-    settings, so that nothing is computed twice. `layers_above` counts the layers of the encoder above the one that
-    these states come from (0: its last states): a network that holds those layers reads them without standardising.
-    `learned_from` names the utterances of this corpus whose labels the extractor was trained on, `selected_on` those
-    whose labels chose its epoch: no run may test or validate on the first, or test on the second.
+    fit, such as a projection, was made; both are "unknown" when a release does not say. `shape` and `dtype` are those
+    of the values as stored, whatever the extractor computed in (a frozen encoder: float32); `steps` is the length of
+    the longest sequence, None where an utterance is one row. `failed` names the utterances whose recording could not be
+    used: their rows are zeros. `inputs` is a hash of what an extraction read and of its settings, so that nothing is
+    computed twice. `layers_above` counts the layers of the encoder above the one that these states come from (0: its
+    last states): a network that holds those layers reads them without standardising. `learned_from` names the
+    utterances of this corpus whose labels the extractor was trained on, `selected_on` those whose labels chose its
+    epoch: no run may test or validate on the first, or test on the second.
     `max_tokens` is the longest input of a text encoder, and `cut` counts the texts that were longer; 0 and 0 in files
     of an earlier version, which do not say.
     """
@@ -67,12 +68,17 @@ class Passport:
     note: str = ""
     partial: str = ""
 
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
     def summary(self) -> str:
         """One short line for records, e.g. `text: all-MiniLM-L6-v2 masked mean, alone (384)`; sequences: (t x 384)."""
         time = "" if self.steps is None else "t x "
         failed = f", {len(self.failed)} failed" if self.failed else ""
         part = f", {self.partial}" if self.partial else ""
         return f"{self.modality}: {self.extractor} ({time}{'x'.join(map(str, self.shape[1:]))}){failed}{part}"
+
+
+PASSPORT = TypeAdapter(Passport)  # checks a passport as it is read
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +122,8 @@ def check_array(values: np.ndarray, lengths: np.ndarray | None, passport: Passpo
     actual, expected = (tuple(values.shape), str(values.dtype)), (passport.shape, passport.dtype)
     if actual != expected:
         raise FeatureError(f"{file}: holds {actual}, its passport says {expected}. {AGAIN}")
-    if passport.modality not in MODALITIES or not is_storable(values.dtype) or values.ndim < 2:
-        expected = f"one of {MODALITIES} and floats or bytes of shape (n, ...)"
+    if passport.modality not in MODALITIES or not is_storable(values.dtype) or values.ndim != 2:
+        expected = f"one of {MODALITIES} and floats or bytes of shape (n, d)"
         raise FeatureError(f"{file}: found {passport.modality} {actual}, expected {expected}. Convert it first.")
     if (steps := _longest(lengths)) != passport.steps:
         both = (steps, passport.steps)
@@ -150,9 +156,9 @@ def _not_finite(values: np.ndarray, lengths: np.ndarray | None) -> list[int]:
     """The indices of the utterances that have a value that is not finite."""
     if values.dtype == np.uint8:
         return []
-    rows_of_block = max(1, BLOCK // max(1, math.prod(values.shape[1:])))
+    rows_of_block = max(1, BLOCK // max(1, values.shape[1]))
     blocks = (values[i : i + rows_of_block] for i in range(0, len(values), rows_of_block))
-    bad = [~np.isfinite(block).all(axis=tuple(range(1, values.ndim))) for block in blocks]
+    bad = [~np.isfinite(block).all(axis=1) for block in blocks]
     rows = np.flatnonzero(np.concatenate(bad or [np.zeros(0, bool)]))
     return np.unique(rows if lengths is None else np.searchsorted(lengths.cumsum(), rows, side="right")).tolist()
 
@@ -240,11 +246,12 @@ def read_passport(file: Path) -> Passport:
 def _opened(file: Path, *, values: bool) -> tuple[Passport, dict[str, np.ndarray]]:
     try:
         with safe_open(regular(file), framework="numpy") as tensors:
-            stamp = json.loads((tensors.metadata() or {})["passport"])
-            stamp = Passport(**{k: tuple(v) if isinstance(v, list) else v for k, v in stamp.items()})
+            stamp = PASSPORT.validate_json((tensors.metadata() or {}).get("passport", ""))
             names = [n for n in ("values", "lengths") if n == "values" or n in tensors.keys()]  # noqa: SIM118
             return stamp, {n: tensors.get_tensor(n) for n in names} if values else {}
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}"
+        raise FeatureError(f"{file}: has no complete passport ({what}). {AGAIN}") from None
+    except (SafetensorError, OSError, ValueError) as error:
         raise FeatureError(f"{file}: truncated, or not a safetensors file ({error}). {AGAIN}") from None
-    except (AttributeError, KeyError, TypeError) as error:
-        raise FeatureError(f"{file}: has no complete passport ({error!r}). {AGAIN}") from None

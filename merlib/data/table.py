@@ -72,8 +72,8 @@ class Corpus:
 class Array:
     """A feature array on its way into a file: values in table order, and what its passport says of their origin.
 
-    Values are (n, ...), one row per utterance; or, with `lengths` (n, int64, each 1 or more), sequences: (sum of
-    lengths, ...), the steps of one utterance one after the other. The other fields: see `store.Passport`.
+    Values are (n, d), one row per utterance; or, with `lengths` (n, int64, each 1 or more), sequences: (sum of
+    lengths, d), the steps of one utterance one after the other. The other fields: see `store.Passport`.
     """
 
     values: np.ndarray
@@ -163,6 +163,8 @@ def load(folder: Path) -> Corpus:
         actual = sha256(regular(table_file))  # before its description is read: another process may now replace both
         about = read_json(about_file)
         expected = about["table_sha256"]
+        if not all(isinstance(about[key], str) for key in ("name", "source", "table_sha256")):
+            raise TypeError("its name, source or table_sha256 is no text")
         name, labels, origin = about["name"], tuple(about["labels"]), about["source"]
         edited = _digest(about) != about.get("sha256", _digest(about))  # older files have no hash of themselves
     except FileNotFoundError as error:

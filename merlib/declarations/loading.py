@@ -14,7 +14,7 @@ from merlib.declarations.readings import tables_of_readings
 from merlib.declarations.recipes import recipe
 from merlib.declarations.schema import LETTERS, SHARES, Cell, Claim, Paper, Table
 from merlib.errors import DeclarationError, listed, one_of
-from merlib.places import declared_folder
+from merlib.places import at_home, declared_folder
 from merlib.registry import registered
 
 NEEDED = (  # leaves of every base recipe
@@ -25,7 +25,7 @@ NEEDED = (  # leaves of every base recipe
 def search_path() -> list[Path]:
     """The folders of papers: those of this study, or those that MERLIB_PAPERS names, separated as in PATH."""
     named = os.environ.get("MERLIB_PAPERS", str(declared_folder()))
-    return [Path(name).resolve() for name in named.split(os.pathsep) if name]
+    return [at_home(name).resolve() for name in named.split(os.pathsep) if name]
 
 
 def folders() -> dict[str, Path]:

@@ -69,11 +69,11 @@ def encode(
     model = encoders.text_encoder(folder).to(device)
     if max_tokens > (room := _room(tokenizer, model)):
         raise FeatureError(f"max_tokens={max_tokens}, but {encoder} reads {room} at most. Ask for {room} or fewer.")
-    layers = model.config.num_hidden_layers
+    layers = model.config.get_text_config().num_hidden_layers
     if layer is not None and not 0 <= layer <= layers:
         raise FeatureError(f"layer={layer}, but {encoder} has {layers}. Ask for 0 (the embeddings) to {layers}.")
     inputs = windows(corpus, tokenizer, context=context, max_tokens=max_tokens)
-    known, last = getattr(model.config, "vocab_size", None), max(max(ids) for ids, _ in inputs)
+    known, last = getattr(model.config.get_text_config(), "vocab_size", None), max(max(ids) for ids, _ in inputs)
     if known and last >= known:
         what = f"{encoder} knows {known} tokens, and its tokenizer gives number {last}, counted from 0"
         raise FeatureError(f"{what}: they are not of one encoder. Save both again.")
@@ -94,7 +94,7 @@ def encode(
 
 def _room(tokenizer, model) -> int:
     """The longest input in tokens; positions of RoBERTa's kind are counted from after the number of the padding."""
-    places = getattr(model.config, "max_position_embeddings", -1)  # XLNet: -1; T5: none, both without a limit
+    places = getattr(model.config.get_text_config(), "max_position_embeddings", -1)  # XLNet -1, T5 none
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     if (padding := getattr(table, "padding_idx", None)) is not None:
         places -= padding + 1

@@ -13,6 +13,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "comparisons": ["drops", "headlines", "per_class", "scoreboard", "selection_gap", "sweep"],
         "multiverse": ["specification_curve"],
         "runs": ["confusions", "corpus_shape", "embeddings", "learning_curves", "project", "transitions"],
-        "style": ["COLOURS", "FLOOR", "OURS", "PEAK", "PRINTED", "canvas", "save"],
+        "style": ["COLOURS", "FLOOR", "MARKERS", "OURS", "PEAK", "PRINTED", "canvas", "save"],
     },
 )

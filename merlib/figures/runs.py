@@ -1,6 +1,7 @@
 """A run and its corpus: classes, learning curves, confusion matrices and embeddings in the plane."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any, Literal
 
 import numpy as np
@@ -12,8 +13,10 @@ from threadpoolctl import threadpool_limits
 
 from merlib.data.official import NAMES, SPLITS
 from merlib.data.table import Corpus
-from merlib.figures.style import COLOURS, OURS, PEAK, canvas
+from merlib.figures.style import COLOURS, MARKERS, OURS, PEAK, canvas
 from merlib.training import metrics
+
+LINES = ("-", ":", "-.", (0, (5, 1)), (0, (1, 3)))  # of the parts of a loss; that on validation is a broken black line
 
 
 def corpus_shape(corpus: Corpus, *, data: str) -> Figure:
@@ -56,18 +59,19 @@ def learning_curves(run: Mapping[str, Any], *, data: str, title: str) -> Figure:
     history = pd.DataFrame(run["history"])
     epoch = history.index + 1
     figure, (losses, scores, norm) = canvas(title, data, 3, size=(4.4, 3.6))
-    for name in [n for n in history if n.startswith("train/") and n != "train/grad_norm"]:
-        losses.plot(epoch, history[name], lw=2 if name == "train/loss" else 1, label=name.replace("_", " "))
+    names = [n for n in history if n.startswith("train/") and n != "train/grad_norm"]
+    for name, style in zip(names, cycle(LINES)):
+        losses.plot(epoch, history[name], ls=style, lw=2 if name == "train/loss" else 1, label=name.replace("_", " "))
     losses.plot(epoch, history["val/loss"], "k--", lw=2, label="val/loss")
     losses.set(title="loss", xlabel="epoch")
     if losses.dataLim.ymax > 10:
         losses.set_yscale("symlog")
         losses.yaxis.set_major_formatter("{x:.3g}")
-    marks = (("val", "val", "selected on val", OURS, "o"), ("test", "test_peak", "test peak", PEAK, "*"))
-    for split, selection, text, colour, marker in marks:
+    marks = (("val", "val", "selected on val", OURS, "o", "-"), ("test", "test_peak", "test peak", PEAK, "*", "--"))
+    for split, selection, text, colour, marker, style in marks:
         selected = run["selected"][selection]["epoch"]
         score = scale * history[f"test/{metric}"][selected]
-        scores.plot(epoch, scale * history[f"{split}/{metric}"], color=colour, label=split)
+        scores.plot(epoch, scale * history[f"{split}/{metric}"], style, color=colour, label=split)
         label = f"{text}: epoch {selected + 1}"
         scores.plot(selected + 1, score, marker, color=colour, ms=11, mec="black", label=label)
         scores.axvline(selected + 1, color=colour, lw=0.8, ls=":")
@@ -125,12 +129,15 @@ def project(
 
 
 def embeddings(panels: Mapping[str, Mapping[str, Any]], *, data: str) -> Figure:
-    """One scatter plot per panel, coloured by true emotion: title -> points (n 2), y_true (n) and labels (c)."""
+    """One scatter plot per panel, a colour and a marker for each true emotion.
+
+    panels: title -> points (n 2), y_true (n) and labels (c).
+    """
     figure, axes = canvas("Fused embeddings of the test split", data, len(panels), size=(5.2, 5.0))
     for ax, (title, panel) in zip(axes, panels.items(), strict=True):
-        for index, label in enumerate(panel["labels"]):
+        for index, (label, marker) in enumerate(zip(panel["labels"], cycle(MARKERS))):
             x, y = panel["points"][panel["y_true"] == index].T
-            ax.scatter(x, y, s=14, c=COLOURS[label], label=label, edgecolors="black", linewidths=0.2)
+            ax.scatter(x, y, s=14, c=COLOURS[label], marker=marker, label=label, edgecolors="black", linewidths=0.2)
         ax.set(title=title, xticks=[], yticks=[])
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4, markerscale=1.6, columnspacing=1)
     return figure

@@ -20,6 +20,7 @@ COLOURS = {
     "surprised": "#56B4E9", "fear": "#000000", "fearful": "#000000", "disgust": "#009E73", "calm": "#B2DF8A",
     "-3": "#2166AC", "-2": "#67A9CF", "-1": "#D1E5F0", "0": "#999999", "1": "#FDDBC7", "2": "#EF8A62", "3": "#B2182B",
 }  # fmt: skip
+MARKERS = "osD^vPX*<>"  # of the classes in a scatter plot: told apart in grey, too
 PRINTED, OURS, PEAK, FLOOR = "#999999", "#0072B2", "#D55E00", "#F0E442"
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10, "axes.titlesize": 11}
 

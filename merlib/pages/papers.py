@@ -139,7 +139,7 @@ def audit(paper: Paper, findings: list[Finding]) -> str:
 
 def figures(paper: Paper, files: list[Path]) -> str:
     """The figures of a paper that are committed, drawn from its runs."""
-    parts = ["Drawn by the notebooks of this paper from its runs on real data."]
+    parts = ["Drawn from our runs on real data by the notebooks of this paper and by `merlib report`."]
     parts += [_figure(paper, file) for file in files]
     return markup.page(f"Figures of {markdown(name_of(paper))}", *parts)
 

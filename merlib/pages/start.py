@@ -30,8 +30,8 @@ make reproduce    # makes synthetic recordings, regenerates every table from the
 make lab          # opens the notebooks; start with 00_start_here.ipynb
 ```
 
-Both need Linux, Python and `make`; no GPU, no licence, no data. All other commands on these pages are typed in the same
-folder, with `.venv/bin` in front or on the path."""
+Both need Linux, Python 3.11 to 3.14 and `make`; no GPU, no licence, no data. All other commands on these pages are
+typed in the same folder, with `.venv/bin` in front or on the path."""
 
 
 def pages(

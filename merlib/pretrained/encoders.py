@@ -154,12 +154,22 @@ def kind(folder: str) -> str:
 
 
 def text_encoder(folder: str) -> transformers.PreTrainedModel:
-    """A text encoder without its pooler, which some checkpoints lack; of an encoder-decoder (T5) its first half."""
+    """A text encoder without its pooler, which some checkpoints lack; of an encoder-decoder (T5) its first half.
+
+    Raises RequestError for a network that gives no states of token ids alone.
+    """
     halves = read(transformers.AutoConfig, folder).is_encoder_decoder
     net = filled(transformers.AutoModel, folder, unused=("pooler.*", "decoder.*")[: 1 + halves])
     net = net.get_encoder() if halves else net
     if getattr(net, "pooler", None) is not None:
         net.pooler = None
+    ids = torch.zeros(1, 8, dtype=torch.long)
+    try:
+        with torch.no_grad():
+            _ = net(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    except Exception as error:  # networks of sounds and images may raise anything at token ids
+        what = f"is a {net.config.model_type}, which does not read token ids alone ({type(error).__name__}: {error})"
+        raise RequestError(f"{folder} {what}. Name a text encoder") from error
     return net
 
 

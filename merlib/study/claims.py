@@ -5,15 +5,15 @@ here on equal inputs, so that their differences over seeds and folds judge the c
 
     supported       all pairs differ as claimed: the largest p of them decides (intersection-union, Berger 1982)
     contradicted    a pair differs the other way: the smallest p of these, times the number of pairs (Bonferroni)
-    undecided       neither; with the number of seeds that would find the printed difference in 80 % of studies, before
-                    p is adjusted
+    undecided       neither, or fewer than three seeds of one test set, whatever they say; with the number of seeds
+                    with which this test would find the printed difference in 80 % of studies, before p is adjusted
     not run         a side of it has no record, or two sides have no seed in common: with the command that runs them
     not testable    a side is quoted and not trained here, both sides are one run on this root, or their inputs differ
 
-p is adjusted by Holm over the claims of a paper, a test that several of them share counted once, and a verdict is at
-5 % of the adjusted p. The error is the variance between seeds, pooled over the trained rows of a paper, corpus and
-metric, as in `verdicts`: three seeds of one pair have two degrees of freedom, which decide next to nothing once p is
-adjusted for thirty claims.
+p is adjusted by Holm over the claims of a paper that are tested, a test that several of them share counted once, and a
+verdict is at 5 % of the adjusted p; so claims that run later make it stricter. The error is the variance between seeds,
+pooled over the trained rows of a paper, corpus, metric and modalities, as in `verdicts`: three seeds of one pair have
+two degrees of freedom, which decide next to nothing once p is adjusted for thirty claims.
 """
 
 from collections.abc import Iterable
@@ -27,6 +27,7 @@ from merlib import declarations
 from merlib.declarations import Claim
 from merlib.study import claimed, statistics, verdicts
 from merlib.study.pairs import Pair, Pairs, Side
+from merlib.study.statistics import Pooled
 
 VERDICTS = ("supported", "contradicted", "undecided", "not run", "not testable")
 SEEDS = "0,1,2"  # of the command that runs what is missing
@@ -41,7 +42,8 @@ class Judged:
     printed: the difference as printed, of the pair that decides (of one that has not run: the smallest). ratio: ours /
     printed (the effect ratio of repro_eval, Breuer et al. 2020). pairs: how many are judged, of all that are claimed.
     covers: what the interval is over: `seeds` of one test set, `seeds and clusters` where runs have left outcomes, or
-    `folds`. inputs: how those of the runs relate to those of the printed scores.
+    `folds`. inputs: how those of the runs relate to those of the printed scores. doubt: `stale` where the present
+    declarations or code would not give a record of the pair.
     """
 
     paper: str
@@ -64,6 +66,7 @@ class Judged:
     pair: str = ""
     pairs: str = ""
     inputs: str = ""
+    doubt: str = ""
     note: str = ""
 
 
@@ -147,20 +150,31 @@ def _numbers(pairs: list[Pair], kind: str) -> Numbers:
         "ratio": of.value / gain if kind in ("difference", "relative") and gain else None,
         "covers": pair.covers,
         "pair": f"{pair.high.address} - {pair.low.address}",
-        "note": _seeds(pair, seeds) if pair.deviation > 0 else "",
+        "doubt": "stale" if pair.stale else "",
+        "note": _seeds(pair, seeds) if pair.spread and pair.spread.variance > 0 and gain > 0 else "",
     }
 
 
 def _seeds(pair: Pair, have: int) -> str:
-    """How many seeds would find the printed difference."""
-    needed = statistics.seeds_needed(pair.gain, pair.deviation, MOST, clusters=pair.clusters)
+    """How many seeds would find the printed difference, in words."""
+    needed = _needed(pair, pair.clusters)
     if needed is None:
         larger = f"it takes a larger test set: {MOST} seeds of this one would not find the printed difference"
         many = f"more than {MOST} seeds would find the printed difference"
-        return larger if statistics.seeds_needed(pair.gain, pair.deviation, MOST) else many
+        return larger if _needed(pair, None) else many
     if needed <= have:
-        return f"{needed} seeds find the printed difference in most studies"
+        return f"{needed} seeds would have found the printed difference in most studies"
     return f"about {needed} seeds would find the printed difference"
+
+
+def _needed(pair: Pair, clusters: Pooled | None) -> int | None:
+    """The fewest seeds with which the test of the pair finds the printed difference in 80 % of studies."""
+    of_clusters = [(1, clusters)] if clusters else []
+    for seeds in range(verdicts.SEEDS, MOST + 1):
+        spread = Pooled(pair.spread.variance, max(pair.spread.df, seeds - 1))  # which further seeds would tell as well
+        if statistics.power(pair.gain, statistics.added((1 / seeds, spread), *of_clusters)) >= statistics.POWER:
+            return seeds
+    return None
 
 
 def _decided(judged: Judged, numbers: Numbers, p_holm: float) -> Judged:

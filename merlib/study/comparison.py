@@ -35,13 +35,14 @@ def compare(paper: str, table: str, data: str = "twin") -> pd.DataFrame:
     n: test utterances of all folds together, or those of the validation split where a column is of it and runs have
     left outcomes; test_peak: the mean at the best test epoch; difference: reproduced - printed, with low and high, the
     ends of its interval where there is one; noise: half the width of the 95 % interval of a score on its utterances,
-    those of the class where it is of one (empty where their number is not known); inputs: how those of the runs relate
-    to those of the printed score (`likeness`); verdict: what the runs say of the printed number (`verdicts`), `not
-    run`, `quoted` where the paper quotes it and no run here is of it, or `` where nothing is printed; features: the
-    passports of what was read, and the substitutes that stood in for the printed protocol; doubt: `partial` where a
-    seed lacks folds of the protocol, `mixed` where seeds or folds come from more than one recipe, set of features or
-    state of the code, `uncommitted` where a run's code is in no commit, `part-of-corpus` where the root holds a part of
-    the official corpus only, `stale` where the present declarations or code would not give a record.
+    those of the class where it is of one (empty where their number is not known, and for what is no share); inputs: how
+    those of the runs relate to those of the printed score (`likeness`); verdict: what the runs say of the printed
+    number (`verdicts`), `not run`, `quoted` where the paper quotes it and no run here is of it, or `` where nothing is
+    printed; features: the passports of what was read, and the substitutes that stood in for the printed protocol;
+    doubt: `partial` where a seed lacks folds of the protocol, `mixed` where seeds or folds come from more than one
+    recipe, set of features or state of the code, `uncommitted` where a run's code is in no commit, `part-of-corpus`
+    where the root holds a part of the official corpus only, `stale` where the present declarations or code would not
+    give a record.
     """
     declared = declarations.load(paper)
     declared_table, spreads, lines = declared.table(table), Spreads(declared, data), []
@@ -66,12 +67,13 @@ def records_of(paper: str, table: str, data: str) -> OfCell:
     return records
 
 
-Measured = tuple[str | None, str, str | None, tuple[int | str | None, int, str]]
-"""What is pooled over the rows that share it: corpus, metric, class; fold, number of folds and name of the split."""
+Measured = tuple[str | None, str, str | None, tuple[int | str | None, int, str], str]
+"""What is pooled over the rows that share it: corpus, metric, class; fold, number of folds and name of the split; and
+the modalities, since networks that hear only vary several times as much between seeds as those that also read."""
 
 
 class Spreads:
-    """The means by seed of all trained rows of a paper that share a corpus and a metric; read when a cell asks."""
+    """The means by seed of all trained rows of a paper that are measured alike; read when a cell asks."""
 
     def __init__(self, paper: Paper, data: str):
         self.paper, self.data, self._records = paper, data, {}
@@ -82,19 +84,24 @@ class Spreads:
         return self._records[table]
 
     def of(self, cell: Cell) -> list[list[float]]:
-        return list(self.groups.get(self.measured(cell), {}).values())
+        return self.groups.get(self.measured(cell), [])
 
     def protocol(self, cell: Cell) -> dict:
         """By which a cell is scored; of a quoted row, that of the base recipe or of its other system."""
         return declarations.recipe(self.paper, self.paper.row_of(cell), cell.corpus)["protocol"]
 
     def measured(self, cell: Cell) -> Measured:
-        protocol = self.protocol(cell)
-        return cell.corpus, cell.metric, cell.emotion, (cell.fold, splits.folds(protocol), protocol["split"])
+        recipe = declarations.recipe(self.paper, self.paper.row_of(cell), cell.corpus, modalities=cell.modalities)
+        split = cell.fold, splits.folds(recipe["protocol"]), recipe["protocol"]["split"]
+        return cell.corpus, cell.metric, cell.emotion, split, recipe["data"]["modalities"]
 
     @cached_property
-    def groups(self) -> dict[Measured, dict[frozenset[str], list[float]]]:
-        """What is measured -> the runs of a row -> its means by seed; runs that stand in several rows count once."""
+    def groups(self) -> dict[Measured, list[list[float]]]:
+        """What is measured -> the means by seed of each row.
+
+        Once where several rows have the same runs, or the same scores: what a row changes may be no part of the network
+        that a column asks for.
+        """
         groups: dict[Measured, dict[frozenset[str], list[float]]] = {}
         for table in self.paper.tables.values():
             records = self.records(table.id)
@@ -107,7 +114,8 @@ class Spreads:
                         means = verdicts.complete(chosen, splits.folds(protocol))
                         groups.setdefault(self.measured(cell), {})[runs] = means
         alone = lambda runs, rows: not any(runs < others for others in rows)  # no other row has these runs and more
-        return {key: {r: means for r, means in rows.items() if alone(r, rows)} for key, rows in groups.items()}
+        once = lambda rows: dict.fromkeys(tuple(means) for runs, means in rows.items() if alone(runs, rows))
+        return {key: [list(means) for means in once(rows)] for key, rows in groups.items()}
 
 
 def _line(row: Row, cell: Cell, of_cell: list[Any], spreads: Spreads) -> dict[str, Any]:
@@ -177,7 +185,7 @@ def _noise(cell: Cell, selected: list[Any], n: int, protocol: dict, data: str) -
     independent, for the number that the score is of.
     """
     if cell.metric in PLAIN:
-        return 0.0
+        return math.nan
     sampled = verdicts.sampling(cell, selected, data, protocol.get("select", "val"))
     if sampled is not None:
         return Z * math.sqrt(sampled.variance)

@@ -13,11 +13,12 @@ from merlib.places import TWINS, results_folder
 from merlib.study import identity
 from merlib.study.planning import Planned
 from merlib.study.recorded import records_path, roots_of
-from merlib.study.records import read_records
+from merlib.study.records import read_made, read_records
 from merlib.study.runs import Run
 
 NO_RECORD = "no record"
 PACE = ("epochs", "batch", "batch_unit", "precision", "optimizer")  # leaves of `train` on which seconds depend
+OF_PROBE = {"recipe": str, "corpus": str, "seconds": float, "memory_mb": int, "device": str}  # columns of probes.csv
 UNKNOWN = {  # seconds and MB where neither a record nor a probe says more
     ("real", "network"): (300.0, 3000), ("real", "estimator"): (30.0, 3000),
     ("twin", "network"): (3.0, 1500), ("twin", "estimator"): (0.5, 1500),
@@ -77,13 +78,21 @@ def probes_path(data: str) -> Path:
 def _probes(data: str) -> dict[tuple[str, str], Cost]:
     """(`as_costly`, corpus) -> what its probe on a data root took."""
     path = probes_path(data)
-    return _read_probes(path, path.stat().st_mtime_ns) if path.is_file() else {}
+    return _costs_of_probes(path, path.stat().st_mtime_ns) if path.is_file() else {}
 
 
 @cache
-def _read_probes(path: Path, changed: int) -> dict[tuple[str, str], Cost]:
-    lines = pd.read_csv(path, dtype={"recipe": str}).itertuples(index=False)
+def _costs_of_probes(path: Path, changed: int) -> dict[tuple[str, str], Cost]:
+    lines = read_probes(path).itertuples(index=False)
     return {(line.recipe, line.corpus): Cost(line.seconds, line.memory_mb, "probe") for line in lines}
+
+
+def read_probes(path: Path) -> pd.DataFrame:
+    """One line for each probe that was made, with the columns of OF_PROBE; none where there is no such file."""
+    if not path.is_file():
+        return pd.DataFrame(columns=list(OF_PROBE)).astype(OF_PROBE)
+    remedy = "delete it, and `merlib plan --probe` makes it anew"
+    return read_made(path, OF_PROBE, remedy, dtype=OF_PROBE)
 
 
 def _learning(paper: Paper, run: Run) -> Cost | None:

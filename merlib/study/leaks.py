@@ -20,6 +20,7 @@ from merlib.data.duplicates import Lines
 from merlib.data.table import Corpus, CorpusError
 from merlib.files import atomic
 from merlib.places import results_folder
+from merlib.study.records import read_made
 
 SAME, NEAR = "same line", "near line"
 COUNTS = dict.fromkeys(("fold", "units", "in_train", "in_val", "in_either"), "Int64")  # empty for arrays
@@ -94,9 +95,11 @@ def write(shared: pd.DataFrame, data: str) -> None:
 
 def written(data: str) -> pd.DataFrame:
     """What `write` has written, for those who do not have the corpora; empty where it has not."""
+    names = [field.name for field in fields(Shared)]
     if not path_of(data).is_file():
-        return pd.DataFrame(columns=[field.name for field in fields(Shared)])
-    shared = pd.read_csv(path_of(data), dtype=COUNTS)
+        return pd.DataFrame(columns=names)
+    remedy = f"`merlib leaks {data} --write` makes it anew where the corpora are, or take back a version that it wrote"
+    shared = read_made(path_of(data), names, remedy, dtype=COUNTS)
     return shared.fillna(dict.fromkeys(("protocol", "papers", "note"), ""))
 
 

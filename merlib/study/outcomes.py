@@ -8,7 +8,7 @@ They lie in results/<data>/outcomes/<run>.npz:
     binary_val ... the same of the two classes of acc2, k 2 2, on the sentiment corpora
     right_val, right_test_peak     one bit an utterance: whether its class is right
     order          a hash of the order of the utterances; runs with the same hash have the same test utterances
-    val_n          utterances with a label in the validation split
+    val_n          utterances in the validation split with a label that counts
 
 No text, feature, id or label of an utterance is kept, and the true label of no utterance follows from what is: bits and
 clusters stand in an order that is drawn with a key made of the ids and labels of the whole corpus, which only those who
@@ -18,6 +18,8 @@ size tells no label either. A corpus of so few labels that they could all be gue
 """
 
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,7 @@ from merlib.declarations import Cell
 from merlib.declarations.schema import OF_CLASS
 from merlib.files import atomic
 from merlib.places import results_folder
+from merlib.study.records import RecordsError
 from merlib.study.statistics import Statistic
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 KEY_BITS = 128  # of labels, so that nobody finds the key by trying
 BINARY = ("acc2", "f1_acc2")  # metrics of two classes, on the sentiment corpora
 SELECTIONS = ("val", "test_peak")
+DAMAGED = (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,15 +66,19 @@ def path_of(data: str, run: str) -> Path:
 
 
 def read(data: str, run: str, selection: str = "val") -> Outcomes | None:
-    """None where a run has left none: records of before, and scores under a mask."""
+    """None where a run has left none: records of before, and scores under a mask. RecordsError for a damaged file."""
     path = path_of(data, run)
     if not run or not path.is_file():
         return None
-    with np.load(path) as kept:
-        counts = kept[f"counts_{selection}"].astype(np.int64)
-        right = np.unpackbits(kept[f"right_{selection}"], count=int(counts.sum())).astype(bool)
-        binary = kept[f"binary_{selection}"].astype(np.int64) if f"binary_{selection}" in kept else None
-        return Outcomes(counts, binary, right, str(kept["order"]), int(kept["val_n"]))
+    try:
+        with np.load(path) as kept:
+            counts = kept[f"counts_{selection}"].astype(np.int64)
+            right = np.unpackbits(kept[f"right_{selection}"], count=int(counts.sum())).astype(bool)
+            binary = kept[f"binary_{selection}"].astype(np.int64) if f"binary_{selection}" in kept else None
+            return Outcomes(counts, binary, right, str(kept["order"]), int(kept["val_n"]))
+    except DAMAGED as error:
+        remedy = "take back a version that a run wrote, or delete it, and `merlib run` of its row writes it anew"
+        raise RecordsError(f"{path} is damaged ({type(error).__name__}: {error}): {remedy}") from None
 
 
 def keep(run: "Run") -> None:
@@ -80,7 +88,7 @@ def keep(run: "Run") -> None:
         return
     with np.load(run.folder / "predictions.npz") as saved:
         predicted = {name: saved[f"{name}_pred"] for name in SELECTIONS if f"{name}_pred" in saved}
-        val_n = int(((run.split == "val") & (corpus.table["label"].to_numpy() >= 0)).sum())
+        val_n = run.labelled_counts()["val"]
         about = {"ids": saved["ids"], "y_true": saved["y_true"], "predicted": predicted}
         if "y_score" in saved:
             true = binary_classes(saved["y_score"], run.judge.binary)

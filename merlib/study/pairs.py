@@ -8,7 +8,7 @@ import numpy as np
 
 from merlib.data import splits
 from merlib.declarations import LETTERS, Cell, Paper, Row
-from merlib.study import likeness, outcomes, statistics, verdicts
+from merlib.study import likeness, outcomes, stale, statistics, verdicts
 from merlib.study.comparison import Spreads
 from merlib.study.statistics import Estimate, Pooled
 
@@ -49,8 +49,9 @@ class Pair:
     differences: np.ndarray
     estimate: Estimate
     covers: str  # folds, seeds, or seeds and clusters
-    deviation: float  # of a difference between two runs, over seeds; nan where that is not known
-    clusters: float = 0.0  # the variance that the sample of dialogues, videos or actors adds, where that is known
+    spread: Pooled | None = None  # of a difference between two runs of one test set, over seeds
+    clusters: Pooled | None = None  # what the sample of dialogues, videos or actors adds, where that is known
+    stale: bool = False  # whether the present declarations or code would not give a record of it
 
     @property
     def gain(self) -> float:
@@ -101,17 +102,31 @@ class Pairs:
     def pair(self, high: Side, low: Side) -> Pair:
         seeds, folds = self._equal_seeds(high, low), splits.folds(high.protocol)
         if not seeds:
-            return Pair(high, low, np.empty((0, folds)), Estimate(*[np.nan] * 4), "", np.nan)
+            return Pair(high, low, np.empty((0, folds)), Estimate(*[np.nan] * 4), "")
         a, b = ([[side.seeds[s][f].value for f in range(folds)] for s in seeds] for side in (high, low))
         differences = np.array(a) - np.array(b)
-        spread = None if high.cell.emotion != low.cell.emotion else verdicts.spread(self.spreads.of(high.cell))
-        spread = spread if spread and spread.df else None
-        clusters = self._clusters(high, low, seeds) if folds == 1 else None
-        own = statistics.pooled([differences[:, 0]]) if folds == 1 else Pooled(np.nan, 0)
-        variance = 2 * spread.variance if spread and folds == 1 else own.variance
-        covers = "folds" if folds > 1 else "seeds and clusters" if clusters else "seeds"
+        old = any(stale.reason(self.paper, side.cell, record) for side in (high, low) for record in side.records)
+        if folds > 1:
+            return Pair(high, low, differences, statistics.paired(differences), "folds", stale=old)
+        spread = self._spread(high, low) or statistics.pooled([differences[:, 0]])
+        clusters = self._clusters(high, low, seeds)
         estimate = statistics.paired(differences, spread, clusters)
-        return Pair(high, low, differences, estimate, covers, variance**0.5, clusters.variance if clusters else 0.0)
+        if len(seeds) < verdicts.SEEDS:
+            estimate = Estimate(estimate.value, *[np.nan] * 3)
+        covers = "seeds and clusters" if clusters else "seeds"
+        return Pair(high, low, differences, estimate, covers, spread, clusters, old)
+
+    def _spread(self, high: Side, low: Side) -> Pooled | None:
+        """The variance of a difference between two runs of one test set, from those between the seeds of their rows.
+
+        None where no row that is measured like a side has two seeds, and of two classes, whose scores of one run are
+        not independent: then the differences alone tell it.
+        """
+        if high.cell.emotion != low.cell.emotion:
+            return None
+        alike = {self.spreads.measured(side.cell): verdicts.spread(self.spreads.of(side.cell)) for side in (high, low)}
+        of = statistics.added(*((2 / len(alike), each) for each in alike.values()))
+        return of if of.variance > 0 else None
 
     def _clusters(self, high: Side, low: Side, seeds: list[int]) -> Pooled | None:
         """The variance of the difference over samples of dialogues, videos or actors; None without outcomes."""

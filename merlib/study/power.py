@@ -2,9 +2,10 @@
 
 By a two-sided paired t-test at 5 % over seeds on one test set, with 80 % power (`statistics.seeds_needed`). The
 standard deviation of a difference follows from the variance between seeds, pooled over the trained rows of the paper
-with the same corpus, metric, class and split, as in `verdicts`: two runs differ by that of both. Where none of these
-rows differs between seeds on record, rows of all papers on the data root stand in: those of the same corpus and metric,
-or else of the metric on all corpora, or else all scores of a class or of a whole test set. `spread_of` names them.
+with the same corpus, metric, class, split and modalities, as in `claims`: two runs differ by that of both. Where none
+of these rows differs between seeds on record, rows of all papers on the data root stand in: those of the same corpus
+and metric, or else of the metric on all corpora, or else all scores of a class or of a whole test set. `spread_of`
+names them.
 
 A test that other claims share a paper with is stricter: Holm's adjustment over m claims asks at most for 5 % / m, the
 level of `seeds_holm`, with the m claims that can be tested here and print a gain.
@@ -95,17 +96,17 @@ class _Study:
         return self._known[key]
 
     def _of_own(self, cell: Cell) -> Spread | None:
-        of = " ".join(filter(None, (cell.emotion, cell.metric, "on", cell.corpus)))
+        of = " ".join(filter(None, (cell.emotion, cell.metric, "on", cell.corpus, "from", self.own.measured(cell)[-1])))
         return _pooled(of, [(self.paper.id, means) for means in self.own.of(cell)], own=True)
 
-    def _of_others(self, corpus: str, metric: str, emotion: str | None, split: tuple) -> Spread | None:
+    def _of_others(self, corpus: str, metric: str, emotion: str | None, split: tuple, _: str) -> Spread | None:
         """That of the first group of rows, from like to unlike, of which some have two seeds; their splits may have
-        other names."""
+        other names, and their networks read other modalities."""
         one_class, folds = bool(emotion), split[:2]
         groups: dict[str, Callable[..., bool]] = {
-            f"{metric} on {corpus}": lambda c, m, e, s: (c, m, e, s[:2]) == (corpus, metric, emotion, folds),
-            f"{metric} on all corpora": lambda c, m, e, s: (m, bool(e), s[:2]) == (metric, one_class, folds),
-            f"all scores of {'classes' if one_class else 'whole test sets'}": lambda c, m, e, s: (
+            f"{metric} on {corpus}": lambda c, m, e, s, _: (c, m, e, s[:2]) == (corpus, metric, emotion, folds),
+            f"{metric} on all corpora": lambda c, m, e, s, _: (m, bool(e), s[:2]) == (metric, one_class, folds),
+            f"all scores of {'classes' if one_class else 'whole test sets'}": lambda c, m, e, s, _: (
                 (bool(e), s[0]) == (one_class, split[0]) and m not in PLAIN
             ),
         }
@@ -117,7 +118,7 @@ class _Study:
         """Paper, what is measured and the means by seed, of every trained row of the data root."""
         spreads = [Spreads(declarations.load(name), self.data) for name in declarations.papers()]
         groups = [(of.paper.id, key, rows) for of in spreads for key, rows in of.groups.items()]
-        return [(paper, key, means) for paper, key, rows in groups for means in rows.values()]
+        return [(paper, key, means) for paper, key, rows in groups for means in rows]
 
 
 def _pooled(of: str, rows: list[tuple[str, list[float]]], own: bool = False) -> Spread | None:

@@ -8,7 +8,7 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -89,6 +89,23 @@ def read_records(paper: str, table: str, data: str) -> pd.DataFrame:
         raise RecordsError(f"{path}: {error}. {expected}") from None
     table_of_records = pd.DataFrame([record.model_dump() for record in checked], columns=lines.fieldnames)
     return table_of_records.astype({"epoch": "Int64"} if "epoch" in table_of_records else {})
+
+
+def read_made(path: Path, columns: Collection[str], remedy: str, **options: Any) -> pd.DataFrame:
+    """A table of results that a command makes from records or data; RecordsError, with the remedy, where it is damaged.
+
+    options: as of `pandas.read_csv`.
+    """
+    try:
+        text = read_text(path)
+        if not text.endswith("\n"):
+            raise ValueError("the last line is not whole")
+        made = pd.read_csv(io.StringIO(text), **options)
+        if lacking := sorted(set(columns) - set(made)):
+            raise ValueError(f"the columns {', '.join(lacking)} are missing")
+    except (ValueError, OSError) as error:
+        raise RecordsError(f"{path} is damaged ({error}): {remedy}") from None
+    return made
 
 
 def write_records(paper: str, table: str, data: str, records: list[dict[str, Any]]) -> None:

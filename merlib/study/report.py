@@ -31,8 +31,9 @@ CAVEAT = (
 )
 FINDINGS = (
     "Each is judged by differences between our own runs on equal inputs: points are percentage points, positive in the "
-    "direction of the claim. A verdict is at 5 % after Holm's adjustment over all claims of a paper; intervals are "
-    "not adjusted, nor are seeds, with which four of five studies would find what is printed. All claims: `claims.md`."
+    "direction of the claim. A verdict is at 5 % after Holm's adjustment over all tested claims of a paper. Intervals "
+    "are not adjusted. Nor are numbers of seeds: with so many, four of five studies would find the printed difference. "
+    "All claims: `claims.md`."
 )
 Board = tuple[Paper, Table, pd.DataFrame]  # a table, and `compare` of it
 
@@ -171,13 +172,20 @@ def _section(paper: Paper, table: Table, board: pd.DataFrame) -> list[str]:
         return []
     lines = [f"## {paper.id}/{table.id}: {table.caption}", ""]
     lines += [f"- features: {features}" for features in sorted(set(reproduced["features"]) - {""})]
-    lines += ["", _markdown(reproduced.drop(columns=["data", "features", "doubt", "score"])), ""]
+    shown = reproduced.drop(columns=["data", "features", "doubt", "score"]).astype(object)
+    of_counts = shown["column"].isin({name for name, column in table.columns.items() if column.metric == "count"})
+    for name in ("printed", "reproduced", "difference"):
+        shown.loc[of_counts, name] = shown.loc[of_counts, name].map("{:.0f}".format, na_action="ignore")
+    lines += ["", _markdown(shown), ""]
     for doubt, meaning in DOUBTS.items():
         if labels := dict.fromkeys(reproduced.loc[reproduced["doubt"].str.contains(doubt), "label"]):
             lines += [f"{meaning}: {'; '.join(labels)}.", ""]
-    return [*lines, f"{len(board) - len(reproduced)} further printed numbers of this table have no run here.", ""]
+    if missing := len(board) - len(reproduced):
+        numbers = "number of this table has" if missing == 1 else "numbers of this table have"
+        lines += [f"{missing} further printed {numbers} no run here.", ""]
+    return lines
 
 
 def _markdown(board: pd.DataFrame) -> str:
-    cells = board.map(lambda v: "" if pd.isna(v) else f"{v:.2f}" if isinstance(v, float) else v)
+    cells = board.map(lambda v: "" if pd.isna(v) else f"{v:z.2f}" if isinstance(v, float) else v)
     return cells.to_markdown(index=False, disable_numparse=True)

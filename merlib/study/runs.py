@@ -97,6 +97,11 @@ class Run:
         pooled = registry.is_pooled(self.recipe["model"]["name"])
         return {name: part.pooled() for name, part in parts.items()} if pooled else parts
 
+    def labelled_counts(self) -> dict[str, int]:
+        """How many utterances of train, val and test have a label that counts."""
+        protocol = self.recipe["protocol"]
+        return inputs.labelled_counts(self.dataset, data=self.data_section, protocol=protocol, fold=self.fold)
+
     def whole(self, device: str = "cpu") -> batches.Utterances:
         """Every utterance of the corpus in table order, labelled or not, of a recipe that reads utterances."""
         protocol = self.recipe["protocol"]

@@ -14,7 +14,7 @@ import numpy as np
 
 LEVEL = 0.95  # of every interval; a test is at 1 - LEVEL
 Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # half the width of a normal interval, in standard deviations
-POWER = 0.8  # with which `seeds_needed` and `smallest_gain` find a difference
+POWER = 0.8  # with which so many seeds find a difference
 
 
 class Estimate(NamedTuple):
@@ -68,8 +68,8 @@ def student(value: float, of: Pooled) -> Estimate:
 def paired(differences: np.ndarray, spread: Pooled | None = None, clusters: Pooled | None = None) -> Estimate:
     """The mean of paired differences (seeds x folds) beside no difference.
 
-    Seeds of one test set are independent draws. spread: the variance between seeds of one system, pooled over systems,
-    twice of which is that of a difference; None: that of these differences, whose few seeds have few degrees of freedom
+    Seeds of one test set are independent draws. spread: the variance of a difference between two runs, from those
+    between the seeds of several systems; None: that of these differences, whose few seeds have few degrees of freedom
     (Student 1908). clusters: the variance that the sample of dialogues, videos or actors adds on one test set
     (`cluster_variance` of the difference). Folds are no independent draws, since their training sets overlap: with
     them, the means over seeds are compared fold by fold, by the corrected resampled t-test (Nadeau and Bengio 2003),
@@ -79,7 +79,7 @@ def paired(differences: np.ndarray, spread: Pooled | None = None, clusters: Pool
     if folds > 1:
         within = pooled([differences.mean(axis=0)])
         return student(value, Pooled((1 / folds + 1 / (folds - 1)) * within.variance, within.df))
-    part = (2 / seeds, spread) if spread else (1 / seeds, pooled([differences[:, 0]]))
+    part = (1 / seeds, spread or pooled([differences[:, 0]]))
     return student(value, added(part, *([(1, clusters)] if clusters else [])))
 
 
@@ -105,18 +105,21 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def seeds_needed(
-    difference: float, deviation: float, most: int = 1000, *, level: float = LEVEL, clusters: float = 0.0
-) -> int | None:
+def power(difference: float, of: Pooled) -> float:
+    """How probably `student` finds a difference at 1 - LEVEL, by the noncentral t distribution (Cohen 1988)."""
+    from scipy.special import nctdtr, stdtrit
+
+    return 1 - float(nctdtr(of.df, abs(difference) / math.sqrt(of.variance), stdtrit(of.df, (1 + LEVEL) / 2)))
+
+
+def seeds_needed(difference: float, deviation: float, most: int = 1000, *, level: float = LEVEL) -> int | None:
     """How many pairs a two-sided paired t-test at 1 - level needs to find a difference; None for more than `most`.
 
-    deviation: standard deviation of the paired differences. clusters: the variance that the sample of dialogues, videos
-    or actors adds to their mean, which no number of pairs makes smaller.
+    deviation: standard deviation of the paired differences.
     """
     if not (difference and deviation > 0):
         return None
-    errors = np.sqrt(deviation**2 + np.arange(2, most + 1) * clusters)  # times the root of the number of pairs
-    enough = np.flatnonzero(_smallest_effects(most, level) * errors <= abs(difference))
+    enough = np.flatnonzero(_smallest_effects(most, level) * deviation <= abs(difference))
     return int(enough[0]) + 2 if len(enough) else None
 
 

@@ -103,8 +103,8 @@ def test_of(
 ) -> Estimate | None:  # fmt: skip
     """The interval of ours - printed, in percentage points or the metric's own unit; None where nothing can be said.
 
-    records: of the cell at the selected epoch. groups: the means by seed of all rows of the paper that share its corpus
-    and metric.
+    records: of the cell at the selected epoch. groups: the means by seed of each row of the paper that is measured
+    alike (`comparison.Measured`).
     """
     seeds, printed = complete(records, folds), float(cell.printed) * PERCENT.get(cell.unit, 1.0)
     if len(seeds) < SEEDS or len(seeds) < len(by_seed(records)):

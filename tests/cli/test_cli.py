@@ -235,6 +235,24 @@ def test_help_is_plain_and_says_what_a_command_does(capsys):
 
 
 @pytest.mark.parametrize(
+    ("command", "parts"),
+    [
+        ("cells", "[PAPER/TABLE/ROW]..."),
+        ("compare", "{PAPER/TABLE[/ROW]}..."),
+        ("run", "[PAPER/TABLE[/ROW]]..."),
+        ("against", "{PAPER/TABLE/ROW}..."),
+        ("power", "{PAPER[/TABLE]}..."),
+        ("claims", "[PAPER]..."),
+        ("multiverse", "{PAPER}..."),
+    ],
+)
+def test_help_says_which_parts_of_an_address_a_command_needs(capsys, command, parts):
+    _, out, _ = run(capsys, command, "--help")
+    assert out.splitlines()[0] == f"Usage: merlib {command} [OPTIONS] {parts}"
+    assert ("Default: everything" in out) == (command == "cells")
+
+
+@pytest.mark.parametrize(
     ("typed", "offered"),
     [
         ("mf", {"mfcre"}),
@@ -304,6 +322,17 @@ def test_an_empty_variable_names_no_folder(monkeypatch):
     monkeypatch.setenv("MERLIB_RESULTS", "")
     assert data_folder() == CHECKOUT / "data"
     assert results_folder("twin") == CHECKOUT / "results" / "twin"
+
+
+def test_a_home_folder_in_a_variable_that_the_shell_has_not_expanded_is_meant(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("DATA", "RESULTS", "PAPERS"):
+        monkeypatch.setenv(f"MERLIB_{name}", f"~/{name}")
+    assert data_folder() == tmp_path / "DATA" and results_folder("x") == tmp_path / "RESULTS" / "x"
+    assert declarations.search_path() == [tmp_path / "PAPERS"]
+    monkeypatch.setenv("MERLIB_DATA", "~nobody at all/data")
+    with pytest.raises(errors.RequestError, match="'~nobody at all/data': there is no such user"):
+        data_folder()
 
 
 def test_without_git_the_commit_is_what_the_environment_says(monkeypatch):

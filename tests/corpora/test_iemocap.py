@@ -110,6 +110,21 @@ def test_an_incomplete_release_is_refused(small, tmp_path):
         iemocap.read(folder)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("\t", "    ", r"lines such as '\[.*; expected .* between tabs"),
+        ("[", "% [", "lines of which none is a rating"),
+    ],
+)
+def test_an_evaluation_that_an_editor_has_changed_is_named_also_in_a_part(small, tmp_path, old, new, message):
+    folder = iemocap_layout(tmp_path, small["iemocap6"])
+    evaluation = next((folder / "Session2/dialog/EmoEvaluation").glob("Ses*"))
+    evaluation.write_text(evaluation.read_text(encoding="latin-1").replace(old, new))
+    with pytest.raises(CorpusError, match=re.escape(f"{evaluation}: ") + message):
+        iemocap.read(folder, partial=True)
+
+
 def test_the_real_majority_labels_are_7380(shared_data, tmp_path):
     rows = pd.read_csv(shared_data / "iemocap" / "utterances.csv").rename(columns={"utt": "utterance"})
     rows = rows.assign(label=0, split=rows["session"].map(lambda s: "test" if s == 5 else "train"))

@@ -1,5 +1,7 @@
 """The public feature releases are read as they were written, and another layout is refused."""
 
+import warnings
+
 import numpy as np
 import pytest
 from releases import dump, items, vectors
@@ -52,13 +54,40 @@ def test_a_release_in_another_layout_is_refused(small, tmp_path):
     dialogue = next(iter(good[3]))
     narrow = {**good[3], dialogue: [v[:2] for v in good[3][dialogue]]}
     short = {**good[3], dialogue: good[3][dialogue][1:]}
+    long = {**good[3], dialogue: good[3][dialogue] + good[3][dialogue][:1]}
+    damaged = {**good[3], dialogue: [good[3][dialogue][0], good[3][dialogue][1] * np.nan, *good[3][dialogue][2:]]}
     for bad, message in (
         ([1, 2, 3], "found a list of 3 items; expected one of these layouts"),
         (tuple(good[:8]), "found a tuple of 8 items"),
         ((*good[:3], narrow, *good[4:]), "text has no vector of one width for every turn"),
         ((*good[:3], short, *good[4:]), "text has no vector of one width for every turn"),
+        ((*good[:3], long, *good[4:]), f"text has more vectors than labels in 1 dialogues, first {dialogue}"),
+        ((*good[:3], damaged, *good[4:]), f"text has NaN or infinity in 1 utterances, first turn 1 of {dialogue}"),
         ((*good[:2], {d: [0] for d in good[2]}, *good[3:]), "found 0 label items with classes 0 to 5"),
         ((*good[:8], good[8][1:]), "1 dialogues are test in it or in our split only"),
     ):
         with pytest.raises(CorpusError, match=message):
             pickles.conv_emotion(dump(path, bad))
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        ("don\u2019t".encode().decode("latin-1"), "don\u2019t"),  # UTF-8 of Python 2, as its unpickler gives it
+        ("it\x92s caf\xe9", "it\u2019s caf\u00e9"),  # cp1252 of Python 2
+        (b"it\x92s", "it\u2019s"),
+        ("caf\u00e9", "caf\u00e9"),
+        ("caf\u00e9 \u2019", "caf\u00e9 \u2019"),
+    ],
+)
+def test_texts_of_python_2_and_bytes_are_read_as_they_were_written(small, tmp_path, stored, read):
+    good = list(items(small["iemocap6"]))
+    dialogue = next(iter(good[6]))
+    sentences = {**good[6], dialogue: [stored] * len(good[6][dialogue])}
+    path = dump(tmp_path / "features.pkl", (*good[:6], sentences, *good[7:]))
+    with warnings.catch_warnings(record=True) as notices:
+        warnings.simplefilter("always")
+        table = pickles.conv_emotion(path)[0].table
+    assert set(table["text"][table["dialogue"] == dialogue]) == {read}
+    changed = isinstance(stored, str) and stored != read
+    assert [f"{len(sentences[dialogue])} texts of Python 2" in str(n.message) for n in notices] == [True] * changed

@@ -71,10 +71,12 @@ def test_splits_by_dialogue_and_by_default(lab):
         ('xxx = ""', "", r"the values xxx are not mapped"),
         ('dev = "val"', "", r"the values dev are not mapped"),
         ('[split]\ndev = "val"', "[dialogues]\nval = []\ntest = []", r"the values dev"),
-        ('ids = "utt"', 'ids = "id"', r"\[features.audio\]: cannot read .*id is not a file"),
-        ('file = "audio.npz"', 'file = "none.npz"', "cannot read .*No such file"),
+        ('ids = "utt"', 'ids = "id"', r"\[features.audio\]: .*audio.npz has no id; it has"),
+        ('file = "audio.npz"', 'file = "none.npz"', "No such file.*none.npz"),
         ('modality = "audio"', 'modality = "sound"', "modality = 'sound'"),
         ('fitted_on = "train"', "", r"missing keys fitted_on"),
+        ('corpus = "iemocap6"', 'corpus = "iemocap6"\ndialogues = "x"', "dialogues = .x.; expected a section"),
+        ('[split]\ndev = "val"', '[dialogues]\nval = "Ses01F_b"\ntest = []', "Ses01F_b; expected lists of dialogues"),
     ],
 )
 def test_what_is_wrong_in_the_toml_file_is_named(lab, old, new, message):

@@ -10,6 +10,7 @@ from merlib.data import batches, inputs, store
 from merlib.data.folders import Dataset
 from merlib.data.store import Feature
 from merlib.data.table import Array
+from merlib.errors import FeatureError
 from merlib.twins import dialogues
 
 DATA = {"unit": "utterance", "modalities": "TA", "text": "text", "audio": "audio", "standardize": False}
@@ -79,6 +80,24 @@ def test_copies_made_before_the_split_land_anywhere(dataset):
     copies = [u for u in where if u.endswith(" augmented")]
     apart = [u for u in copies if where[u] != where[u.removesuffix(" augmented")]]
     assert apart and any(where[u] == "test" for u in copies), "training has seen what is tested: that is the reading"
+
+
+@pytest.mark.parametrize("name", ["audio", "audio_augmented"])
+def test_an_encoder_must_not_have_seen_the_original_of_a_copy_that_is_tested(dataset, name):
+    data = DATA | {"augment": "minority_before_split"}
+    parts = inputs.splits(dataset, data=data, protocol=PROTOCOL)
+    tested = {u for part in ("val", "test") for u in parts[part].ids}
+    copied = next(u for u in parts["train"].ids if f"{u} augmented" in tested and u not in tested)
+    alone = next(u for u in parts["train"].ids if u not in tested and f"{u} augmented" not in tested)
+    feature = dataset.features[name]
+    for seen in (alone, copied):
+        passport = replace(feature.passport, learned_from=(seen.removesuffix(" augmented"),))
+        learned = Dataset(dataset.corpus, dataset.features | {name: replace(feature, passport=passport)})
+        if seen == copied:
+            with pytest.raises(FeatureError, match=f"the encoder of {name} .* first {copied}"):
+                inputs.splits(learned, data=data, protocol=PROTOCOL)
+        else:
+            assert inputs.splits(learned, data=data, protocol=PROTOCOL)["train"].ids == parts["train"].ids
 
 
 def test_statistics_are_those_of_the_training_split_with_its_copies(dataset):

@@ -167,6 +167,9 @@ DAMAGE = {
     "expected one of": lambda path, v: _rewrite(path, modality="sound"),
     "has no complete passport": lambda path, v: save_file({"values": v}, path),
     "has no complete passport .*extra": lambda path, v: _rewrite(path, extra=1),
+    "has no complete passport .ids": lambda path, v: _rewrite(path, ids=None),
+    "has no complete passport .sha256": lambda path, v: _rewrite(path, sha256=5),
+    "has no complete passport .layers_above": lambda path, v: _rewrite(path, layers_above="1"),
 }
 
 
@@ -191,7 +194,7 @@ def test_a_value_that_is_not_a_number_is_named_when_written_and_when_read(stored
         store.read(stored, "audio", ids=corpus.ids)
 
 
-@pytest.mark.parametrize("values", [np.ones((3, 2)), np.ones(73), np.ones((73, 2), dtype=int)])
+@pytest.mark.parametrize("values", [np.ones((3, 2)), np.ones(73), np.ones((73, 2, 2)), np.ones((73, 2), dtype=int)])
 def test_only_floats_with_a_row_for_every_utterance_are_written(tmp_path, tiny, values):
     corpus = tiny[0]
     rows = np.resize(values, (len(corpus.ids), *values.shape[1:])) if len(values) > 3 else values

@@ -141,7 +141,13 @@ def test_labels_and_names_that_were_edited_are_noticed(small, tmp_path, old, new
         table.load(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["[" * 100_000, "[]", "3", "{}", '{"table_sha256": 3}'])
+OF_OTHER_KINDS = '{"labels": [], "source": "", "table_sha256": %s, "name": %s}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 100_000, "[]", "3", "{}", '{"table_sha256": 3}', OF_OTHER_KINDS % (3, '""'), OF_OTHER_KINDS % ('""', "[]")],
+)
 def test_whatever_is_wrong_in_corpus_json_is_one_line(small, tmp_path, content):
     table.save(small["meld"], tmp_path)
     (tmp_path / "corpus.json").write_text(content)

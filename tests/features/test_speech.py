@@ -14,6 +14,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models
 
+from merlib.cli import data
 from merlib.corpora.ravdess import STATEMENTS
 from merlib.data.table import CorpusError
 from merlib.errors import FeatureError
@@ -24,6 +25,7 @@ from merlib.features.speech import SpeechStates, WhisperStates
 from merlib.files import sha256
 from merlib.pretrained import encoders, whisper
 from merlib.roots import extract
+from merlib.twins import dialogues
 
 WIDTH, HEADS, WORDS, BINS = 8, 2, 11, 80
 SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 0, "decoder_start_token_id": 1}
@@ -395,6 +397,16 @@ def test_word_error_rates_are_given_by_three_ways_of_normalising():
     counts = found[["substitutions", "deletions", "insertions"]].sum(axis=1)
     assert counts.to_dict() == {"as written": 7, "words": 1, "Whisper's basic": 1}
     np.testing.assert_allclose(found["rate"], counts / found["words"])
+
+
+def test_a_transcript_of_another_corpus_is_named(tmp_path):
+    corpus = dialogues.make("meld", seed=1, scale=0.01)[0]
+    file = tmp_path / "other.csv"
+    file.write_text("id,text\nelsewhere,hello\n")
+    with pytest.raises(CorpusError, match="other.csv: none of its 1 ids is an utterance of meld, such as train_"):
+        data._word_errors(corpus, file, ids="id", texts="text")
+    file.write_text(f"id,text\n{corpus.ids[0]},hello\n")
+    assert "Whisper's basic" in data._word_errors(corpus, file, ids="id", texts="text")
 
 
 def test_the_real_transcripts_have_the_rates_of_the_notes(shared_data):

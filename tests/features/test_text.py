@@ -251,10 +251,18 @@ def test_what_cannot_be_encoded_says_why(encoder, tiny, tmp_path):
             text.encode(tiny[0], **options)
 
 
+def with_images(vocab_size: int) -> transformers.Gemma3Config:
+    """The settings of a tiny network of texts and images, those of its text part in a section of their own."""
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    language = {"vocab_size": vocab_size, "num_key_value_heads": 1, "head_dim": 8, **size}
+    return transformers.Gemma3Config(text_config=language, vision_config={"image_size": 32, "patch_size": 16, **size})
+
+
 SIZES = {
     "xlnet": (transformers.XLNetConfig, {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32}),
     "t5": (transformers.T5Config, {"d_model": 16, "num_layers": 2, "num_heads": 2, "d_ff": 32, "d_kv": 8}),
     "gpt2": (transformers.GPT2Config, {"n_embd": 16, "n_layer": 2, "n_head": 2}),
+    "gemma3": (with_images, {}),
 }
 
 

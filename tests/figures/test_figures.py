@@ -82,12 +82,17 @@ def test_a_projection_is_repeatable_and_keeps_clusters_together(method):
     assert (nearest == label[rows]).mean() > 0.9
 
 
-def test_a_scatter_has_one_colour_an_emotion():
+def test_a_scatter_has_one_colour_and_one_marker_an_emotion():
     points = np.arange(12.0).reshape(6, 2)
     panel = {"points": points, "y_true": np.array([0, 0, 1, 1, 1, 2]), "labels": NAMES}
     (ax,) = figures.embeddings({"a": panel}, data="real").axes
     assert [len(c.get_offsets()) for c in ax.collections] == [2, 3, 1]
     assert [t.get_text() for t in ax.get_legend().get_texts()] == list(NAMES)
+    assert len({c.get_paths()[0].vertices.tobytes() for c in ax.collections}) == len(NAMES)
+
+
+def test_there_is_a_marker_for_every_class_of_every_corpus():
+    assert len(set(figures.MARKERS)) == len(figures.MARKERS) >= max(map(len, LABELS.values()))
 
 
 def test_learning_curves_mark_the_selected_epoch_and_the_test_peak():
@@ -95,7 +100,10 @@ def test_learning_curves_mark_the_selected_epoch_and_the_test_peak():
     history = [dict.fromkeys(losses, 1.0) | {"test/weighted_f1": 0.1 * e} for e in range(4)]
     run = {"history": history, "selected": {"val": {"epoch": 1}, "test_peak": {"epoch": 3}}}
     run["recipe"] = {"protocol": {"select_metric": "weighted_f1"}}
-    _, scores, _ = figures.learning_curves(run, data="real", title="t").axes
+    losses, scores, _ = figures.learning_curves(run, data="real", title="t").axes
+    for ax in (losses, scores):
+        curves = [line for line in ax.lines if len(line.get_xdata()) == 4]
+        assert len({repr(line._dash_pattern) for line in curves}) == len(curves) > 1, "told apart in grey"
     marks = {line.get_label(): line.get_xydata()[0].tolist() for line in scores.lines if len(line.get_xydata()) == 1}
     assert marks == {"selected on val: epoch 2": [2, pytest.approx(10)], "test peak: epoch 4": [4, pytest.approx(30)]}
 

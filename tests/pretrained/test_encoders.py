@@ -140,6 +140,13 @@ def test_an_encoder_of_something_else_is_refused(tmp_path):
         AudioEncoder(encoder=str(tmp_path), learns=True)
 
 
+@pytest.mark.parametrize("kind", ["wavlm", "clip"])
+def test_an_encoder_that_reads_no_token_ids_is_no_text_encoder(request, kind):
+    folder = request.getfixturevalue(kind)
+    with pytest.raises(RequestError, match=f"is a {kind}.*, which does not read token ids alone.*Name a text encoder"):
+        encoders.text_encoder(folder)
+
+
 SMALL = {"dim": 8, "extractors.heads": 2, "extractors.ff": 8}
 BOTH = pytest.mark.parametrize("row", ["gia_mic_st", "baseline_st"])
 

@@ -22,7 +22,7 @@ def claim(**more) -> dict:
     where = {"paper": "mfcre", "claim": "a", "central": True, "kind": "difference", "where": "Sec. 4"}
     judged = {"verdict": "supported", "printed": 4.65, "estimate": 2.125, "low": -1.0, "high": 5.25, "seeds": 3}
     of = {"folds": 1, "pair": "table4/ours.x - table4/wo_simam.x", "note": "", "says": "accuracy falls without simAM"}
-    of |= {"inputs": ""}
+    of |= {"inputs": "", "doubt": ""}
     return where | judged | of | more
 
 
@@ -31,7 +31,7 @@ def lab(places) -> Path:
     """A data root with six claims, one of them not central."""
     lines = [
         claim(), claim(says="x", central=False),
-        claim(claim="b", verdict="undecided", kind="best", seeds=1, folds=5, inputs="lacks AV, other encoder"),
+        claim(claim="b", verdict="undecided", kind="best", seeds=1, folds=5, inputs="lacks AV", doubt="stale"),
         claim(claim="e", verdict="undecided", low=0.5, p=0.02, p_holm=0.3, note="about 4 seeds would find it"),
         claim(claim="c", paper="hff", verdict="not testable", estimate=None, note="quoted, not trained here: A-B, C"),
         claim(claim="d", paper="hff", verdict="not run", estimate=None, note="merlib run hff table4 full"),
@@ -46,6 +46,7 @@ def test_every_central_claim_is_one_sentence_with_verdict_numbers_and_seeds(lab)
     lines = front_page.parts("lab")["findings"].splitlines()
     assert all(line.startswith("  - Accuracy falls without simAM (Sec. 4): **") for line in lines if line[0] == " ")
     ours = "our difference{} is +2.12 points (95 % interval -1.00 to +5.25, {}), +4.65 is printed."
+    runs = "1 seed and 5 folds, without audio and video, older code"
     undecided = (
         ours.format("", "3 seeds")
         .replace("-1.00", "+0.50")
@@ -57,7 +58,7 @@ def test_every_central_claim_is_one_sentence_with_verdict_numbers_and_seeds(lab)
         "**not run**; +4.65 is printed.",
         "- **MFCRE**: of 3 central claims, 1 supported, 2 undecided.",
         f"**supported**; {ours.format('', '3 seeds')}",
-        f"**undecided**; {ours.format(' to table4/wo_simam', '1 seed and 5 folds, without audio and video')}",
+        f"**undecided**; {ours.format(' to w/o simAM attention', runs)}",
         f"**undecided**; {undecided}; about 4 seeds would find it.",
     ]
 
@@ -93,6 +94,13 @@ def test_a_readme_without_a_marker_is_refused_and_kept(lab, lacking):
 
 def test_claims_that_were_not_judged_are_asked_for(places):
     with pytest.raises(RequestError, match="claims.csv is missing: run `merlib claims --data lab --write` first"):
+        claims_page.read("lab")
+
+
+def test_claims_that_were_written_before_a_column_was_are_asked_for_again(lab):
+    path = lab / "results" / "lab" / "claims.csv"
+    pd.read_csv(path).drop(columns="doubt").to_csv(path, index=False)
+    with pytest.raises(RequestError, match="has no column doubt: run `merlib claims --data lab --write` again"):
         claims_page.read("lab")
 
 

@@ -7,6 +7,7 @@ import pytest
 from merlib import declarations, study
 from merlib.declarations.schema import OF_CLASS
 from merlib.study import outcomes, statistics
+from merlib.study.records import RecordsError
 from merlib.training import metrics
 
 SIX = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
@@ -77,6 +78,26 @@ def test_nothing_else_is_kept_and_it_is_small(corpus, places):
     assert len(content) < 4000 and not any(name.encode() in content for name in corpus["utterance"])
 
 
+def test_a_damaged_file_is_named_and_what_to_do(corpus, places):
+    kept(corpus, places)
+    file = outcomes.path_of("twin", "0a")
+    content = file.read_bytes()
+    harmed = [content[:length] for length in range(0, len(content), 97)]
+    harmed += [content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :] for at in range(0, len(content), 31)]
+    told = 0
+    for each in harmed:
+        file.write_bytes(each)
+        try:
+            outcomes.read("twin", "0a")
+        except RecordsError as error:
+            assert f"{file} is damaged" in str(error) and "`merlib run` of its row writes it anew" in str(error)
+            told += 1
+    assert told > len(harmed) / 2, "a date inside the archive says nothing"
+    with pytest.raises(RecordsError, match="counts_test_peak"):
+        file.write_bytes(content)
+        outcomes.read("twin", "0a", "test_peak")
+
+
 def test_few_labels_which_could_be_guessed_leave_none(tiny, monkeypatch):
     monkeypatch.setattr(outcomes, "KEY_BITS", 1e9)
     study.run_table("mfcre", "table3", row="majority", progress=False)
@@ -101,6 +122,16 @@ def test_a_run_leaves_outcomes_from_which_its_scores_follow(tiny):
     board = study.compare("mfcre", "3").set_index(["row", "column"])
     sampled = statistics.cluster_variance(of.counts, outcomes.score(cell))
     assert board.loc[("logistic", "weighted_f1"), "noise"] == pytest.approx(statistics.Z * sampled.variance**0.5)
+
+
+def test_the_size_of_validation_is_of_the_labels_that_count(tiny):
+    for classes, fewer in ((9, False), (3, True)):
+        change = {"data.classes": classes}
+        (_, _, run), *_ = study.runs_of(declarations.load("mpaf_net"), "table5", row="majority", change=change)
+        study.execute(run, progress=False)
+        outcomes.keep(run)
+        size = outcomes.read("twin", run.id).val_n
+        assert size == len(run.splits()["val"]) and (size < np.count_nonzero(run.split == "val")) == fewer
 
 
 @pytest.mark.parametrize("binary", ["nonnegative", "positive", "excluded"])

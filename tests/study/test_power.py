@@ -2,6 +2,7 @@
 
 import json
 from statistics import variance
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from scipy import stats
 from test_claims import record
 
 from merlib import cli, declarations
+from merlib.study import claims, statistics
 from merlib.study import power as module
-from merlib.study import statistics
 from merlib.study.comparison import Spreads
+from merlib.study.statistics import Pooled
 
 ROWS = {"ours": [60.0, 61.0, 59.0], "wo_multiattn": [55.0, 58.0], "wo_simam": [57.0] * 3, "wo_swfc": [59.9]}
 SPREAD = ((2 * 1.0 + 4.5) / 3) ** 0.5  # of `ours` and `wo_multiattn`: the others do not differ between seeds
@@ -44,14 +46,30 @@ def test_studies_of_five_seeds_find_their_smallest_gain_in_four_of_five_cases():
     assert found.mean() == pytest.approx(0.8, abs=0.01)
 
 
+def test_the_power_of_a_test_is_that_of_its_simulation():
+    """Of a mean of 5 differences, their variance known from 12 others, and of a sample of 30 dialogues."""
+    parts = (1 / 5, Pooled(4.0, 12)), (1, Pooled(1.0, 29))
+    generator, studies = np.random.default_rng(0), 20_000
+    means = generator.normal(3.5, statistics.added(*parts).variance ** 0.5, studies)
+    known = [(factor, of.variance * generator.chisquare(of.df, studies) / of.df, of.df) for factor, of in parts]
+    errors = sum(factor * variances for factor, variances, _ in known)
+    df = errors**2 / sum((factor * variances) ** 2 / df for factor, variances, df in known)
+    found = np.abs(means) / errors**0.5 > stats.t.isf(0.025, df)
+    assert statistics.power(3.5, statistics.added(*parts)) == pytest.approx(found.mean(), abs=0.01)
+    assert statistics.power(statistics.smallest_gain(12, 2.0), Pooled(4.0 / 12, 11)) == pytest.approx(0.8, abs=1e-6)
+    assert statistics.power(-500.0, Pooled(1.0, 2)) == pytest.approx(1.0), "far away, in either direction"
+
+
 def test_the_sample_of_dialogues_is_an_error_that_seeds_do_not_take_away():
-    """The standard error of 12 seeds is that of the root of 2^2 / 12 + 1, beside 2 / sqrt(12) of seeds alone."""
-    edge = stats.t.isf(0.025, 11)
-    gain = statistics.smallest_gain(12, 12**0.5 * (2.0**2 / 12 + 1.0) ** 0.5)
-    assert stats.nct.sf(edge, 11, gain / (2.0**2 / 12 + 1.0) ** 0.5) == pytest.approx(0.8, abs=1e-3)
-    assert statistics.seeds_needed(1.001 * gain, 2.0, clusters=1.0) == 12
-    assert statistics.seeds_needed(0.999 * gain, 2.0, clusters=1.0) == 13
-    assert statistics.seeds_needed(2.8, 2.0, clusters=1.0) is None, "no number of seeds is enough"
+    """The power of the judging test, seed by seed: its variance is that of rows with 12 degrees of freedom."""
+    pair = SimpleNamespace(gain=3.0, spread=Pooled(4.0, 12))
+    needed = claims._needed(pair, Pooled(0.5, 29))
+    assert 3 < needed < 100 and claims._needed(pair, None) < needed
+    at = lambda seeds: statistics.power(3.0, statistics.added((1 / seeds, pair.spread), (1, Pooled(0.5, 29))))
+    assert at(needed - 1) < 0.8 <= at(needed) and needed < 13, "as many as the rows tell of"
+    assert claims._needed(pair, Pooled(1.2, 29)) is None, "no number of seeds is enough"
+    alone = SimpleNamespace(gain=3.0, spread=Pooled(4.0, 2))  # of three seeds; more would tell more
+    assert claims._needed(alone, None) == statistics.seeds_needed(3.0, 2.0)
 
 
 def test_runs_of_several_rows_count_once_and_rows_of_other_splits_are_not_pooled(places):
@@ -62,7 +80,7 @@ def test_runs_of_several_rows_count_once_and_rows_of_other_splits_are_not_pooled
             record("turns_three", [value], run=run, seeds=(seed,), **column)
     spreads = Spreads(declarations.load("mfcre"), "twin")
     (key,) = spreads.groups
-    assert [sorted(means) for means in spreads.groups[key].values()] == [[59.0, 60.0, 61.0]]
+    assert [sorted(means) for means in spreads.groups[key]] == [[59.0, 60.0, 61.0]]
     paper = declarations.load("mpaf_net")
     table = paper.tables["table5"]
     cells = lambda row: {cell.column: cell for cell in declarations.row_cells(paper, table, table.find(row))}
@@ -72,10 +90,19 @@ def test_runs_of_several_rows_count_once_and_rows_of_other_splits_are_not_pooled
     assert one[:3] == ten[:3] == shared[:3] and one[3][:2] == shared[3][:2] and len({one, ten, shared}) == 3
 
 
+def test_rows_of_other_modalities_are_not_pooled_and_equal_scores_count_once(places):
+    """Weighting the modalities changes nothing where there is one: two recipes, two runs, and one row of scores."""
+    for row in ("full", "wo_weighting_alpha"):
+        record(row, [50.0, 44.0, 59.0], table="table4", column="a", paper="hff")
+        record(row, [58.0, 60.0, 59.0], table="table4", column="ta", paper="hff", run=f"{len(row)}")
+    groups = Spreads(declarations.load("hff"), "twin").groups
+    assert {key[-1]: rows for key, rows in groups.items()} == {"A": [[50.0, 44.0, 59.0]], "TA": [[58.0, 60.0, 59.0]]}
+
+
 def test_a_claim_needs_the_seeds_that_its_gain_and_the_pooled_spread_need(ours):
     line = of("wo_multiattn_iemocap_weighted_f1")
     assert variance(ROWS["ours"]) == 1 and line["spread"] == pytest.approx(SPREAD) and line["own"]
-    assert (line["runs"], line["spread_of"]) == (5, "weighted_f1 on iemocap6, mfcre")
+    assert (line["runs"], line["spread_of"]) == (5, "weighted_f1 on iemocap6 from TAV, mfcre")
     assert line["printed"] == 4.65 and line["seeds"] == statistics.seeds_needed(4.65, SPREAD * 2**0.5) == 4
     assert line["gain_5"] == pytest.approx(statistics.smallest_gain(5, SPREAD * 2**0.5))
 

@@ -110,3 +110,23 @@ def test_old_records_without_the_last_columns_are_read(path):
     path.write_text(lines_of(*old))
     seal_of(path).unlink()
     assert list(study.read_records("mfcre", "table3", "lab")) == list(old[0])
+
+
+MADE = {  # files of results/real -> how they are read, and the command that makes them anew
+    "claims.csv": (study.claims_page.read, "merlib claims --data real --write"),
+    "leaks.csv": (study.leaks.written, "merlib leaks real --write"),
+    "probes.csv": (lambda data: study.costs.read_probes(study.costs.probes_path(data)), "merlib plan --probe"),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_damaged_table_of_what_was_made_is_named_with_the_command_that_makes_it_anew(places, name):
+    read, command = MADE[name]
+    content, file = (CHECKOUT / "results" / "real" / name).read_bytes(), places / "results" / "real" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    assert len(read("real")) > 10
+    for harmed in (b"", content[:500], content[:-9], b"garbage\n", content + b'"', bytes(900)):
+        file.write_bytes(harmed)
+        with pytest.raises(RecordsError, match=f"{file} is damaged .*{command}"):
+            read("real")

@@ -42,7 +42,7 @@ def test_the_report_begins_with_what_the_central_claims_come_to(places):
     heads = [line for line in text.splitlines() if line.startswith("## ")]
     assert heads[0] == "## What the central claims come to"
     findings = text.split(heads[1])[0]
-    assert "- **HFF**: of 4 central claims, 1 undecided, 3 not run." in findings
+    assert "- **HFF**: of 5 central claims, 1 undecided, 4 not run." in findings
     assert "Weighted F1 above COGMEN, in points (Abstract): **undecided**; our difference is -6.00 points" in findings
 
 
@@ -70,6 +70,24 @@ def test_a_section_has_the_features_the_scores_the_doubts_and_what_has_not_run(b
     assert lines[13:15] == ["", f"{report.DOUBTS['uncommitted']}: HFF."]
     assert lines[15:17] == ["", f"{report.DOUBTS['stale']}: {'; '.join(dict.fromkeys(row[1] for row in rows))}."]
     assert lines[17:] == ["", "44 further printed numbers of this table have no run here.", ""]  # fmt: skip
+
+
+def test_counts_are_whole_numbers_and_what_is_missing_is_counted_in_words_that_fit(places):
+    paper = declarations.load("attsf_net")
+    table = paper.table("table1")
+    cells_of = [cell for row in table.row for cell in declarations.row_cells(paper, table, row)]
+    counts = [record(cell.row, 96.0, column=cell.column, n=1440) for cell in cells_of]
+    study.write_records("attsf_net", "table1", "lab", counts[1:])
+    *_, table_of_counts, _, last, _ = report._section(paper, table, study.compare("attsf_net", "table1", "lab"))
+    happy = cells(table_of_counts.splitlines()[2])
+    assert happy[3:9] == ["384", "96", "", "1", "1", "1440"] and happy[10:14] == ["-288", "", "", ""], "without noise"
+    assert last == "1 further printed number of this table has no run here."
+    study.write_records("attsf_net", "table1", "lab", counts)
+    assert "further" not in "".join(report._section(paper, table, study.compare("attsf_net", "table1", "lab")))
+
+
+def test_a_small_difference_has_no_sign_once_it_is_rounded_to_zero():
+    assert "-0.00" not in report._markdown(pd.DataFrame({"difference": [-0.001]}))
 
 
 def test_a_table_without_runs_has_no_section(places):
