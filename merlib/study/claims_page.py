@@ -68,7 +68,7 @@ def _listed(claims: pd.DataFrame, *, folded: bool) -> list[str]:
 
 
 def read(data: str) -> pd.DataFrame:
-    """The claims of all papers as they were last judged on a data root; RequestError where they were not, or before."""
+    """The claims of all papers as they were last judged on a data root; RequestError where they were not."""
     path = results_folder(data) / "claims.csv"
     if not path.exists():
         raise RequestError(f"{path} is missing: run `merlib claims --data {data} --write` first")

@@ -9,6 +9,7 @@ import pytest
 from merlib import declarations
 from merlib.errors import RequestError
 from merlib.study import claims, claims_page, front_page
+from merlib.study.records import RecordsError
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -22,7 +23,7 @@ def claim(**more) -> dict:
     where = {"paper": "mfcre", "claim": "a", "central": True, "kind": "difference", "where": "Sec. 4"}
     judged = {"verdict": "supported", "printed": 4.65, "estimate": 2.125, "low": -1.0, "high": 5.25, "seeds": 3}
     of = {"folds": 1, "pair": "table4/ours.x - table4/wo_simam.x", "note": "", "says": "accuracy falls without simAM"}
-    of |= {"inputs": "", "doubt": ""}
+    of |= {"inputs": "", "doubt": "", "p": 0.02, "p_holm": 0.3, "ratio": 0.46}
     return where | judged | of | more
 
 
@@ -32,7 +33,7 @@ def lab(places) -> Path:
     lines = [
         claim(), claim(says="x", central=False),
         claim(claim="b", verdict="undecided", kind="best", seeds=1, folds=5, inputs="lacks AV", doubt="stale"),
-        claim(claim="e", verdict="undecided", low=0.5, p=0.02, p_holm=0.3, note="about 4 seeds would find it"),
+        claim(claim="e", verdict="undecided", low=0.5, note="about 4 seeds would find it"),
         claim(claim="c", paper="hff", verdict="not testable", estimate=None, note="quoted, not trained here: A-B, C"),
         claim(claim="d", paper="hff", verdict="not run", estimate=None, note="merlib run hff table4 full"),
     ]  # fmt: skip
@@ -100,7 +101,8 @@ def test_claims_that_were_not_judged_are_asked_for(places):
 def test_claims_that_were_written_before_a_column_was_are_asked_for_again(lab):
     path = lab / "results" / "lab" / "claims.csv"
     pd.read_csv(path).drop(columns="doubt").to_csv(path, index=False)
-    with pytest.raises(RequestError, match="has no column doubt: run `merlib claims --data lab --write` again"):
+    again = "the columns doubt are missing.*: `merlib claims --data lab --write` makes it anew"
+    with pytest.raises(RecordsError, match=again):
         claims_page.read("lab")
 
 
