@@ -65,7 +65,8 @@ def test_an_archive_holds_what_is_committed_and_says_which_commit_it_is(reposito
         assert {member.name for member in held if member.isfile()} == {
             f"{name}/{file}" for file in ("Makefile", "pyproject.toml", ".gitignore", "COMMIT")
         }
-        held.extractall(repository / "unpacked", filter="data")
+    (repository / "unpacked").mkdir()
+    subprocess.run(["tar", "-xf", archive, "-C", repository / "unpacked"], check=True)
     asked = ["git", "rev-parse", "--short", "HEAD"]
     head = subprocess.run(asked, cwd=repository, check=True, capture_output=True, text=True).stdout.strip()
     monkeypatch.setattr(places, "CHECKOUT", repository / "unpacked" / name)

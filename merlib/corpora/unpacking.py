@@ -91,7 +91,7 @@ def _extract(file: Path, work: Path) -> None:
         return
     with tarfile.open(file) as archive:
         names = [member.name for member in archive.getmembers() if member.isfile()]
-        archive.extractall(work, filter="data")
+        _write_members(archive, work)
         while archive.fileobj.read(BLOCK):  # to its end, where the checksum of gzip stands
             pass
     for path in [work / name for name in names if name.endswith(INNER)]:
@@ -99,6 +99,28 @@ def _extract(file: Path, work: Path) -> None:
             raise tarfile.ReadError(f"{path.relative_to(work)} in it is no archive: {content(path) or 'damaged'}")
         _extract(path, path.parent)
         path.unlink()
+
+
+def _write_members(archive: tarfile.TarFile, work: Path) -> None:
+    """The files of a tar archive, a link as a copy of what it names.
+
+    Before Python 3.11.4 `tarfile` has no filters, and might write outside of `work`.
+    """
+    for member in archive.getmembers():
+        if member.isdir():
+            continue
+        target = work / member.name.lstrip("/")
+        if not target.resolve().is_relative_to(work.resolve()):
+            raise tarfile.ReadError(f"{member.name} in it lies outside of the folder")
+        try:
+            source = archive.extractfile(member)
+        except (KeyError, RecursionError):  # of a link in circles
+            raise tarfile.ReadError(f"{member.name} in it links to what it does not hold") from None
+        if source is None:
+            raise tarfile.ReadError(f"{member.name} in it is no file")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with source, target.open("wb") as file:
+            shutil.copyfileobj(source, file, BLOCK)
 
 
 def _put(work: Path, folder: Path, file: Path, only: Collection[str]) -> list[str]:

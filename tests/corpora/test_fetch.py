@@ -119,8 +119,32 @@ def test_archives_are_unpacked_within_the_folder_only(tmp_path):
     assert not list(tmp_path.glob("slipped*")) and not list(tmp_path.parent.glob("slipped*"))
     with tarfile.open(tmp_path / "in" / "slip.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("../slipped.txt"), io.BytesIO())
-    with pytest.raises(CorpusError, match="cannot be unpacked"):
+    with pytest.raises(CorpusError, match="cannot be unpacked .../slipped.txt in it lies outside"):
         unpacking.unpack(tmp_path / "in" / "slip.tar", tmp_path / "out")
+    assert not list(tmp_path.glob("slipped*"))
+
+
+def test_links_in_an_archive_are_copies_of_what_they_name_and_never_lead_out_of_it(tmp_path):
+    def archive(kind, link):
+        with tarfile.open(tmp_path / "a.tar", "w") as tar:
+            entry = tarfile.TarInfo("d/a.txt")
+            entry.size = 1
+            tar.addfile(entry, io.BytesIO(b"x"))
+            entry = tarfile.TarInfo("d/b.txt")
+            entry.type, entry.linkname = kind, link
+            tar.addfile(entry)
+        return tmp_path / "a.tar"
+
+    (tmp_path / "secret").write_text("secret")
+    for kind, link in ((tarfile.SYMTYPE, "a.txt"), (tarfile.LNKTYPE, "d/a.txt")):
+        assert unpacking.unpack(archive(kind, link), tmp_path / "out") == ["d/a.txt", "d/b.txt"]
+        copy = tmp_path / "out" / "d" / "b.txt"
+        assert copy.read_text() == "x" and not copy.is_symlink() and copy.stat().st_nlink == 1
+    out_of_it = (tarfile.SYMTYPE, str(tmp_path / "secret")), (tarfile.LNKTYPE, "../secret")
+    for kind, link in (*out_of_it, (tarfile.SYMTYPE, "b.txt"), (tarfile.FIFOTYPE, "")):
+        with pytest.raises(CorpusError, match="d/b.txt in it (links to what it does not hold|is no file)"):
+            unpacking.unpack(archive(kind, link), tmp_path / "other")
+        assert not list((tmp_path / "other").iterdir())
 
 
 def test_what_is_unpacked_is_not_unpacked_again(tmp_path, publisher, monkeypatch):
