@@ -14,15 +14,14 @@ from dataclasses import replace
 
 import pandas as pd
 import torch
-from filelock import FileLock
 from tqdm.auto import tqdm
 
 from merlib import declarations, registry
 from merlib.errors import MerlibError
 from merlib.files import atomic
-from merlib.places import results_folder
 from merlib.study import costs, runs
 from merlib.study.planning import plan
+from merlib.study.records import lock
 from merlib.study.runs import Run
 
 
@@ -53,8 +52,7 @@ def _added(key: tuple[str, str], label: str, run: Run, data: str, device: str) -
         tqdm.write(f"{label} on {run.corpus}: no probe ({error})", file=sys.stderr)
         return False
     line = pd.DataFrame([dict(zip(("recipe", "corpus"), key, strict=True)) | found])
-    path, lock = costs.probes_path(data), results_folder("cache") / f"{data}-probes.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock), atomic(path) as part:  # two plans may probe at the same time
+    path = costs.probes_path(data)
+    with lock(f"{data}-probes"), atomic(path) as part:
         pd.concat([costs.read_probes(path), line]).sort_values(["corpus", "recipe"]).to_csv(part, index=False)
     return True

@@ -108,6 +108,13 @@ def read_made(path: Path, columns: Collection[str], remedy: str, **options: Any)
     return made
 
 
+def lock(name: str) -> FileLock:
+    """Of two processes that add lines to one table of results, the second reads what the first wrote."""
+    file = results_folder("cache") / f"{name}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(file)
+
+
 def write_records(paper: str, table: str, data: str, records: list[dict[str, Any]]) -> None:
     """Add records to the file of a table, in place of those with equal keys; two batches may write at the same time.
 
@@ -119,9 +126,7 @@ def write_records(paper: str, table: str, data: str, records: list[dict[str, Any
         new = pd.DataFrame([each.model_dump(exclude_unset=True) for each in _checked(records, paper, table, data)])
     except ValueError as error:
         raise RecordsError(f"{paper}/{table} on {data}: {error}: this is not written") from None
-    lock = results_folder("cache") / f"{data}-{paper}-{table}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
+    with lock(f"{data}-{paper}-{table}"):
         merged = pd.concat([read_records(paper, table, data), new])
         merged = merged.drop_duplicates(KEYS, keep="last").sort_values(KEYS, kind="stable")
         save(records_path(paper, table, data), merged)
